@@ -1,4 +1,4 @@
-# The recipes; `just` alone lists them.
+# List the recipes.
 default:
     @just --list
 
@@ -6,52 +6,52 @@ default:
 build:
     go build -o localport ./cmd/localport
 
-# Every test, and those of the tests' helpers.
+# Run all tests, also those of the test helpers in testdata.
 test:
     go test ./... ./testdata/*
 
-# All that decides whether a change lands.
+# Run all of CI. On Debian or Ubuntu, as root; it installs what it needs.
 check:
     .ci/run
 
-# Format and lint.
+# Format and lint. Needs golangci-lint.
 lint:
-    golangci-lint fmt ./...
-    golangci-lint run ./...
+    git ls-files -z '*.go' | xargs -0 golangci-lint fmt
+    golangci-lint run ./... ./testdata/*
 
-# The benchmarks; each prints a ratio beside a peer of the same run.
+# Run the benchmarks. Each compares LocalPort with another tool in the same run, and prints the ratio.
 bench:
     go test -run '^$' -bench . -benchtime 1x ./...
 
-# The benchmarks (those that REGEX names) of a commit and of the working tree in turn, each metric with its ratio and spread.
+# Compare the benchmarks that match REGEX between a commit and the working tree: each metric with its ratio and spread.
 bench-compare commit="c5c7d0a" regex="." rounds="5":
     .ci/bench-compare {{commit}} '{{regex}}' {{rounds}}
 
-# Ssh forwards beside plain ssh and, where it is installed, autossh; some five minutes.
+# Compare ssh forwards with plain ssh and, if it is installed, autossh. Takes about five minutes.
 bench-ssh:
     go test -run '^$' -bench SSHForwards -benchtime 5x -timeout 30m ./cmd/localport
 
-# Random events against what users and the world around do to it, until interrupted or something is not as promised; as root.
+# Run random events until interrupted or a promise of .github/DESIGN.md is broken. As root. FLAGS such as: -seed 1 -duration 4m -v
 chaos *flags:
     go run ./testdata/chaos/cmd/chaos {{flags}}
 
-# Put faults of the history back, one at a time, and have each found by the random events; some twenty minutes.
+# Put earlier faults back into the code, one at a time, and check that the random events find each. As root. Takes about twenty minutes.
 chaos-prove *flags:
     testdata/chaos/faults/prove {{flags}}
 
-# Have git run the quick checks before each commit: format as .golangci.yml says (gofumpt), and vet.
+# Install a git pre-commit hook that checks the format (gofumpt) and runs go vet. Needs golangci-lint.
 hooks:
     printf '#!/bin/sh\nset -e\ngit ls-files -z "*.go" | xargs -0 golangci-lint fmt --diff\ngo vet ./...\n' > "$(git rev-parse --git-path hooks)/pre-commit"
     chmod +x "$(git rev-parse --git-path hooks)/pre-commit"
 
-# Build what the tests' Kubernetes cluster is made of; some minutes, once.
+# Build the programs of the tests' Kubernetes cluster. Takes some minutes, once.
 cluster-build:
     go run ./testdata/cluster/cmd/cluster build
 
-# Start a cluster to try things on: eval "$(just cluster-up)".
+# Start a Kubernetes cluster for this shell's kubectl: eval "$(just cluster-up)"
 @cluster-up:
     go run ./testdata/cluster/cmd/cluster up
 
-# End it; nothing is left.
+# Stop that cluster and remove everything of it.
 @cluster-down:
     go run ./testdata/cluster/cmd/cluster down

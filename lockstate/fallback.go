@@ -65,7 +65,7 @@ func (d *Dir) applyFallback(st *State) (paths []string, err error) {
 		return paths, nil
 	}
 	stored := st.Leases
-	newest.State.Config = st.Config
+	newest.Config = st.Config
 	*st = newest.State
 	for _, lease := range stored {
 		if lease.Since.After(newest.At) {

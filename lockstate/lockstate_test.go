@@ -176,7 +176,7 @@ func TestElect_FiftyProcessesElectOneAndKeepFiftyLeases(t *testing.T) {
 	}
 }
 
-func TestAlive_NeverMakesACandidateLose(t *testing.T) {
+func TestIsSupervisorRunning_NeverMakesACandidateLose(t *testing.T) {
 	d := openTestDir(t)
 	var election *Election
 	update(t, d, func(tx *Tx) (err error) {

@@ -11,10 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// execAgainVariable counts down, and makes a new program of itself each time, from a thread that is not the first.
+// execAgainVariable makes TestProcess_ExecAgainHelper execute this program again so many times, each time from a thread that is not the
+// first.
 const execAgainVariable = "LOCALPORT_TEST_EXEC_AGAIN"
 
-func TestExecAgain(t *testing.T) {
+func TestProcess_ExecAgainHelper(t *testing.T) {
 	left, err := strconv.Atoi(os.Getenv(execAgainVariable))
 	if err != nil {
 		return
@@ -33,7 +34,7 @@ func TestExecAgain(t *testing.T) {
 
 func TestProcess_AliveThroughoutExec(t *testing.T) {
 	const times = 40
-	cmd := exec.Command(os.Args[0], "-test.run=^TestExecAgain$")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestProcess_ExecAgainHelper$")
 	cmd.Env = append(os.Environ(), execAgainVariable+"="+strconv.Itoa(times))
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

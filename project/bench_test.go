@@ -12,7 +12,7 @@ func BenchmarkReadAndParse(b *testing.B) {
 		write(b, filepath.Join(root, name), text)
 	}
 	for b.Loop() {
-		f, err := Read(root)
+		f, err := ReadFiles(filepath.Join(root, ConfigName))
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -31,7 +31,7 @@ func (p *parser) checkDependencies() {
 }
 
 func unknownServiceError(name string, known []string) error {
-	return fmt.Errorf("unknown service %q%s", name, suggestNearest(name, known))
+	return fmt.Errorf("unknown service %q%s", name, SuggestNearest(name, known))
 }
 
 // findCycle returns the path from a service back to itself along its dependencies, or nil.

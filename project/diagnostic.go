@@ -124,29 +124,11 @@ func (f finding) diagnostic(secrets []string) Diagnostic {
 	}
 	return Diagnostic{
 		Path: d.path, Line: line, Col: col,
-		Message: escapeUnprintable(f.message), Source: d.quoteLine(line, shown, secrets),
+		Message: printable.EscapeLine(f.message), Source: d.quoteLine(f.offset, shown, secrets),
 	}
 }
 
 // quoteMasked is text for a message: masked, quoted, and cut short.
 func quoteMasked(text string, secrets []string) string {
 	return strconv.Quote(printable.Truncate(Mask(text, secrets), 60))
-}
-
-// escapeUnprintable escapes what a terminal would act upon: control characters, and what reorders text.
-func escapeUnprintable(text string) string {
-	var b strings.Builder
-	for _, r := range text {
-		if r == '\t' {
-			b.WriteByte(' ')
-			continue
-		}
-		if strconv.IsPrint(r) {
-			b.WriteRune(r)
-			continue
-		}
-		escaped := strconv.QuoteRuneToASCII(r)
-		b.WriteString(escaped[1 : len(escaped)-1])
-	}
-	return b.String()
 }

@@ -8,23 +8,25 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"github.com/localport-sh/localport/forwarder/printable"
 )
 
 // document is one TOML file as a tree of keys and values with their positions. go-toml decides what is valid; the
 // tree is then built from its parser, because decoding into Go values loses the positions and stops at the first error.
 type document struct {
-	files       *Files
-	path        string
-	order       int // in which the files are read
-	data        []byte
-	secrets     []string // what no message may show; known after interpolation
-	root        *node
-	keyOffsets  map[int]bool // offsets at which a key begins: a quoted key is not masked
-	lineOffsets []int        // offsets at which lines begin
-	spans       []span       // what may hold a secret: strings, comments, and numbers of secret keys
+	files      *Files
+	path       string
+	order      int // in which the files are read
+	data       []byte
+	secrets    []string // what no message may show; known after interpolation
+	root       *node
+	keyOffsets map[int]bool // offsets at which a key begins: a quoted key is not masked
+	spans      []span       // what may hold a secret: strings, comments, and numbers of secret keys
 }
 
 type kind string
@@ -110,7 +112,7 @@ func (n *node) setMember(m *node) {
 
 // parseDocument parses a file. If it is not TOML, it returns one diagnostic and no document.
 func parseDocument(f *Files, path string, data []byte) (*document, *Diagnostic) {
-	d := &document{files: f, path: path, data: data, keyOffsets: map[int]bool{}, spans: findSpans(data), lineOffsets: lineStarts(data)}
+	d := &document{files: f, path: path, data: data, keyOffsets: map[int]bool{}, spans: findSpans(data)}
 	d.root = &node{doc: d, kind: tableKind, members: map[string]*node{}}
 	var values map[string]any
 	if err := toml.Unmarshal(data, &values); err != nil {
@@ -150,6 +152,18 @@ var syntaxAdvice = []struct{ message, advice string }{
 	{"array is incomplete", `a closing "]" is missing`},
 }
 
+// foreignSyntax is what a line that is not TOML probably is, by its beginning.
+var foreignSyntax = []struct{ prefix, message string }{
+	{"//", `a comment starts with "#"`},
+	{"{", "the file must be TOML, not JSON"},
+	{"<<<<<<<", "unresolved merge conflict"},
+	{"=======", "unresolved merge conflict"},
+	{">>>>>>>", "unresolved merge conflict"},
+}
+
+// typographicQuotes are those that word processors and chat programs put in the place of straight ones.
+const typographicQuotes = "“”„‘’‚"
+
 const valueAdvice = "write strings in quotes, and true and false in lowercase"
 
 func (d *document) syntaxError(err error) *Diagnostic {
@@ -157,8 +171,20 @@ func (d *document) syntaxError(err error) *Diagnostic {
 	if decode, ok := errors.AsType[*toml.DecodeError](err); ok {
 		line, col = decode.Position()
 	}
-	if bytes.HasPrefix(d.data, byteOrderMark) {
+	start, end := d.lineBounds(d.lineOffset(line))
+	text := string(d.data[start:end])
+	for _, foreign := range foreignSyntax {
+		if strings.HasPrefix(text, foreign.prefix) {
+			err = errors.New(foreign.message)
+		}
+	}
+	switch r, _ := utf8.DecodeRuneInString(text[min(col-1, len(text)):]); {
+	case bytes.HasPrefix(d.data, byteOrderMark):
 		err = errors.New("the file starts with a byte order mark; save it as UTF-8 without BOM")
+	case strings.ContainsRune(typographicQuotes, r):
+		err = errors.New("typographic quotes; write straight ones (\" or ')")
+	case r >= utf8.RuneSelf && r != utf8.RuneError && !strconv.IsPrint(r):
+		err = fmt.Errorf("invisible character %U; remove it or write a space", r)
 	}
 	message := strconvErrorPattern().ReplaceAllString(strings.TrimPrefix(err.Error(), "toml: "), "")
 	for _, known := range syntaxAdvice {
@@ -168,8 +194,8 @@ func (d *document) syntaxError(err error) *Diagnostic {
 		}
 	}
 	return &Diagnostic{
-		Path: d.path, Line: line, Col: col, Message: escapeUnprintable(message),
-		Source: d.quoteInvalidLine(line),
+		Path: d.path, Line: line, Col: col, Message: printable.EscapeLine(message),
+		Source: d.quoteInvalidLine(start),
 	}
 }
 
@@ -315,21 +341,22 @@ func (n *node) path() string {
 	return joinKey(n.parent.path(), n.name)
 }
 
-func lineStarts(data []byte) []int {
-	starts := []int{0}
-	for i, c := range data {
-		if c == '\n' {
-			starts = append(starts, i+1)
-		}
-	}
-	return starts
-}
-
 // position is the line and column, in bytes and from 1, of an offset.
 func (d *document) position(offset int) (line, col int) {
-	line, found := slices.BinarySearch(d.lineOffsets, offset)
-	if found {
-		line++
+	before := d.data[:offset]
+	return 1 + bytes.Count(before, []byte("\n")), offset - bytes.LastIndexByte(before, '\n')
+}
+
+// lineBounds returns the offsets of the beginning and the end of the line of an offset.
+func (d *document) lineBounds(offset int) (start, end int) {
+	start = 1 + bytes.LastIndexByte(d.data[:offset], '\n')
+	return start, start + lineLength(d.data[start:])
+}
+
+// lineOffset returns the offset of the beginning of a line.
+func (d *document) lineOffset(number int) (offset int) {
+	for range number - 1 {
+		offset = min(offset+lineLength(d.data[offset:])+1, len(d.data))
 	}
-	return line, 1 + offset - d.lineOffsets[line-1]
+	return offset
 }

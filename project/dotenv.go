@@ -86,17 +86,15 @@ func (d *dotEnv) warnUnsetExpansion(s statement, seen map[string]bool) {
 
 func lineNumber(data []byte, offset int) int { return 1 + bytes.Count(data[:offset], []byte("\n")) }
 
-// invalidUTF8Offset is the offset of the first byte that is not UTF-8.
-func invalidUTF8Offset(data []byte) int {
-	at := 0
-	for at < len(data) {
-		r, size := utf8.DecodeRune(data[at:])
-		if r == utf8.RuneError && size == 1 {
-			break
+// invalidUTF8Offset is the offset of the first byte of data that is not UTF-8; there is one.
+func invalidUTF8Offset(data []byte) (offset int) {
+	for {
+		_, size := utf8.DecodeRune(data[offset:])
+		if !utf8.Valid(data[offset : offset+size]) {
+			return offset
 		}
-		at += size
+		offset += size
 	}
-	return at
 }
 
 // statement is one NAME=value of .env, which may span lines; more than one where they share a line.

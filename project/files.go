@@ -34,19 +34,15 @@ type Files struct {
 	// DotEnvPath is where DotEnv was read from: Root/.env, or in a linked worktree without one, the main checkout's.
 	DotEnvPath string
 	// ReferencedFiles holds the files that kubeconfig and the keys in _file (key_file, ca_file) name and that lie inside Root, by
-	// path relative to Root; nil: absent. Of one that a symbolic link leads out of Root it holds the link's end, not
-	// the contents: these are the user's own.
+	// path relative to Root; nil: absent. Of a file that a symbolic link leads out of Root, it holds the link's target, not the
+	// contents: these are the user's own.
 	ReferencedFiles map[string][]byte
 }
 
-// Read reads the project at root: .localport.toml, and beside it .localport.local.toml, .env and the files they name.
-func Read(root string) (*Files, error) {
-	return ReadFile(filepath.Join(root, ConfigName))
-}
-
-// ReadFile reads the project whose config is the file at path; the root is the directory that holds it. The local
-// override belongs to .localport.toml alone, and is not looked for beside a file of another name.
-func ReadFile(path string) (*Files, error) {
+// ReadFiles reads the project whose config is the file at path: it, and beside it .localport.local.toml, .env and the files they name. The
+// root is the directory that holds it. The local override belongs to .localport.toml alone, and is not looked for beside a file of
+// another name.
+func ReadFiles(path string) (*Files, error) {
 	root, err := PhysicalPath(filepath.Dir(path))
 	if err != nil {
 		return nil, err

@@ -22,7 +22,7 @@ host = "h"
 
 func readFiles(t testing.TB, root string) *Files {
 	t.Helper()
-	f, err := Read(root)
+	f, err := ReadFiles(filepath.Join(root, ConfigName))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestReadFile_ReadsLocalFileOnlyBesideTheDefaultName(t *testing.T) {
 	write(t, filepath.Join(root, "other.toml"), "")
 	write(t, filepath.Join(root, LocalName), "# local")
 	write(t, filepath.Join(root, EnvName), "A=1")
-	f, err := ReadFile(filepath.Join(root, "other.toml"))
+	f, err := ReadFiles(filepath.Join(root, "other.toml"))
 	if err != nil || f.Local != nil || string(f.DotEnv) != "A=1" || f.Path != filepath.Join(root, "other.toml") {
 		t.Errorf("%+v, %v", f, err)
 	}

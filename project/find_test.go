@@ -51,7 +51,7 @@ func TestFind_ResolvesSymbolicLinks(t *testing.T) {
 			t.Errorf("Find(%s) = %s, %v; want %s", dir, root, err, want)
 		}
 	}
-	f, err := ReadFile(filepath.Join(top, "link", ConfigName))
+	f, err := ReadFiles(filepath.Join(top, "link", ConfigName))
 	if err != nil || f.Root != want || f.Path != filepath.Join(want, ConfigName) {
 		t.Errorf("ReadFile: %+v, %v", f, err)
 	}
@@ -111,7 +111,7 @@ func TestRead_NamesAFileThatCannotBeRead(t *testing.T) {
 		if err := errors.Join(os.RemoveAll(path), os.Symlink(name, path)); err != nil { // a loop stops root as well
 			t.Fatal(err)
 		}
-		if _, err := Read(root); !errors.Is(err, syscall.ELOOP) || !strings.Contains(err.Error(), path) {
+		if _, err := ReadFiles(filepath.Join(root, ConfigName)); !errors.Is(err, syscall.ELOOP) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s is a loop: %v", name, err)
 		}
 		if err := os.Remove(path); err != nil {
@@ -121,7 +121,7 @@ func TestRead_NamesAFileThatCannotBeRead(t *testing.T) {
 		if err := os.Chmod(path, 0); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Read(root); os.Getuid() != 0 && (!errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), path)) {
+		if _, err := ReadFiles(filepath.Join(root, ConfigName)); os.Getuid() != 0 && (!errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), path)) {
 			t.Errorf("%s has no mode: %v", name, err)
 		}
 		if err := os.Remove(path); err != nil {
@@ -136,14 +136,14 @@ func TestRead_RejectsSpecialAndHugeFiles(t *testing.T) {
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Read(root); err == nil || !strings.Contains(err.Error(), path) {
+	if _, err := ReadFiles(filepath.Join(root, ConfigName)); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("a named pipe: %v", err)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
 	write(t, path, strings.Repeat("#\n", maxFileSize))
-	if _, err := Read(root); err == nil || !strings.Contains(err.Error(), "larger") {
+	if _, err := ReadFiles(filepath.Join(root, ConfigName)); err == nil || !strings.Contains(err.Error(), "larger") {
 		t.Errorf("a huge file: %v", err)
 	}
 }

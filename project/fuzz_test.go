@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/localport-sh/localport/forwarder/printable"
 )
 
 func FuzzParse(f *testing.F) {
@@ -38,7 +40,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%v", err)
 		}
 		for _, d := range invalid.Diagnostics {
-			if d.Path == "" || d.Line < 1 || d.Col < 1 || d.Message == "" || escapeUnprintable(d.Message) != d.Message || escapeUnprintable(d.Source) != d.Source {
+			if d.Path == "" || d.Line < 1 || d.Col < 1 || d.Message == "" || printable.EscapeLine(d.Message) != d.Message || printable.EscapeLine(d.Source) != d.Source {
 				t.Fatalf("%+v", d)
 			}
 			checkLine(t, d, map[string]string{files.Path: config, "/nowhere/" + LocalName: local, "/nowhere/" + EnvName: dotEnv})

@@ -107,7 +107,7 @@ func runCase(t *testing.T, path string, run func(*testing.T, *Files, Options) st
 			env[name] = value
 		}
 	}
-	f, err := Read(root)
+	f, err := ReadFiles(filepath.Join(root, ConfigName))
 	if err != nil {
 		t.Fatal(err)
 	}

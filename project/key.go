@@ -14,6 +14,7 @@ type Key struct {
 	Alternative      string   // the key in the same table that may be given instead of a required one
 	Conflicts        []string // the keys in the same table that cannot be used with it
 	BesideConnection bool     // of a technology: it is in the service's table, not in connection, and not allowed in [defaults]
+	Aliases          []string // other names for the key that people write: the message about them suggests the key
 	Values           []string // of a TypeText: the allowed values; nil: any
 	Secret           bool     // its values are never shown: they are added to Project.Secrets
 	// PublicEntries names the entries of a secret TypeTable that may be shown, case-insensitively: masking the name of a host

@@ -10,12 +10,12 @@ import (
 const minSecretLength = 4
 
 // userinfoPattern matches the userinfo of a URL (RFC 3986, 3.2.1).
-var userinfoPattern = LazyRegexp(`(://)[^\s/?#"'<>]+@`)
+var userinfoPattern = LazyRegexp(`://([^\s/?#"'<>]+)@`)
 
 // Mask replaces every secret in text, and the userinfo of every URL, by ***. Secrets shorter than four bytes
 // are left.
 func Mask(text string, secrets []string) string {
-	text = userinfoPattern().ReplaceAllString(text, "${1}"+mask+"@")
+	text = userinfoPattern().ReplaceAllString(text, "://"+mask+"@")
 	for {
 		hidden := maskOnce(text, secrets)
 		if hidden == text || len(hidden) >= len(text) {
@@ -62,12 +62,10 @@ var secretWordPattern = LazyRegexp(
 // isSecretName reports whether a value of this name is likely to be a secret.
 func isSecretName(name string) bool { return secretWordPattern().MatchString(name) }
 
-var urlUserinfoPattern = LazyRegexp(`://([^\s/?#"'<>]+)@`)
-
 // urlSecrets returns the passwords in the URLs of text, percent-encoded and decoded.
 func urlSecrets(text string) []string {
 	var secrets []string
-	for _, m := range urlUserinfoPattern().FindAllStringSubmatch(text, -1) {
+	for _, m := range userinfoPattern().FindAllStringSubmatch(text, -1) {
 		_, password, ok := strings.Cut(m[1], ":")
 		if !ok {
 			continue // the user's name alone: it must not be masked wherever it stands

@@ -23,8 +23,8 @@ func NearestName(word string, known []string) string {
 	return best
 }
 
-// suggestNearest returns the end of a message about an unknown name: the name that was probably meant, if any.
-func suggestNearest(name string, known []string) string {
+// SuggestNearest returns the end of a message about an unknown name, "; did you mean …?"; empty if no known name is near.
+func SuggestNearest(name string, known []string) string {
 	if nearest := NearestName(name, known); nearest != "" {
 		return didYouMean(nearest)
 	}

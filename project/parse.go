@@ -44,8 +44,8 @@ func Parse(f *Files, o Options) (*Project, error) {
 	p.checkDependencies()
 	p.checkMetricsPort()
 	p.readEnv()
-	p.sortSecrets()
-	p.project.Secrets = p.secrets
+	slices.Sort(p.secrets)
+	p.project.Secrets = slices.Compact(p.secrets)
 	p.project.Warnings = append(p.dotEnv.warnings, p.warnings.diagnostics(p.secrets)...)
 	if found := p.diagnostics(p.secrets); len(found) > 0 {
 		return nil, &InvalidError{Diagnostics: found}
@@ -69,22 +69,18 @@ type parser struct {
 
 // readDocuments parses the files. A syntax error is the only one reported: after it everything else would be a guess.
 func (p *parser) readDocuments() []Diagnostic {
-	for _, file := range p.tomlFiles() {
-		doc, bad := parseDocument(p.files, file.path, file.data)
-		if bad != nil {
-			return []Diagnostic{*bad}
+	local := filepath.Join(p.files.Root, LocalName)
+	for i, data := range [][]byte{p.files.Config, p.files.Local} { // an absent file is like an empty one
+		doc, invalid := parseDocument(p.files, []string{p.files.Path, local}[i], data)
+		if invalid != nil {
+			return []Diagnostic{*invalid}
 		}
-		doc.order = len(p.docs)
+		doc.order = i
 		p.docs = append(p.docs, doc)
 	}
 	p.root = p.docs[0].root
-	for _, doc := range p.docs[1:] {
-		p.root.merge(doc.root)
-	}
-	path := p.files.DotEnvPath
-	if path == "" {
-		path = filepath.Join(p.files.Root, EnvName)
-	}
+	p.root.merge(p.docs[1].root)
+	path := cmp.Or(p.files.DotEnvPath, filepath.Join(p.files.Root, EnvName))
 	p.dotEnv = parseDotEnv(path, p.files.DotEnv)
 	p.project.DotEnv, p.scope.DotEnv = p.dotEnv.values, p.dotEnv.values
 	for _, value := range p.dotEnv.values {
@@ -93,36 +89,18 @@ func (p *parser) readDocuments() []Diagnostic {
 	return p.dotEnv.errors
 }
 
-type tomlFile struct {
-	path string
-	data []byte
-}
-
-func (p *parser) tomlFiles() []tomlFile {
-	files := []tomlFile{{p.files.Path, p.files.Config}}
-	if p.files.Local != nil {
-		files = append(files, tomlFile{filepath.Join(p.files.Root, LocalName), p.files.Local})
-	}
-	return files
-}
-
 func (p *parser) addSecret(value string) {
-	p.secrets = append(p.secrets, secretLines(value)...)
+	for _, line := range secretLines(value) {
+		if line != "" {
+			p.secrets = append(p.secrets, line)
+		}
+	}
 }
 
-// shareSecrets sorts the secrets and gives them to the documents, which mask them in messages.
+// shareSecrets gives the secrets known so far to the documents, which mask them in messages.
 func (p *parser) shareSecrets() {
-	p.sortSecrets()
 	for _, doc := range p.docs {
 		doc.secrets = p.secrets
-	}
-}
-
-func (p *parser) sortSecrets() {
-	slices.Sort(p.secrets)
-	p.secrets = slices.Compact(p.secrets)
-	if len(p.secrets) > 0 && p.secrets[0] == "" {
-		p.secrets = p.secrets[1:]
 	}
 }
 

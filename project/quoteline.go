@@ -90,15 +90,9 @@ func indexClosingQuotes(data, quotes []byte) int {
 	return -1
 }
 
-// lineBounds returns the offsets of the beginning and the end of a line.
-func (d *document) lineBounds(number int) (start, end int) {
-	start = d.lineOffsets[min(number, len(d.lineOffsets))-1]
-	return start, start + lineLength(d.data[start:])
-}
-
-// quoteLine returns a line of the document without comments and with its values masked, except for the string at offset shown.
-func (d *document) quoteLine(number, shown int, secrets []string) string {
-	return d.quoteLineWith(number, func(s span) string {
+// quoteLine returns the line of an offset without comments and with its values masked, except for the string at offset shown.
+func (d *document) quoteLine(offset, shown int, secrets []string) string {
+	return d.quoteLineWith(offset, func(s span) string {
 		if s.start == shown {
 			return Mask(string(d.data[s.start:s.end]), secrets)
 		}
@@ -106,23 +100,23 @@ func (d *document) quoteLine(number, shown int, secrets []string) string {
 	}, func(text string) string { return text })
 }
 
-// quoteInvalidLine returns a line of a file that is not TOML. What is a key and what a value can only be guessed, so that little is
+// quoteInvalidLine returns the line of an offset of a file that is not TOML. What is a key and what a value can only be guessed, so that little is
 // shown: what looks like a header or a key, numbers, true and false.
-func (d *document) quoteInvalidLine(number int) string {
-	start, end := d.lineBounds(number)
+func (d *document) quoteInvalidLine(offset int) string {
+	start, end := d.lineBounds(offset)
 	line := d.data[start:end]
 	if headerPattern().Match(line) {
-		return d.quoteLine(number, -1, nil)
+		return d.quoteLine(offset, -1, nil)
 	}
 	secret := isSecretName(string(line))
-	return d.quoteLineWith(number,
+	return d.quoteLineWith(offset,
 		func(s span) string { return maskSpan(d.data[s.start:s.end]) },
 		func(text string) string { return maskBareWords(text, secret) })
 }
 
-// quoteLineWith builds a line from its spans and the text between them.
-func (d *document) quoteLineWith(number int, inSpan func(span) string, between func(string) string) string {
-	start, end := d.lineBounds(number)
+// quoteLineWith builds the line of an offset from its spans and the text between them.
+func (d *document) quoteLineWith(offset int, inSpan func(span) string, between func(string) string) string {
+	start, end := d.lineBounds(offset)
 	var b strings.Builder
 	at := start
 	for s := range d.spansOnLine(start, end) {
@@ -144,7 +138,7 @@ func (d *document) quoteLineWith(number int, inSpan func(span) string, between f
 	if at < end && b.Len() <= 4*maxQuoteLength {
 		b.WriteString(between(string(d.data[at:min(end, at+4*maxQuoteLength)])))
 	}
-	return printable.Truncate(escapeUnprintable(strings.TrimSpace(b.String())), maxQuoteLength)
+	return printable.Truncate(printable.EscapeLine(strings.ReplaceAll(strings.TrimSpace(b.String()), "\t", " ")), maxQuoteLength)
 }
 
 // spansOnLine yields the spans on a line in order, except for those that are keys.

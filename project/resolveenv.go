@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/localport-sh/localport/forwarder/printable"
 )
 
 // EnvScope holds what the values of [env] are resolved from.
@@ -40,29 +42,20 @@ type Variable struct {
 	Value string
 }
 
-// OmittedEntry is an entry of [env] that is not exported, because it refers to a service whose port another program has.
-type OmittedEntry struct {
-	Name    string
-	Service string
-}
-
 // ResolvedEnv is the result of ResolveEnv.
 type ResolvedEnv struct {
-	Variables []Variable // in the order of the entries
-	Omitted   []OmittedEntry
+	Variables []Variable   // in the order of the entries
 	Errors    []Diagnostic // the entries that could not be resolved; they show no value
 }
 
-// ResolveEnv resolves the entries of [env], each by itself: an entry cannot refer to another one.
+// ResolveEnv resolves the entries of [env], each by itself: an entry cannot refer to another one. Those that refer to a service whose port
+// another program has are left out; the service's own state says why.
 func ResolveEnv(entries []EnvEntry, v EnvScope) ResolvedEnv {
 	var r ResolvedEnv
 	for _, entry := range entries {
 		t, err := parseTemplate(entry.Template)
-		if err == nil {
-			if service := v.foreignService(t); service != "" {
-				r.Omitted = append(r.Omitted, OmittedEntry{entry.Name, service})
-				continue
-			}
+		if v.hasForeignService(t) {
+			continue
 		}
 		value := ""
 		if err == nil {
@@ -82,17 +75,17 @@ func ResolveEnv(entries []EnvEntry, v EnvScope) ResolvedEnv {
 
 func (e EnvEntry) diagnostic(err error) Diagnostic {
 	message := fmt.Sprintf("%s: %v", joinKey("env", e.Name), err)
-	return Diagnostic{Path: e.Path, Line: e.Line, Col: e.Col, Message: escapeUnprintable(message)}
+	return Diagnostic{Path: e.Path, Line: e.Line, Col: e.Col, Message: printable.EscapeLine(message)}
 }
 
-// foreignService returns the first service in t whose port another program has; empty if there is none.
-func (v EnvScope) foreignService(t template) string {
+// hasForeignService reports whether t refers to a service whose port another program has.
+func (v EnvScope) hasForeignService(t template) bool {
 	for ref := range t.references() {
 		if endpoint, known := v.Services[ref.service]; known && !endpoint.IsOurs {
-			return ref.service
+			return true
 		}
 	}
-	return ""
+	return false
 }
 
 func (v EnvScope) lookupVariable(name string) (string, bool) {

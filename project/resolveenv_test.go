@@ -30,7 +30,6 @@ func TestResolveEnv_ResolvesEntries(t *testing.T) {
 			{"PATH", "bin:/bin"},
 			{"DOLLAR", "$5"},
 		},
-		Omitted: []OmittedEntry{{"LOST", "cache"}, {"HIDDEN", "cache"}},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -9,6 +9,7 @@ type field struct {
 	required    bool     // in every service of these types
 	alternative string   // the key in the same table that may be given instead
 	conflicts   []string // the keys in the same table that cannot be used with it
+	aliases     []string // other names that people write: the message about them suggests this one
 	perService  bool     // not allowed in [defaults]
 	fields      []field  // it is a table, of these
 	read        reader   // it is a value
@@ -54,10 +55,13 @@ func (o Options) serviceFields(s *Service) []field {
 	policy, settings := &s.RestartPolicy, &s.Connection.Settings
 	return slices.Concat([]field{
 		{
-			name: technologyKey, required: true, example: ": must be " + joinAlternatives(technologies),
+			name: technologyKey, required: true, aliases: []string{"type", "protocol"}, example: ": must be " + joinAlternatives(technologies),
 			read: into(&s.Technology, oneOf(technologyKey, technologies)),
 		},
-		{name: "local_port", required: true, perService: true, example: `: must be a port number (1-65535) or "auto"`, read: s.readLocalPort},
+		{
+			name: "local_port", required: true, perService: true, aliases: []string{"port"}, example: `: must be a port number (1-65535) or "auto"`,
+			read: s.readLocalPort,
+		},
 		{name: "local_address", read: into(&s.LocalAddress, (*node).asLoopbackAddress)},
 	}, o.remotePortFields(s), []field{
 		{name: "tags", read: into(&s.Tags, listOf((*node).asString))},
@@ -89,10 +93,10 @@ func (o Options) technologyNames() (names []string) {
 
 // remotePortFields are remote_port, for each technology that has one.
 func (o Options) remotePortFields(s *Service) (fields []field) {
-	var naming []string
+	var namingTechnologies []string
 	for _, technology := range o.Technologies {
 		if technology.SupportsPortNames {
-			naming = append(naming, technology.Name)
+			namingTechnologies = append(namingTechnologies, technology.Name)
 		}
 	}
 	for _, technology := range o.Technologies {
@@ -101,7 +105,7 @@ func (o Options) remotePortFields(s *Service) (fields []field) {
 		}
 		f := field{
 			name: "remote_port", types: []string{technology.Name}, required: true, perService: true, example: ": the port on the remote side",
-			read: func(n *node) error { return s.readRemotePort(n, naming) },
+			read: func(n *node) error { return s.readRemotePort(n, namingTechnologies) },
 		}
 		if technology.RemotePortAlternative != "" {
 			f.alternative = connectionKey + "." + technology.RemotePortAlternative
@@ -153,7 +157,7 @@ func (o Options) checkNames() []string {
 // field is the key of one type.
 func (k Key) field(of string, settings *Settings) field {
 	return field{
-		name: k.Name, types: []string{of}, required: k.Required, alternative: k.Alternative, conflicts: k.Conflicts, perService: k.BesideConnection, example: k.Example,
+		name: k.Name, types: []string{of}, required: k.Required, alternative: k.Alternative, conflicts: k.Conflicts, aliases: k.Aliases, perService: k.BesideConnection, example: k.Example,
 		read: func(n *node) error { return k.readInto(settings, n) },
 	}
 }

@@ -55,7 +55,7 @@ func (r *tableReader) readFields(n *node, fields []field, prefix string) {
 		case !known:
 			r.reportKey(m, "unknown key%s", r.unknownKeyAdvice(m, fields, prefix, kind.value))
 		case !f.appliesTo(kind.value):
-			r.reportKey(m, "only valid for %s %s; %s is %s", kind.noun, joinAlternatives(f.types), kind.this, kind.value)
+			r.reportKey(m, "only valid for %s %s; %s is %s%s", kind.noun, joinAlternatives(f.types), kind.this, kind.value, suggestAlias(fields, m, kind.value))
 		case r.isDefaults && f.perService:
 			r.reportKey(m, "not allowed in [defaults]; set it in each service")
 		default:
@@ -74,7 +74,7 @@ func (r *tableReader) readField(n *node, f field, prefix string) {
 	case f.read != nil:
 		r.reportError(n, f.read(n))
 	case n.kind != tableKind:
-		r.reportError(n, n.typeError("a table"))
+		r.reportError(n, fmt.Errorf("%w%s", n.typeError("a table"), listFields(f.fields, r.tableKind(prefix).value)))
 	default:
 		r.readFields(n, f.fields, prefix)
 	}
@@ -92,13 +92,15 @@ func (r *tableReader) tableKind(prefix string) serviceKind {
 
 // unknownKeyAdvice is the end of the message about an unknown key, empty where nothing is likely to be meant.
 func (r *tableReader) unknownKeyAdvice(n *node, fields []field, prefix, technology string) string {
-	names := fieldNames(fields, technology)
+	if meant := suggestAlias(fields, n, technology); meant != "" {
+		return meant
+	}
 	for _, f := range fields {
 		if inner, ok := findField(f.fields, n.name, technology); ok && inner.appliesTo(technology) {
 			return didYouMean(f.name + "." + n.name)
 		}
 	}
-	meant := suggestNearest(n.name, names)
+	meant := SuggestNearest(n.name, fieldNames(fields, technology))
 	isTopLevel := prefix == "" && slices.Contains(r.outer, n.name)
 	switch {
 	case meant != "":
@@ -107,8 +109,28 @@ func (r *tableReader) unknownKeyAdvice(n *node, fields []field, prefix, technolo
 		return fmt.Sprintf("; write it as [%s]", n.name)
 	case isTopLevel:
 		return "; it applies to the whole file: move it above the first [table]"
-	case prefix != "" && technology != "":
-		return "; known keys: " + strings.Join(names, ", ")
+	case r.outer != nil && !r.isDefaults && prefix == "" && n.kind == tableKind:
+		return fmt.Sprintf("; a service name cannot contain a dot: write [services.%s-%s]", n.parent.name, n.name)
+	case prefix != "":
+		return listFields(fields, technology)
+	}
+	return ""
+}
+
+// listFields returns the end of a message: all keys of the table, if it is known which these are.
+func listFields(fields []field, technology string) string {
+	if technology == "" {
+		return ""
+	}
+	return "; known keys: " + strings.Join(fieldNames(fields, technology), ", ")
+}
+
+// suggestAlias returns the end of a message about a key that is another name for one that the technology has.
+func suggestAlias(fields []field, n *node, technology string) string {
+	for _, f := range fields {
+		if f.appliesTo(technology) && slices.Contains(f.aliases, n.name) && n.parent.member(f.name) == nil {
+			return didYouMean(f.name)
+		}
 	}
 	return ""
 }

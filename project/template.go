@@ -78,7 +78,7 @@ func parseUntil(text string, inDefault bool, depth int) (t template, rest string
 				return nil, "", err
 			}
 			t = append(t, part{ref: ref})
-		default: // a dollar that means nothing to us
+		default: // a literal dollar
 			t, text = t.appendLiteral("$"), text[1:]
 		}
 	}

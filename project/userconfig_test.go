@@ -124,7 +124,7 @@ func TestParse_PrefersTheProjectsLinger(t *testing.T) {
 	root := t.TempDir()
 	for config, want := range map[string]time.Duration{"": time.Minute, "linger = 5\n": 5 * time.Second} {
 		write(t, filepath.Join(root, ConfigName), config)
-		f, err := Read(root)
+		f, err := ReadFiles(filepath.Join(root, ConfigName))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -144,7 +144,7 @@ func oneOf(what string, words []string) func(*node) (string, error) {
 	return func(n *node) (string, error) {
 		word, err := n.asString()
 		if err == nil && !slices.Contains(words, word) {
-			return "", fmt.Errorf("invalid %s %s: must be %s%s", what, n.quoted(), joinAlternatives(words), suggestNearest(word, words))
+			return "", fmt.Errorf("invalid %s %s: must be %s%s", what, n.quoted(), joinAlternatives(words), SuggestNearest(word, words))
 		}
 		return word, err
 	}
@@ -229,7 +229,7 @@ func (s *Service) readLocalPort(n *node) (err error) {
 var portNamePattern = LazyRegexp(`^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`)
 
 // readRemotePort reads remote_port. Only the given technologies support port names.
-func (s *Service) readRemotePort(n *node, naming []string) error {
+func (s *Service) readRemotePort(n *node, namingTechnologies []string) error {
 	if n.kind == integerKind {
 		port, err := n.asPort()
 		s.RemotePort = strconv.Itoa(port)
@@ -245,10 +245,10 @@ func (s *Service) readRemotePort(n *node, naming []string) error {
 	switch {
 	case isNumber && port >= 1 && port <= 65535 && strconv.Itoa(port) == value:
 		return nil
-	case isNumber, len(naming) == 0:
+	case isNumber, len(namingTechnologies) == 0:
 		return fmt.Errorf("invalid port %s: must be 1-65535", n.quoted())
-	case !slices.Contains(naming, s.Technology) && s.Technology != "":
-		return fmt.Errorf("invalid port %s: must be 1-65535 (only %s supports port names)", n.quoted(), joinAlternatives(naming))
+	case !slices.Contains(namingTechnologies, s.Technology) && s.Technology != "":
+		return fmt.Errorf("invalid port %s: must be 1-65535 (only %s supports port names)", n.quoted(), joinAlternatives(namingTechnologies))
 	case !portNamePattern().MatchString(value) || !strings.ContainsAny(value, "abcdefghijklmnopqrstuvwxyz"):
 		return fmt.Errorf("invalid port %s: must be 1-65535 or a name of lowercase letters, digits and dashes", n.quoted())
 	}

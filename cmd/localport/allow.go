@@ -56,7 +56,7 @@ func (denyCmd) Run(ctx context.Context, a *app, p commandProject) error {
 
 // recordDecision reads the project's files and passes them to decision: Allow or Deny of the trust store.
 func (p commandProject) recordDecision(decision func(*project.Files) error) error {
-	files, err := p.ReadFiles()
+	files, err := project.ReadFiles(p.Config)
 	if err != nil {
 		return err
 	}

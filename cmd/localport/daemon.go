@@ -167,15 +167,8 @@ func (daemonReloadCmd) Run(ctx context.Context, a *app, p commandProject) error 
 	if err != nil {
 		return err
 	}
-	verdict, files, err := p.AskTrust()
-	if err != nil {
-		return err
-	}
-	if verdict != trust.Allowed {
-		return &client.NotAllowedError{Config: p.Config}
-	}
-	if _, err := p.parseConfig(files); err != nil {
-		return err // with every mistake and its line
+	if _, err := p.parseAllowed(); err != nil {
+		return err // with every mistake and its line, which the supervisor does not report
 	}
 	reload, err := running.Reload(ctx)
 	if err != nil {

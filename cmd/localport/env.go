@@ -13,7 +13,6 @@ import (
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
-	"github.com/localport-sh/localport/project/trust"
 	"github.com/localport-sh/localport/shellhook"
 )
 
@@ -57,14 +56,7 @@ func (p commandProject) projectView(ctx context.Context) (view api.ProjectView, 
 		view, err = running.Join(ctx, p.NewJoinRequest())
 		return view, omittedServices(status), err
 	}
-	verdict, files, err := p.AskTrust()
-	if err != nil {
-		return view, nil, err
-	}
-	if verdict != trust.Allowed {
-		return view, nil, &client.NotAllowedError{Config: p.Config}
-	}
-	parsed, err := p.parseConfig(files)
+	parsed, err := p.parseAllowed()
 	if err != nil {
 		return view, nil, err
 	}
@@ -99,20 +91,19 @@ func plannedView(parsed *project.Project) api.ProjectView {
 }
 
 func formatVariables(format string, pairs []project.Variable) (string, error) {
-	fish, err := shellhook.Lookup("fish")
-	if err != nil {
-		return "", err
-	}
+	var b strings.Builder
 	if format == "json" {
 		object := make(map[string]string, len(pairs))
 		for _, pair := range pairs {
 			object[pair.Name] = pair.Value
 		}
-		var b strings.Builder
 		err := output.JSON(&b, object)
 		return b.String(), err
 	}
-	var b strings.Builder
+	fish, err := shellhook.Lookup("fish")
+	if err != nil {
+		return "", err
+	}
 	for _, pair := range pairs {
 		switch format {
 		case "fish":

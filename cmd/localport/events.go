@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -21,12 +22,12 @@ type eventsCmd struct {
 }
 
 // Run prints what happened in the project, whether it runs or not.
-func (c eventsCmd) Run(a *app, p commandProject) error {
+func (c eventsCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	logged, err := eventlog.ListLogs(p.Dir.LogDir())
 	if err != nil {
 		return err
 	}
-	if err := p.checkNames(c.Services, logged); err != nil {
+	if err := p.checkNames(ctx, c.Services, logged); err != nil {
 		return err
 	}
 	events := eventlog.NewEventReader(p.Dir.LogDir())

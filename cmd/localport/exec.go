@@ -26,7 +26,7 @@ type execCmd struct {
 }
 
 // Run takes a lease for its own pid, waits until the services are healthy, and becomes the command.
-func (c execCmd) Run(a *app) error {
+func (c execCmd) Run(ctx context.Context, a *app) error {
 	argv := c.Command
 	if len(argv) > 0 && argv[0] == "--" {
 		argv = argv[1:]
@@ -38,7 +38,7 @@ func (c execCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	env, err := c.prepareEnv(a)
+	env, err := c.prepareEnv(ctx, a)
 	if err != nil {
 		return output.WithExitCode(err, output.ExitExecFailed)
 	}
@@ -62,7 +62,7 @@ func findProgram(name string) (string, error) {
 }
 
 // prepareEnv starts the services, waits until they are ready, and returns the command's environment.
-func (c execCmd) prepareEnv(a *app) ([]string, error) {
+func (c execCmd) prepareEnv(ctx context.Context, a *app) ([]string, error) {
 	p, err := a.findProject()
 	if err != nil {
 		return nil, err
@@ -71,8 +71,6 @@ func (c execCmd) prepareEnv(a *app) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
-	defer cancel()
 	j, err := p.Join(ctx, client.JoinOptions{
 		Lease:          lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: a.dir, Since: time.Now().UTC()},
 		RestartStopped: true, Allowed: verdict == trust.Allowed, Detach: true,
@@ -88,7 +86,7 @@ func (c execCmd) prepareEnv(a *app) ([]string, error) {
 	if err := c.waitHealthy(ctx, p, j); err != nil {
 		return nil, err
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), client.CommandTimeout())
+	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
 	view, err := j.Join(ctx, p.NewJoinRequest())
 	if err != nil {

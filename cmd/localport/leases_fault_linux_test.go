@@ -117,15 +117,6 @@ func (w *testEnv) moveState() (end func()) {
 	}
 }
 
-func countDescriptors(t *testing.T, pid int) uint64 {
-	t.Helper()
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return uint64(len(entries))
-}
-
 // setDescriptorLimit sets a process's limit of open files. Descriptors that are open already may be above it.
 func setDescriptorLimit(t *testing.T, pid int, limit uint64) {
 	t.Helper()
@@ -324,7 +315,7 @@ func TestLeases_FewDescriptorsAreEnoughToAnswer(t *testing.T) {
 	w.waitKeeper(root)
 	w.status(root)
 	supervisor := w.supervisor(root)
-	setDescriptorLimit(t, supervisor.PID, countDescriptors(t, supervisor.PID)+8)
+	setDescriptorLimit(t, supervisor.PID, uint64(readResources(t, supervisor.PID).files)+8)
 	w.mustRun(root, "exec", "--", "true") // makes the supervisor read its limit, as it does every second
 	closeAll := openIdleConns(t, addr, 20)
 	w.status(root)

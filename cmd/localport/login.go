@@ -17,7 +17,6 @@ import (
 	"github.com/localport-sh/localport/forwarder/supervisor"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
-	"github.com/localport-sh/localport/project/trust"
 )
 
 type loginCmd struct {
@@ -26,14 +25,7 @@ type loginCmd struct {
 
 // Run runs the login of each service in this terminal, a shared login only once, and waits until the services have retried.
 func (c loginCmd) Run(a *app, p commandProject) error {
-	verdict, files, err := p.AskTrust()
-	if err != nil {
-		return err
-	}
-	if verdict != trust.Allowed { // a kubeconfig in the project may name a program, which a login runs
-		return &client.NotAllowedError{Config: p.Config}
-	}
-	parsed, err := p.parseConfig(files)
+	parsed, err := p.parseAllowed() // a login runs programs that files of the project may name
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 	"syscall"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
-	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/eventlog"
 )
 
@@ -28,7 +27,7 @@ type logsCmd struct {
 const supervisorLog = "supervisor"
 
 // Run prints the logs of services, merged by time.
-func (c logsCmd) Run(a *app) error {
+func (c logsCmd) Run(ctx context.Context, a *app) error {
 	if c.Follow && !c.Until.IsZero() {
 		return output.Usage(errors.New("--until and --follow exclude each other"))
 	}
@@ -40,7 +39,7 @@ func (c logsCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	names, err := c.logNames(p)
+	names, err := c.logNames(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -79,33 +78,33 @@ func (c logsCmd) printList(a *app, p commandProject, names []string) error {
 }
 
 // logNames returns the selected logs: those named, or those of all services; with --follow also those that do not exist yet.
-func (c logsCmd) logNames(p commandProject) ([]string, error) {
+func (c logsCmd) logNames(ctx context.Context, p commandProject) ([]string, error) {
 	found, err := eventlog.ListLogs(p.Dir.LogDir())
 	if err != nil {
 		return nil, err
 	}
 	if len(c.Services) > 0 {
-		return c.Services, p.checkNames(c.Services, append(found, supervisorLog))
+		return c.Services, p.checkNames(ctx, c.Services, append(found, supervisorLog))
 	}
 	if c.List {
 		return found, nil
 	}
 	if c.Follow {
-		found = append(found, p.declaredNames()...)
+		found = append(found, p.declaredNames(ctx)...)
 		slices.Sort(found)
 	}
 	return withoutSupervisor(slices.Compact(found)), nil
 }
 
 // checkNames returns an error for the first of names that is neither in alsoValid nor a service of the project.
-func (p commandProject) checkNames(names, alsoValid []string) error {
+func (p commandProject) checkNames(ctx context.Context, names, alsoValid []string) error {
 	var declared []string
 	for _, name := range names {
 		if slices.Contains(alsoValid, name) {
 			continue
 		}
 		if declared == nil {
-			declared = p.declaredNames()
+			declared = p.declaredNames(ctx)
 		}
 		if !slices.Contains(declared, name) {
 			return unknownNameError("service", name, append(declared, alsoValid...))
@@ -115,9 +114,7 @@ func (p commandProject) checkNames(names, alsoValid []string) error {
 }
 
 // declaredNames returns the names of the project's services; none if the status is unavailable.
-func (p commandProject) declaredNames() []string {
-	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
-	defer cancel()
+func (p commandProject) declaredNames(ctx context.Context) []string {
 	status, err := p.queryStatus(ctx)
 	if err != nil {
 		return nil // the logs can be read anyway

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/api"
@@ -22,15 +23,7 @@ func (c portCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	if _, err := selectServices(status.Services, []string{c.Service}, nil); err != nil {
 		return err
 	}
-	for _, svc := range status.Services {
-		if svc.Name == c.Service {
-			return c.print(a, svc)
-		}
-	}
-	return nil
-}
-
-func (c portCmd) print(a *app, svc api.ServiceStatus) error {
+	svc := status.Services[slices.IndexFunc(status.Services, func(svc api.ServiceStatus) bool { return svc.Name == c.Service })]
 	if c.isJSON() {
 		return output.JSON(a.out, struct {
 			Name      string   `json:"name"`
@@ -38,6 +31,6 @@ func (c portCmd) print(a *app, svc api.ServiceStatus) error {
 			Addresses []string `json:"addresses"`
 		}{svc.Name, svc.Port, svc.Addresses})
 	}
-	_, err := fmt.Fprintln(a.out, svc.Port)
+	_, err = fmt.Fprintln(a.out, svc.Port)
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/localport-sh/localport/probe/builtin"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
+	"github.com/localport-sh/localport/project/trust"
 )
 
 // commandProject is the project of a command. Unlike client.Project, which prompts use, it imports every technology and every probe.
@@ -67,6 +68,18 @@ func (p commandProject) explainNoAnswer(err error, startTime time.Time) error {
 		return nil
 	}
 	return output.WithExitCode(p.ExplainNoAnswer(err, startTime), output.ExitCode(err))
+}
+
+// parseAllowed reads and parses the config. If the files are not allowed, it returns a *client.NotAllowedError.
+func (p commandProject) parseAllowed() (*project.Project, error) {
+	verdict, files, err := p.AskTrust()
+	if err != nil {
+		return nil, err
+	}
+	if verdict != trust.Allowed {
+		return nil, &client.NotAllowedError{Config: p.Config}
+	}
+	return p.parseConfig(files)
 }
 
 // parseConfig parses the files as a supervisor started from this shell would: with its environment, and with the automatic ports that

@@ -27,7 +27,7 @@ func (c recipesCmd) Run(a *app) error {
 	names := recipes.Names()
 	if c.Name != "" {
 		if _, ok := recipes.Text(c.Name); !ok {
-			return output.Usage(fmt.Errorf("unknown recipe %q (%s)%s", c.Name, strings.Join(names, ", "), formatSuggestion(c.Name, names)))
+			return output.Usage(fmt.Errorf("unknown recipe %q (%s)%s", c.Name, strings.Join(names, ", "), project.SuggestNearest(c.Name, names)))
 		}
 		names = []string{c.Name}
 	}
@@ -39,12 +39,4 @@ func (c recipesCmd) Run(a *app) error {
 		fmt.Fprint(a.out, text)
 	}
 	return nil
-}
-
-// formatSuggestion returns the end of a message about an unknown name: the most similar of names, or nothing if none is similar.
-func formatSuggestion(name string, names []string) string {
-	if nearest := project.NearestName(name, names); nearest != "" {
-		return fmt.Sprintf("; did you mean %q?", nearest)
-	}
-	return ""
 }

@@ -36,8 +36,8 @@ type startCmd struct {
 }
 
 // Run records a start lease, which needs no process, and starts the services.
-func (c startCmd) Run(a *app, p commandProject) error {
-	return p.startServices(a, api.ActionStart, c.selection, !c.NoWait)
+func (c startCmd) Run(ctx context.Context, a *app, p commandProject) error {
+	return p.startServices(ctx, a, api.ActionStart, c.selection, !c.NoWait)
 }
 
 type restartCmd struct {
@@ -46,17 +46,15 @@ type restartCmd struct {
 }
 
 // Run reconnects the services; in a stopped project it starts them.
-func (c restartCmd) Run(a *app, p commandProject) error {
-	return p.startServices(a, api.ActionRestart, c.selection, !c.NoWait)
+func (c restartCmd) Run(ctx context.Context, a *app, p commandProject) error {
+	return p.startServices(ctx, a, api.ActionRestart, c.selection, !c.NoWait)
 }
 
-func (p commandProject) startServices(a *app, action api.Action, sel selection, wait bool) error {
+func (p commandProject) startServices(ctx context.Context, a *app, action api.Action, sel selection, wait bool) error {
 	verdict, files, err := p.AskTrust()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
-	defer cancel()
 	names, err := p.resolveNames(ctx, sel, files, verdict)
 	if err != nil {
 		return err

@@ -18,7 +18,7 @@ import (
 func (w *testEnv) supersede(t *testing.T, root string) (elected lockstate.Process, resume func()) {
 	t.Helper()
 	before := w.supervisor(root)
-	release := w.holdLock(root) // frozen in the middle of writing, it would hold the lock
+	release := w.holdLock(root) // so that the supervisor is not stopped while it holds the lock
 	w.stopProcess(before.PID)
 	release()
 	for _, path := range []string{filepath.Join(w.stateDir(root), "election"), w.state(root).Supervisor.Socket} {

@@ -18,7 +18,7 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// frozenSupervisor is a project whose supervisor answers nobody. What it was to write, it has written.
+// frozenSupervisor starts a project and stops its supervisor with SIGSTOP, at a time when it holds no lock.
 func frozenSupervisor(t *testing.T) (w *testEnv, root, addr string) {
 	t.Helper()
 	w = newTestEnv(t).withPromptLimit("2s")
@@ -27,7 +27,7 @@ func frozenSupervisor(t *testing.T) (w *testEnv, root, addr string) {
 	w.mustRun(root, "start")
 	w.waitKeeper(root)
 	w.status(root)
-	release := w.holdLock(root) // frozen in the middle of writing, it would hold the lock
+	release := w.holdLock(root) // so that the supervisor is not stopped while it holds the lock
 	w.stopProcess(w.supervisor(root).PID)
 	release()
 	return w, root, fmt.Sprintf("127.0.0.1:%d", port)
@@ -52,7 +52,7 @@ func TestDaemonRestart_ReplacesASupervisorThatDoesNotAnswer(t *testing.T) {
 		t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
 	if frozen.IsAlive() {
-		t.Error("the frozen supervisor is still there")
+		t.Error("the frozen supervisor is still running")
 	}
 	if answer, err := ask(addr, "you"); answer != "hello you\n" {
 		t.Errorf("through the forward: %q, %v", answer, err)
@@ -77,13 +77,13 @@ func TestStop_StopsASupervisorThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
-// A supervisor that is frozen while it writes has the file lock as well.
+// A supervisor that is stopped while it writes holds the file lock too.
 func TestStop_StopsASupervisorThatHoldsTheLock(t *testing.T) {
 	t.Parallel()
 	w, root, addr := frozenSupervisor(t)
 	supervisor := w.supervisor(root)
 	lock := filepath.Join(w.stateDir(root), "lock")
-	// The test's own lock stands for the supervisor's: it is freed when that one is gone.
+	// The test holds the lock in place of the supervisor, and releases it when the supervisor has ended.
 	release := w.holdLock(root)
 	done := make(chan struct{})
 	go func() {
@@ -102,7 +102,7 @@ func TestStop_StopsASupervisorThatHoldsTheLock(t *testing.T) {
 	}
 }
 
-// frozenKeeper is a project whose supervisor is dead and whose keeper does not replace it.
+// frozenKeeper starts a project, stops its keeper with SIGSTOP and kills its supervisor, which is therefore not replaced.
 func frozenKeeper(t *testing.T) (w *testEnv, root, addr string, keeper int) {
 	t.Helper()
 	w = newTestEnv(t).withPromptLimit("2s")
@@ -114,7 +114,7 @@ func frozenKeeper(t *testing.T) (w *testEnv, root, addr string, keeper int) {
 	supervisor := w.supervisor(root)
 	w.stopProcess(keeper)
 	frozen, _ := lockstate.FindProcess(keeper)
-	t.Cleanup(func() { // before it goes on, and starts another supervisor
+	t.Cleanup(func() { // before stopProcess continues the keeper, which would start another supervisor
 		if frozen.IsAlive() {
 			_ = syscall.Kill(keeper, syscall.SIGKILL)
 		}
@@ -150,7 +150,7 @@ func TestDaemonRestart_ReplacesAKeeperThatDoesNotAnswer(t *testing.T) {
 	w.stopProject(root, addr)
 }
 
-// stoppedKeeperLimit is a good deal less than a command waits for an answer.
+// stoppedKeeperLimit is much shorter than the time that a command waits for an answer.
 const stoppedKeeperLimit = 5 * time.Second
 
 func TestStatus_NamesAStoppedKeeperAtOnce(t *testing.T) {
@@ -187,14 +187,14 @@ func TestStop_StopsAKeeperThatDoesNotAnswer(t *testing.T) {
 	w.checkNothingLeft(root, addr)
 }
 
-// The test itself holds the election, and a process that has a keeper's arguments has not to do with it.
+// The election's lock is held by another program, and a process that has the arguments of a keeper is none.
 func TestStop_StopsNoProcessOfOthers(t *testing.T) {
 	t.Parallel()
 	w, root, _, keeper := frozenKeeper(t)
 	_ = syscall.Kill(keeper, syscall.SIGKILL)
 	eventually(t, "every process has ended", func() bool { return len(w.processes()) == 0 })
 	other := startKeeperLookalike(t)
-	// Somebody holds the election and answers nobody.
+	// The test holds the election instead of a supervisor.
 	election, err := os.OpenFile(filepath.Join(w.stateDir(root), "election"), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -208,7 +208,7 @@ func TestStop_StopsNoProcessOfOthers(t *testing.T) {
 		t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
 	if err := syscall.Kill(other, 0); err != nil {
-		t.Errorf("the process of somebody else was ended: %v", err)
+		t.Errorf("a process of another program was ended: %v", err)
 	}
 }
 
@@ -219,7 +219,7 @@ func startKeeperLookalike(t *testing.T) int {
 	if err := syscall.Mkfifo(filepath.Join(dir, client.KeeperArg), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("cat", client.KeeperArg) // it waits for somebody to write
+	cmd := exec.Command("cat", client.KeeperArg) // it waits for a writer
 	cmd.Dir = dir
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

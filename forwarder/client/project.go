@@ -55,12 +55,9 @@ func Open(config string, onWarning func(text string), logLevel, version string) 
 	}, nil
 }
 
-// ReadFiles reads the project's current files, whether they are allowed or not.
-func (p *Project) ReadFiles() (*project.Files, error) { return project.ReadFile(p.Config) }
-
 // AskTrust reads the files and asks the trust store about exactly these bytes.
 func (p *Project) AskTrust() (trust.Verdict, *project.Files, error) {
-	files, err := p.ReadFiles()
+	files, err := project.ReadFiles(p.Config)
 	if err != nil {
 		return trust.Unknown, nil, err
 	}

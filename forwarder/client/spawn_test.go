@@ -11,15 +11,15 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "play" {
-		os.Exit(play(os.Args[2]))
+	if len(os.Args) > 1 && os.Args[1] == "start-as" {
+		os.Exit(startAs(os.Args[2]))
 	}
 	goleak.VerifyTestMain(m)
 }
 
-// play is a supervisor that is being started and comes to some end.
-func play(end string) int {
-	switch end {
+// startAs is the start of a supervisor that is ready, reports an invalid config, or dies.
+func startAs(outcome string) int {
+	switch outcome {
 	case "ready":
 		ReportReadiness(Readiness{Outcome: OutcomeReady})
 	case "invalid":
@@ -31,24 +31,24 @@ func play(end string) int {
 	return 0
 }
 
-func spawner(t *testing.T, end string) Spawner {
+func newTestSpawner(t *testing.T, outcome string) Spawner {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Spawner{Exe: exe, Args: []string{"play", end}, Env: os.Environ(), Log: filepath.Join(t.TempDir(), "log")}
+	return Spawner{Exe: exe, Args: []string{"start-as", outcome}, Env: os.Environ(), Log: filepath.Join(t.TempDir(), "log")}
 }
 
-func TestAStartIsToldByItsWordOrItsDeath(t *testing.T) {
-	if word, err := spawner(t, "ready").Spawn(t.Context()); err != nil || word.Outcome != OutcomeReady {
-		t.Errorf("ready: %+v, %v", word, err)
+func TestSpawner_ReturnsTheReadinessOrTheEndOfTheLog(t *testing.T) {
+	if readiness, err := newTestSpawner(t, "ready").Spawn(t.Context()); err != nil || readiness.Outcome != OutcomeReady {
+		t.Errorf("ready: %+v, %v", readiness, err)
 	}
 	start := &StartError{}
-	if _, err := spawner(t, "invalid").Spawn(t.Context()); !errors.As(err, &start) || start.Outcome != OutcomeInvalid {
+	if _, err := newTestSpawner(t, "invalid").Spawn(t.Context()); !errors.As(err, &start) || start.Outcome != OutcomeInvalid {
 		t.Errorf("invalid: %v", err)
 	}
-	if _, err := spawner(t, "dies").Spawn(t.Context()); !errors.As(err, &start) || !strings.Contains(err.Error(), "out of cheese") {
+	if _, err := newTestSpawner(t, "dies").Spawn(t.Context()); !errors.As(err, &start) || !strings.Contains(err.Error(), "out of cheese") {
 		t.Errorf("dies: %v, want the end of its log", err)
 	}
 }

@@ -1,11 +1,19 @@
 package kubectl
 
-import "github.com/localport-sh/localport/project"
+import (
+	"errors"
+	"strings"
+
+	"github.com/localport-sh/localport/project"
+)
 
 // connectionKeys are the keys of a service's connection table.
 var connectionKeys = []project.Key{
 	{Name: "resource_type", Values: []string{"pod", "service", "deployment", "statefulset", "replicaset", "daemonset", "job"}},
-	{Name: "resource_name", Type: project.TypeWord, Required: true, Alternative: "selector", Example: `, or "connection.selector"`},
+	{
+		Name: "resource_name", Type: project.TypeWord, Required: true, Alternative: "selector", Example: `, or "connection.selector"`,
+		Aliases: []string{"resource", "name", "service", "pod"}, Validate: validateResourceName,
+	},
 	{Name: "selector", Type: project.TypeArgument, Conflicts: []string{"resource_name", "resource_type"}}, // a label selector for pods
 	{Name: "engine", Values: []string{"native", "kubectl"}},                                               // default: native, unless the environment names a kubectl
 	{Name: "cluster_health", Type: project.TypeBool, Default: true},                                       // status shows the cluster's health
@@ -20,4 +28,12 @@ func setDefaultResourceType(s *project.Service, keys project.GivenKeys) {
 		return
 	}
 	s.Connection.Settings["resource_type"] = "service"
+}
+
+// validateResourceName rejects the notation TYPE/NAME of kubectl.
+func validateResourceName(value any) error {
+	if strings.Contains(value.(string), "/") {
+		return errors.New(`must be a name without a type; set the type in "resource_type", for example "service"`)
+	}
+	return nil
 }

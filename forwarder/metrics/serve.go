@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/api"
@@ -75,23 +76,11 @@ func newHandler(snapshot func(context.Context) (api.Status, error)) http.Handler
 // rebinding.
 func allowLoopbackHosts(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch withoutPort(r.Host) {
-		case "localhost", "127.0.0.1", "[::1]":
+		switch (&url.URL{Host: r.Host}).Hostname() {
+		case "localhost", "127.0.0.1", "::1":
 			next.ServeHTTP(w, r)
 		default:
 			http.Error(w, "use http://127.0.0.1:PORT/metrics or http://localhost:PORT/metrics", http.StatusForbidden)
 		}
 	})
-}
-
-// withoutPort removes the port from a Host header; an IPv6 address keeps its brackets.
-func withoutPort(host string) string {
-	name, _, err := net.SplitHostPort(host)
-	if err != nil {
-		return host
-	}
-	if host[0] == '[' {
-		return "[" + name + "]"
-	}
-	return name
 }

@@ -105,7 +105,7 @@ func (a *attempt) closeUpstreamWrite() {
 	a.endDirection(fromClient, false)
 }
 
-// replayBytes sends what earlier attempts have sent in vain, or what was read but not sent while this one awaited a report.
+// replayBytes sends what earlier attempts have sent without success, or what was read but not sent while this one awaited a report.
 func (a *attempt) replayBytes() outcome {
 	bytes, ok := a.takeUnsent(nil)
 	if !ok {

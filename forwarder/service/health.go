@@ -171,7 +171,7 @@ func (idleTimeoutInput) apply(s *Service) (event, bool) {
 // apply replaces a tunnel whose process is stopped.
 func (processCheckDueInput) apply(s *Service) (event, bool) {
 	if s.health.processMonitor.IsProcessStopped() {
-		s.endCause = &forwarder.Failure{Reason: "the tunnel fell silent: its process was stopped"}
+		s.endCause = &forwarder.Failure{Reason: "the tunnel's process is suspended (SIGSTOP)"}
 		return s.loseTunnel(restartReasonFrozen), true
 	}
 	return 0, false
@@ -192,7 +192,7 @@ func (r checkResult) apply(s *Service) (event, bool) {
 		h.successes = 0
 		h.failures++
 		if r.isUnanswered() && h.failures >= hc.FailureThreshold && time.Since(s.port.Stats().LastByte) > hc.Interval {
-			s.endCause = &forwarder.Failure{Reason: "the tunnel fell silent: no answer within " + hc.Timeout.String()}
+			s.endCause = &forwarder.Failure{Reason: "no response through the tunnel within " + hc.Timeout.String()}
 			return s.loseTunnel(restartReasonSilent), true
 		}
 		h.onFailure(r, hc)
@@ -342,7 +342,7 @@ func runCheck(ctx context.Context, check probe.Check, timeout time.Duration, p p
 	return checkResult{err: check(ctx, p)}
 }
 
-// isUnanswered reports whether nothing came back at all, as through a dead tunnel. A far end that is slow, refuses the connection or
+// isUnanswered reports whether no byte was received, as through a dead tunnel. A far end that is slow, refuses the connection or
 // rejects the password has been reached: another tunnel would not help.
 func (r checkResult) isUnanswered() bool {
 	return errors.Is(r.err, context.DeadlineExceeded) && !r.isReached
@@ -360,7 +360,7 @@ func (r checkResult) explain(timeout time.Duration) (reason, hint string) {
 	case errors.Is(r.err, context.DeadlineExceeded) && r.isReached:
 		return fmt.Sprintf("no answer to the health check within %v", timeout), "is the service busy? health_check.timeout gives it more time"
 	case errors.Is(r.err, context.DeadlineExceeded):
-		return fmt.Sprintf("nothing came back within %v", timeout), ""
+		return fmt.Sprintf("no response within %v", timeout), ""
 	}
 	return r.err.Error(), ""
 }

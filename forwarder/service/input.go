@@ -54,8 +54,8 @@ func (s *Service) nextInput(ctx context.Context) input {
 		return clientWaitingInput{}
 	case <-s.networkCh:
 		return networkChangeInput{}
-	case <-s.clientLimitCh:
-		return clientLimitInput{}
+	case <-s.shortageChangedCh:
+		return shortageChangedInput{}
 	case t := <-s.serverReachedCh:
 		return serverReachedInput{t}
 	case r := <-s.refusalCh:
@@ -80,16 +80,16 @@ func (s *Service) nextInput(ctx context.Context) input {
 }
 
 type (
-	portReleasedInput  struct{}
-	bindDueInput       struct{}
-	closeDoneInput     struct{}
-	attemptDueInput    struct{}
-	dependenciesInput  struct{}
-	clientWaitingInput struct{}
-	networkChangeInput struct{}
-	clientLimitInput   struct{}
-	tunnelEndInput     struct{}
-	serverReachedInput struct{ tunnel forwarder.Tunnel }
+	portReleasedInput    struct{}
+	bindDueInput         struct{}
+	closeDoneInput       struct{}
+	attemptDueInput      struct{}
+	dependenciesInput    struct{}
+	clientWaitingInput   struct{}
+	networkChangeInput   struct{}
+	shortageChangedInput struct{}
+	tunnelEndInput       struct{}
+	serverReachedInput   struct{ tunnel forwarder.Tunnel }
 )
 
 // bindResult is the outcome of binding the port.

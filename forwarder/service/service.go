@@ -90,13 +90,13 @@ type Service struct {
 	counters  counters
 
 	// Signals of the port, which are sent without blocking.
-	waitingCh       chan struct{}
-	lastClientCh    chan struct{}
-	networkCh       chan struct{} // the network changed, or the machine slept
-	clientLimitCh   chan struct{} // the limit on clients was reached, or is no longer reached
-	serverReachedCh chan forwarder.Tunnel
-	refusalCh       chan tunnelRefusal
-	panicCh         chan tunnelPanic
+	waitingCh         chan struct{}
+	lastClientCh      chan struct{}
+	networkCh         chan struct{} // the network changed, or the machine slept
+	shortageChangedCh chan struct{} // receives when the relay's Stats.Shortage has changed
+	serverReachedCh   chan forwarder.Tunnel
+	refusalCh         chan tunnelRefusal
+	panicCh           chan tunnelPanic
 
 	// The fields below belong to the goroutine of Run.
 	phase      phase
@@ -163,8 +163,8 @@ func New(host Host, definition Definition, processLog *eventlog.File) *Service {
 		host: host, name: definition.Name, processLog: processLog,
 		requestCh: make(chan request), doneCh: make(chan struct{}),
 		waitingCh: make(chan struct{}, 1), lastClientCh: make(chan struct{}, 1), networkCh: make(chan struct{}, 1),
-		clientLimitCh:   make(chan struct{}, 1),
-		serverReachedCh: make(chan forwarder.Tunnel, reportQueueSize), refusalCh: make(chan tunnelRefusal, reportQueueSize), panicCh: make(chan tunnelPanic, reportQueueSize),
+		shortageChangedCh: make(chan struct{}, 1),
+		serverReachedCh:   make(chan forwarder.Tunnel, reportQueueSize), refusalCh: make(chan tunnelRefusal, reportQueueSize), panicCh: make(chan tunnelPanic, reportQueueSize),
 		bindTimer: newStoppedTimer(), attemptTimer: newStoppedTimer(),
 		definition: definition,
 		counters:   counters{checksByResult: make(map[string]uint64), restartsByReason: make(map[string]uint64)},
@@ -238,7 +238,7 @@ func (s *Service) relayOptions() relay.Options {
 	return relay.Options{
 		ConnectTimeout:   s.definition.ConnectTimeout,
 		Slots:            s.host.ClientSlots,
-		OnShortageChange: func() { wait.Notify(s.clientLimitCh) },
+		OnShortageChange: func() { wait.Notify(s.shortageChangedCh) },
 		OnWaiting:        func() { wait.Notify(s.waitingCh) },
 		OnLastClient:     func() { wait.Notify(s.lastClientCh); s.host.OnLastClient() },
 		OnServerReached:  func(t forwarder.Tunnel) { trySend(s.serverReachedCh, t) },

@@ -14,6 +14,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/sshd"
+	"github.com/localport-sh/localport/testdata/tunneltest"
 )
 
 // startOneChannelServer starts an ssh server that allows one channel in each connection, which sshd cannot be configured to do. By
@@ -95,7 +96,7 @@ func TestDestination_StopsSharingWhenServerRefusesChannels(t *testing.T) {
 	if r := dialRefused(t, second); !strings.Contains(r.Reason, "resource shortage: one is enough") {
 		t.Errorf("got %+v", r)
 	}
-	checkTransient(t, waitFailure(t, second), "too few channels on one connection")
+	checkTransient(t, tunneltest.WaitFailure(t, second), "too few channels on one connection")
 	_ = second.Close()
 	requireWelcome(t, dialTunnel(t, openTunnel(t, two, r)))
 	select {
@@ -118,7 +119,7 @@ func TestMaster_IsRecycledAfterMaxRefusals(t *testing.T) {
 			t.Fatal("not refused")
 		}
 	}
-	f := waitFailure(t, tunnel)
+	f := tunneltest.WaitFailure(t, tunnel)
 	if f.Class != forwarder.Transient || !strings.Contains(f.Reason, "restarted after "+strconv.Itoa(maxRefusals)) {
 		t.Errorf("got %+v", f)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/testdata/sshd"
+	"github.com/localport-sh/localport/testdata/tunneltest"
 )
 
 func countLogins(server *sshd.Server) int { return strings.Count(server.Log(), "Accepted publickey") }
@@ -165,7 +166,7 @@ func TestDestination_ReplacesUnresponsiveMaster(t *testing.T) {
 	defer cancel()
 	<-ctx.Done()
 	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
-	if f := waitFailure(t, old); f.Class != forwarder.Transient {
+	if f := tunneltest.WaitFailure(t, old); f.Class != forwarder.Transient {
 		t.Errorf("the old master: %+v", f)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/sshd"
+	"github.com/localport-sh/localport/testdata/tunneltest"
 )
 
 func TestDriver_FailedLoginHasClassReasonAndHint(t *testing.T) {
@@ -122,7 +123,7 @@ func TestTunnel_EndsWhenServerIsKilled(t *testing.T) {
 	conn := dialTunnel(t, tunnel)
 	requireWelcome(t, conn)
 	server.Kill()
-	checkTransient(t, waitFailure(t, tunnel), "closed by remote host")
+	checkTransient(t, tunneltest.WaitFailure(t, tunnel), "closed by remote host")
 }
 
 func TestTunnel_EndsWhenServerIsFrozen(t *testing.T) {
@@ -131,7 +132,7 @@ func TestTunnel_EndsWhenServerIsFrozen(t *testing.T) {
 	svc.Connection.Settings["options"] = map[string]string{"ServerAliveInterval": "1", "ServerAliveCountMax": "1"}
 	tunnel := openDirect(t, svc)
 	server.Freeze()
-	checkTransient(t, waitFailure(t, tunnel), "Timeout, server 127.0.0.1 not responding")
+	checkTransient(t, tunneltest.WaitFailure(t, tunnel), "Timeout, server 127.0.0.1 not responding")
 }
 
 func TestTunnel_EndsWhenSSHIsKilled(t *testing.T) {
@@ -141,7 +142,7 @@ func TestTunnel_EndsWhenSSHIsKilled(t *testing.T) {
 	if err := syscall.Kill(tunnel.master.child.Pid(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	checkTransient(t, waitFailure(t, tunnel), "ssh exited: signal: killed")
+	checkTransient(t, tunneltest.WaitFailure(t, tunnel), "ssh exited: signal: killed")
 }
 
 func TestDriver_OpenFailsWithoutSocketDirectory(t *testing.T) {

@@ -10,17 +10,26 @@ import (
 
 // configKeys are the keys of a service's connection table.
 var configKeys = []project.Key{
-	{Name: "host", Type: project.TypeWord, Required: true},
+	{Name: "host", Type: project.TypeWord, Required: true, Validate: validateDestination},
 	{Name: "user", Type: project.TypeWord},
 	{Name: "port", Type: project.TypePort},
-	{Name: "key_file", Type: project.TypeFile},
+	{Name: "key_file", Type: project.TypeFile, Aliases: []string{"identity_file", "identity"}},
 	{Name: "config_file", Type: project.TypeFile},
 	{Name: "jump", Type: project.TypeWord},
 	{Name: "options", Type: project.TypeTable, ReadEntry: formatOption}, // ssh's own, as with -o
 	{Name: "multiplex", Type: project.TypeBool, Default: true},          // share the master with other services
 	{Name: "socks", Type: project.TypeBool},                             // the local port is a SOCKS proxy
 	{Name: "reverse", Type: project.TypeBool},                           // the server listens and forwards to the local port
-	{Name: "remote_host", Type: project.TypeWord},
+	{Name: "remote_host", Type: project.TypeWord, Validate: project.ValidateHost("remote_port")},
+}
+
+// validateDestination accepts what ssh(1) does: [user@]hostname, or a URI ssh://[user@]hostname[:port].
+func validateDestination(value any) error {
+	host := value.(string)
+	if strings.HasPrefix(host, "ssh://") {
+		return nil
+	}
+	return project.ValidateHost("port")(host[strings.LastIndexByte(host, '@')+1:])
 }
 
 var optionNamePattern = project.LazyRegexp(`^[A-Za-z][A-Za-z0-9]*$`)

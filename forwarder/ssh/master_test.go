@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/testdata/sshd"
+	"github.com/localport-sh/localport/testdata/tunneltest"
 )
 
 func TestMaster_LivenessCheckEndsUnresponsiveMaster(t *testing.T) {
@@ -17,7 +18,7 @@ func TestMaster_LivenessCheckEndsUnresponsiveMaster(t *testing.T) {
 	defer server.Kill() // else the backend would wait for its clients
 	server.Freeze()
 	tunnel.CheckConnection()
-	checkTransient(t, waitFailure(t, tunnel), "the ssh server did not answer within 3s")
+	checkTransient(t, tunneltest.WaitFailure(t, tunnel), "the ssh server did not answer within 3s")
 }
 
 // A ping sent before a check was requested does not answer it.

@@ -174,21 +174,6 @@ func dialRefused(t *testing.T, tunnel forwarder.Tunnel) *forwarder.Refusal {
 	return r
 }
 
-// waitFailure waits for the end of a tunnel and returns its failure.
-func waitFailure(t *testing.T, tunnel forwarder.Tunnel) *forwarder.Failure {
-	t.Helper()
-	select {
-	case <-tunnel.Done():
-	case <-time.After(15 * time.Second):
-		t.Fatal("the tunnel did not end")
-	}
-	failure, ok := errors.AsType[*forwarder.Failure](tunnel.Err())
-	if !ok {
-		t.Fatalf("ended with %v, want a failure", tunnel.Err())
-	}
-	return failure
-}
-
 func checkTransient(t *testing.T, f *forwarder.Failure, reason string) {
 	t.Helper()
 	if f.Class != forwarder.Transient || !strings.Contains(f.Reason, reason) {

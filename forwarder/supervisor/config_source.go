@@ -28,7 +28,7 @@ func (c configSource) root() string { return filepath.Dir(c.path) }
 // readAllowed reads the files and asks the trust store about exactly these bytes. If the files could be read, they are returned
 // even with an error.
 func (c configSource) readAllowed() (*project.Files, error) {
-	files, err := project.ReadFile(c.path)
+	files, err := project.ReadFiles(c.path)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func userConfigPath() string {
 
 // describePending says why the files on disk are not those with the active digest; empty if they are.
 func (c configSource) describePending(active string, refused refusedFiles) string {
-	files, err := project.ReadFile(c.path)
+	files, err := project.ReadFiles(c.path)
 	if _, statErr := os.Stat(c.root()); errors.Is(statErr, fs.ErrNotExist) {
 		return "the project's directory is gone; the supervisor ends soon"
 	}

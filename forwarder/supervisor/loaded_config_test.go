@@ -39,7 +39,7 @@ func (s *Supervisor) writeFiles(t *testing.T, config, dotEnv string) *project.Fi
 			t.Fatal(err)
 		}
 	}
-	files, err := project.ReadFile(s.source.path)
+	files, err := project.ReadFiles(s.options.Config)
 	if err != nil {
 		t.Fatal(err)
 	}

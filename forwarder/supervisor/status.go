@@ -46,7 +46,7 @@ func (s *Supervisor) status() (api.Status, error) {
 		svcStatus := s.serviceStatus(active.services[svc.Name])
 		if c := svcStatus.Connections; c.Shortage != "" {
 			status.Warnings = append(status.Warnings,
-				fmt.Sprintf("%s: %s: %d open, %d waiting; %s", svc.Name, c.Shortage, c.Open, c.Unserved, service.ClientLimitHint))
+				fmt.Sprintf("%s: %s: %d open, %d waiting; %s", svc.Name, c.Shortage, c.Open, c.Unserved, service.ShortageHint))
 		}
 		status.Services = append(status.Services, svcStatus)
 	}
@@ -94,7 +94,7 @@ func connectionStatus(now *service.Snapshot) api.ConnectionStats {
 		shortage = stats.Shortage.Error()
 	}
 	return api.ConnectionStats{
-		Shortage: shortage, Unserved: stats.Unserved, ShortageResets: stats.ShortageResets,
+		Shortage: shortage, Unserved: stats.Unserved, Resets: stats.ShortageResets,
 		Open: stats.Open, Waiting: stats.Waiting, Total: stats.Total, Waited: stats.Waited,
 		WaitTime: stats.WaitTime.Seconds(), Replays: stats.Replays, BytesIn: stats.BytesIn, BytesOut: stats.BytesOut,
 	}

@@ -24,7 +24,9 @@ import (
 var Technology = forwarder.Technology{
 	TechnologyType: project.TechnologyType{
 		Name: "tcp", HasRemotePort: true,
-		Keys: []project.Key{{Name: "remote_host", Type: project.TypeWord, Required: true}},
+		Keys: []project.Key{{
+			Name: "remote_host", Type: project.TypeWord, Required: true, Aliases: []string{"host"}, Validate: project.ValidateHost("remote_port"),
+		}},
 	},
 	HasNoChildProcess: true,
 	New:               New,

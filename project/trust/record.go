@@ -68,7 +68,7 @@ func (s Store) readRecord(path string) (record, error) {
 	case err != nil:
 		return empty, err
 	}
-	data, err := readPrivateFile(s.recordPath(path))
+	data, info, err := readRegular(s.recordPath(path), maxRecordSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return empty, nil
 	}
@@ -79,30 +79,31 @@ func (s Store) readRecord(path string) (record, error) {
 	if r.PathBytes != nil {
 		r.Path = string(r.PathBytes)
 	}
-	if err != nil || r.Version != recordVersion || r.Path != path {
+	if err != nil || !isPrivate(info) || r.Version != recordVersion || r.Path != path {
 		empty.isUnusable = true
 		return empty, nil
 	}
 	return r, nil
 }
 
-var errNotPrivate = errors.New("not a file of this user's alone")
+var errNotRegular = errors.New("not a regular file")
 
-// readPrivateFile reads a regular file that only this user can have written.
-func readPrivateFile(path string) ([]byte, error) {
+// readRegular reads at most limit bytes of a regular file. It follows no symbolic link and waits for no named pipe.
+func readRegular(path string, limit int64) ([]byte, fs.FileInfo, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer file.Close() //nolint:errcheck // nothing was written
 	info, err := file.Stat()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if !info.Mode().IsRegular() || !isPrivate(info) {
-		return nil, errNotPrivate
+	if !info.Mode().IsRegular() {
+		return nil, nil, errNotRegular
 	}
-	return io.ReadAll(io.LimitReader(file, maxRecordSize))
+	data, err := io.ReadAll(io.LimitReader(file, limit))
+	return data, info, err
 }
 
 // isPrivate reports whether a file belongs to this user and nobody else may write to it.

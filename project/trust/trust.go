@@ -42,36 +42,36 @@ type Store struct {
 // the error says why.
 func (s Store) Ask(f *project.Files) (Verdict, *project.Files, error) {
 	tree, linked := findLinkedWorktree(f.Root)
-	acting, err := withMainDotEnv(f, tree, linked)
+	effective, err := withMainDotEnv(f, tree, linked)
 	if err != nil {
 		return Unknown, f, err
 	}
-	own, err := s.readRecord(f.Path)
+	record, err := s.readRecord(f.Path)
 	if err != nil {
-		return Unknown, acting, err
+		return Unknown, effective, err
 	}
-	switch digest := acting.Digest(); {
-	case own.Denied:
-		return Denied, acting, nil
-	case slices.Contains(own.Allowed, digest):
-		return Allowed, acting, nil
-	case linked && !own.isUnusable && s.allowedElsewhere(tree, f.Path, digest):
-		return Allowed, acting, nil
-	case len(own.Allowed) > 0:
-		return Changed, acting, nil
+	switch digest := effective.Digest(); {
+	case record.Denied:
+		return Denied, effective, nil
+	case slices.Contains(record.Allowed, digest):
+		return Allowed, effective, nil
+	case linked && !record.isUnusable && s.allowedElsewhere(tree, f.Path, digest):
+		return Allowed, effective, nil
+	case len(record.Allowed) > 0:
+		return Changed, effective, nil
 	}
-	return Unknown, acting, nil
+	return Unknown, effective, nil
 }
 
 // Allow records that f is allowed, with the files that Ask returns. Contents that were allowed before stay allowed:
 // switching git branches and back needs no new decision. A denial is removed.
 func (s Store) Allow(f *project.Files) error {
 	tree, linked := findLinkedWorktree(f.Root)
-	acting, err := withMainDotEnv(f, tree, linked)
+	effective, err := withMainDotEnv(f, tree, linked)
 	if err != nil {
 		return err
 	}
-	return s.updateRecord(f.Path, func(r *record) { r.allow(acting.Digest()) })
+	return s.updateRecord(f.Path, func(r *record) { r.allow(effective.Digest()) })
 }
 
 // Deny records that f is denied whatever its contents, and removes what was allowed before.
@@ -88,20 +88,20 @@ func withMainDotEnv(f *project.Files, tree worktree, linked bool) (*project.File
 	if !ok {
 		return f, nil
 	}
-	acting := *f
-	if err := acting.LoadDotEnv(main.subdirectory(tree.relative)); err != nil {
+	effective := *f
+	if err := effective.LoadDotEnv(main.subdirectory(tree.subdir)); err != nil {
 		return nil, err
 	}
-	if acting.DotEnv == nil {
+	if effective.DotEnv == nil {
 		return f, nil
 	}
-	return &acting, nil
+	return &effective, nil
 }
 
 // allowedElsewhere reports whether another checkout of the tree's repository is allowed with the same digest.
 func (s Store) allowedElsewhere(tree worktree, path, digest string) bool {
 	for _, other := range tree.otherCheckouts() {
-		candidate, ok := other.configPath(tree.relative, path)
+		candidate, ok := other.configPath(tree.subdir, path)
 		if !ok {
 			continue
 		}

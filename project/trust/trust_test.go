@@ -57,7 +57,7 @@ func newProject(t *testing.T) string {
 
 func readFiles(t *testing.T, root string) *project.Files {
 	t.Helper()
-	f, err := project.Read(root)
+	f, err := project.ReadFiles(filepath.Join(root, project.ConfigName))
 	must(t, err)
 	return f
 }
@@ -264,7 +264,7 @@ func TestStore_KeepsConfigsOfOneDirectoryApart(t *testing.T) {
 	other := filepath.Join(root, "other.toml")
 	write(t, other, config)
 	must(t, s.Allow(readFiles(t, root)))
-	f, err := project.ReadFile(other)
+	f, err := project.ReadFiles(other)
 	must(t, err)
 	if verdict, _, err := s.Ask(f); verdict != Unknown || err != nil {
 		t.Errorf("%s, %v", verdict, err)

@@ -1,13 +1,11 @@
 package trust
 
 import (
-	"bytes"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 )
 
 // A linked worktree has a file .git that names its entry in the repository, and the entry names that file in turn. Both
@@ -24,7 +22,7 @@ type checkout struct {
 // worktree is a linked worktree, seen from a directory in it.
 type worktree struct {
 	checkout
-	relative string // of that directory
+	subdir string // of that directory
 }
 
 // findLinkedWorktree returns the linked worktree that contains dir, a physical path; false if there is none, or one that
@@ -129,22 +127,10 @@ const maxPointerSize = 16 << 10
 
 // readPointer returns the path after prefix in one of git's pointer files (gitrepository-layout(5)), made absolute.
 func readPointer(file, prefix string) (string, bool) {
-	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
-	if err != nil {
-		return "", false
-	}
-	defer f.Close() //nolint:errcheck // nothing was written
-	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() || info.Size() > maxPointerSize {
-		return "", false
-	}
-	var buffer bytes.Buffer
-	if _, err := buffer.ReadFrom(f); err != nil {
-		return "", false
-	}
-	path, ok := strings.CutPrefix(strings.TrimRight(buffer.String(), "\r\n"), prefix)
+	data, _, err := readRegular(file, maxPointerSize+1)
+	path, ok := strings.CutPrefix(strings.TrimRight(string(data), "\r\n"), prefix)
 	switch {
-	case !ok, path == "", strings.ContainsAny(path, "\n\x00"):
+	case err != nil, len(data) > maxPointerSize, !ok, path == "", strings.ContainsAny(path, "\n\x00"):
 		return "", false
 	case !filepath.IsAbs(path):
 		path = filepath.Join(filepath.Dir(file), path)

@@ -9,8 +9,8 @@ type debouncer struct {
 	timer              *time.Timer
 }
 
-func newDebouncer(quiet, latest time.Duration) debouncer {
-	b := debouncer{interval: quiet, maxDelay: latest, timer: time.NewTimer(time.Hour)}
+func newDebouncer(interval, maxDelay time.Duration) debouncer {
+	b := debouncer{interval: interval, maxDelay: maxDelay, timer: time.NewTimer(time.Hour)}
 	b.timer.Stop()
 	return b
 }

@@ -86,16 +86,16 @@ func (w *Watcher) Changes() <-chan struct{} { return w.changesCh }
 
 // SetPaths replaces the set of files. Changes after its return are reported.
 func (w *Watcher) SetPaths(paths []string) {
-	o := setPathsRequest{paths, make(chan struct{})}
+	request := setPathsRequest{paths, make(chan struct{})}
 	select {
-	case w.requestCh <- o:
-		<-o.doneCh
+	case w.requestCh <- request:
+		<-request.doneCh
 	case <-w.doneCh:
 	}
 }
 
 // Polling reports whether the files are read every two seconds because events are not reliable, and why.
-func (w *Watcher) Polling() (reason string, is bool) {
+func (w *Watcher) Polling() (reason string, isPolling bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.pollReason, w.pollReason != ""
@@ -113,18 +113,18 @@ func (w *Watcher) run() {
 	defer w.debouncer.stop()
 	defer w.watches.close()
 	for {
-		var news chan<- struct{}
+		var changesCh chan<- struct{}
 		if w.hasChange {
-			news = w.changesCh
+			changesCh = w.changesCh
 		}
 		select {
 		case <-w.stopCh:
 			return
-		case news <- struct{}{}:
+		case changesCh <- struct{}{}:
 			w.hasChange, w.deliveredAt = false, time.Now()
-		case o := <-w.requestCh:
-			w.replacePaths(o.paths)
-			close(o.doneCh)
+		case request := <-w.requestCh:
+			w.replacePaths(request.paths)
+			close(request.doneCh)
 		case event, ok := <-w.watches.eventsCh():
 			w.handleEvent(event, ok)
 		case <-w.watches.lostCh():
@@ -138,12 +138,12 @@ func (w *Watcher) run() {
 	}
 }
 
-// handleEvent handles one event; open is false if the source has ended.
-func (w *Watcher) handleEvent(event fsnotify.Event, open bool) {
-	if !open {
+// handleEvent handles one event; isOpen is false if the source has ended.
+func (w *Watcher) handleEvent(event fsnotify.Event, isOpen bool) {
+	if !isOpen {
 		w.watches.close()
 	}
-	if !open || w.watches.isRelevant(event) {
+	if !isOpen || w.watches.isRelevant(event) {
 		w.debouncer.extend()
 	}
 }

@@ -88,7 +88,7 @@ func (p *project) findProblem() string {
 // findProblemWhenDown checks a project that is expected not to run.
 func (p *project) findProblemWhenDown(s status, all []process) string {
 	if s.State == stateRunning || s.Supervisor != nil {
-		return fmt.Sprintf("nobody uses it, or somebody said stop, and status says %s, with leases %v", s.State, s.Leases)
+		return fmt.Sprintf("nobody uses it, or it was stopped, and status says %s, with leases %v", s.State, s.Leases)
 	}
 	if len(all) > 0 {
 		return fmt.Sprintf("status says %s, and there is a supervisor: %s", s.State, all[0])

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
@@ -50,6 +51,66 @@ type violation struct {
 	text    string
 	at      time.Duration // since the start of the run
 	state   string        // what describeState returned then
+}
+
+// setUp makes the directories, starts sshd, and makes the projects, which are allowed and down, with two shells each.
+func (w *world) setUp(projects int) error {
+	for _, dir := range []string{"o", "p", "t", "h/config", "h/data", "h/state", "h/cache"} {
+		if err := os.MkdirAll(filepath.Join(w.dir, dir), 0o700); err != nil {
+			return err
+		}
+	}
+	if err := os.Setenv("TMPDIR", filepath.Join(w.dir, "t")); err != nil {
+		return err
+	}
+	port, err := ports.Reserve()
+	if err != nil {
+		return err
+	}
+	port.Release()
+	if w.ssh, err = newSSHServer(filepath.Join(w.dir, "ssh"), port.Number, w.environment()); err != nil {
+		return err
+	}
+	for i := range projects {
+		p, err := newProject(w, i)
+		if err != nil {
+			return err
+		}
+		w.projects = append(w.projects, p)
+	}
+	w.forEachProject(func(p *project) {
+		p.writeFiles()
+		p.mustRun("allow")
+		if s, err := parseStatus(p.runLocalport("status", "--json").stdout); err == nil {
+			p.updateFromStatus(s)
+		}
+		for _, kind := range p.template.shells {
+			p.shells = append(p.shells, p.startShell(kind, w.outsideDir()))
+		}
+	})
+	return nil
+}
+
+// technologies returns the technologies of each project's services.
+func (w *world) technologies() [][]string {
+	var all [][]string
+	for _, p := range w.projects {
+		all = append(all, p.template.technologies)
+	}
+	return all
+}
+
+// forEachProject calls fn for all projects at the same time, and returns when all calls have returned.
+func (w *world) forEachProject(fn func(*project)) {
+	var calls sync.WaitGroup
+	for _, p := range w.projects {
+		calls.Go(func() {
+			if w.ctx.Err() == nil {
+				fn(p)
+			}
+		})
+	}
+	calls.Wait()
 }
 
 func (w *world) homeDir() string    { return filepath.Join(w.dir, "h") }
@@ -182,4 +243,43 @@ func (w *world) close() {
 			_ = syscall.Kill(p.pid, syscall.SIGKILL)
 		}
 	}
+}
+
+// lastActOf returns the last act of a project, in parentheses; "" if there is no such project.
+func (w *world) lastActOf(name string) string {
+	for _, p := range w.projects {
+		if p.name == name {
+			return fmt.Sprintf(" (%s)", p.act)
+		}
+	}
+	return ""
+}
+
+// describeState returns what may explain a violation: all processes, and state, status and log of a project, or of all if name is "".
+func (w *world) describeState(name string) string {
+	var b strings.Builder
+	fmt.Fprintln(&b, "processes:")
+	for _, p := range listProcesses() {
+		fmt.Fprintln(&b, " ", p)
+	}
+	for _, p := range w.projects {
+		if p.name != name && name != "" {
+			continue
+		}
+		if text, err := os.ReadFile(p.stateFile("state.json")); err == nil {
+			fmt.Fprintf(&b, "%s, state.json: %s\n", p.name, text)
+		}
+		fmt.Fprintf(&b, "%s, status: %s\n", p.name, p.runLocalport("status", "--json").stdout)
+		if text, err := os.ReadFile(p.stateFile("log/supervisor.log")); err == nil {
+			lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+			const tail = 40
+			fmt.Fprintf(&b, "%s, supervisor.log:\n%s\n", p.name, strings.Join(lines[max(0, len(lines)-tail):], "\n"))
+		}
+		for _, s := range p.shells {
+			if s.Shell != nil && !s.isDead {
+				fmt.Fprintf(&b, "%s %d\n", s.kind, s.PID())
+			}
+		}
+	}
+	return b.String()
 }

@@ -142,8 +142,8 @@ func (m *DirTemplate) Fill(t testing.TB, dir string, fill func()) {
 	m.archive = archive
 }
 
-// IssueCertificate makes a certificate for localhost and 127.0.0.1, signed by a new authority. Its files lie in dir and belong to the user
-// that servers run as.
+// IssueCertificate makes a certificate for localhost and 127.0.0.1, signed by a new authority. It writes the files to dir; they belong to the
+// user that servers run as.
 func IssueCertificate(t testing.TB, dir string) certs.Pair {
 	t.Helper()
 	pair := certs.Issue(t, dir, "localhost", "127.0.0.1")

@@ -78,7 +78,7 @@ func TestHostPair_NamespacesEndWithKilledTest(t *testing.T) {
 		return
 	}
 	requireNetns(t)
-	test := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestPair_NamespacesEndWithKilledTest$")
+	test := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
 	test.Env, test.Stderr = append(os.Environ(), holdVariable+"=1"), os.Stderr
 	if _, err := test.StdinPipe(); err != nil { // it is closed when this process ends, and then holdHosts returns
 		t.Fatal(err)

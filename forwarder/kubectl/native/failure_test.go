@@ -13,7 +13,8 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// waitCurrentFailure waits until the reason of the tunnel's CurrentFailure contains a text, or until there is no failure if the text is empty.
+// waitCurrentFailure waits until the reason of the tunnel's CurrentFailure contains a text; if the text is empty, until there is no
+// failure.
 func waitCurrentFailure(t testing.TB, tunnel *tunnel, want string) *forwarder.Failure {
 	t.Helper()
 	limit := time.After(30 * time.Second)

@@ -26,8 +26,8 @@ const (
 	maxDialsPerPod = 32
 	// spareUpstreamTTL is how long idle upstreams beyond the warm ones are kept.
 	spareUpstreamTTL = 30 * time.Second
-	// refillDelay is how long after a client has acquired a warm upstream it is replaced, if it has not been released by then.
-	refillDelay = 100 * time.Millisecond
+	// replacementDelay is how long after a client has acquired a warm upstream it is replaced, if it has not been released by then.
+	replacementDelay = 100 * time.Millisecond
 	// maxQueuedBytes is how many received bytes are queued for a client that does not read.
 	maxQueuedBytes = 256 << 10
 )
@@ -35,14 +35,14 @@ const (
 // pool holds the upstreams of a tunnel. Each client gets its own, because on a shared one all wait for the slowest client; only a
 // burst of clients of a distant cluster shares.
 type pool struct {
-	mu                sync.Mutex
-	upstreams         map[*upstream]struct{}
-	isClosed          bool
-	clientDials       map[string]int // upstreams being opened for clients, by the pod's uid
-	slotFreed         wait.Broadcast // announced when a client that waits in acquire may try again
-	warmDials         int            // upstreams being opened to be kept warm
-	isRefillScheduled bool           // a goroutine waits for refillDelay
-	dialTime          time.Duration  // moving average of the time to open an upstream
+	mu                     sync.Mutex
+	upstreams              map[*upstream]struct{}
+	isClosed               bool
+	clientDials            map[string]int // upstreams being opened for clients, by the pod's uid
+	slotFreed              wait.Broadcast // announced when a client that waits in acquire may try again
+	warmDials              int            // upstreams being opened to be kept warm
+	isReplacementScheduled bool           // a goroutine waits for replacementDelay
+	dialTime               time.Duration  // moving average of the time to open an upstream
 }
 
 // warmTarget is how many idle upstreams to keep ready. p.mu is held.
@@ -178,8 +178,8 @@ func (t *tunnel) drainUpstream(u *upstream) {
 	}
 }
 
-// replaceWarmUpstream replaces a warm upstream that has been acquired: at once if opening one takes long, otherwise after refillDelay, because
-// most are released before.
+// replaceWarmUpstream replaces a warm upstream that has been acquired: at once if opening one takes long, otherwise after
+// replacementDelay, because most are released before.
 func (t *tunnel) replaceWarmUpstream(dest destination) {
 	p := &t.pool
 	p.mu.Lock()
@@ -187,14 +187,14 @@ func (t *tunnel) replaceWarmUpstream(dest destination) {
 	if p.dialTime > cheapDialTime {
 		t.openWarmUpstreamsLocked(dest)
 	}
-	if p.isRefillScheduled || p.isClosed {
+	if p.isReplacementScheduled || p.isClosed {
 		return
 	}
-	p.isRefillScheduled = true
+	p.isReplacementScheduled = true
 	t.goTask(func(ctx context.Context) {
-		wait.Sleep(ctx, refillDelay)
+		wait.Sleep(ctx, replacementDelay)
 		p.mu.Lock()
-		p.isRefillScheduled = false
+		p.isReplacementScheduled = false
 		p.mu.Unlock()
 		t.openWarmUpstreams(dest)
 	})
@@ -227,7 +227,8 @@ func (t *tunnel) openWarmUpstreamsLocked(dest destination) {
 	}
 }
 
-// closeUnneededUpstreams closes idle upstreams that have ended, whose pod does not run any more, or that exceed warmTarget for spareUpstreamTTL.
+// closeUnneededUpstreams closes idle upstreams that have ended, whose pod does not run any more, or that exceed warmTarget for
+// spareUpstreamTTL.
 func (t *tunnel) closeUnneededUpstreams() {
 	p := &t.pool
 	var unneeded []*upstream

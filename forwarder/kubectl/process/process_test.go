@@ -23,6 +23,7 @@ import (
 	"github.com/localport-sh/localport/testdata/fakekubectl"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/syncbuf"
+	"github.com/localport-sh/localport/testdata/tunneltest"
 )
 
 func TestMain(m *testing.M) {
@@ -128,21 +129,6 @@ func expectEnd(t *testing.T, conn net.Conn) {
 	}
 }
 
-// waitFailure waits until a tunnel ends and returns the reason.
-func waitFailure(t *testing.T, tunnel forwarder.Tunnel) *forwarder.Failure {
-	t.Helper()
-	select {
-	case <-tunnel.Done():
-	case <-time.After(10 * time.Second):
-		t.Fatal("the tunnel did not end")
-	}
-	failure, ok := errors.AsType[*forwarder.Failure](tunnel.Err())
-	if !ok {
-		t.Fatalf("ended with %v, want a failure", tunnel.Err())
-	}
-	return failure
-}
-
 // takeRefusal returns a refusal that must have been delivered already.
 func takeRefusal(t *testing.T, tunnel forwarder.Tunnel) forwarder.Refusal {
 	t.Helper()
@@ -222,7 +208,7 @@ func TestTunnel_ReportsARefusalBeforeItEnds(t *testing.T) {
 	k := fakekubectl.Install(t, fakekubectl.Script{Backend: closedAddr(t)})
 	tunnel := openTunnel(t, k)
 	expectEnd(t, dial(t, tunnel))
-	f := waitFailure(t, tunnel)
+	f := tunneltest.WaitFailure(t, tunnel)
 	r := takeRefusal(t, tunnel)
 	if !r.IsConnectFailure || r.Conn != nil || !strings.HasPrefix(r.Reason, "an error occurred forwarding ") {
 		t.Errorf("refusal %+v", r)
@@ -245,7 +231,7 @@ func TestTunnel_DeletedPodIsReportedAtTheNextConnection(t *testing.T) {
 	default:
 	}
 	expectEnd(t, dial(t, tunnel))
-	f := waitFailure(t, tunnel)
+	f := tunneltest.WaitFailure(t, tunnel)
 	if r := takeRefusal(t, tunnel); !r.IsConnectFailure || !strings.Contains(r.Reason, "network namespace for sandbox") {
 		t.Errorf("refusal %+v", r)
 	}
@@ -258,7 +244,7 @@ func TestTunnel_EndsWhenKubectlCannotCreateStreams(t *testing.T) {
 	k := fakekubectl.Install(t, fakekubectl.Script{StreamTimesOut: true})
 	tunnel := openTunnel(t, k)
 	expectEnd(t, dial(t, tunnel))
-	if f := waitFailure(t, tunnel); f.Class != forwarder.Transient || !strings.Contains(f.Reason, "Timeout occurred") {
+	if f := tunneltest.WaitFailure(t, tunnel); f.Class != forwarder.Transient || !strings.Contains(f.Reason, "Timeout occurred") {
 		t.Errorf("failure %+v", f)
 	}
 }
@@ -268,7 +254,7 @@ func TestTunnel_EndsWhenKubectlIsKilled(t *testing.T) {
 	if err := syscall.Kill(tunnel.Pid(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if f := waitFailure(t, tunnel); f.Class != forwarder.Transient || !strings.Contains(f.Reason, "killed") {
+	if f := tunneltest.WaitFailure(t, tunnel); f.Class != forwarder.Transient || !strings.Contains(f.Reason, "killed") {
 		t.Errorf("failure %+v", f)
 	}
 	if _, err := tunnel.Dial(t.Context()); !errors.Is(err, net.ErrClosed) {

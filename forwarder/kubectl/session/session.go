@@ -41,6 +41,7 @@ type Session struct {
 	auth   *authenticator
 	base   *url.URL
 
+	// Each tripper is the transport before it, with the headers that the kubeconfig requires.
 	requestTransport *http.Transport // requests and watches: HTTP/2 if the server supports it
 	requestTripper   http.RoundTripper
 	upgradeTransport *http.Transport // HTTP/1.1, for SPDY

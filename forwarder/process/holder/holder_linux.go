@@ -20,10 +20,8 @@ func Find(addr netip.AddrPort) (Holder, bool) {
 	holders := map[int]Holder{}
 	for _, pid := range allPIDs() {
 		inodes, _ := socketInodes(pid)
-		for _, s := range sockets {
-			if inodes[s.inode] {
-				holders[pid] = Holder{PID: pid, Name: processName(pid), UID: s.uid}
-			}
+		if i := slices.IndexFunc(sockets, inodes.contains); i >= 0 {
+			holders[pid] = Holder{PID: pid, Name: processName(pid), UID: sockets[i].uid}
 		}
 	}
 	if len(holders) == 0 {
@@ -54,14 +52,8 @@ func GroupListensOn(pgid int, addr netip.AddrPort) bool {
 		if processGroup(pid) != pgid {
 			continue
 		}
-		inodes, ok := socketInodes(pid)
-		if !ok {
+		if inodes, ok := socketInodes(pid); !ok || slices.ContainsFunc(sockets, inodes.contains) {
 			return true
-		}
-		for _, s := range sockets {
-			if inodes[s.inode] {
-				return true
-			}
 		}
 	}
 	return false
@@ -78,14 +70,19 @@ func allPIDs() []int {
 	return pids
 }
 
+// inodeSet is a set of sockets, by inode.
+type inodeSet map[string]bool
+
+func (set inodeSet) contains(s listeningSocket) bool { return set[s.inode] }
+
 // socketInodes returns the inodes of the sockets that a process holds; false if we may not read its descriptors.
-func socketInodes(pid int) (map[string]bool, bool) {
+func socketInodes(pid int) (inodeSet, bool) {
 	dir := "/proc/" + strconv.Itoa(pid) + "/fd"
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, !os.IsPermission(err)
 	}
-	inodes := map[string]bool{}
+	inodes := inodeSet{}
 	for _, entry := range entries {
 		target, err := os.Readlink(filepath.Join(dir, entry.Name()))
 		if inode, ok := strings.CutPrefix(target, "socket:["); err == nil && ok {

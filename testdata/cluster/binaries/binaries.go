@@ -1,6 +1,6 @@
 //go:build tools
 
-// Package binaries pins what a cluster is made of: `go build` in this directory makes the programs that it imports.
+// Package binaries pins the versions of a cluster's programs: `go build` in this directory compiles those that it imports.
 package binaries
 
 import (

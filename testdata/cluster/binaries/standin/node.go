@@ -14,8 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// beNode makes the node, and lets it be heard of each second.
-func (s *standin) beNode(ctx context.Context) error {
+// runNode registers the node and sends a heartbeat each second.
+func (s *standin) runNode(ctx context.Context) error {
 	node := &core.Node{ObjectMeta: meta.ObjectMeta{Name: s.node, Labels: map[string]string{core.LabelHostname: s.node}}}
 	if _, err := s.client.CoreV1().Nodes().Create(ctx, node, meta.CreateOptions{}); err != nil && !errors.IsAlreadyExists(err) {
 		return err
@@ -24,8 +24,8 @@ func (s *standin) beNode(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		if err := s.beat(ctx, since); err != nil {
-			log.Printf("be heard of: %v", err) // the API server may be down
+		if err := s.sendHeartbeat(ctx, since); err != nil {
+			log.Printf("send a heartbeat: %v", err) // the API server may be down
 		}
 		select {
 		case <-ctx.Done():
@@ -35,13 +35,13 @@ func (s *standin) beNode(ctx context.Context) error {
 	}
 }
 
-// beat says that the node is there and ready.
-func (s *standin) beat(ctx context.Context, since meta.Time) error {
-	plenty := core.ResourceList{
+// sendHeartbeat reports that the node has been ready since a time, and renews its lease.
+func (s *standin) sendHeartbeat(ctx context.Context, since meta.Time) error {
+	resources := core.ResourceList{
 		core.ResourceCPU: resource.MustParse("8"), core.ResourceMemory: resource.MustParse("8Gi"), core.ResourcePods: resource.MustParse("200"),
 	}
 	patch, err := json.Marshal(map[string]any{"status": core.NodeStatus{
-		Capacity: plenty, Allocatable: plenty,
+		Capacity: resources, Allocatable: resources,
 		Addresses:       []core.NodeAddress{{Type: core.NodeHostName, Address: s.node}},
 		DaemonEndpoints: core.NodeDaemonEndpoints{KubeletEndpoint: core.DaemonEndpoint{Port: int32(s.port)}},
 		Conditions: []core.NodeCondition{{

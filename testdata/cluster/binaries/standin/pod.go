@@ -20,61 +20,64 @@ import (
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// pod is a pod of one container that is always started again.
+// pod is a running pod with one container, which is restarted whenever it ends.
 type pod struct {
 	*core.Pod
-	s         *standin
+	node      *standin
 	container core.Container
-	dir       string // holds a socket for each port that the pod listens on
+	dir       string // contains a socket for each port that the pod listens on
 
-	once   sync.Once
-	ending chan time.Duration // gets, once, how long the pod has to end
+	endOnce sync.Once
+	endCh   chan time.Duration // receives the grace period, once, when the pod is to end
 
-	started  time.Time
-	restarts int32
-	ready    bool
+	startedAt time.Time
+	restarts  int32
+	isReady   bool
 }
 
-func (s *standin) newPod(o *core.Pod) *pod {
-	return &pod{Pod: o, s: s, container: o.Spec.Containers[0], dir: filepath.Join(s.dir, string(o.UID)), ending: make(chan time.Duration, 1), started: time.Now()}
+func (s *standin) newPod(object *core.Pod) *pod {
+	return &pod{
+		Pod: object, node: s, container: object.Spec.Containers[0], dir: filepath.Join(s.dir, string(object.UID)),
+		endCh: make(chan time.Duration, 1), startedAt: time.Now(),
+	}
 }
 
-// end ends the pod. It returns at once, and may be called more than once.
-func (p *pod) end(seconds int64) {
-	p.once.Do(func() { p.ending <- time.Duration(seconds) * time.Second })
+// end asks the pod to end within a grace period. It does not wait, and may be called more than once.
+func (p *pod) end(graceSeconds int64) {
+	p.endOnce.Do(func() { p.endCh <- time.Duration(graceSeconds) * time.Second })
 }
 
-// socket is the path of what stands for a port of the pod.
+// socket returns the path of the socket that replaces a port of the pod.
 func (p *pod) socket(port int32) string { return filepath.Join(p.dir, strconv.Itoa(int(port))) }
 
-// run runs the pod until it has been ended, and deleted.
+// run runs the pod until end is called, and then deletes it from the API server.
 func (p *pod) run() {
-	runtime.LockOSThread() // with which its processes would die
+	runtime.LockOSThread() // the kernel kills the pod's processes when the thread that started them ends
 	defer runtime.UnlockOSThread()
 	defer os.RemoveAll(p.dir)
 	defer p.delete()
-	if p.container.Image != p.s.image {
-		p.report(core.PodPending, core.ContainerState{Waiting: &core.ContainerStateWaiting{Reason: "ErrImageNeverPull", Message: "a stand-in runs only " + p.s.image}}, 0)
-		<-p.ending
+	if p.container.Image != p.node.image {
+		p.report(core.PodPending, core.ContainerState{Waiting: &core.ContainerStateWaiting{Reason: "ErrImageNeverPull", Message: "a stand-in runs only " + p.node.image}}, 0)
+		<-p.endCh
 		return
 	}
 	for p.runContainer() {
 		p.restarts++
 		if p.restarts == 1 {
-			continue // as the real one does, at once
+			continue // the kubelet does not delay the first restart either
 		}
 		p.report(core.PodRunning, core.ContainerState{Waiting: &core.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}, 0)
 		select {
 		case <-time.After(time.Second):
-		case <-p.ending:
+		case <-p.endCh:
 			return
 		}
 	}
 }
 
-// runContainer runs the container to its end, and reports whether that came by itself.
+// runContainer runs the container until it ends, and reports whether it is to be restarted: not if the pod is to end.
 func (p *pod) runContainer() bool {
-	if err := remake(p.dir); err != nil {
+	if err := recreateDir(p.dir); err != nil {
 		log.Print(err)
 		return false
 	}
@@ -83,32 +86,32 @@ func (p *pod) runContainer() bool {
 		log.Print(err)
 		return true
 	}
-	ended := make(chan struct{})
+	endedCh := make(chan struct{})
 	go func() {
 		_ = cmd.Wait()
-		close(ended)
+		close(endedCh)
 	}()
 	running := core.ContainerState{Running: &core.ContainerStateRunning{StartedAt: meta.Now()}}
-	p.ready = p.container.ReadinessProbe == nil
+	p.isReady = p.container.ReadinessProbe == nil
 	p.report(core.PodRunning, running, cmd.Process.Pid)
-	tick := time.NewTicker(p.period())
+	tick := time.NewTicker(p.probeInterval())
 	defer tick.Stop()
 	for {
-		if ready := p.probe(); ready != p.ready {
-			p.ready = ready
+		if isReady := p.probe(); isReady != p.isReady {
+			p.isReady = isReady
 			p.report(core.PodRunning, running, cmd.Process.Pid)
 		}
 		select {
-		case <-ended:
-			p.ready = false
+		case <-endedCh:
+			p.isReady = false
 			return true
-		case grace := <-p.ending:
+		case gracePeriod := <-p.endCh:
 			_ = cmd.Process.Signal(syscall.SIGTERM)
 			select {
-			case <-ended:
-			case <-time.After(grace):
+			case <-endedCh:
+			case <-time.After(gracePeriod):
 				_ = cmd.Process.Kill()
-				<-ended
+				<-endedCh
 			}
 			return false
 		case <-tick.C:
@@ -116,95 +119,97 @@ func (p *pod) runContainer() bool {
 	}
 }
 
-func remake(dir string) error {
+// recreateDir removes a directory with its contents, and makes an empty one.
+func recreateDir(dir string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
 	return os.MkdirAll(dir, 0o755)
 }
 
-// command is a command in the container, the image's program if it is not named.
+// command returns a command of the container. The image's program runs it, whether argv begins with the program or not.
 func (p *pod) command(argv []string) *exec.Cmd {
-	if len(argv) > 0 && argv[0] == p.s.entrypoint {
+	if len(argv) > 0 && argv[0] == p.node.entrypoint {
 		argv = argv[1:]
 	}
-	cmd := exec.Command(p.s.program, argv...)
+	cmd := exec.Command(p.node.program, argv...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = p.dir, os.Stderr, os.Stderr
 	cmd.Env = append(os.Environ(), "HOSTNAME="+p.Name, "POD_SOCKETS="+p.dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
 
-func (p *pod) period() time.Duration {
+// probeInterval returns the time between two readiness probes.
+func (p *pod) probeInterval() time.Duration {
 	if p.container.ReadinessProbe == nil {
 		return time.Hour
 	}
 	return time.Duration(cmp.Or(p.container.ReadinessProbe.PeriodSeconds, 10)) * time.Second
 }
 
-// probe reports whether the container is ready.
+// probe runs the readiness probe and reports whether the container is ready.
 func (p *pod) probe() bool {
 	probe := p.container.ReadinessProbe
 	return probe == nil || probe.Exec != nil && p.command(probe.Exec.Command).Run() == nil
 }
 
-// report says how the pod is. The process, if there is one, is the last part of the container's id.
+// report sends the pod's status to the API server. The pid of its process, 0 if there is none, becomes part of the container's id.
 func (p *pod) report(phase core.PodPhase, state core.ContainerState, pid int) {
-	since := meta.NewTime(p.started)
-	condition := func(kind core.PodConditionType, is bool) core.PodCondition {
+	startedAt := meta.NewTime(p.startedAt)
+	condition := func(conditionType core.PodConditionType, isTrue bool) core.PodCondition {
 		status := core.ConditionFalse
-		if is {
+		if isTrue {
 			status = core.ConditionTrue
 		}
-		return core.PodCondition{Type: kind, Status: status, LastTransitionTime: meta.Now()}
+		return core.PodCondition{Type: conditionType, Status: status, LastTransitionTime: meta.Now()}
 	}
-	started := pid != 0
+	isStarted := pid != 0
 	status := core.ContainerStatus{
-		Name: p.container.Name, Image: p.container.Image, State: state, Ready: p.ready, RestartCount: p.restarts, Started: &started,
+		Name: p.container.Name, Image: p.container.Image, State: state, Ready: p.isReady, RestartCount: p.restarts, Started: &isStarted,
 	}
-	if pid != 0 {
+	if isStarted {
 		status.ContainerID = fmt.Sprintf("standin://%d", pid)
 	}
-	o := p.DeepCopy()
-	o.ResourceVersion = "" // whoever wrote last
-	o.Status = core.PodStatus{
-		Phase: phase, StartTime: &since, PodIP: p.address(), PodIPs: []core.PodIP{{IP: p.address()}},
+	object := p.DeepCopy()
+	object.ResourceVersion = "" // overwrite whatever version the API server has
+	object.Status = core.PodStatus{
+		Phase: phase, StartTime: &startedAt, PodIP: p.address(), PodIPs: []core.PodIP{{IP: p.address()}},
 		ContainerStatuses: []core.ContainerStatus{status},
 		Conditions: []core.PodCondition{
 			condition(core.PodScheduled, true), condition(core.PodInitialized, true),
-			condition(core.ContainersReady, p.ready), condition(core.PodReady, p.ready),
+			condition(core.ContainersReady, p.isReady), condition(core.PodReady, p.isReady),
 		},
 	}
-	p.insist("report", func(ctx context.Context) error {
-		_, err := p.s.client.CoreV1().Pods(p.Namespace).UpdateStatus(ctx, o, meta.UpdateOptions{})
+	p.retry("report the status of", func(ctx context.Context) error {
+		_, err := p.node.client.CoreV1().Pods(p.Namespace).UpdateStatus(ctx, object, meta.UpdateOptions{})
 		return err
 	})
 }
 
-// address is what Kubernetes wants of every pod, and nobody can connect to.
+// address returns an address, which Kubernetes requires of every pod. Nobody can connect to it.
 func (p *pod) address() string {
 	sum := crc32.ChecksumIEEE([]byte(p.UID))
 	return fmt.Sprintf("10.%d.%d.%d", byte(sum>>16), byte(sum>>8), byte(sum))
 }
 
-// delete makes the API server forget the pod.
+// delete deletes the pod from the API server.
 func (p *pod) delete() {
-	p.insist("delete", func(ctx context.Context) error {
-		now := int64(0)
-		return p.s.client.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, meta.DeleteOptions{
-			GracePeriodSeconds: &now, Preconditions: &meta.Preconditions{UID: &p.UID},
+	p.retry("delete", func(ctx context.Context) error {
+		atOnce := int64(0)
+		return p.node.client.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, meta.DeleteOptions{
+			GracePeriodSeconds: &atOnce, Preconditions: &meta.Preconditions{UID: &p.UID},
 		})
 	})
 }
 
-// insist does what must be done with the API server until it is done or the pod is gone: the server may be down.
-func (p *pod) insist(what string, do func(context.Context) error) {
+// retry sends a request to the API server, which may be down, until it succeeds or the pod is gone.
+func (p *pod) retry(action string, request func(context.Context) error) {
 	for {
-		err := do(context.Background())
+		err := request(context.Background())
 		if err == nil || errors.IsNotFound(err) || errors.IsConflict(err) {
 			return
 		}
-		log.Printf("%s pod %s: %v", what, p.Name, err)
+		log.Printf("%s pod %s: %v", action, p.Name, err)
 		time.Sleep(time.Second)
 	}
 }

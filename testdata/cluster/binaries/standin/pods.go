@@ -11,70 +11,71 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// pods are those that run.
+// pods are the running pods.
 type pods struct {
-	mu sync.Mutex
-	by map[types.UID]*pod
+	mu    sync.Mutex // guards the field that follows
+	byUID map[types.UID]*pod
 }
 
-// runPods runs the pods that are put on the node.
+// runPods runs the pods that are scheduled on the node.
 func (s *standin) runPods(ctx context.Context) error {
-	s.pods.by = map[types.UID]*pod{}
-	mine := fields.OneTermEqualSelector("spec.nodeName", s.node)
-	source := cache.NewListWatchFromClient(s.client.CoreV1().RESTClient(), "pods", core.NamespaceAll, mine)
+	s.pods.byUID = map[types.UID]*pod{}
+	onNode := fields.OneTermEqualSelector("spec.nodeName", s.node)
+	source := cache.NewListWatchFromClient(s.client.CoreV1().RESTClient(), "pods", core.NamespaceAll, onNode)
 	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
 		ListerWatcher: source, ObjectType: &core.Pod{},
 		Handler: cache.ResourceEventHandlerFuncs{
-			AddFunc:    func(o any) { s.see(o.(*core.Pod)) },
-			UpdateFunc: func(_, o any) { s.see(o.(*core.Pod)) },
-			DeleteFunc: func(o any) {
-				if last, ok := o.(cache.DeletedFinalStateUnknown); ok {
-					o = last.Obj
+			AddFunc:    func(object any) { s.onPodChanged(object.(*core.Pod)) },
+			UpdateFunc: func(_, object any) { s.onPodChanged(object.(*core.Pod)) },
+			DeleteFunc: func(object any) {
+				if last, ok := object.(cache.DeletedFinalStateUnknown); ok {
+					object = last.Obj
 				}
-				s.forget(o.(*core.Pod))
+				s.onPodDeleted(object.(*core.Pod))
 			},
 		},
 	})
 	informer.RunWithContext(ctx)
-	return errors.New("nobody watches the pods any more")
+	return errors.New("the watch of the pods has ended")
 }
 
-// see starts a pod that is new, and ends one that is being deleted.
-func (s *standin) see(o *core.Pod) {
+// onPodChanged starts a new pod, and ends one that is being deleted.
+func (s *standin) onPodChanged(object *core.Pod) {
 	s.pods.mu.Lock()
-	p := s.pods.by[o.UID]
+	p := s.pods.byUID[object.UID]
 	if p == nil {
-		p = s.newPod(o)
-		s.pods.by[o.UID] = p
+		p = s.newPod(object)
+		s.pods.byUID[object.UID] = p
 		go p.run()
 	}
 	s.pods.mu.Unlock()
-	if o.DeletionTimestamp != nil {
-		p.end(*o.DeletionGracePeriodSeconds)
+	if object.DeletionTimestamp != nil {
+		p.end(*object.DeletionGracePeriodSeconds)
 	}
 }
 
-// forget ends a pod that is no more, if somebody did not wait for its end.
-func (s *standin) forget(o *core.Pod) {
+// onPodDeleted ends a pod that was deleted from the API server, which may have been done without waiting for its end.
+func (s *standin) onPodDeleted(object *core.Pod) {
 	s.pods.mu.Lock()
 	defer s.pods.mu.Unlock()
-	if p := s.pods.by[o.UID]; p != nil {
+	if p := s.pods.byUID[object.UID]; p != nil {
 		p.end(0)
-		delete(s.pods.by, o.UID)
+		delete(s.pods.byUID, object.UID)
 	}
 }
 
+// get returns the running pod with a UID, nil if there is none.
 func (p *pods) get(uid types.UID) *pod {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.by[uid]
+	return p.byUID[uid]
 }
 
-// named is the pod of a name that runs; nil if there is none.
-func (p *pods) named(namespace, name string) *pod {
+// find returns the running pod with a name, nil if there is none.
+func (p *pods) find(namespace, name string) *pod {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, pod := range p.by {
+	for _, pod := range p.byUID {
 		if pod.Namespace == namespace && pod.Name == name {
 			return pod
 		}

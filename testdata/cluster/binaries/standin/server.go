@@ -15,8 +15,9 @@ import (
 	"k8s.io/kubelet/pkg/cri/streaming/portforward"
 )
 
-// server is what the API server connects to.
-func (s *standin) server(authority string) (*http.Server, error) {
+// newServer returns the HTTPS server that the API server connects to. authority is the file with the certificate that clients'
+// certificates must be signed by.
+func (s *standin) newServer(authority string) (*http.Server, error) {
 	text, err := os.ReadFile(authority)
 	if err != nil {
 		return nil, err
@@ -25,24 +26,24 @@ func (s *standin) server(authority string) (*http.Server, error) {
 	clients.AppendCertsFromPEM(text)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
-	mux.HandleFunc("/portForward/{namespace}/{pod}", s.forward)
-	mux.HandleFunc("/portForward/{namespace}/{pod}/{uid}", s.forward)
+	mux.HandleFunc("/portForward/{namespace}/{pod}", s.servePortForward)
+	mux.HandleFunc("/portForward/{namespace}/{pod}/{uid}", s.servePortForward)
 	return &http.Server{
 		Addr: fmt.Sprintf("127.0.0.1:%d", s.port), Handler: mux,
 		TLSConfig: &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients},
-		// Upgraded connections are of HTTP/1.
+		// Without HTTP/2, whose connections cannot be upgraded to SPDY.
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
 	}, nil
 }
 
-// The real kubelet's: pkg/kubelet/apis/config/v1beta1/defaults.go and pkg/kubelet/server/server.go.
+// The kubelet's defaults: pkg/kubelet/apis/config/v1beta1/defaults.go and pkg/kubelet/server/server.go in Kubernetes.
 const (
-	idleLimit    = 4 * time.Hour
-	streamsLimit = 30 * time.Second
+	idleTimeout           = 4 * time.Hour
+	streamCreationTimeout = 30 * time.Second
 )
 
-func (s *standin) forward(w http.ResponseWriter, r *http.Request) {
-	p := s.pods.named(r.PathValue("namespace"), r.PathValue("pod"))
+func (s *standin) servePortForward(w http.ResponseWriter, r *http.Request) {
+	p := s.pods.find(r.PathValue("namespace"), r.PathValue("pod"))
 	if p == nil {
 		http.Error(w, "pod does not exist", http.StatusNotFound)
 		return
@@ -52,16 +53,16 @@ func (s *standin) forward(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	portforward.ServePortForward(w, r, forwarder{s}, p.Name, p.UID, options, idleLimit, streamsLimit, portforward.SupportedProtocols)
+	portforward.ServePortForward(w, r, forwarder{s}, p.Name, p.UID, options, idleTimeout, streamCreationTimeout, portforward.SupportedProtocols)
 }
 
-// forwarder brings streams to pods.
-type forwarder struct{ s *standin }
+// forwarder connects the streams of port-forwards to pods.
+type forwarder struct{ node *standin }
 
-// PortForward brings a stream to a port. The errors are worded as containerd's.
+// PortForward connects a stream to a port of a pod until either side ends. Its errors have the wording of containerd's.
 func (f forwarder) PortForward(_ context.Context, name string, uid types.UID, port int32, stream io.ReadWriteCloser) error {
 	defer stream.Close()
-	p := f.s.pods.get(uid)
+	p := f.node.pods.get(uid)
 	if p == nil {
 		return fmt.Errorf("failed to find sandbox %q in store: not found", name)
 	}

@@ -1,0 +1,20 @@
+package service
+
+import "github.com/localport-sh/localport/forwarder/eventlog"
+
+// ShortageHint says what to do when a service can accept no further clients for lack of file descriptors.
+const ShortageHint = `close some, or raise "ulimit -n" and start the project again`
+
+// apply publishes that further clients cannot be served, or that they can again.
+func (shortageChangedInput) apply(s *Service) (event, bool) {
+	if s.port == nil {
+		return 0, false
+	}
+	e := eventlog.Event{Kind: eventlog.ClientLimitCleared, Service: s.name, Run: s.status.run}
+	if shortage := s.port.Stats().Shortage; shortage != nil {
+		e.Kind, e.Reason, e.Hint = eventlog.ClientLimitReached, shortage.Error(), ShortageHint
+	}
+	s.host.PublishEvent(e, s.status.state)
+	s.host.OnChange()
+	return 0, false
+}

@@ -220,7 +220,7 @@ type ActionRequest struct {
 type LoginRequest struct {
 	Names      []string `json:"names"`      // the services that it is for
 	Credential []byte   `json:"credential"` // as the login helper printed it; empty if the helper stored it
-	// Ask is the path of the client's socket where the user answers questions; empty: nobody answers.
+	// Ask is the path of the client's socket where the user answers questions; empty: questions are not answered.
 	Ask string `json:"ask,omitempty"`
 }
 

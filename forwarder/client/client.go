@@ -96,7 +96,7 @@ func (c Client) Login(ctx context.Context, r api.LoginRequest) error {
 }
 
 // Replace has a new supervisor, started from another program or from the same one, take over. When it returns nil, the new one is ready:
-// every port stayed open, and established connections go on in the previous supervisor.
+// every port stayed open, and established connections stay open in the previous supervisor.
 func (c Client) Replace(ctx context.Context, r api.ReplaceRequest) error {
 	return c.call(ctx, "replace", r, nil)
 }

@@ -18,7 +18,7 @@ func (p *Project) SupervisorClient(ctx context.Context) (*Client, error) {
 }
 
 // FindSupervisor returns the client of the project's supervisor and the status that it answered with; a nil client if none is
-// running. The file lock is taken only if nobody answers, to check the election: a process that holds that lock for long must not keep a
+// running. The file lock is taken only if no supervisor answers, to check the election: a process that holds that lock for long must not keep a
 // command from a running supervisor. The error is a *NoAnswerError if a supervisor is running and does not answer.
 func (p *Project) FindSupervisor(ctx context.Context) (*Client, api.Status, error) {
 	startedAt := time.Now()

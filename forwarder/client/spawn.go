@@ -70,7 +70,7 @@ type Spawner struct {
 	Log    string   // path of the file for its stdout and stderr
 	Detach bool     // start it with Detach: for a caller that will exec another program
 	Extra  *os.File // given to it as ExtraFD; closed by Spawn. Not with Detach. May be nil.
-	Reap   bool     // wait for the process in the background: for a caller that goes on running
+	Reap   bool     // wait for the process in the background: for a caller that keeps running
 }
 
 // Spawn starts a supervisor in a new session and returns its message. The error is a *StartError, or why no process could be started.

@@ -58,7 +58,7 @@ func TestFrame_DescriptorsArriveWithTheirOwnMessage(t *testing.T) {
 			t.Fatalf("message %d: %q with %d files, %v", i, f.Verb, len(f.fds), err)
 		}
 		if f.Verb == verbSuccessor && (!slices.Equal(f.Successor.Env, large.Env) || !slices.Equal(f.Successor.Args, large.Args)) {
-			t.Error("the note was changed on its way")
+			t.Error("the successor was changed in transit")
 		}
 		for _, fd := range f.fds {
 			if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
@@ -89,7 +89,7 @@ func FuzzReadBody(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_, _ = readBody(bytes.NewReader(data), uint32(len(data)))
 		if _, err := readBody(bytes.NewReader(data), uint32(len(data))+1); err == nil {
-			t.Error("a message that is cut short was taken")
+			t.Error("a truncated message was accepted")
 		}
 	})
 }

@@ -28,7 +28,7 @@ import (
 // supervisorFD is the keeper's socket to the supervisor that started it.
 const supervisorFD = 3
 
-// A supervisor that dies is restarted with backoff, but at once if it lived for stableTime. After maxDeaths in a row the keeper gives up
+// A supervisor that dies is restarted with backoff, but at once if it lived for stableTime. After maxDeaths in a row the keeper closes
 // everything that it holds, so that the next prompt or command can start the project again, and retries less often.
 const (
 	stableTime   = 10 * time.Second

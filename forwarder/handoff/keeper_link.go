@@ -278,7 +278,7 @@ func (l *KeeperLink) End() {
 	<-l.doneCh
 }
 
-// Close closes the connection only. To the keeper it looks as if the supervisor had died, or had drained if it was replaced.
+// Close closes the connection only. The keeper treats that as the death of the supervisor, or as the end of its drain if it was replaced.
 func (l *KeeperLink) Close() {
 	l.conn.Close()
 	<-l.doneCh

@@ -215,7 +215,7 @@ func (s *testService) addClient() {
 
 func (s *testService) state() forwarder.State { return s.Snapshot().State }
 
-// requireState fails the test unless the service has come to a state by now.
+// requireState fails the test unless the service is in a state.
 func (s *testService) requireState(t *testing.T, want forwarder.State) {
 	t.Helper()
 	synctest.Wait()

@@ -72,7 +72,7 @@ type action int
 const (
 	actionBind              action = iota // start to bind the port
 	actionScheduleBind                    // retry the bind after bindInterval
-	actionReleasePort                     // close the listeners; connections go on until actionCloseAll
+	actionReleasePort                     // close the listeners; connections stay open until actionCloseAll
 	actionCloseAll                        // close the tunnel and the port's connections, and report when that is done
 	actionCheckDependencies               // find out whether an attempt may begin
 	actionShowBlocked                     // show which dependency is not ready, and treat waiting clients accordingly

@@ -15,7 +15,7 @@ import (
 
 // ApplyAction starts, stops or restarts services, and records it. Dependencies are started first; dependents are stopped too, or
 // restarted afterwards. It returns the names of all affected services when their ports are open or closed and status shows it;
-// their tunnels open and close afterwards.
+// their tunnels open and close afterwards. The error is api.ErrEnding, ctx's, or names the first unknown service.
 func (s *Supervisor) ApplyAction(ctx context.Context, r api.ActionRequest) ([]string, error) {
 	if err := s.beginOperation(ctx); err != nil {
 		return nil, err
@@ -75,7 +75,8 @@ func (c *activeConfig) affectedBy(action api.Action, names []string) (targets, n
 	return targets, without(withDependencies(services, targets), targets)
 }
 
-// Login takes the credential of a login in the foreground, and retries the services that it is for.
+// Login passes the credential of a login to the drivers of the services that it is for, and has these services reconnect. The error is
+// api.ErrEnding, ctx's, or about an unknown service or the credential.
 func (s *Supervisor) Login(ctx context.Context, r api.LoginRequest) error {
 	if err := s.beginOperation(ctx); err != nil {
 		return err
@@ -102,7 +103,7 @@ func (s *Supervisor) Login(ctx context.Context, r api.LoginRequest) error {
 	return nil
 }
 
-// Wait returns when each of the named services is settled, or with ctx's error.
+// Wait returns when each of the named services is settled; unknown ones count as settled. The error is ctx's or api.ErrEnding.
 func (s *Supervisor) Wait(ctx context.Context, names []string) error {
 	for {
 		change := s.changes.Changed()
@@ -147,7 +148,7 @@ func (c *activeConfig) holdsAddress(addresses []string) bool {
 	return false
 }
 
-// End closes the ports, whatever the leases.
+// End closes the ports, whatever the leases, and returns when they are free.
 func (s *Supervisor) End(ctx context.Context) error {
 	if !s.requestShutdown(ctx, shutdownRequested) {
 		return errors.New("the supervisor could not close its ports; its log says why")

@@ -17,8 +17,8 @@ const (
 )
 
 // watchFiles reloads the project's files and the user's config when they change, until ctx ends. What could not be applied is tried
-// again, although the files stay as they are: there may be descriptors again, the missing key file, or the approval, whose request
-// to reload may have been lost.
+// again although the files are unchanged: file descriptors may be free again, a missing key file may exist, or the files may have been
+// allowed and the request to reload been lost.
 func (s *Supervisor) watchFiles(ctx context.Context) {
 	w := watch.Start(s.source.watchedPaths(s.active.Load().files))
 	defer w.Close()

@@ -99,7 +99,7 @@ type refusedFiles struct {
 	err    error
 }
 
-// equals reports whether both say the same, so that another attempt with the same outcome is no news.
+// equals reports whether two failed reloads had the same files and the same error, so that a retry is not announced as a change.
 func (r refusedFiles) equals(other refusedFiles) bool {
 	return r.digest == other.digest && r.err != nil && other.err != nil && r.err.Error() == other.err.Error()
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/server"
 )
 
-// controlSocket is the unix socket for clients. It can be bound again if its file is deleted. It is safe for concurrent use.
+// controlSocket is the unix socket that serves the control API. It can be rebound if its file is deleted. It is safe for concurrent use.
 type controlSocket struct {
 	backend    *Supervisor
 	listenerCh chan *net.UnixListener // listeners for serve
@@ -62,7 +62,7 @@ func (c *controlSocket) listen(path string, inherited []*os.File, file socketFil
 	return nil
 }
 
-// inheritSocket returns the inherited listener; nil if there is none or its path leads elsewhere by now.
+// inheritSocket returns the inherited listener; nil if there is none or its path has been removed or replaced.
 func inheritSocket(inherited []*os.File, file socketFile) (*net.UnixListener, error) {
 	if len(inherited) == 0 {
 		return nil, nil
@@ -129,7 +129,7 @@ func (c *controlSocket) rebind(path string) (bool, error) {
 	return err == nil, err
 }
 
-// isDeadSocket reports whether nobody listens at a path.
+// isDeadSocket reports whether no process listens at a path.
 func isDeadSocket(path string) bool {
 	conn, err := net.Dial("unix", path)
 	if err == nil {
@@ -139,7 +139,7 @@ func isDeadSocket(path string) bool {
 	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTSOCK)
 }
 
-// copyListener returns a copy of the listener, for the caller to close.
+// copyListener returns a copy of the listener, which the caller closes.
 func (c *controlSocket) copyListener() ([]*os.File, error) {
 	c.mu.Lock()
 	listener := c.listener

@@ -366,7 +366,7 @@ func (c *handoffClient) close() *handoff.KeeperLink {
 	return c.link
 }
 
-// leaveToKeeper closes the link, so that the keeper starts another supervisor as if this one had died. False if there is no keeper.
+// leaveToKeeper closes the link: the keeper starts another supervisor, as after a crash. It returns false if there is no keeper.
 func (c *handoffClient) leaveToKeeper() bool {
 	defer c.acquireRequestSlot()()
 	if link, _ := c.currentLink(); link == nil {

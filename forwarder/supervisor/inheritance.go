@@ -29,9 +29,9 @@ type handoffState struct {
 	Terminated bool `json:"terminated,omitempty"`
 }
 
-// inheritance is what a keeper handed over and nobody has taken yet. It is safe for concurrent use.
+// inheritance has what a keeper handed over, until it is taken. It is safe for concurrent use.
 type inheritance struct {
-	isPredecessorAlive bool // the predecessor goes on until this supervisor is ready
+	isPredecessorAlive bool // the predecessor runs until this supervisor is ready
 	handoffState       handoffState
 
 	mu    sync.Mutex // guards files
@@ -107,7 +107,7 @@ func (in *inheritance) add(files map[string][]*os.File) {
 	}
 }
 
-// closeUnclaimed closes what nobody took, because the config no longer needs it, and returns the names.
+// closeUnclaimed closes the files that were not taken, because the config no longer needs them, and returns their names.
 func (in *inheritance) closeUnclaimed() []string {
 	in.mu.Lock()
 	defer in.mu.Unlock()

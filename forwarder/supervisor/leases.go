@@ -226,7 +226,7 @@ func (s *Supervisor) recordShutdown(ctx context.Context, reason shutdownReason) 
 		tx.Supervisor, tx.Stopped, tx.Started, tx.Only = nil, nil, nil, nil
 		tx.Down = tx.Down || reason == shutdownRequested
 		tx.Bump()
-		tx.MarkFinal() // or released leases would come back once the disk has room again
+		tx.MarkFinal() // or released leases would come back once the disk is no longer full
 		return nil
 	})
 	return err

@@ -16,7 +16,8 @@ import (
 )
 
 // Reload reads the files again and applies the differences. It returns when the ports match the new config; tunnels open and
-// close afterwards. After an error nothing has changed.
+// close afterwards. After an error the previous config stays active; the error is api.ErrEnding, ctx's, or says why the files cannot be
+// used, with secrets masked.
 func (s *Supervisor) Reload(ctx context.Context) (api.ReloadResult, error) {
 	for {
 		// Read outside the operation: others, such as stop, must not wait for a slow disk.

@@ -37,7 +37,7 @@ func (s *Supervisor) updateSuccessor() {
 }
 
 // Replace hands the project over to a new supervisor: leases, ports and connections that wait in the kernel's queues. This one
-// drains its own connections.
+// drains its own connections. After an error it continues unchanged.
 func (s *Supervisor) Replace(ctx context.Context, r api.ReplaceRequest) error {
 	if err := s.beginOperation(ctx); err != nil {
 		return err
@@ -57,7 +57,7 @@ func (s *Supervisor) Replace(ctx context.Context, r api.ReplaceRequest) error {
 	return nil
 }
 
-// startDraining stops accepting, after another supervisor has copies of the listeners. Established connections go on until
+// startDraining stops accepting, after another supervisor has copies of the listeners. Established connections stay open until
 // successorEndedCh is closed.
 func (s *Supervisor) startDraining(successorEndedCh <-chan struct{}) {
 	s.mu.Lock()

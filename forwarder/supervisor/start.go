@@ -69,14 +69,14 @@ func (s *Supervisor) sweepCrashed(crashed *lockstate.Supervisor) {
 	s.removeAbandoned()
 }
 
-// removeAbandoned sweeps after supervisors that were killed.
+// removeAbandoned kills the processes and removes the run directories that killed supervisors left behind.
 func (s *Supervisor) removeAbandoned() {
 	err := lockstate.RemoveAbandonedRunDirs(func(run string) {
 		killed, err := process.KillOrphans(run)
 		s.log.Warn("a supervisor was killed", "run", run, "orphans_killed", killed, "error", err)
 	})
 	if err != nil {
-		s.log.Warn("remove the run directories of killed supervisors", "error", err)
+		s.log.Warn("cannot remove the run directories of killed supervisors", "error", err)
 	}
 }
 
@@ -88,7 +88,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	}
 	_ = s.readUserConfig() // watchFiles tries again
 	if err := eventlog.RemoveExpired(s.dir.LogDir(), logLimits(s.userConfig())); err != nil {
-		s.log.Warn("remove old logs", "error", err)
+		s.log.Warn("cannot remove old logs", "error", err)
 	}
 	l, err := s.loadInherited()
 	if err != nil {

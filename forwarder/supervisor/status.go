@@ -15,13 +15,13 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// Status returns the current status of the project.
+// Status returns the current status of the project. The error is api.ErrEnding.
 func (s *Supervisor) Status(ctx context.Context) (api.Status, error) {
 	s.refreshPending(ctx)
 	return s.status()
 }
 
-// status is made of snapshots; it waits for nothing.
+// status is Status without the check for changed files. It reads snapshots and never waits.
 func (s *Supervisor) status() (api.Status, error) {
 	active := s.active.Load()
 	if active == nil || s.isClosing.Load() {
@@ -57,7 +57,7 @@ func (s *Supervisor) addConditions(status *api.Status) {
 	n := s.currentConditions()
 	status.Pending = n.pendingReason
 	if n.pollingReason != "" {
-		status.Warnings = append(status.Warnings, "the files are compared every 2 s, because no events come: "+n.pollingReason)
+		status.Warnings = append(status.Warnings, "changes of the files are found by comparing them every 2 s, because they cannot be watched: "+n.pollingReason)
 	}
 	for _, condition := range []string{n.userConfigError, n.metricsError, n.directoryError} {
 		if condition != "" {
@@ -65,7 +65,7 @@ func (s *Supervisor) addConditions(status *api.Status) {
 		}
 	}
 	if err := s.store.writeError(); err != nil {
-		status.Warnings = append(status.Warnings, "the state cannot be written; it is tried again: "+err.Error())
+		status.Warnings = append(status.Warnings, "the state file cannot be written; retrying: "+err.Error())
 	}
 }
 

@@ -101,8 +101,8 @@ func (st *store) addAndWrite(ctx context.Context, change change, bump bool) {
 	_ = st.sync(ctx) // retryWrites retries
 }
 
-// refresh calls sync unless the files are unchanged, nothing is queued and every process with a lease is alive: code that reads and
-// writes JSON stays out of the memory of an idle supervisor (0.8 MB).
+// refresh calls sync unless the files are unchanged, nothing is queued and every process with a lease is alive: without this check,
+// an idle supervisor would keep the code that reads and writes JSON in memory (0.8 MB).
 func (st *store) refresh(ctx context.Context) error {
 	files := st.dir.Fingerprint()
 	st.mu.Lock()

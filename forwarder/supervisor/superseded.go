@@ -80,7 +80,7 @@ func (s *Supervisor) handOverToElected(ctx context.Context) error {
 func (s *Supervisor) connectToElected(ctx context.Context) (*net.UnixConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
-	err := errors.New("it has no socket yet")
+	err := errors.New("the elected supervisor has no socket yet")
 	for _, socket := range s.dir.Sockets() {
 		conn, callErr := client.Client{Socket: socket}.HandOver(ctx, api.HandOverRequest{Run: s.options.RunID})
 		if callErr == nil || client.IsUnknownRequest(callErr) {
@@ -121,7 +121,7 @@ func (c *handoffClient) copyListeners() map[string][]*os.File {
 		}
 		copies, err := entry.source()
 		if err != nil {
-			c.log.Error("copy a listener", "name", entry.name, "error", err)
+			c.log.Error("cannot copy a listener", "name", entry.name, "error", err)
 			continue
 		}
 		files[entry.name] = copies
@@ -129,15 +129,16 @@ func (c *handoffClient) copyListeners() map[string][]*os.File {
 	return files
 }
 
-// TakeOver accepts the listeners of a superseded supervisor of this project.
+// TakeOver returns a function that receives the listeners of a superseded supervisor of this project on a connection, which it closes. The
+// error is api.ErrEnding, or why this supervisor is not the elected one.
 func (s *Supervisor) TakeOver(h api.HandOverRequest) (func(context.Context, *net.UnixConn), error) {
 	switch {
 	case h.Run == s.options.RunID:
-		return nil, errors.New("this is the supervisor that asks")
+		return nil, errors.New("a supervisor cannot hand its ports over to itself")
 	case s.isClosing.Load() || s.active.Load() == nil:
 		return nil, api.ErrEnding
 	case s.isSuperseded.Load():
-		return nil, errors.New("another supervisor has the election")
+		return nil, errors.New("another supervisor holds the election lock")
 	}
 	return s.receiveHandOver, nil
 }
@@ -148,12 +149,12 @@ func (s *Supervisor) receiveHandOver(ctx context.Context, conn *net.UnixConn) {
 	_ = conn.SetDeadline(time.Now().Add(handOverTimeout))
 	handed, err := handoff.AcceptOffer(conn)
 	if err != nil {
-		s.log.Error("take over from a superseded supervisor", "error", err)
+		s.log.Error("cannot receive the ports of a superseded supervisor", "error", err)
 		return
 	}
 	taken, err := s.adoptListeners(ctx, handed.Files)
 	if err != nil {
-		s.log.Warn("take over from a superseded supervisor", "error", err)
+		s.log.Warn("cannot take over the ports of a superseded supervisor", "error", err)
 		return // the other supervisor keeps them
 	}
 	s.log.Info("took over from a superseded supervisor", "offered", len(handed.Files), "taken", taken)

@@ -1,4 +1,4 @@
-// Package supervisor keeps one project's services reachable for as long as anybody holds a lease on it. It is the background
+// Package supervisor keeps one project's services reachable for as long as the project has leases. It is the background
 // process that all shells of a project share.
 //
 // Reads are answered from snapshots and wait for nothing. Operations that change the project run one at a time, each in two
@@ -35,7 +35,7 @@ import (
 type Options struct {
 	Config   string // path of the project's config file
 	Version  string // of this program
-	Exe      string // this program: what a keeper starts again
+	Exe      string // path of this program, which a keeper starts again
 	RunID    string // this supervisor's run id: eight letters or digits, new for each
 	LogLevel *slog.LevelVar
 	// OnStartResult reports to the starter how the start went. It is called exactly once.
@@ -251,7 +251,7 @@ func (s *Supervisor) stopTasks() {
 		s.leaseWatcher.close()
 		s.tasks.Wait()
 		if err := s.drivers.close(); err != nil {
-			s.log.Error("close the technologies", "error", err)
+			s.log.Error("cannot close the drivers", "error", err)
 		}
 	}()
 	if !wait.IsClosedWithin(stopTimeout, finished) {

@@ -50,7 +50,7 @@ type handoffClient struct {
 	successor       handoff.Successor
 	isSuccessorSent bool      // the keeper knows successor
 	keeperDiedAt    time.Time // when the last death of a keeper was noticed
-	isClosed        bool      // the keeper is left to a successor, or ended
+	isClosed        bool      // the keeper serves a successor, or was ended
 }
 
 func newHandoffClient(exe string, log *slog.Logger, onKeeperStarted func(context.Context, int)) *handoffClient {

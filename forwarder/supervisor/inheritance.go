@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
@@ -36,17 +35,6 @@ type inheritance struct {
 
 	mu    sync.Mutex // guards files
 	files map[string][]*os.File
-}
-
-func newInheritance(handed *handoff.Inheritance) (*inheritance, error) {
-	if handed == nil {
-		return &inheritance{}, nil
-	}
-	inherited := &inheritance{isPredecessorAlive: handed.IsPredecessorAlive, files: handed.Files}
-	if err := json.Unmarshal(handed.State, &inherited.handoffState); err != nil {
-		return nil, fmt.Errorf("decode the state of the previous supervisor: %w", err)
-	}
-	return inherited, nil
 }
 
 // take removes and returns the files held under a name; nil if there are none.
@@ -174,9 +162,9 @@ func (s *Supervisor) loadInherited() (*loadedConfig, error) {
 }
 
 // inheritFromKeeper receives what a keeper holds, if one started this supervisor.
-func (s *Supervisor) inheritFromKeeper() (err error) {
+func (s *Supervisor) inheritFromKeeper() error {
+	s.inherited = &inheritance{}
 	if s.options.Inherit == nil {
-		s.inherited = &inheritance{}
 		return nil
 	}
 	link, handed, err := s.options.Inherit()
@@ -184,6 +172,9 @@ func (s *Supervisor) inheritFromKeeper() (err error) {
 		return err
 	}
 	s.keeper.setLink(link)
-	s.inherited, err = newInheritance(handed)
-	return err
+	s.inherited.isPredecessorAlive, s.inherited.files = handed.IsPredecessorAlive, handed.Files
+	if err := json.Unmarshal(handed.State, &s.inherited.handoffState); err != nil {
+		return fmt.Errorf("decode the state of the previous supervisor: %w", err)
+	}
+	return nil
 }

@@ -31,7 +31,8 @@ func (s *Supervisor) watchFiles(ctx context.Context) {
 		} else {
 			retryCh = time.After(retries.Next())
 		}
-		s.setPollingReason(w.Polling())
+		pollingReason, _ := w.Polling()
+		s.setPollingReason(pollingReason)
 		w.SetPaths(s.source.watchedPaths(s.active.Load().files))
 		select {
 		case <-w.Changes():
@@ -43,10 +44,8 @@ func (s *Supervisor) watchFiles(ctx context.Context) {
 	}
 }
 
-func (s *Supervisor) setPollingReason(reason string, polling bool) {
-	if !polling {
-		reason = ""
-	}
+// setPollingReason sets the condition that says why the files are polled; an empty reason means that they are watched.
+func (s *Supervisor) setPollingReason(reason string) {
 	if setCondition(s, &s.conditions.pollingReason, reason) {
 		s.log.Info("file watch mode", "by_comparing_because", reason)
 	}

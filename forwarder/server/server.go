@@ -31,7 +31,7 @@ type Backend interface {
 	Login(ctx context.Context, r api.LoginRequest) error
 	Replace(ctx context.Context, r api.ReplaceRequest) error
 	End(ctx context.Context) error
-	// TakeOver returns a function that receives another supervisor's listeners on a connection, and closes that.
+	// TakeOver returns a function that receives another supervisor's listeners on a connection, and closes the connection.
 	TakeOver(h api.HandOverRequest) (func(context.Context, *net.UnixConn), error)
 }
 

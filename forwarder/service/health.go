@@ -144,8 +144,8 @@ func (lastClientInput) apply(s *Service) (event, bool) {
 	return 0, false
 }
 
-// apply starts a check. A tunnel that a refused connection would end is not checked while it has clients, whose connections show as
-// much.
+// apply starts a check. A tunnel that a refused connection would end is not checked while it has clients, whose connections show
+// whether the service responds.
 func (checkDueInput) apply(s *Service) (event, bool) {
 	h := s.health
 	switch stats := s.port.Stats(); {
@@ -220,7 +220,7 @@ func (h *healthMonitor) onFailure(r checkResult, hc project.HealthCheck) {
 }
 
 // onServerReached counts a client's success as that of a check, if a check would find out no more or is not made while there are
-// clients. Whether a database accepts the login is for its own check to say.
+// clients. Whether a database accepts the login only its own check can tell.
 func (h *healthMonitor) onServerReached() {
 	if !h.isFailing && (h.s.definition.HealthCheck.Type == project.CheckTCP || h.isFragile()) {
 		h.setHealthy()
@@ -278,6 +278,7 @@ func (h *healthMonitor) setHealthy() {
 	}
 }
 
+// isFragile reports whether a refused connection ends the tunnel.
 func (h *healthMonitor) isFragile() bool {
 	_, fragile := h.tunnel.(forwarder.EndsOnRefusal)
 	return fragile
@@ -319,8 +320,8 @@ func (h *healthMonitor) startCheckJob(ctx context.Context) {
 	})
 }
 
-// growStack grows the stack for a dial in one step, while it is almost empty. To grow it during a dial, the runtime walks the frames
-// with tables that would be paged in for that alone (1.1 MB).
+// growStack grows the stack for a dial in one step, while it is almost empty. To grow it during a dial, the runtime would walk the
+// frames with tables that are paged in for that alone (1.1 MB).
 //
 //go:noinline
 func growStack() {

@@ -8,7 +8,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/api"
 )
 
-// clusterStatuses are the statuses of the clusters that services lead into, each once, in the order of the services.
+// clusterStatuses are the statuses of the clusters that services connect to, each once, in the order of the services.
 func (s *Supervisor) clusterStatuses(active *activeConfig) []api.ClusterStatus {
 	var all []api.ClusterStatus
 	seen := make(map[[2]string]bool)

@@ -39,7 +39,7 @@ type handoffClient struct {
 	log             *slog.Logger
 	onKeeperStarted func(ctx context.Context, pid int) // called for each keeper
 
-	requestSlot chan struct{} // a semaphore for requests to the keeper; one takes at most 2 s: then a frozen keeper is killed
+	requestSlot chan struct{} // a semaphore: one request at a time. A keeper that does not answer within 2 s is killed
 	missingCh   chan struct{} // the keeper could not be given something
 
 	mu              sync.Mutex          // guards the fields below; never held during a request
@@ -63,8 +63,7 @@ func newHandoffClient(exe string, log *slog.Logger, onKeeperStarted func(context
 
 // run keeps a keeper running until ctx ends or the client is closed.
 func (c *handoffClient) run(ctx context.Context) {
-	const firstPause, maxPause = 100 * time.Millisecond, 30 * time.Second
-	for backoff := (wait.Backoff{First: firstPause, Max: maxPause}); ; {
+	for backoff := (wait.Backoff{First: 100 * time.Millisecond, Max: 30 * time.Second}); ; {
 		startedAt := time.Now()
 		if link := c.ensureKeeper(); link != nil {
 			c.onKeeperStarted(ctx, link.PID())
@@ -73,7 +72,7 @@ func (c *handoffClient) run(ctx context.Context) {
 			}
 			c.log.Warn("the keeper died; starting another")
 		}
-		if time.Since(startedAt) > maxPause {
+		if time.Since(startedAt) > backoff.Max {
 			backoff.Reset()
 		}
 		if !wait.Sleep(ctx, backoff.Next()) {
@@ -261,7 +260,7 @@ func (c *handoffClient) reconcile() {
 	}
 }
 
-// nextRequest returns a request that brings the keeper nearer to what it is to have; nil if there is none. A request that fails adds
+// nextRequest returns a request for one difference between what the keeper has and what it is to have; nil if there is none. A request that fails adds
 // its entry to failed, nil for the successor.
 func (c *handoffClient) nextRequest(failed map[*heldFiles]bool) func() {
 	c.mu.Lock()

@@ -47,7 +47,7 @@ func (s *Supervisor) handOverToKeeper() {
 	s.updateSuccessor()
 	for _, svc := range s.active.Load().services {
 		if port := svc.Snapshot().Port(); port != nil {
-			// Reset clients before their tunnel ends: a client could take that for a proper end of file.
+			// Reset clients before their tunnel ends: a client could mistake that for a regular end of file.
 			_ = port.Close()
 		}
 	}

@@ -53,7 +53,7 @@ func (p commandProject) projectView(ctx context.Context) (view api.ProjectView, 
 		return view, nil, err
 	}
 	if running != nil {
-		view, err = running.Join(ctx, p.Session())
+		view, err = running.Join(ctx, p.NewJoinRequest())
 		return view, omittedServices(status), err
 	}
 	parsed, err := p.parseAllowed()

@@ -89,7 +89,7 @@ func (c execCmd) prepareEnv(ctx context.Context, a *app) ([]string, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
-	view, err := j.Join(ctx, p.Session())
+	view, err := j.Join(ctx, p.NewJoinRequest())
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ type Status struct {
 	Pending    string            `json:"pending,omitempty"` // why changed files are not active
 	Failure    string            `json:"failure,omitempty"` // why the last start failed, if no supervisor runs
 	Warnings   []string          `json:"warnings,omitempty"`
-	Clusters   []ClusterStatus   `json:"clusters,omitempty"` // that services lead into, one per context
+	Clusters   []ClusterStatus   `json:"clusters,omitempty"` // that services connect to, one per context
 }
 
 // The kinds of lease.
@@ -41,7 +41,7 @@ type Lease struct {
 	Since     time.Time `json:"since"`
 }
 
-// ClusterStatus is the status of a Kubernetes cluster, as far as it is known from the services that lead into it.
+// ClusterStatus is the status of a Kubernetes cluster, as far as it is known from the services that connect to it.
 type ClusterStatus struct {
 	Context string `json:"context"` // empty for a process in a pod
 	Server  string `json:"server"`  // the API server's URL
@@ -220,7 +220,7 @@ type ActionRequest struct {
 type LoginRequest struct {
 	Names      []string `json:"names"`      // the services that it is for
 	Credential []byte   `json:"credential"` // as the login helper printed it; empty if the helper stored it
-	// Ask is the path of the client's socket where the user answers questions; empty: nobody answers.
+	// Ask is the path of the client's socket where the user answers questions; empty: questions are not answered.
 	Ask string `json:"ask,omitempty"`
 }
 

@@ -13,12 +13,13 @@ import (
 	"github.com/localport-sh/localport/forwarder/api"
 )
 
-// Client calls the supervisor at a socket. Every call ends with its context, whatever the supervisor does.
+// Client calls the supervisor at a socket. Every call ends with its context, whatever the supervisor does. Its error is the context's, a
+// *RefusedError, or an *UnreachableError if no supervisor answered or the one that did is ending.
 type Client struct {
 	Socket string
 }
 
-// UnreachableError says that no supervisor answered at the socket.
+// UnreachableError is the error of a call that no supervisor answered. Err is ErrNoAnswer if one may still be there.
 type UnreachableError struct {
 	Socket string
 	Err    error
@@ -30,26 +31,26 @@ func (e *UnreachableError) Error() string {
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
-// Join has the supervisor re-read the leases and returns what a client's environment needs.
-func (c Client) Join(ctx context.Context, session api.JoinRequest) (api.ProjectView, error) {
+// Join has the supervisor read the leases again, and returns what a client needs to set its environment.
+func (c Client) Join(ctx context.Context, r api.JoinRequest) (api.ProjectView, error) {
 	var view api.ProjectView
-	return view, c.call(ctx, "join", session, &view)
+	return view, c.call(ctx, "join", r, &view)
 }
 
-// Leave has the supervisor re-read the leases. It does not wait until it has.
+// Leave has the supervisor release the lease that r names, if any, and read the leases again. It returns before that is done.
 func (c Client) Leave(ctx context.Context, r api.LeaveRequest) error {
 	return c.call(ctx, "leave", r, nil)
 }
 
-// Status returns the project as it stands.
+// Status returns the current status of the project.
 func (c Client) Status(ctx context.Context) (api.Status, error) {
 	var status api.Status
 	return status, c.call(ctx, "status", nil, &status)
 }
 
-// Watch passes the project to on as it stands, and again after each change, until on returns false. Changes that follow each
-// other within 100 ms come as one, and a slow reader gets only the newest. The error is the context's, or an
-// *UnreachableError when the supervisor has ended, or ErrTooManyWatchers: then the status can be asked for again and again.
+// Watch calls on with the current status, and again after each change, until on returns false. Changes within 100 ms are reported as
+// one, and a slow reader gets only the newest status. The error is the context's, an *UnreachableError when the supervisor has ended, or
+// api.ErrTooManyWatchers: then the caller can poll Status.
 func (c Client) Watch(ctx context.Context, on func(api.Status) bool) error {
 	return c.exchange(ctx, "watch", nil, func(body io.Reader) error {
 		for decoder := json.NewDecoder(body); ; {
@@ -65,7 +66,7 @@ func (c Client) Watch(ctx context.Context, on func(api.Status) bool) error {
 }
 
 // Act starts, stops or restarts services, and those that this affects by their dependencies. It returns the names of
-// all of them at once, without waiting until they are ready.
+// all of them without waiting until they are ready.
 func (c Client) Act(ctx context.Context, r api.ActionRequest) ([]string, error) {
 	var affected []string
 	return affected, c.call(ctx, "act", r, &affected)
@@ -77,47 +78,47 @@ func (c Client) Wait(ctx context.Context, names []string) (api.Status, error) {
 	return status, c.call(ctx, "wait", names, &status)
 }
 
-// Reload makes the supervisor read its files again, and returns what came of it.
+// Reload has the supervisor read the project's files again and apply them. After an error it keeps the previous config.
 func (c Client) Reload(ctx context.Context) (api.ReloadResult, error) {
 	var reload api.ReloadResult
 	return reload, c.call(ctx, "reload", struct{}{}, &reload)
 }
 
-// Yield asks a supervisor whose project nobody is in to give its ports up, if it has one of these addresses.
+// Yield asks a supervisor to end if its project has no leases and listens on one of these addresses. It reports whether it did.
 func (c Client) Yield(ctx context.Context, addresses []string) (bool, error) {
 	var response api.YieldResponse
 	return response.Yielded, c.call(ctx, "yield", api.YieldRequest{Addresses: addresses}, &response)
 }
 
-// Login hands a login over and has its services tried again.
+// Login passes on the credential of a login, and has its services reconnect.
 func (c Client) Login(ctx context.Context, r api.LoginRequest) error {
 	return c.call(ctx, "login", r, nil)
 }
 
-// Replace has another program, or the same one restarted, take over from the supervisor. When it returns, it has: every port
-// stayed open, and established connections end with the old one.
+// Replace has a new supervisor, started from another program or from the same one, take over. When it returns nil, the new one is ready:
+// every port stayed open, and established connections stay open in the previous supervisor.
 func (c Client) Replace(ctx context.Context, r api.ReplaceRequest) error {
 	return c.call(ctx, "replace", r, nil)
 }
 
-// HandOver asks the supervisor to take listeners over, and returns the connection to send them on, which the caller closes. The
-// error is a *RefusedError where it will not, which IsUnknownRequest tells from one of an older release that cannot.
-func (c Client) HandOver(ctx context.Context, h api.HandOverRequest) (*net.UnixConn, error) {
-	answer, err := c.send(ctx, "handover", h)
+// HandOver asks the supervisor to take over listeners, and returns the connection to send them on, which the caller closes. The error is a
+// *RefusedError if it declines; IsUnknownRequest reports whether that is because it is of an older release.
+func (c Client) HandOver(ctx context.Context, r api.HandOverRequest) (*net.UnixConn, error) {
+	response, err := c.send(ctx, "handover", r)
 	if err != nil {
 		return nil, err
 	}
-	if conn, ok := answer.conn.(*net.UnixConn); ok && answer.status == statusSwitchingProtocols {
+	if conn, ok := response.conn.(*net.UnixConn); ok && response.status == statusSwitchingProtocols {
 		return conn, nil
 	}
-	defer answer.conn.Close()
-	return nil, answer.failure(c.Socket)
+	defer response.conn.Close()
+	return nil, response.failure(c.Socket)
 }
 
-// End makes the supervisor end now. When it returns, the ports are free.
+// End has the supervisor end, whatever the leases. When it returns nil, the ports are free.
 func (c Client) End(ctx context.Context) error { return c.call(ctx, "end", struct{}{}, nil) }
 
-// call posts in (or gets, where in is nil) and decodes the answer into out, unless that is nil.
+// call sends a request with the body in (a GET request if in is nil) and decodes the response into out, unless out is nil.
 func (c Client) call(ctx context.Context, name string, in, out any) error {
 	return c.exchange(ctx, name, in, func(body io.Reader) error {
 		if out == nil {
@@ -130,29 +131,29 @@ func (c Client) call(ctx context.Context, name string, in, out any) error {
 	})
 }
 
-// exchange posts in (or gets, where in is nil) and has the body of a successful answer read.
+// exchange sends a request with the body in (a GET request if in is nil) and calls read with the body of a successful response.
 func (c Client) exchange(ctx context.Context, name string, in any, read func(io.Reader) error) error {
-	answer, err := c.send(ctx, name, in)
+	response, err := c.send(ctx, name, in)
 	if err != nil {
 		return err
 	}
-	defer answer.conn.Close()
-	defer context.AfterFunc(ctx, func() { answer.conn.Close() })()
-	if answer.status != statusOK {
-		return answer.failure(c.Socket)
+	defer response.conn.Close()
+	defer context.AfterFunc(ctx, func() { response.conn.Close() })()
+	if response.status != statusOK {
+		return response.failure(c.Socket)
 	}
-	return read(answer.body)
+	return read(response.body)
 }
 
-// response is what came for a request.
+// response is the response to a request. Its body is read from conn.
 type response struct {
 	conn    net.Conn
 	status  int
 	body    io.Reader
-	request string // its id
+	request string // the id of the request
 }
 
-// send posts in (or gets, where in is nil). The caller closes the connection.
+// send sends a request with the body in (a GET request if in is nil). The caller closes the connection of the response.
 func (c Client) send(ctx context.Context, name string, in any) (*response, error) {
 	r := request{method: "GET", path: "/v1/" + name, id: strings.ToLower(rand.Text()[:8])}
 	if in != nil {
@@ -175,7 +176,7 @@ func (c Client) send(ctx context.Context, name string, in any) (*response, error
 	return &response{conn, status, body, r.id}, nil
 }
 
-// failure is the error that an answer stands for.
+// failure is the error for a response whose status is not 200.
 func (r *response) failure(socket string) error {
 	switch r.status {
 	case statusTooManyRequests:
@@ -186,10 +187,10 @@ func (r *response) failure(socket string) error {
 	return newRefusedError(r.status, r.body, r.request)
 }
 
-// RefusedError is what the supervisor answered instead of doing what it was asked.
+// RefusedError is the supervisor's response to a request that it does not carry out.
 type RefusedError struct {
 	Reason  string
-	Request string // the id of the request, which stands in the supervisor's log
+	Request string // the id of the request, as in the supervisor's log
 	Status  int    // of the HTTP response
 }
 
@@ -209,10 +210,10 @@ func newRefusedError(status int, body io.Reader, id string) error {
 	return &RefusedError{f.Error, id, status}
 }
 
-// ErrNoAnswer is why a supervisor is unreachable that has not answered when the context ends.
+// ErrNoAnswer is the cause of an UnreachableError if the supervisor had not answered when the context ended.
 var ErrNoAnswer = errors.New("no answer in time")
 
-// callError is the cause of a failed call without what the net package adds.
+// callError is the cause of a failed call, without the addresses that the net package adds.
 func callError(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):

@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// KeeperArg is the argument that makes this program a keeper; a supervisor has SuperviseArg as its first.
+// KeeperArg is the only argument of a keeper process, SuperviseArg the first of a supervisor process.
 const (
 	KeeperArg    = "keep"
 	SuperviseArg = "supervise"
 )
 
-// Detach starts this program again with the given arguments, and the same output and readiness pipe, as a process
-// whose parent ends at once: the caller returns and exits. Whoever started the caller gets no stray child.
+// Detach starts this program again with the given arguments, and the same output and readiness pipe. The caller must exit then: the
+// new process is no child of the process that started the caller.
 func Detach(args []string) error {
 	exe, err := os.Executable()
 	if err != nil {
@@ -34,9 +34,8 @@ func Detach(args []string) error {
 	return cmd.Process.Release()
 }
 
-// CloseInherited closes every descriptor above the standard three that was open when this program was started, told by
-// its missing close-on-exec flag: whatever the shell or a test held open must not stay open for as long as a supervisor
-// lives. The readiness pipe and those that are to be kept are only kept from children.
+// CloseInherited closes every descriptor above 2 that was inherited, which are those without the close-on-exec flag: what the shell or a
+// test had open must not stay open for as long as a supervisor runs. The readiness pipe and those in keep stay open, and get the flag.
 func CloseInherited(keep ...int) {
 	keep = append(keep, readyFD)
 	entries, err := os.ReadDir("/dev/fd")

@@ -8,32 +8,32 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// NotAllowedError is a project whose files are not allowed with their current contents.
+// NotAllowedError says that the current contents of a project's files are not allowed.
 type NotAllowedError struct{ Config string }
 
 func (e *NotAllowedError) Error() string {
-	if filepath.Base(e.Config) == project.ConfigName { // one of several files that have to be allowed
+	if filepath.Base(e.Config) == project.ConfigName { // it is allowed together with the other files of its directory
 		return "the config in " + filepath.Dir(e.Config) + " is new or changed"
 	}
 	return e.Config + " is new or changed"
 }
 
-// NoAnswerError is a running process of a project that does not answer.
+// NoAnswerError says that a running process of a project does not answer.
 type NoAnswerError struct {
 	Role   string // of the process: supervisor or keeper
 	PID    int    // 0: unknown
 	Waited time.Duration
-	// Stopped: it is a keeper that was stopped (SIGSTOP) and whose supervisor has exited. Waited is then 0.
+	// Stopped is set for a keeper that was stopped (SIGSTOP) and whose supervisor has exited. Waited is 0 then.
 	Stopped bool
 }
 
 func (e *NoAnswerError) Error() string {
-	who := e.Role
+	process := e.Role
 	if e.PID > 0 {
-		who = fmt.Sprintf("%s (pid %d)", e.Role, e.PID)
+		process = fmt.Sprintf("%s (pid %d)", e.Role, e.PID)
 	}
 	if e.Stopped {
-		return fmt.Sprintf("the %s is stopped (SIGSTOP) and its supervisor has exited", who)
+		return fmt.Sprintf("the %s is stopped (SIGSTOP) and its supervisor has exited", process)
 	}
-	return fmt.Sprintf("the %s did not answer within %v", who, e.Waited)
+	return fmt.Sprintf("the %s did not answer within %v", process, e.Waited)
 }

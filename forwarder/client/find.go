@@ -11,17 +11,17 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// SupervisorClient is the client of the project's supervisor; nil if none runs.
+// SupervisorClient returns a client of the project's supervisor; nil if none runs. The error is as for FindSupervisor.
 func (p *Project) SupervisorClient(ctx context.Context) (*Client, error) {
 	client, _, err := p.FindSupervisor(ctx)
 	return client, err
 }
 
 // FindSupervisor returns the client of the project's supervisor and the status that it answered with; a nil client if none is
-// running. The file lock is taken only if nobody answers, to check the election: a process that holds that lock for long must not keep a
+// running. The file lock is taken only if no supervisor answers, to check the election: a process that holds that lock for long must not keep a
 // command from a running supervisor. The error is a *NoAnswerError if a supervisor is running and does not answer.
 func (p *Project) FindSupervisor(ctx context.Context) (*Client, api.Status, error) {
-	began := time.Now()
+	startedAt := time.Now()
 	for pause := (wait.Backoff{First: 5 * time.Millisecond, Max: 50 * time.Millisecond}); ; {
 		client, status, err := p.askStatus(ctx)
 		if client != nil || err != nil {
@@ -31,14 +31,14 @@ func (p *Project) FindSupervisor(ctx context.Context) (*Client, api.Status, erro
 		if err != nil || !elected {
 			return nil, api.Status{}, err
 		}
-		if time.Since(began) > keeperCheckInterval {
+		if time.Since(startedAt) > keeperCheckInterval {
 			if err := p.stoppedKeeperError(); err != nil {
 				return nil, api.Status{}, err
 			}
 		}
 		// Elected, but not listening yet, or shutting down: there is no event to wait for.
 		if !wait.Sleep(ctx, pause.Next()) {
-			return nil, api.Status{}, p.newNoAnswerError(time.Since(began))
+			return nil, api.Status{}, p.newNoAnswerError(time.Since(startedAt))
 		}
 	}
 }
@@ -49,21 +49,18 @@ func (p *Project) hasConfig(config string) bool { return config == string([]rune
 // askStatus requests the status at each socket at which the project's supervisor may listen. The client is nil if none of them is this
 // project's.
 func (p *Project) askStatus(ctx context.Context) (*Client, api.Status, error) {
-	began := time.Now()
+	startedAt := time.Now()
 	for _, socket := range p.Dir.Sockets() {
 		client := &Client{Socket: socket}
 		status, err := p.requestStatus(ctx, client)
 		if err == nil && p.hasConfig(status.Config) {
 			return client, status, nil
 		}
-		if _, stopped := errors.AsType[*NoAnswerError](err); stopped {
+		switch {
+		case errors.As(err, new(*NoAnswerError)), errors.As(err, new(*RefusedError)):
 			return nil, status, err
-		}
-		if errors.Is(err, ErrNoAnswer) {
-			return nil, status, p.newNoAnswerError(time.Since(began))
-		}
-		if _, refused := errors.AsType[*RefusedError](err); refused {
-			return nil, status, err
+		case errors.Is(err, ErrNoAnswer):
+			return nil, status, p.newNoAnswerError(time.Since(startedAt))
 		}
 	}
 	return nil, api.Status{}, nil
@@ -118,18 +115,18 @@ func (p *Project) isElectionHeld(ctx context.Context) (elected bool, err error) 
 	return elected, err
 }
 
-// ExplainNoAnswer names the process where the error is that a supervisor did not answer.
-func (p *Project) ExplainNoAnswer(err error, began time.Time) error {
+// ExplainNoAnswer returns a *NoAnswerError, which names the process, if err is that a supervisor did not answer since startedAt; else err.
+func (p *Project) ExplainNoAnswer(err error, startedAt time.Time) error {
 	if _, named := errors.AsType[*NoAnswerError](err); named || !errors.Is(err, ErrNoAnswer) {
 		return err
 	}
-	return p.newNoAnswerError(time.Since(began))
+	return p.newNoAnswerError(time.Since(startedAt))
 }
 
-// newNoAnswerError names the process that was waited for.
+// newNoAnswerError makes an error that names the process that did not answer.
 func (p *Project) newNoAnswerError(waited time.Duration) error {
 	e := &NoAnswerError{Role: SupervisorRole, Waited: p.AnswerTimeout}
-	if waited < p.AnswerTimeout/2 || waited > 2*p.AnswerTimeout { // not what the limit was about
+	if waited < p.AnswerTimeout/2 || waited > 2*p.AnswerTimeout { // another timeout has ended the wait
 		e.Waited = waited.Round(100 * time.Millisecond)
 	}
 	if recorded := p.Dir.ReadOrZero().Supervisor; recorded != nil && p.isSupervisor(recorded.Process) {

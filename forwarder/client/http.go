@@ -10,7 +10,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/api"
 )
 
-// The statuses that the supervisor answers with and that a client tells apart (RFC 9110).
+// The response statuses that a client distinguishes (RFC 9110).
 const (
 	statusSwitchingProtocols = 101
 	statusOK                 = 200
@@ -19,24 +19,24 @@ const (
 	statusUnavailable        = 503
 )
 
-// request is one HTTP request. It is made by hand: net/http, and TLS and all else below it, would cost a prompt more by
-// being initialised than everything that the prompt does.
+// request is one HTTP request. It is written without net/http: initialising that package, with TLS below it, would take a prompt longer
+// than all its other work.
 type request struct {
 	method, path, id string
 	body             []byte
 }
 
-// exchange sends the request and returns the answer's status and body. It speaks HTTP/1.0 (RFC 1945), in which a
-// connection is for one request, and an answer is not chunked.
+// exchange sends the request and returns the status and the body of the response. It uses HTTP/1.0 (RFC 1945), where a connection carries
+// one request and a response is never chunked.
 func (r request) exchange(conn io.ReadWriter) (status int, body io.Reader, err error) {
 	_, err = fmt.Fprintf(conn, "%s %s HTTP/1.0\r\nHost: localport\r\n%s: %s\r\nContent-Length: %d\r\n\r\n%s",
 		r.method, r.path, api.RequestHeader, r.id, len(r.body), r.body)
 	if err != nil {
 		return 0, nil, err
 	}
-	answer := bufio.NewReader(conn)
+	reader := bufio.NewReader(conn)
 	for first := true; ; first = false {
-		line, err := answer.ReadString('\n')
+		line, err := reader.ReadString('\n')
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
@@ -45,11 +45,11 @@ func (r request) exchange(conn io.ReadWriter) (status int, body io.Reader, err e
 		}
 		if first {
 			if _, err := fmt.Sscanf(line, "HTTP/1.%1d %3d", new(int), &status); err != nil {
-				return 0, nil, fmt.Errorf("invalid answer %q", line)
+				return 0, nil, fmt.Errorf("invalid HTTP status line %q", line)
 			}
 		}
 		if strings.TrimRight(line, "\r\n") == "" {
-			return status, answer, nil
+			return status, reader, nil
 		}
 	}
 }

@@ -19,39 +19,40 @@ import (
 // JoinOptions is how a command joins a project.
 type JoinOptions struct {
 	Lease lockstate.Lease
-	// ReleasedBySocket: this very lease was, when the state could not be written. The file may hold it still, and the
-	// supervisor know better.
+	// ReleasedBySocket is set if Leave released this lease by socket before, because the state file could not be written. The file may
+	// still have the lease although the supervisor has removed it, so it is sent to the supervisor again.
 	ReleasedBySocket bool
-	// RestartStopped brings up what the user stopped as a whole; prompts do not.
+	// RestartStopped starts a project that the user has stopped; prompts do not.
 	RestartStopped bool
-	// Detach: the caller will become another program, which must not inherit the supervisor as its child.
+	// Detach is set if the caller will exec another program, which must not have the supervisor as its child.
 	Detach bool
-	// Allowed: the files as they stand may be run. Otherwise a supervisor that already runs is joined, on the old
-	// text, and none is started.
+	// Allowed is set if the current files are allowed. Otherwise a running supervisor is joined, which uses the previous files, but none
+	// is started.
 	Allowed bool
-	// OnUpdate changes the state further, under the same lock; alive says whether a supervisor lives.
-	OnUpdate func(tx *lockstate.Tx, alive bool)
+	// OnUpdate may be nil. It changes the state further, under the same lock; isRunning says whether a supervisor runs.
+	OnUpdate func(tx *lockstate.Tx, isRunning bool)
 }
 
-// JoinedProject is a project that is up.
+// JoinedProject is a project that runs and that the caller has joined.
 type JoinedProject struct {
 	Client
 	project *Project
 	View    api.ProjectView
-	Started bool // by this call
+	Started bool // this call started the supervisor
 }
 
 // ErrDown means that the project is stopped and this caller must not start it.
 var ErrDown = errors.New("the project is stopped")
 
-// Join takes the lease, brings a supervisor up where none lives, and returns what it says of the services. Every
-// address in the view that is held accepts connections when it returns.
+// Join records the lease, starts a supervisor if none is running, and returns its view of the services. When it returns, every
+// address that is held in the view accepts connections. The error is ErrDown, a *NotAllowedError, a *StartError, a *NoAnswerError, a
+// *RefusedError, or says why the state file could not be used.
 //
-// Where the lease cannot be written to the state file, because the disk is full or somebody else holds the file's lock for
-// too long, a supervisor that answers counts it all the same.
-func (p *Project) Join(ctx context.Context, e JoinOptions) (*JoinedProject, error) {
-	began := time.Now()
-	j := &joiner{Project: p, JoinOptions: e}
+// If the lease cannot be written to the state file, because the disk is full or another process holds the file's lock for
+// too long, a running supervisor records it instead.
+func (p *Project) Join(ctx context.Context, options JoinOptions) (*JoinedProject, error) {
+	startedAt := time.Now()
+	j := &joiner{Project: p, JoinOptions: options}
 	for {
 		client, view, err := j.attempt(ctx)
 		if err != nil {
@@ -62,7 +63,7 @@ func (p *Project) Join(ctx context.Context, e JoinOptions) (*JoinedProject, erro
 		}
 		// Elected, but not listening yet, or shutting down: there is no event to wait for.
 		if j.isUnreachable && !wait.Sleep(ctx, 5*time.Millisecond) {
-			return nil, p.newNoAnswerError(time.Since(began))
+			return nil, p.newNoAnswerError(time.Since(startedAt))
 		}
 	}
 }
@@ -73,9 +74,9 @@ type joiner struct {
 	JoinOptions
 	hasClaimed      bool // the lease is recorded: a later stop of the project applies to this caller too
 	hasAskedSockets bool // the election was free, and the sockets have been tried
-	isUnelected     bool // a supervisor whose election file was deleted answers
-	hasLockTimedOut bool // the file lock could not be had in half of the time
-	waitsForLock    bool // and no supervisor answered without it: the other half is for the lock too
+	isUnelected     bool // a supervisor answers although its election file was deleted
+	hasLockTimedOut bool // the file lock was not free within half of the time
+	waitsForLock    bool // and no supervisor answered, so the other half is spent on the lock too
 	hasReplaced     bool // an older supervisor was replaced
 	hasSpawned      bool // this joiner started a supervisor
 	isUnreachable   bool // the election is held, but nothing is listening
@@ -84,7 +85,7 @@ type joiner struct {
 // errElectionFree means that no process holds the election.
 var errElectionFree = errors.New("the election is free")
 
-// leaseRefusal is why a lease is not taken, as opposed to why it could not be written.
+// leaseRefusal is why a lease must not be recorded. Other errors say why it could not be written.
 type leaseRefusal struct{ error }
 
 func (r *leaseRefusal) Unwrap() error { return r.error }
@@ -110,12 +111,12 @@ func (j *joiner) attempt(ctx context.Context) (*Client, api.ProjectView, error) 
 		j.hasReplaced = true
 		return nil, api.ProjectView{}, nil
 	}
-	session := j.Session()
+	request := j.NewJoinRequest()
 	if j.ReleasedBySocket {
-		session.Lease = j.wireLease()
+		request.Lease = j.wireLease()
 	}
-	client, view, err := j.joinSupervisor(ctx, session)
-	if _, lost := errors.AsType[*UnreachableError](err); lost && ctx.Err() == nil {
+	client, view, err := j.joinSupervisor(ctx, request)
+	if _, isUnreachable := errors.AsType[*UnreachableError](err); isUnreachable && ctx.Err() == nil {
 		j.isUnreachable, j.hasAskedSockets, j.isUnelected = true, false, false
 		return nil, view, nil
 	}
@@ -127,15 +128,15 @@ func (j *joiner) attempt(ctx context.Context) (*Client, api.ProjectView, error) 
 func (j *joiner) claimLease(ctx context.Context) (running bool, err error) {
 	lockCtx, cancel := j.lockContext(ctx)
 	defer cancel()
-	denied := false
+	isNotAllowed := false
 	state, err := j.Dir.Update(lockCtx, func(tx *lockstate.Tx) error {
-		running, denied = tx.IsSupervisorRunning() || j.isUnelected, false
+		running, isNotAllowed = tx.IsSupervisorRunning() || j.isUnelected, false
 		switch {
 		case !running && !j.hasAskedSockets:
 			return errElectionFree
 		case !running && !j.Allowed:
-			denied = true
-			tx.Down = tx.Down && !j.RestartStopped // once it is allowed, the next prompt brings it up
+			isNotAllowed = true
+			tx.Down = tx.Down && !j.RestartStopped // once it is allowed, the next prompt starts it
 			return nil
 		case !running && tx.Down && j.hasClaimed:
 			return &leaseRefusal{ErrDown}
@@ -152,7 +153,7 @@ func (j *joiner) claimLease(ctx context.Context) (running bool, err error) {
 		}
 		return nil
 	})
-	if denied && (err == nil || errors.As(err, new(*lockstate.WriteError))) {
+	if isNotAllowed && (err == nil || errors.As(err, new(*lockstate.WriteError))) {
 		return false, &leaseRefusal{&NotAllowedError{Config: j.Config}}
 	}
 	j.hasClaimed = j.hasClaimed || err == nil
@@ -163,21 +164,29 @@ func (j *joiner) claimLease(ctx context.Context) (running bool, err error) {
 	return running, err
 }
 
-// lockContext is how long the file lock is waited for before the supervisor is asked without it: at first half of what time
-// there is, then as long as there is any.
+// lockContext bounds the wait for the file lock: at first to half of the time left, because a supervisor can be joined without the
+// lock; if none answers, to all of it.
 func (j *joiner) lockContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	if j.waitsForLock {
+		return context.WithCancel(ctx)
+	}
+	return withHalfOfTimeLeft(ctx)
+}
+
+// withHalfOfTimeLeft returns a context that ends after half of the time until ctx's deadline, or with ctx if that has none.
+func withHalfOfTimeLeft(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
-	if !ok || j.waitsForLock {
+	if !ok {
 		return context.WithCancel(ctx)
 	}
 	return context.WithTimeout(ctx, time.Until(deadline)/2)
 }
 
-// joinBySocket joins with a lease that could not be written to the state file, for the reason given: a supervisor that
-// answers counts it. Where none does, that reason is the error.
+// joinBySocket joins with a lease that could not be written to the state file: a running supervisor records it. If none answers, the
+// error is cause, which says why it could not be written.
 func (j *joiner) joinBySocket(ctx context.Context, cause error) (*Client, api.ProjectView, error) {
-	if r, ok := errors.AsType[*leaseRefusal](cause); ok {
-		return nil, api.ProjectView{}, r.error
+	if refusal, ok := errors.AsType[*leaseRefusal](cause); ok {
+		return nil, api.ProjectView{}, refusal.error
 	}
 	if ctx.Err() != nil {
 		return nil, api.ProjectView{}, cause
@@ -192,16 +201,16 @@ func (j *joiner) joinBySocket(ctx context.Context, cause error) (*Client, api.Pr
 	case client == nil:
 		return nil, api.ProjectView{}, cause
 	}
-	session := j.Session()
-	session.Lease = j.wireLease()
-	view, err := client.Join(ctx, session)
-	if err == nil && session.Lease != nil && view.Config == "" {
-		return nil, view, cause // it is of a release that knows no leases but those in the file
+	request := j.NewJoinRequest()
+	request.Lease = j.wireLease()
+	view, err := client.Join(ctx, request)
+	if err == nil && request.Lease != nil && view.Config == "" {
+		return nil, view, cause // an older release, which only counts leases in the file
 	}
 	return client, view, err
 }
 
-// wireLease is the lease for the supervisor; nil if none is taken.
+// wireLease is the lease for a JoinRequest; nil if the caller takes none.
 func (j *joiner) wireLease() *api.Lease {
 	if j.Lease.Kind == "" {
 		return nil
@@ -210,29 +219,29 @@ func (j *joiner) wireLease() *api.Lease {
 	return &lease
 }
 
-// joinSupervisor joins the supervisor wherever it may listen.
-func (p *Project) joinSupervisor(ctx context.Context, session api.JoinRequest) (*Client, api.ProjectView, error) {
-	began := time.Now()
+// joinSupervisor joins the supervisor at the first socket, of those at which it may listen, that answers for this project.
+func (p *Project) joinSupervisor(ctx context.Context, request api.JoinRequest) (*Client, api.ProjectView, error) {
+	startedAt := time.Now()
 	var err error = &UnreachableError{Socket: p.Dir.Path, Err: errors.New("nothing is listening")}
 	for _, socket := range p.Dir.Sockets() {
 		client := &Client{Socket: socket}
 		var view api.ProjectView
-		view, err = client.Join(ctx, session)
+		view, err = client.Join(ctx, request)
 		if err == nil && view.Config != "" && !p.hasConfig(view.Config) {
 			err = &UnreachableError{Socket: socket, Err: fmt.Errorf("it belongs to %s", view.Config)}
 		}
 		if errors.Is(err, ErrNoAnswer) {
-			return nil, view, p.newNoAnswerError(time.Since(began))
+			return nil, view, p.newNoAnswerError(time.Since(startedAt))
 		}
-		if _, lost := errors.AsType[*UnreachableError](err); !lost {
+		if _, isUnreachable := errors.AsType[*UnreachableError](err); !isUnreachable {
 			return client, view, err
 		}
 	}
 	return nil, api.ProjectView{}, err
 }
 
-// replaceOlder has a supervisor of an older release replaced by one of ours; false where there is nothing to replace. One that
-// could not be replaced says so in its state, and is not asked again.
+// replaceOlder has a supervisor of an older release replaced by this program, and reports whether it was. A replacement that has failed
+// is recorded in the state and not tried again.
 func (p *Project) replaceOlder(ctx context.Context) bool {
 	running := p.Dir.ReadOrZero().Supervisor
 	exe, err := os.Executable()
@@ -258,26 +267,26 @@ func (p *Project) newSpawner(detach bool) Spawner {
 	}
 	return Spawner{
 		Exe: exe, Args: args,
-		Env: withoutRunMark(os.Environ()), Log: p.Dir.LogPath("supervisor"), Detach: detach,
+		Env: withoutRunVariable(os.Environ()), Log: p.Dir.LogPath("supervisor"), Detach: detach,
 	}
 }
 
-// withoutRunMark is an environment without the mark of another project's tunnel: a supervisor that was started from one must
-// not be taken for what that tunnel left behind.
-func withoutRunMark(env []string) []string {
+// withoutRunVariable removes the run variable: a supervisor that is started by a process of another project's tunnel must not be killed
+// as an orphan of that tunnel.
+func withoutRunVariable(env []string) []string {
 	return slices.DeleteFunc(env, func(entry string) bool { return strings.HasPrefix(entry, forwarder.RunVariable+"=") })
 }
 
-// Session is what this shell has that may have stopped working in the supervisor's environment.
-func (p *Project) Session() api.JoinRequest {
+// NewJoinRequest returns a request with this process's environment variables that the supervisor may need.
+func (p *Project) NewJoinRequest() api.JoinRequest {
 	return api.JoinRequest{
 		SSHAuthSock: os.Getenv("SSH_AUTH_SOCK"), Kubeconfig: os.Getenv("KUBECONFIG"), Path: os.Getenv("PATH"),
 		Level: p.logLevel,
 	}
 }
 
-// ReloadIfChanged brings a running supervisor to the files as they stand, where those are allowed. The error is why it
-// stays on the old ones.
+// ReloadIfChanged has a running supervisor reload its config unless that equals files, and updates the view. The error says why the
+// supervisor keeps the previous config.
 func (j *JoinedProject) ReloadIfChanged(ctx context.Context, files *project.Files) error {
 	if j.View.Digest == files.Digest() {
 		return nil
@@ -285,7 +294,7 @@ func (j *JoinedProject) ReloadIfChanged(ctx context.Context, files *project.File
 	if _, err := j.Reload(ctx); err != nil {
 		return err
 	}
-	view, err := j.Join(ctx, j.project.Session())
+	view, err := j.Join(ctx, j.project.NewJoinRequest())
 	if err == nil {
 		j.View = view
 	}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -9,48 +10,41 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// leaveTimeout is how long a supervisor may take to hear of a lease that was released.
+// leaveTimeout bounds the wait for a supervisor to acknowledge that a lease was released.
 const leaveTimeout = 200 * time.Millisecond
 
-// Leave releases a lease. Where that cannot be written to the state file, a supervisor that answers takes note of it by
-// socket; the error says why it could not be written, and that nobody did.
+// Leave releases a lease. If that cannot be written to the state file, the running supervisor records it instead, and bySocket is
+// true. If none runs, the error is why the file could not be written.
 func (p *Project) Leave(ctx context.Context, lease lockstate.Lease) (bySocket bool, err error) {
-	lockCtx, cancel := context.WithCancel(ctx)
-	if deadline, ok := ctx.Deadline(); ok { // the supervisor is asked even where somebody else holds the lock
-		cancel()
-		lockCtx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
-	}
+	lockCtx, cancel := withHalfOfTimeLeft(ctx) // then the supervisor is asked although another process holds the lock
 	defer cancel()
-	held := false
+	wasHeld := false
 	_, cause := p.Dir.Update(lockCtx, func(tx *lockstate.Tx) error {
 		before := len(tx.Leases)
 		tx.RemoveLease(lease.Kind, lease.Process)
-		held = len(tx.Leases) < before
+		wasHeld = len(tx.Leases) < before
 		return nil
 	})
 	if cause == nil {
-		return false, p.notifyReleased(ctx, lease, held)
+		return false, p.notifyRelease(ctx, lease, wasHeld)
 	}
 	client, _, err := p.askStatus(ctx)
-	if err != nil {
-		return false, err
-	}
-	if client == nil {
-		return false, cause
+	if err != nil || client == nil {
+		return false, cmp.Or(err, cause)
 	}
 	released := WireLease(lease)
 	return true, client.Leave(ctx, api.LeaveRequest{Lease: &released})
 }
 
-// notifyReleased tells the supervisor of a lease that was released; held says that the file had it. One that it did not have may
-// have come by socket: then the release counts only if the supervisor takes note of it. The record of a supervisor may have been
-// lost with the state: then it is asked where it would listen.
-func (p *Project) notifyReleased(ctx context.Context, lease lockstate.Lease, held bool) error {
+// notifyRelease tells the supervisor that a lease was released. wasHeld says that the state file had the lease. One that it did not have may
+// have been sent to the supervisor's socket: then the release counts only if the supervisor acknowledges it. Every socket at which it may
+// listen is tried, because its record may have been lost with the state.
+func (p *Project) notifyRelease(ctx context.Context, lease lockstate.Lease, wasHeld bool) error {
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
 	released := WireLease(lease)
 	r := api.LeaveRequest{Lease: &released}
-	if held {
+	if wasHeld {
 		r.At = time.Now()
 	}
 	for _, socket := range p.Dir.Sockets() {
@@ -58,7 +52,7 @@ func (p *Project) notifyReleased(ctx context.Context, lease lockstate.Lease, hel
 		switch {
 		case err == nil:
 			return nil
-		case !held && errors.Is(err, ErrNoAnswer):
+		case !wasHeld && errors.Is(err, ErrNoAnswer):
 			return p.newNoAnswerError(leaveTimeout)
 		}
 	}

@@ -22,9 +22,9 @@ type Process struct {
 	Role string
 }
 
-// Processes are the project's keepers and its supervisor, in this order, as far as they live: the processes that have the
-// election's file open and say by their arguments what they are. Where the system does not tell that (there is no /proc), it
-// is the supervisor that the state names, if it is surely that process.
+// Processes returns the project's running keepers and then its supervisors: the processes that have the election file open and whose
+// arguments are those of a keeper or a supervisor. On systems without /proc it returns the supervisor that the state records, if that
+// process is alive.
 func (p *Project) Processes() []Process {
 	var keepers, supervisors []Process
 	paths, _ := filepath.Glob("/proc/[0-9]*")
@@ -52,15 +52,15 @@ func (p *Project) Processes() []Process {
 	return append(keepers, supervisors...)
 }
 
-// isSupervisor reports whether a process is surely the project's supervisor and lives.
+// isSupervisor reports whether a process is the project's supervisor, by its arguments and open files, and is alive.
 func (p *Project) isSupervisor(process lockstate.Process) bool {
 	return processRole(readArguments(process.PID)) == SupervisorRole && hasOpenFile(process.PID, p.electionPath()) && process.IsAlive()
 }
 
-// electionPath is the file that the supervisor and the keeper have open for as long as they live.
+// electionPath is the path of the election file, which the supervisor and the keeper always have open.
 func (p *Project) electionPath() string { return filepath.Join(p.Dir.Path, "election") }
 
-// processRole tells by its arguments what a process of ours is; empty if it is none.
+// processRole returns the role of a process with these arguments; empty if it has none.
 func processRole(args []string) string {
 	switch {
 	case len(args) == 2 && args[1] == KeeperArg:
@@ -71,7 +71,7 @@ func processRole(args []string) string {
 	return ""
 }
 
-// readArguments are a process's, with its program as the first; nil if the system does not tell.
+// readArguments returns the arguments of a process, the first of which is its program; nil if they cannot be read.
 func readArguments(pid int) []string {
 	data, err := os.ReadFile(procPath(pid, "cmdline"))
 	if err != nil || len(data) == 0 {
@@ -80,7 +80,7 @@ func readArguments(pid int) []string {
 	return strings.Split(string(bytes.TrimSuffix(data, []byte{0})), "\x00")
 }
 
-// hasOpenFile reports whether a process has a file open. One that was deleted meanwhile counts.
+// hasOpenFile reports whether a process has the file at a path open, even if that was deleted meanwhile.
 func hasOpenFile(pid int, path string) bool {
 	entries, err := os.ReadDir(procPath(pid, "fd"))
 	if err != nil {

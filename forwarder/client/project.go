@@ -21,7 +21,7 @@ func PromptTimeout() time.Duration {
 	return 2 * time.Second
 }
 
-// CommandTimeout is how long a command waits for the same.
+// CommandTimeout is how long a command may wait for the same: ten seconds, or PromptTimeout if that is longer.
 func CommandTimeout() time.Duration { return max(10*time.Second, PromptTimeout()) }
 
 // Project is the project that a command acts on.
@@ -30,18 +30,18 @@ type Project struct {
 	Root   string
 	Dir    *lockstate.Dir
 	Store  trust.Store
-	// AnswerTimeout is how long the command waits for an answer, for its message.
+	// AnswerTimeout is how long the caller waits for an answer; NoAnswerError shows it.
 	AnswerTimeout time.Duration
 	logLevel      string // of the supervisor's log
 	// version is this program's: a supervisor of an older release is replaced.
 	version string
 }
 
-// Open is the project of a config file, whose path has no symbolic links in it. onWarning is called with each warning; a supervisor that is
-// started logs from the level on, info where that is empty. One of a release older than version is replaced by this program.
-func Open(config string, onWarning func(text string), level, version string) (*Project, error) {
+// Open returns the project of a config file, whose path must have no symbolic links. onWarning is called with each warning. A supervisor
+// that is started logs at logLevel, info if that is empty; a running one of a release older than version is replaced by this program.
+func Open(config string, onWarning func(text string), logLevel, version string) (*Project, error) {
 	dir, err := lockstate.Open(config)
-	if _, full := errors.AsType[*lockstate.WriteError](err); err != nil && !full { // it may be up all the same
+	if _, isWriteError := errors.AsType[*lockstate.WriteError](err); err != nil && !isWriteError { // the project may be running nevertheless
 		return nil, err
 	}
 	dir.Warn = onWarning
@@ -51,11 +51,11 @@ func Open(config string, onWarning func(text string), level, version string) (*P
 	}
 	return &Project{
 		Config: config, Root: filepath.Dir(config), Dir: dir,
-		Store: trust.Store{Dir: filepath.Join(data, "trust")}, AnswerTimeout: CommandTimeout(), logLevel: level, version: version,
+		Store: trust.Store{Dir: filepath.Join(data, "trust")}, AnswerTimeout: CommandTimeout(), logLevel: logLevel, version: version,
 	}, nil
 }
 
-// AskTrust reads the files and asks trust about just these bytes.
+// AskTrust reads the files and asks the trust store about exactly these bytes.
 func (p *Project) AskTrust() (trust.Verdict, *project.Files, error) {
 	files, err := project.ReadFiles(p.Config)
 	if err != nil {

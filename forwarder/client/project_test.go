@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestALimitHoldsForPromptsAndLengthensWhatCommandsWait(t *testing.T) {
+func TestTimeouts_LocalportLimitSetsPromptsAndExtendsCommands(t *testing.T) {
 	for _, tt := range []struct {
 		limit           string
 		prompt, command time.Duration

@@ -27,62 +27,62 @@ type Readiness struct {
 	Error   string  `json:"error,omitempty"`
 }
 
-// Outcome is how a start went.
+// Outcome is the outcome of a start.
 type Outcome string
 
 // The outcomes.
 const (
-	OutcomeReady      Outcome = "ready"       // every relay is bound
-	OutcomeBusy       Outcome = "busy"        // another one won the election
-	OutcomeNotAllowed Outcome = "not_allowed" // the files are not the ones that were allowed
-	OutcomeInvalid    Outcome = "invalid"     // the config is wrong; Error holds every diagnostic
+	OutcomeReady      Outcome = "ready"       // the supervisor runs, and has bound every port that was free
+	OutcomeBusy       Outcome = "busy"        // another supervisor has won the election, or the project was stopped
+	OutcomeNotAllowed Outcome = "not_allowed" // the current files are not allowed
+	OutcomeInvalid    Outcome = "invalid"     // the config is invalid; Error has every diagnostic
 	OutcomeFailed     Outcome = "failed"      // anything else
 )
 
-// ReportReadiness writes the message to the readiness pipe and closes it. Without a pipe, as under a debugger, it does nothing.
+// ReportReadiness writes the message to the readiness pipe and closes the pipe. Without one, as under a debugger, it does nothing.
 func ReportReadiness(r Readiness) {
 	pipe := os.NewFile(readyFD, "readiness pipe")
 	if pipe == nil {
 		return
 	}
 	defer pipe.Close()
-	// If that client has timed out, others may still wait for this project.
+	// An error means that the client has timed out; others may still wait for this project.
 	_ = json.NewEncoder(pipe).Encode(r)
 }
 
-// StartError is a start that did not come to "ready".
+// StartError is the error of a start whose outcome is neither OutcomeReady nor OutcomeBusy.
 type StartError struct {
 	Readiness
-	Log        string // the supervisor's log
-	IsReported bool   // by the supervisor itself, which neither exited nor stayed silent
+	Log        string // path of the supervisor's log
+	IsReported bool   // the supervisor reported the outcome itself: it neither exited before nor timed out
 }
 
 func (e *StartError) Error() string { return e.Readiness.Error }
 
-// DetachedArg is the argument that makes this program call Detach with the ones behind it.
+// DetachedArg is the argument for which this program calls Detach with the arguments that follow it.
 const DetachedArg = "supervise-detached"
 
 // Spawner starts supervisors.
 type Spawner struct {
 	Exe    string   // localport itself
-	Args   []string // what makes it supervise this project
+	Args   []string // the arguments of the supervisor
 	Env    []string // the supervisor's environment
-	Log    string   // where its stdout and stderr go
-	Detach bool     // start it as nobody's child: for a caller that will become another program
+	Log    string   // path of the file for its stdout and stderr
+	Detach bool     // start it with Detach: for a caller that will exec another program
 	Extra  *os.File // given to it as ExtraFD; closed by Spawn. Not with Detach. May be nil.
-	Reap   bool     // the caller lives on: a supervisor that ends is waited for
+	Reap   bool     // wait for the process in the background: for a caller that keeps running
 }
 
-// Spawn starts a supervisor in a new session and returns its message. The error is a *StartError, or the context's.
+// Spawn starts a supervisor in a new session and returns its message. The error is a *StartError, or why no process could be started.
 func (s Spawner) Spawn(ctx context.Context) (Readiness, error) {
-	word, err := s.spawn(ctx)
+	readiness, err := s.spawn(ctx)
 	if err != nil {
 		return Readiness{}, err
 	}
-	if word.Outcome == OutcomeReady || word.Outcome == OutcomeBusy {
-		return word, nil
+	if readiness.Outcome == OutcomeReady || readiness.Outcome == OutcomeBusy {
+		return readiness, nil
 	}
-	return word, &StartError{word, s.Log, true}
+	return readiness, &StartError{readiness, s.Log, true}
 }
 
 func (s Spawner) spawn(ctx context.Context) (Readiness, error) {
@@ -116,7 +116,7 @@ func (s Spawner) spawn(ctx context.Context) (Readiness, error) {
 	return s.readReadiness(ctx, reader, offset)
 }
 
-// openLog opens the log, or nothing where the disk is full or read-only: what runs goes on without a log.
+// openLog opens the log, or /dev/null if the disk is full or read-only: the supervisor runs without a log then.
 func (s Spawner) openLog() (*os.File, error) {
 	err := os.MkdirAll(filepath.Dir(s.Log), 0o700)
 	if err == nil {
@@ -133,10 +133,10 @@ func (s Spawner) openLog() (*os.File, error) {
 	return nil, err
 }
 
-// release detaches from the started process, in the manner in which it was started.
+// release waits for or releases the started process, as Detach and Reap demand.
 func (s Spawner) release(cmd *exec.Cmd) error {
 	switch {
-	case s.Detach: // what was started has started the supervisor, and ends
+	case s.Detach: // it has started the supervisor and exits
 		return cmd.Wait()
 	case s.Reap:
 		go func() { _ = cmd.Wait() }()
@@ -152,7 +152,7 @@ func (s Spawner) newCommand(log, pipe *os.File) *exec.Cmd {
 	}
 	cmd := exec.Command(s.Exe, args...)
 	cmd.Env = s.Env
-	// Not the project's directory: a supervisor that stands in it would keep a file system from being unmounted.
+	// In the project's directory, the supervisor would keep its file system from being unmounted.
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{pipe} // becomes readyFD
@@ -163,15 +163,15 @@ func (s Spawner) newCommand(log, pipe *os.File) *exec.Cmd {
 	return cmd
 }
 
-// readReadiness waits for the message. End of file before it means that the supervisor exited: the end of its log has the reason.
+// readReadiness waits for the message. End of file before it means that the supervisor has exited: the end of its log says why.
 func (s Spawner) readReadiness(ctx context.Context, pipe *os.File, offset int64) (Readiness, error) {
 	stop := context.AfterFunc(ctx, func() { pipe.Close() })
 	defer stop()
-	var word Readiness
-	err := json.NewDecoder(pipe).Decode(&word)
+	var readiness Readiness
+	err := json.NewDecoder(pipe).Decode(&readiness)
 	switch {
 	case err == nil:
-		return word, nil
+		return readiness, nil
 	case ctx.Err() != nil:
 		return Readiness{}, &StartError{Readiness{OutcomeFailed, "the supervisor did not become ready in time"}, s.Log, false}
 	case errors.Is(err, io.EOF):
@@ -180,9 +180,9 @@ func (s Spawner) readReadiness(ctx context.Context, pipe *os.File, offset int64)
 	return Readiness{}, fmt.Errorf("read the supervisor's readiness: %w", err)
 }
 
-// readLogTail is the end of what was logged since offset, for a message.
+// readLogTail returns the end of what was logged since offset, for a message; empty if there is nothing.
 func (s Spawner) readLogTail(offset int64) string {
-	const most = 600
+	const maxSize = 600
 	file, err := os.Open(s.Log)
 	if err != nil {
 		return ""
@@ -193,8 +193,8 @@ func (s Spawner) readLogTail(offset int64) string {
 	if err != nil || text == "" {
 		return ""
 	}
-	if len(text) > most {
-		text = "…" + text[len(text)-most:]
+	if len(text) > maxSize {
+		text = "…" + text[len(text)-maxSize:]
 	}
 	return ": " + text
 }

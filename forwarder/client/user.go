@@ -7,7 +7,7 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// ReadUser reads the user's own config. With an error come the defaults.
+// ReadUser reads the user's config. With an error it returns the defaults.
 func ReadUser() (project.UserConfig, error) {
 	home, err := lockstate.ConfigHome()
 	if err != nil {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/localport-sh/localport/forwarder/api"
@@ -8,28 +9,28 @@ import (
 	"github.com/localport-sh/localport/project/environ"
 )
 
-// Variables are what the project sets in an environment: each service's host and port, then [env]. The error names
-// the entries of [env] that could not be resolved; the rest stand.
+// Variables returns the variables that the project sets: each service's host and port, then those of [env]. The error is a
+// *project.InvalidError for the entries of [env] that could not be resolved; the others are returned.
 func Variables(view api.ProjectView, base environ.Env) ([]project.Variable, error) {
-	var pairs []project.Variable
+	var variables []project.Variable
 	services := make(map[string]project.Endpoint, len(view.Services))
 	for _, svc := range view.Services {
 		services[svc.Name] = project.Endpoint{Host: svc.Host, Port: svc.Port, IsOurs: svc.Held}
 		if svc.Held {
-			pairs = append(pairs, endpointVariables(svc)...)
+			variables = append(variables, endpointVariables(svc)...)
 		}
 	}
 	r := project.ResolveEnv(view.Env, project.EnvScope{Lookup: base.Lookup, DotEnv: view.DotEnv, Services: services})
-	for _, pair := range r.Variables {
-		pairs = setVariable(pairs, pair)
+	for _, variable := range r.Variables {
+		variables = setVariable(variables, variable)
 	}
 	if len(r.Errors) > 0 {
-		return pairs, &project.InvalidError{Diagnostics: r.Errors}
+		return variables, &project.InvalidError{Diagnostics: r.Errors}
 	}
-	return pairs, nil
+	return variables, nil
 }
 
-// endpointVariables is a service's own two variables.
+// endpointVariables returns the two variables for the address of a service.
 func endpointVariables(svc api.ServiceView) []project.Variable {
 	prefix := project.EnvPrefix(svc.Name)
 	return []project.Variable{
@@ -38,13 +39,12 @@ func endpointVariables(svc api.ServiceView) []project.Variable {
 	}
 }
 
-// setVariable adds a pair, or replaces the one of that name.
-func setVariable(pairs []project.Variable, pair project.Variable) []project.Variable {
-	for i := range pairs {
-		if pairs[i].Name == pair.Name {
-			pairs[i] = pair
-			return pairs
-		}
+// setVariable adds a variable, or replaces the one of the same name.
+func setVariable(variables []project.Variable, variable project.Variable) []project.Variable {
+	i := slices.IndexFunc(variables, func(v project.Variable) bool { return v.Name == variable.Name })
+	if i < 0 {
+		return append(variables, variable)
 	}
-	return append(pairs, pair)
+	variables[i] = variable
+	return variables
 }

@@ -6,8 +6,7 @@ import (
 	"golang.org/x/mod/semver"
 )
 
-// supersedes reports whether ours is a release, and newer than theirs. A version that was built on the way to a release
-// replaces nothing.
+// supersedes reports whether ours is a release, and newer than theirs. A pre-release supersedes nothing.
 func supersedes(ours, theirs string) bool {
 	ours, theirs = canonicalVersion(ours), canonicalVersion(theirs)
 	return semver.IsValid(ours) && semver.Prerelease(ours) == "" && semver.IsValid(theirs) && semver.Compare(ours, theirs) > 0

@@ -16,27 +16,27 @@ import (
 // frame is one message between a supervisor and its keeper: four bytes of length, big endian, then JSON. Descriptors are sent with the
 // length.
 type frame struct {
-	Seq   uint64     `json:"seq"` // of a request, and of its answer
-	Verb  verb       `json:"verb,omitempty"`
-	Name  string     `json:"name,omitempty"`
-	Note  *Successor `json:"note,omitempty"`
-	Exe   string     `json:"exe,omitempty"`
-	PID   int        `json:"pid,omitempty"`   // of the keeper, in an answer
-	Alive bool       `json:"alive,omitempty"` // in begin: the predecessor runs until the new supervisor is ready
-	Error string     `json:"error,omitempty"`
+	Seq                uint64     `json:"seq"` // of a request, and of its answer
+	Verb               verb       `json:"verb,omitempty"`
+	Name               string     `json:"name,omitempty"`
+	Successor          *Successor `json:"note,omitempty"`
+	Exe                string     `json:"exe,omitempty"`
+	PID                int        `json:"pid,omitempty"`   // of the keeper, in an answer
+	IsPredecessorAlive bool       `json:"alive,omitempty"` // in verbBegin: the predecessor runs until the new supervisor is ready
+	Error              string     `json:"error,omitempty"`
 
-	files []int
+	fds []int
 }
 
 type verb string
 
 const (
-	verbHold    verb = "hold"    // hold these descriptors under a name, in place of those held
-	verbDrop    verb = "drop"    // close what is held under a name
-	verbNote    verb = "note"    // how to start the next supervisor
-	verbReplace verb = "replace" // start the next supervisor now
-	verbEnd     verb = "end"     // close everything, and exit after the supervisors
-	verbBegin   verb = "begin"   // to a new supervisor: everything has been sent
+	verbHold      verb = "hold"    // hold these descriptors under a name, in place of those held
+	verbDrop      verb = "drop"    // close what is held under a name
+	verbSuccessor verb = "note"    // how to start the next supervisor
+	verbReplace   verb = "replace" // start the next supervisor now
+	verbEnd       verb = "end"     // close everything, and exit after the supervisors
+	verbBegin     verb = "begin"   // to a new supervisor: everything has been sent
 )
 
 // Limits of one message.
@@ -51,8 +51,8 @@ func writeFrame(conn *net.UnixConn, f frame) error {
 		return err
 	}
 	var rights []byte
-	if len(f.files) > 0 {
-		rights = unix.UnixRights(f.files...)
+	if len(f.fds) > 0 {
+		rights = unix.UnixRights(f.fds...)
 	}
 	// The length is read by itself, so its descriptors never arrive with another message's.
 	if _, _, err := conn.WriteMsgUnix(binary.BigEndian.AppendUint32(nil, uint32(len(data))), rights, nil); err != nil {
@@ -73,29 +73,28 @@ func readFrame(conn *net.UnixConn) (frame, error) {
 	if err != nil {
 		return frame{}, err
 	}
-	files, err := parseDescriptors(rights[:rn])
+	fds, err := parseDescriptors(rights[:rn])
 	if err == nil && flags&unix.MSG_CTRUNC != 0 {
-		err = errors.New("descriptors were lost: too many open files")
+		err = errors.New("receive file descriptors: some were lost, because too many files are open")
 	}
 	if err == nil {
 		_, err = io.ReadFull(conn, head[n:])
 	}
+	var f frame
+	if err == nil {
+		f, err = readBody(conn, binary.BigEndian.Uint32(head))
+	}
 	if err != nil {
-		closeDescriptors(files)
+		closeDescriptors(fds)
 		return frame{}, err
 	}
-	f, err := readBody(conn, binary.BigEndian.Uint32(head))
-	if err != nil {
-		closeDescriptors(files)
-		return frame{}, err
-	}
-	f.files = files
+	f.fds = fds
 	return f, nil
 }
 
 func readBody(r io.Reader, length uint32) (frame, error) {
 	if length > maxMessageSize {
-		return frame{}, fmt.Errorf("a message of %d bytes", length)
+		return frame{}, fmt.Errorf("invalid message: %d bytes, at most %d are allowed", length, maxMessageSize)
 	}
 	data := make([]byte, length)
 	if _, err := io.ReadFull(r, data); err != nil {
@@ -113,23 +112,23 @@ func parseDescriptors(rights []byte) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	var files []int
+	var fds []int
 	for _, message := range messages {
-		more, err := unix.ParseUnixRights(&message)
+		received, err := unix.ParseUnixRights(&message)
 		if err != nil {
-			closeDescriptors(files)
+			closeDescriptors(fds)
 			return nil, err
 		}
-		files = append(files, more...)
+		fds = append(fds, received...)
 	}
-	for _, fd := range files {
+	for _, fd := range fds {
 		unix.CloseOnExec(fd)
 	}
-	return files, nil
+	return fds, nil
 }
 
-func closeDescriptors(files []int) {
-	for _, fd := range files {
+func closeDescriptors(fds []int) {
+	for _, fd := range fds {
 		_ = unix.Close(fd)
 	}
 }
@@ -144,7 +143,7 @@ func newSocketPair() (*net.UnixConn, *os.File, error) {
 	}
 	syscall.ForkLock.RUnlock()
 	if err != nil {
-		return nil, nil, fmt.Errorf("make a pair of sockets: %w", err)
+		return nil, nil, fmt.Errorf("create a socket pair: %w", err)
 	}
 	theirs := os.NewFile(uintptr(fds[1]), "the keeper's socket")
 	ours, err := newUnixConn(os.NewFile(uintptr(fds[0]), "the keeper's socket"))
@@ -165,7 +164,7 @@ func newUnixConn(file *os.File) (*net.UnixConn, error) {
 	unixConn, ok := conn.(*net.UnixConn)
 	if !ok {
 		conn.Close()
-		return nil, fmt.Errorf("%s is a %s", file.Name(), conn.LocalAddr().Network())
+		return nil, fmt.Errorf("%s is a %s socket, not a unix socket", file.Name(), conn.LocalAddr().Network())
 	}
 	return unixConn, nil
 }

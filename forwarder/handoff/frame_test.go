@@ -44,23 +44,23 @@ func TestFrame_DescriptorsArriveWithTheirOwnMessage(t *testing.T) {
 	go func() {
 		defer writer.Close()
 		sent <- errors.Join(
-			writeFrame(ours, frame{Verb: verbNote, Note: &large}),
-			writeFrame(ours, frame{Verb: verbHold, Name: "service db", files: []int{int(writer.Fd()), int(writer.Fd())}}),
+			writeFrame(ours, frame{Verb: verbSuccessor, Successor: &large}),
+			writeFrame(ours, frame{Verb: verbHold, Name: "service db", fds: []int{int(writer.Fd()), int(writer.Fd())}}),
 			writeFrame(ours, frame{Verb: verbDrop, Name: "service db"}),
 		)
 	}()
 	for i, want := range []struct {
 		verb  verb
 		files int
-	}{{verbNote, 0}, {verbHold, 2}, {verbDrop, 0}} {
+	}{{verbSuccessor, 0}, {verbHold, 2}, {verbDrop, 0}} {
 		f, err := readFrame(theirs)
-		if err != nil || f.Verb != want.verb || len(f.files) != want.files {
-			t.Fatalf("message %d: %q with %d files, %v", i, f.Verb, len(f.files), err)
+		if err != nil || f.Verb != want.verb || len(f.fds) != want.files {
+			t.Fatalf("message %d: %q with %d files, %v", i, f.Verb, len(f.fds), err)
 		}
-		if f.Verb == verbNote && (!slices.Equal(f.Note.Env, large.Env) || !slices.Equal(f.Note.Args, large.Args)) {
-			t.Error("the note was changed on its way")
+		if f.Verb == verbSuccessor && (!slices.Equal(f.Successor.Env, large.Env) || !slices.Equal(f.Successor.Args, large.Args)) {
+			t.Error("the successor was changed in transit")
 		}
-		for _, fd := range f.files {
+		for _, fd := range f.fds {
 			if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
 				t.Error("a child would inherit it")
 			}
@@ -68,7 +68,7 @@ func TestFrame_DescriptorsArriveWithTheirOwnMessage(t *testing.T) {
 				t.Errorf("write to the other end's pipe: %v", err)
 			}
 		}
-		closeDescriptors(f.files)
+		closeDescriptors(f.fds)
 	}
 	if err := <-sent; err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func FuzzReadBody(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_, _ = readBody(bytes.NewReader(data), uint32(len(data)))
 		if _, err := readBody(bytes.NewReader(data), uint32(len(data))+1); err == nil {
-			t.Error("a message that is cut short was taken")
+			t.Error("a truncated message was accepted")
 		}
 	})
 }

@@ -28,7 +28,7 @@ import (
 // supervisorFD is the keeper's socket to the supervisor that started it.
 const supervisorFD = 3
 
-// A supervisor that dies is restarted with backoff, but at once if it lived for stableTime. After maxDeaths in a row the keeper gives up
+// A supervisor that dies is restarted with backoff, but at once if it lived for stableTime. After maxDeaths in a row the keeper closes
 // everything that it holds, so that the next prompt or command can start the project again, and retries less often.
 const (
 	stableTime   = 10 * time.Second
@@ -50,7 +50,7 @@ func Main() int {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("keeper", os.Getpid())
 	conn, err := newUnixConn(os.NewFile(supervisorFD, "the supervisor's socket"))
 	if err != nil {
-		log.Error("start the keeper", "error", err)
+		log.Error("cannot use the socket to the supervisor", "error", err)
 		return 1
 	}
 	k := &keeper{log: log, held: make(map[string][]int), eventCh: make(chan func())}
@@ -64,8 +64,8 @@ func Main() int {
 	}
 	cancel()
 	trimmer.Wait()
-	for _, files := range k.held {
-		closeDescriptors(files)
+	for _, fds := range k.held {
+		closeDescriptors(fds)
 	}
 	for _, l := range k.links {
 		l.conn.Close()
@@ -127,20 +127,20 @@ func (l *supervisorLink) answer(to frame, err error) {
 
 func (k *keeper) handle(l *supervisorLink, f frame) {
 	if l != k.current && l != k.next {
-		closeDescriptors(f.files)
+		closeDescriptors(f.fds)
 		l.answer(f, errors.New("another supervisor has taken over"))
 		return
 	}
 	switch f.Verb {
 	case verbHold:
 		k.dropHeld(f.Name)
-		k.held[f.Name] = f.files
+		k.held[f.Name] = f.fds
 		k.heldOrder = append(k.heldOrder, f.Name)
 	case verbDrop:
 		k.dropHeld(f.Name)
-	case verbNote:
-		k.successor = *f.Note
-		l.supervisor, l.runID = f.Note.Supervisor, f.Note.Run
+	case verbSuccessor:
+		k.successor = *f.Successor
+		l.supervisor, l.runID = f.Successor.Supervisor, f.Successor.Run
 	case verbReplace:
 		k.startReplacement(l, f)
 		return
@@ -171,7 +171,7 @@ func (k *keeper) onLinkEnd(l *supervisorLink) {
 		k.sweepEndedLinks()
 		return
 	}
-	k.current = nil // its successor sweeps: it has the record in the state
+	k.current = nil // its successor sweeps, because the state records this one
 	if k.next != nil {
 		return // its successor is being started
 	}
@@ -182,7 +182,7 @@ func (k *keeper) onLinkEnd(l *supervisorLink) {
 }
 
 // errNotStarted says that a supervisor had no project to supervise.
-var errNotStarted = errors.New("another supervisor runs, or the project is stopped")
+var errNotStarted = errors.New("another supervisor is running, or the project is stopped")
 
 // endTimeout bounds the wait for a supervisor to exit. It is longer than the supervisor's own limit.
 const endTimeout = time.Minute
@@ -199,7 +199,7 @@ func (k *keeper) sweepRun(l *supervisorLink) {
 	killed := 0
 	if err == nil {
 		killed, err = process.KillOrphans(l.runID)
-		// Its own directory, too, where it had no time to remove it.
+		// If the supervisor was killed, its run directory is left too.
 		_ = lockstate.RemoveAbandonedRunDirs(func(run string) {
 			more, _ := process.KillOrphans(run)
 			killed += more
@@ -223,7 +223,7 @@ func (k *keeper) sweepEndedLinks() {
 // restartSupervisor starts the next supervisor after a death.
 func (k *keeper) restartSupervisor() {
 	if k.successor.Args == nil {
-		k.log.Error("the supervisor died before it said how to start another; the next prompt or command does")
+		k.log.Error("the supervisor died before it told the keeper how to start another; the next prompt or command starts one")
 		k.isEnded = true
 		return
 	}
@@ -243,10 +243,10 @@ func (k *keeper) onRestarted(err error) {
 	if err == nil || k.isEnded {
 		return
 	}
-	k.log.Error("start a supervisor", "error", err)
+	k.log.Error("cannot start a supervisor", "error", err)
 	refused, _ := errors.AsType[*client.StartError](err)
 	switch {
-	case errors.Is(err, errNotStarted): // somebody else has started one, or stopped the project
+	case errors.Is(err, errNotStarted): // another process has started one, or the user has stopped the project
 		k.isEnded = true
 	case refused != nil && (refused.Outcome == client.OutcomeInvalid || refused.Outcome == client.OutcomeNotAllowed):
 		k.isEnded = true // it has recorded the reason for the next prompt, which starts one when the config has changed
@@ -289,8 +289,8 @@ func (k *keeper) startSupervisor(exe string, onDone func(error)) {
 		go func() { sendErrCh <- sendFrames(conn, frames) }()
 		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 		defer cancel()
-		word, err := spawner.Spawn(ctx)
-		if err == nil && word.Outcome != client.OutcomeReady {
+		readiness, err := spawner.Spawn(ctx)
+		if err == nil && readiness.Outcome != client.OutcomeReady {
 			err = errNotStarted
 		}
 		if err != nil {
@@ -324,13 +324,13 @@ func (k *keeper) copyHeld() []frame {
 		f := frame{Verb: verbHold, Name: name}
 		for _, fd := range k.held[name] {
 			if copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err == nil {
-				f.files = append(f.files, copied)
+				f.fds = append(f.fds, copied)
 			}
 		}
 		frames = append(frames, f)
 	}
-	n := k.successor
-	return append(frames, frame{Verb: verbBegin, Note: &n, Alive: k.current != nil, PID: os.Getpid()})
+	successor := k.successor
+	return append(frames, frame{Verb: verbBegin, Successor: &successor, IsPredecessorAlive: k.current != nil, PID: os.Getpid()})
 }
 
 // sendFrames writes frames to a new supervisor, which reads them before anything else, and closes their descriptors.
@@ -341,7 +341,7 @@ func sendFrames(conn *net.UnixConn, frames []frame) error {
 		if failed == nil {
 			failed = writeFrame(conn, f)
 		}
-		closeDescriptors(f.files)
+		closeDescriptors(f.fds)
 	}
 	return failed
 }

@@ -30,8 +30,8 @@ type Successor struct {
 	Args []string `json:"args"`
 	Env  []string `json:"env"`
 	Log  string   `json:"log"` // path for its stdout and stderr
-	// Memory is what the supervisor tells its successor; opaque to the keeper.
-	Memory json.RawMessage `json:"memory"`
+	// State is what the supervisor tells its successor; opaque to the keeper.
+	State json.RawMessage `json:"memory"`
 	// Supervisor and Run are those of the sender. The keeper sweeps the run after the process has exited.
 	Supervisor lockstate.Process `json:"supervisor,omitzero"`
 	Run        string            `json:"run,omitempty"`
@@ -48,25 +48,25 @@ type successorJSON struct {
 type successorFields Successor
 
 // MarshalJSON returns the successorJSON.
-func (n Successor) MarshalJSON() ([]byte, error) {
-	return json.Marshal(successorJSON{successorFields(n), rawUnlessUTF8(n.Args), rawUnlessUTF8(n.Env)})
+func (s Successor) MarshalJSON() ([]byte, error) {
+	return json.Marshal(successorJSON{successorFields(s), bytesUnlessUTF8(s.Args), bytesUnlessUTF8(s.Env)})
 }
 
 // UnmarshalJSON reads a successorJSON.
-func (n *Successor) UnmarshalJSON(data []byte) error {
-	var s successorJSON
-	err := json.Unmarshal(data, &s)
-	for texts, raw := range map[*[]string][][]byte{&s.Args: s.RawArgs, &s.Env: s.RawEnv} {
+func (s *Successor) UnmarshalJSON(data []byte) error {
+	var decoded successorJSON
+	err := json.Unmarshal(data, &decoded)
+	for texts, raw := range map[*[]string][][]byte{&decoded.Args: decoded.RawArgs, &decoded.Env: decoded.RawEnv} {
 		if raw != nil {
 			*texts = strings.Split(string(bytes.Join(raw, []byte{0})), "\x00") // no argument holds a NUL
 		}
 	}
-	*n = Successor(s.successorFields)
+	*s = Successor(decoded.successorFields)
 	return err
 }
 
-// rawUnlessUTF8 returns the bytes of the texts, or nil if all of them are UTF-8.
-func rawUnlessUTF8(texts []string) (raw [][]byte) {
+// bytesUnlessUTF8 returns the bytes of the texts, or nil if all of them are UTF-8.
+func bytesUnlessUTF8(texts []string) (raw [][]byte) {
 	if !slices.ContainsFunc(texts, func(text string) bool { return !utf8.ValidString(text) }) {
 		return nil
 	}
@@ -118,8 +118,8 @@ func Start(exe string) (*KeeperLink, error) {
 
 // Inheritance is what a supervisor gets from its predecessor.
 type Inheritance struct {
-	Files  map[string][]*os.File // by the name they were held under; the caller closes them
-	Memory json.RawMessage
+	Files map[string][]*os.File // by the name they were held under; the caller closes them
+	State json.RawMessage
 	// IsPredecessorAlive is set if the predecessor runs until this supervisor is ready.
 	IsPredecessorAlive bool
 }
@@ -152,11 +152,11 @@ func readInheritance(conn *net.UnixConn) (handed *Inheritance, pid int, err erro
 		}
 		switch f.Verb {
 		case verbHold:
-			for _, fd := range f.files {
+			for _, fd := range f.fds {
 				handed.Files[f.Name] = append(handed.Files[f.Name], os.NewFile(uintptr(fd), f.Name))
 			}
 		case verbBegin:
-			handed.Memory, handed.IsPredecessorAlive = f.Note.Memory, f.Alive
+			handed.State, handed.IsPredecessorAlive = f.Successor.State, f.IsPredecessorAlive
 			return handed, f.PID, nil
 		}
 	}
@@ -179,15 +179,15 @@ func Offer(conn *net.UnixConn, files map[string][]*os.File) error {
 			copied, err := copyDescriptor(file)
 			if err != nil {
 				for _, f := range append(frames, f) {
-					closeDescriptors(f.files)
+					closeDescriptors(f.fds)
 				}
 				return err
 			}
-			f.files = append(f.files, copied)
+			f.fds = append(f.fds, copied)
 		}
 		frames = append(frames, f)
 	}
-	return sendFrames(conn, append(frames, frame{Verb: verbBegin, Note: &Successor{}, Alive: true, PID: os.Getpid()}))
+	return sendFrames(conn, append(frames, frame{Verb: verbBegin, Successor: &Successor{}, IsPredecessorAlive: true, PID: os.Getpid()}))
 }
 
 // copyDescriptor does not call Fd, which would make the socket blocking for every process that has it.
@@ -243,7 +243,7 @@ func (l *KeeperLink) Hold(name string, files []*os.File) error {
 			return err
 		}
 		// Not Fd, which would make the socket blocking for every process that has it.
-		if err := raw.Control(func(fd uintptr) { f.files = append(f.files, int(fd)) }); err != nil {
+		if err := raw.Control(func(fd uintptr) { f.fds = append(f.fds, int(fd)) }); err != nil {
 			return err
 		}
 	}
@@ -256,8 +256,8 @@ func (l *KeeperLink) Drop(name string) error {
 }
 
 // SetSuccessor tells the keeper how to start the next supervisor.
-func (l *KeeperLink) SetSuccessor(n Successor) error {
-	return l.call(frame{Verb: verbNote, Note: &n}, answerTimeout)
+func (l *KeeperLink) SetSuccessor(successor Successor) error {
+	return l.call(frame{Verb: verbSuccessor, Successor: &successor}, answerTimeout)
 }
 
 // Replace has the keeper start the next supervisor, from another program if exe is not empty. It returns nil when that is ready and has
@@ -278,7 +278,7 @@ func (l *KeeperLink) End() {
 	<-l.doneCh
 }
 
-// Close closes the connection only. To the keeper it looks as if the supervisor had died, or had drained if it was replaced.
+// Close closes the connection only. The keeper treats that as the death of the supervisor, or as the end of its drain if it was replaced.
 func (l *KeeperLink) Close() {
 	l.conn.Close()
 	<-l.doneCh

@@ -31,7 +31,7 @@ type Backend interface {
 	Login(ctx context.Context, r api.LoginRequest) error
 	Replace(ctx context.Context, r api.ReplaceRequest) error
 	End(ctx context.Context) error
-	// TakeOver returns a function that receives another supervisor's listeners on a connection, and closes that.
+	// TakeOver returns a function that receives another supervisor's listeners on a connection, and closes the connection.
 	TakeOver(h api.HandOverRequest) (func(context.Context, *net.UnixConn), error)
 }
 
@@ -61,9 +61,9 @@ func Serve(ctx context.Context, ln net.Listener, backend Backend, log *slog.Logg
 	case err = <-serveErrCh: // a request may have closed ln and still need its response
 	case <-ctx.Done():
 	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	shutdownCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	if server.Shutdown(grace) != nil {
+	if server.Shutdown(shutdownCtx) != nil {
 		_ = server.Close()
 	}
 	if err == nil {
@@ -99,21 +99,17 @@ type refusalRecorder struct {
 }
 
 // Unwrap returns the wrapped writer to http.ResponseController, which flushes it.
-func (o *refusalRecorder) Unwrap() http.ResponseWriter { return o.ResponseWriter }
+func (r *refusalRecorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 func newHandler(b Backend) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST /v1/join", handleJSON(b.Join))
-	mux.Handle("POST /v1/leave", handleJSON(func(ctx context.Context, r api.LeaveRequest) (struct{}, error) {
-		return struct{}{}, b.Leave(ctx, r)
-	}))
+	mux.Handle("POST /v1/leave", handleJSON(withoutResult(b.Leave)))
 	mux.Handle("GET /v1/watch", handleWatch(b, make(chan struct{}, api.MaxWatchers)))
 	mux.Handle("GET /v1/status", handleJSON(func(ctx context.Context, _ struct{}) (api.Status, error) {
 		return b.Status(ctx)
 	}))
-	mux.Handle("POST /v1/act", handleJSON(func(ctx context.Context, r api.ActionRequest) ([]string, error) {
-		return b.ApplyAction(ctx, r)
-	}))
+	mux.Handle("POST /v1/act", handleJSON(b.ApplyAction))
 	mux.Handle("POST /v1/wait", handleJSON(func(ctx context.Context, names []string) (api.Status, error) {
 		if err := b.Wait(ctx, names); err != nil {
 			return api.Status{}, err
@@ -127,12 +123,8 @@ func newHandler(b Backend) http.Handler {
 		yielded, err := b.Yield(ctx, r.Addresses)
 		return api.YieldResponse{Yielded: yielded}, err
 	}))
-	mux.Handle("POST /v1/replace", handleJSON(func(ctx context.Context, r api.ReplaceRequest) (struct{}, error) {
-		return struct{}{}, b.Replace(ctx, r)
-	}))
-	mux.Handle("POST /v1/login", handleJSON(func(ctx context.Context, r api.LoginRequest) (struct{}, error) {
-		return struct{}{}, b.Login(ctx, r)
-	}))
+	mux.Handle("POST /v1/replace", handleJSON(withoutResult(b.Replace)))
+	mux.Handle("POST /v1/login", handleJSON(withoutResult(b.Login)))
 	mux.Handle("POST /v1/handover", handleHandOver(b))
 	mux.Handle("POST /v1/end", handleJSON(func(ctx context.Context, _ struct{}) (struct{}, error) {
 		return struct{}{}, b.End(ctx)
@@ -140,31 +132,32 @@ func newHandler(b Backend) http.Handler {
 	return mux
 }
 
+// withoutResult gives a function for handleJSON an empty result.
+func withoutResult[Q any](fn func(context.Context, Q) error) func(context.Context, Q) (struct{}, error) {
+	return func(ctx context.Context, request Q) (struct{}, error) { return struct{}{}, fn(ctx, request) }
+}
+
 // handleJSON makes a handler of a function: its argument is the request's JSON body, its result the response's.
 func handleJSON[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var q Q
+		var request Q
 		if r.Method == http.MethodPost {
 			const limit = 1 << 20 // bytes; requests are far smaller
-			if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit)).Decode(&q); err != nil {
+			if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit)).Decode(&request); err != nil {
 				writeJSON(w, http.StatusBadRequest, api.ErrorResponse{Error: "read the request: " + err.Error()})
 				return
 			}
 		}
-		a, err := fn(r.Context(), q)
-		if errors.Is(err, api.ErrEnding) {
-			writeJSON(w, http.StatusServiceUnavailable, api.ErrorResponse{Error: err.Error()})
-			return
-		}
+		response, err := fn(r.Context(), request)
 		if err != nil {
-			writeJSON(w, http.StatusConflict, api.ErrorResponse{Error: err.Error()})
+			writeError(w, err)
 			return
 		}
-		writeJSON(w, http.StatusOK, a)
+		writeJSON(w, http.StatusOK, response)
 	})
 }
 
-// watchWriteTimeout is how long a client of /v1/watch may take to read a status. A stopped one would keep its place indefinitely.
+// watchWriteTimeout is how long a client of /v1/watch may take to read a status. A stopped one would occupy one of the MaxWatchers streams indefinitely.
 const watchWriteTimeout = 10 * time.Second
 
 // handleWatch streams the status as JSON lines. watchers is a semaphore: its capacity limits the streams.
@@ -177,11 +170,11 @@ func handleWatch(b Backend, watchers chan struct{}) http.Handler {
 			writeJSON(w, http.StatusTooManyRequests, api.ErrorResponse{Error: api.ErrTooManyWatchers.Error()})
 			return
 		}
-		controller, encoder, hasBegun := http.NewResponseController(w), json.NewEncoder(w), false
+		controller, encoder, hasWritten := http.NewResponseController(w), json.NewEncoder(w), false
 		err := b.Watch(r.Context(), func(status api.Status) error {
-			if !hasBegun {
+			if !hasWritten {
 				w.Header().Set("Content-Type", "application/x-ndjson")
-				hasBegun = true
+				hasWritten = true
 			}
 			err := controller.SetWriteDeadline(time.Now().Add(watchWriteTimeout))
 			if err == nil {
@@ -192,8 +185,8 @@ func handleWatch(b Backend, watchers chan struct{}) http.Handler {
 			}
 			return err
 		})
-		if errors.Is(err, api.ErrEnding) && !hasBegun {
-			writeJSON(w, http.StatusServiceUnavailable, api.ErrorResponse{Error: err.Error()})
+		if errors.Is(err, api.ErrEnding) && !hasWritten {
+			writeError(w, err)
 		}
 	})
 }
@@ -202,22 +195,18 @@ func handleWatch(b Backend, watchers chan struct{}) http.Handler {
 func handleHandOver(b Backend) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		const limit = 1 << 10
-		var h api.HandOverRequest
+		var request api.HandOverRequest
 		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit)) // to the end of the body: descriptors follow
 		if err == nil {
-			err = json.Unmarshal(data, &h)
+			err = json.Unmarshal(data, &request)
 		}
 		if err != nil {
 			writeJSON(w, http.StatusBadRequest, api.ErrorResponse{Error: "read the request: " + err.Error()})
 			return
 		}
-		receive, err := b.TakeOver(h)
-		switch {
-		case errors.Is(err, api.ErrEnding):
-			writeJSON(w, http.StatusServiceUnavailable, api.ErrorResponse{Error: err.Error()})
-			return
-		case err != nil:
-			writeJSON(w, http.StatusConflict, api.ErrorResponse{Error: err.Error()})
+		receive, err := b.TakeOver(request)
+		if err != nil {
+			writeError(w, err)
 			return
 		}
 		conn, _, err := http.NewResponseController(w).Hijack()
@@ -226,12 +215,11 @@ func handleHandOver(b Backend) http.Handler {
 			return
 		}
 		unixConn, ok := conn.(*net.UnixConn)
-		if !ok {
-			conn.Close()
-			return
+		if ok {
+			_, err = fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\n\r\n", http.StatusSwitchingProtocols,
+				http.StatusText(http.StatusSwitchingProtocols))
 		}
-		if _, err := fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\n\r\n", http.StatusSwitchingProtocols,
-			http.StatusText(http.StatusSwitchingProtocols)); err != nil {
+		if !ok || err != nil {
 			conn.Close()
 			return
 		}
@@ -239,10 +227,19 @@ func handleHandOver(b Backend) http.Handler {
 	})
 }
 
+// writeError responds to a request that the backend refused: with 503 if the supervisor is ending, else with 409.
+func writeError(w http.ResponseWriter, err error) {
+	status := http.StatusConflict
+	if errors.Is(err, api.ErrEnding) {
+		status = http.StatusServiceUnavailable
+	}
+	writeJSON(w, status, api.ErrorResponse{Error: err.Error()})
+}
+
 func writeJSON(w http.ResponseWriter, code int, body any) {
-	if f, failed := body.(api.ErrorResponse); failed && code == http.StatusConflict {
-		if o, ok := w.(*refusalRecorder); ok {
-			o.refusal = f.Error
+	if refusal, failed := body.(api.ErrorResponse); failed && code == http.StatusConflict {
+		if recorder, ok := w.(*refusalRecorder); ok {
+			recorder.refusal = refusal.Error
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")

@@ -89,9 +89,9 @@ func TestServe_AnswersRequestThatClosesTheSocket(t *testing.T) {
 func TestServe_PassesErrorTextUnchanged(t *testing.T) {
 	ln := listen(t)
 	stop := serve(t, ln, backend{status: func(context.Context) (api.Status, error) {
-		return api.Status{}, errors.New(`no service "db" in the config that runs`)
+		return api.Status{}, errors.New(`no service "db" in the active config`)
 	}})
-	if _, err := (client.Client{Socket: ln.Addr().String()}).Status(t.Context()); err == nil || err.Error() != `no service "db" in the config that runs` {
+	if _, err := (client.Client{Socket: ln.Addr().String()}).Status(t.Context()); err == nil || err.Error() != `no service "db" in the active config` {
 		t.Errorf("got %v", err)
 	}
 	if err := stop(); err != nil {
@@ -140,7 +140,7 @@ func (l pipeListener) Accept() (net.Conn, error) {
 func (l pipeListener) Close() error   { close(l.closedCh); return nil }
 func (l pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
 
-func TestWatch_StoppedReaderLosesItsPlace(t *testing.T) {
+func TestWatch_DisconnectsStoppedReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := pipeListener{make(chan net.Conn, 1), make(chan struct{})}
 		watchErrCh := make(chan error, 1)

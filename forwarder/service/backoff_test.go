@@ -54,7 +54,7 @@ func TestService_OutcomeDependsOnFailureClassAndPolicy(t *testing.T) {
 	} {
 		s := &Service{
 			definition: Definition{Service: project.Service{RestartPolicy: c.policy}},
-			attempts:   attemptHistory{failures: c.failures}, cause: &forwarder.Failure{Class: c.class},
+			attempts:   attemptHistory{failures: c.failures}, endCause: &forwarder.Failure{Class: c.class},
 		}
 		if got := s.outcome(); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)

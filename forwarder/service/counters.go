@@ -23,29 +23,23 @@ type counters struct {
 	restartsByReason map[string]uint64
 }
 
-func (f *counters) countCheck(r checkOutcome) {
-	f.checkTimes.Observe(r.duration)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.checksByResult == nil {
-		f.checksByResult = make(map[string]uint64)
-	}
-	f.checksByResult[resultLabel(r.err)]++
+func (c *counters) countCheck(r checkResult) {
+	c.checkTimes.Observe(r.duration)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.checksByResult[resultLabel(r.err)]++
 }
 
-func (f *counters) countRestart(reason string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.restartsByReason == nil {
-		f.restartsByReason = make(map[string]uint64)
-	}
-	f.restartsByReason[reason]++
+func (c *counters) countRestart(reason string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.restartsByReason[reason]++
 }
 
 // Counters returns the counts so far.
 func (s *Service) Counters() Counters {
-	f := &s.counters
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return Counters{&f.checkTimes, maps.Clone(f.checksByResult), maps.Clone(f.restartsByReason)}
+	c := &s.counters
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return Counters{&c.checkTimes, maps.Clone(c.checksByResult), maps.Clone(c.restartsByReason)}
 }

@@ -31,18 +31,18 @@ type dependency struct {
 }
 
 // add adds a service, replacing one of the same name that may not have ended yet.
-func (d *Dependencies) add(name string, start chan<- struct{}) {
+func (d *Dependencies) add(name string, waitingCh chan<- struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.states, name)
-	d.waitingChs[name] = start
+	d.waitingChs[name] = waitingCh
 }
 
 // set sets the state of a service, unless another has replaced it.
-func (d *Dependencies) set(name string, state forwarder.State, start chan<- struct{}) {
+func (d *Dependencies) set(name string, state forwarder.State, waitingCh chan<- struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.waitingChs[name] != start || d.states[name] == state {
+	if d.waitingChs[name] != waitingCh || d.states[name] == state {
 		return
 	}
 	d.states[name] = state
@@ -50,10 +50,10 @@ func (d *Dependencies) set(name string, state forwarder.State, start chan<- stru
 }
 
 // remove removes a service, unless another has replaced it.
-func (d *Dependencies) remove(name string, start chan<- struct{}) {
+func (d *Dependencies) remove(name string, waitingCh chan<- struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.waitingChs[name] != start {
+	if d.waitingChs[name] != waitingCh {
 		return
 	}
 	delete(d.states, name)
@@ -80,8 +80,8 @@ func (d *Dependencies) firstUnready(names []string) dependency {
 func (d *Dependencies) notifyClientWaiting(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if start := d.waitingChs[name]; start != nil {
-		wait.Notify(start)
+	if waitingCh := d.waitingChs[name]; waitingCh != nil {
+		wait.Notify(waitingCh)
 	}
 }
 

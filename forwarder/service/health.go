@@ -25,7 +25,7 @@ type healthMonitor struct {
 	s                *Service
 	tunnel           forwarder.Tunnel
 	cancel           context.CancelFunc
-	beginCheck       func() // starts a health check
+	startCheck       func() // starts a health check now
 	checkTimer       *time.Timer
 	idleTimer        *time.Timer              // for idle_timeout; stopped unless the service is on demand
 	processMonitor   forwarder.ProcessMonitor // the tunnel; nil if it has no process that could be stopped
@@ -33,22 +33,22 @@ type healthMonitor struct {
 	failureChangedCh <-chan struct{}          // the tunnel's reported failure may have changed; nil if it reports none
 	isFailing        bool                     // the tunnel last reported a failure
 	isChecking       bool                     // a health check is running
-	resultCh         chan checkOutcome
+	resultCh         chan checkResult
 	successes        int // in a row
 	failures         int
 }
 
-// checkOutcome is the outcome of one health check.
-type checkOutcome struct {
+// checkResult is the outcome of one health check.
+type checkResult struct {
 	err       error
 	duration  time.Duration
 	isReached bool // the far end responded or acknowledged the connection
 }
 
 func newHealthMonitor(ctx context.Context, s *Service) *healthMonitor {
-	h := &healthMonitor{s: s, tunnel: s.tunnel, resultCh: make(chan checkOutcome, 1)}
+	h := &healthMonitor{s: s, tunnel: s.tunnel, resultCh: make(chan checkResult, 1)}
 	ctx, h.cancel = context.WithCancel(ctx)
-	h.beginCheck = func() { h.startCheck(ctx) }
+	h.startCheck = func() { h.startCheckJob(ctx) }
 	h.checkTimer = time.NewTimer(0)
 	h.idleTimer = time.NewTimer(s.definition.IdleTimeout)
 	if !s.definition.OnDemand {
@@ -92,9 +92,9 @@ func (h *healthMonitor) waitForCheck() {
 
 // healthChannels are the channels of the attached tunnel and its checks. All are nil while there is no tunnel.
 type healthChannels struct {
-	tunnelDone, tunnelChanged           <-chan struct{}
-	checkDue, idleTimeout, processCheck <-chan time.Time
-	checkResult                         <-chan checkOutcome
+	tunnelDoneCh, failureChangedCh               <-chan struct{}
+	checkDueCh, idleTimeoutCh, processCheckDueCh <-chan time.Time
+	checkResultCh                                <-chan checkResult
 }
 
 func (s *Service) healthChannels() healthChannels {
@@ -103,27 +103,27 @@ func (s *Service) healthChannels() healthChannels {
 		return healthChannels{}
 	}
 	channels := healthChannels{
-		tunnelDone: h.tunnel.Done(), tunnelChanged: h.failureChangedCh, idleTimeout: h.idleTimer.C, checkResult: h.resultCh,
+		tunnelDoneCh: h.tunnel.Done(), failureChangedCh: h.failureChangedCh, idleTimeoutCh: h.idleTimer.C, checkResultCh: h.resultCh,
 	}
 	if h.processTicker != nil {
-		channels.processCheck = h.processTicker.C
+		channels.processCheckDueCh = h.processTicker.C
 	}
 	if !h.isChecking {
-		channels.checkDue = h.checkTimer.C
+		channels.checkDueCh = h.checkTimer.C
 	}
 	return channels
 }
 
 type (
-	tunnelChanged   struct{}
-	lastClientLeft  struct{}
-	checkDue        struct{}
-	idleTimeout     struct{}
-	processCheckDue struct{}
+	tunnelFailureInput   struct{}
+	lastClientInput      struct{}
+	checkDueInput        struct{}
+	idleTimeoutInput     struct{}
+	processCheckDueInput struct{}
 )
 
-// classify publishes the failure that the tunnel reports, or has the service checked when it reports none any more.
-func (tunnelChanged) classify(s *Service) (event, bool) {
+// apply publishes the failure that the tunnel reports, or has the service checked when it reports none any more.
+func (tunnelFailureInput) apply(s *Service) (event, bool) {
 	h := s.health
 	before := h.isFailing
 	switch {
@@ -136,17 +136,17 @@ func (tunnelChanged) classify(s *Service) (event, bool) {
 	return 0, false
 }
 
-// classify restarts the idle timer of a service on demand.
-func (lastClientLeft) classify(s *Service) (event, bool) {
+// apply restarts the idle timer of a service on demand.
+func (lastClientInput) apply(s *Service) (event, bool) {
 	if s.health != nil {
 		s.health.restartIdleTimer()
 	}
 	return 0, false
 }
 
-// classify starts a check. A tunnel that a refused connection would end is not checked while it has clients, whose connections show as
-// much.
-func (checkDue) classify(s *Service) (event, bool) {
+// apply starts a check. A tunnel that a refused connection would end is not checked while it has clients, whose connections show
+// whether the service responds.
+func (checkDueInput) apply(s *Service) (event, bool) {
 	h := s.health
 	switch stats := s.port.Stats(); {
 	case h.isFragile() && stats.Open+stats.Waiting > 0:
@@ -154,31 +154,31 @@ func (checkDue) classify(s *Service) (event, bool) {
 	case h.showTunnelFailure():
 		h.checkAfter(s.definition.HealthCheck.Interval)
 	default:
-		h.beginCheck()
+		h.startCheck()
 	}
 	return 0, false
 }
 
-// classify closes the tunnel, unless a client has connected in the meantime: the timer restarts when it disconnects.
-func (idleTimeout) classify(s *Service) (event, bool) {
+// apply closes the tunnel, unless a client has connected in the meantime: the timer restarts when it disconnects.
+func (idleTimeoutInput) apply(s *Service) (event, bool) {
 	if stats := s.port.Stats(); stats.Open > 0 || stats.Waiting > 0 {
 		return 0, false
 	}
-	s.cause = errIdle
+	s.endCause = errIdle
 	return s.loseTunnel(restartReasonIdle), true
 }
 
-// classify replaces a tunnel whose process is stopped.
-func (processCheckDue) classify(s *Service) (event, bool) {
+// apply replaces a tunnel whose process is stopped.
+func (processCheckDueInput) apply(s *Service) (event, bool) {
 	if s.health.processMonitor.IsProcessStopped() {
-		s.cause = &forwarder.Failure{Reason: "the tunnel's process is suspended (SIGSTOP)"}
+		s.endCause = &forwarder.Failure{Reason: "the tunnel's process is suspended (SIGSTOP)"}
 		return s.loseTunnel(restartReasonFrozen), true
 	}
 	return 0, false
 }
 
-// classify publishes a check's outcome. A tunnel that no longer carries anything is replaced.
-func (r checkOutcome) classify(s *Service) (event, bool) {
+// apply publishes a check's outcome. A tunnel that no longer carries anything is replaced.
+func (r checkResult) apply(s *Service) (event, bool) {
 	h, hc := s.health, s.definition.HealthCheck
 	h.isChecking = false
 	s.publish(func(st *status) { st.checkedAt, st.latency = time.Now(), r.duration })
@@ -192,7 +192,7 @@ func (r checkOutcome) classify(s *Service) (event, bool) {
 		h.successes = 0
 		h.failures++
 		if r.isUnanswered() && h.failures >= hc.FailureThreshold && time.Since(s.port.Stats().LastByte) > hc.Interval {
-			s.cause = &forwarder.Failure{Reason: "no response through the tunnel within " + hc.Timeout.String()}
+			s.endCause = &forwarder.Failure{Reason: "no response through the tunnel within " + hc.Timeout.String()}
 			return s.loseTunnel(restartReasonSilent), true
 		}
 		h.onFailure(r, hc)
@@ -210,9 +210,8 @@ func (h *healthMonitor) onSuccess(hc project.HealthCheck) {
 	h.checkAfter(hc.Interval)
 }
 
-func (h *healthMonitor) onFailure(r checkOutcome, hc project.HealthCheck) {
-	var refusal *forwarder.Refusal
-	if errors.As(r.err, &refusal) || h.failures >= hc.FailureThreshold || h.s.status.state != forwarder.Healthy {
+func (h *healthMonitor) onFailure(r checkResult, hc project.HealthCheck) {
+	if errors.As(r.err, new(*forwarder.Refusal)) || h.failures >= hc.FailureThreshold || h.s.status.state != forwarder.Healthy {
 		reason, hint := r.explain(hc.Timeout)
 		h.s.setStateAndError(forwarder.Unhealthy, reason, hint)
 	}
@@ -221,7 +220,7 @@ func (h *healthMonitor) onFailure(r checkOutcome, hc project.HealthCheck) {
 }
 
 // onServerReached counts a client's success as that of a check, if a check would find out no more or is not made while there are
-// clients. Whether a database accepts the login is for its own check to say.
+// clients. Whether a database accepts the login only its own check can tell.
 func (h *healthMonitor) onServerReached() {
 	if !h.isFailing && (h.s.definition.HealthCheck.Type == project.CheckTCP || h.isFragile()) {
 		h.setHealthy()
@@ -279,6 +278,7 @@ func (h *healthMonitor) setHealthy() {
 	}
 }
 
+// isFragile reports whether a refused connection ends the tunnel.
 func (h *healthMonitor) isFragile() bool {
 	_, fragile := h.tunnel.(forwarder.EndsOnRefusal)
 	return fragile
@@ -302,26 +302,26 @@ func (h *healthMonitor) checkAfter(delay time.Duration) {
 	h.checkTimer.Reset(wait.SubtractJitter(delay, 0.1))
 }
 
-func (h *healthMonitor) startCheck(ctx context.Context) {
+func (h *healthMonitor) startCheckJob(ctx context.Context) {
 	h.isChecking = true
 	s := h.s
 	check, timeout := s.definition.check, s.definition.HealthCheck.Timeout
 	path := probeDialer{s.port, h.tunnel, new(atomic.Bool), &s.host, s.definition.Addresses()[0]}
-	s.runJob(func() {
+	s.jobs.Go(func() {
 		growStack()
 		select {
 		case s.host.CheckSlots <- struct{}{}:
 			defer func() { <-s.host.CheckSlots }()
 		case <-ctx.Done():
-			h.resultCh <- checkOutcome{err: ctx.Err()}
+			h.resultCh <- checkResult{err: ctx.Err()}
 			return
 		}
 		h.resultCh <- runCheck(ctx, check, timeout, path)
 	})
 }
 
-// growStack grows the stack for a dial in one step, while it is almost empty. To grow it during a dial, the runtime walks the frames
-// with tables that would be paged in for that alone (1.1 MB).
+// growStack grows the stack for a dial in one step, while it is almost empty. To grow it during a dial, the runtime would walk the
+// frames with tables that are paged in for that alone (1.1 MB).
 //
 //go:noinline
 func growStack() {
@@ -330,7 +330,7 @@ func growStack() {
 }
 
 // runCheck runs a check once. A panic counts as a failed check.
-func runCheck(ctx context.Context, check probe.Check, timeout time.Duration, p probeDialer) (r checkOutcome) {
+func runCheck(ctx context.Context, check probe.Check, timeout time.Duration, p probeDialer) (r checkResult) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	start := time.Now()
@@ -340,17 +340,17 @@ func runCheck(ctx context.Context, check probe.Check, timeout time.Duration, p p
 		}
 		r.duration, r.isReached = time.Since(start), p.isReached.Load()
 	}()
-	return checkOutcome{err: check(ctx, p)}
+	return checkResult{err: check(ctx, p)}
 }
 
 // isUnanswered reports whether no byte was received, as through a dead tunnel. A far end that is slow, refuses the connection or
 // rejects the password has been reached: another tunnel would not help.
-func (r checkOutcome) isUnanswered() bool {
+func (r checkResult) isUnanswered() bool {
 	return errors.Is(r.err, context.DeadlineExceeded) && !r.isReached
 }
 
 // explain says why a check failed, and what to do.
-func (r checkOutcome) explain(timeout time.Duration) (reason, hint string) {
+func (r checkResult) explain(timeout time.Duration) (reason, hint string) {
 	var probeFailure *probe.Failure
 	var tunnelFailure *forwarder.Failure
 	switch {

@@ -11,23 +11,23 @@ import (
 // minAttemptInterval is the minimum time between two attempts that clients cause.
 const minAttemptInterval = time.Second
 
-// input is a message to the run loop. classify updates the service's fields and returns the event that the input is in the current
-// phase; false if it is none.
+// input is a message to the run loop.
 type input interface {
-	classify(s *Service) (event, bool)
+	// apply updates the service's fields and returns the event that the input causes in the current phase; false if it causes none.
+	apply(s *Service) (event, bool)
 }
 
 // nextInput waits for the next input; nil when ctx has ended. It has the loop's only select. Channels of what does not run are nil.
 func (s *Service) nextInput(ctx context.Context) input {
-	var opened <-chan openResult
+	var openResultCh <-chan openResult
 	if s.openAttempt != nil {
-		opened = s.openAttempt.resultCh
+		openResultCh = s.openAttempt.resultCh
 	}
-	var dependencies <-chan struct{}
+	var dependenciesCh <-chan struct{}
 	if s.phase == phaseBlocked {
-		dependencies = s.host.Dependencies.changed()
+		dependenciesCh = s.host.Dependencies.changed()
 		if s.host.Dependencies.firstUnready(s.definition.DependsOn) != s.blockedOn {
-			return dependenciesChanged{} // it changed before changed() returned the channel
+			return dependenciesInput{} // it changed before changed() returned the channel
 		}
 	}
 	h := s.healthChannels()
@@ -39,57 +39,57 @@ func (s *Service) nextInput(ctx context.Context) input {
 	case b := <-s.bindResultCh:
 		return b
 	case <-s.releaseDoneCh:
-		return portReleased{}
+		return portReleasedInput{}
 	case <-s.bindTimer.C:
-		return bindDue{}
-	case o := <-opened:
+		return bindDueInput{}
+	case o := <-openResultCh:
 		return o
 	case <-s.closeDoneCh:
-		return closeDone{}
+		return closeDoneInput{}
 	case <-s.attemptTimer.C:
-		return attemptDue{}
-	case <-dependencies:
-		return dependenciesChanged{}
+		return attemptDueInput{}
+	case <-dependenciesCh:
+		return dependenciesInput{}
 	case <-s.waitingCh:
-		return clientWaiting{}
+		return clientWaitingInput{}
 	case <-s.networkCh:
-		return networkChanged{}
+		return networkChangeInput{}
 	case <-s.shortageChangedCh:
-		return shortageChanged{}
+		return shortageChangedInput{}
 	case t := <-s.serverReachedCh:
-		return serverReached{t}
+		return serverReachedInput{t}
 	case r := <-s.refusalCh:
 		return r
 	case p := <-s.panicCh:
 		return p
 	case <-s.lastClientCh:
-		return lastClientLeft{}
-	case <-h.tunnelDone:
-		return tunnelEnded{}
-	case <-h.tunnelChanged:
-		return tunnelChanged{}
-	case <-h.checkDue:
-		return checkDue{}
-	case r := <-h.checkResult:
+		return lastClientInput{}
+	case <-h.tunnelDoneCh:
+		return tunnelEndInput{}
+	case <-h.failureChangedCh:
+		return tunnelFailureInput{}
+	case <-h.checkDueCh:
+		return checkDueInput{}
+	case r := <-h.checkResultCh:
 		return r
-	case <-h.idleTimeout:
-		return idleTimeout{}
-	case <-h.processCheck:
-		return processCheckDue{}
+	case <-h.idleTimeoutCh:
+		return idleTimeoutInput{}
+	case <-h.processCheckDueCh:
+		return processCheckDueInput{}
 	}
 }
 
 type (
-	portReleased        struct{}
-	bindDue             struct{}
-	closeDone           struct{}
-	attemptDue          struct{}
-	dependenciesChanged struct{}
-	clientWaiting       struct{}
-	networkChanged      struct{}
-	shortageChanged     struct{}
-	tunnelEnded         struct{}
-	serverReached       struct{ tunnel forwarder.Tunnel }
+	portReleasedInput    struct{}
+	bindDueInput         struct{}
+	closeDoneInput       struct{}
+	attemptDueInput      struct{}
+	dependenciesInput    struct{}
+	clientWaitingInput   struct{}
+	networkChangeInput   struct{}
+	shortageChangedInput struct{}
+	tunnelEndInput       struct{}
+	serverReachedInput   struct{ tunnel forwarder.Tunnel }
 )
 
 // bindResult is the outcome of binding the port.
@@ -98,15 +98,15 @@ type bindResult struct {
 	err  error
 }
 
-func (b bindResult) classify(s *Service) (event, bool) {
+func (r bindResult) apply(s *Service) (event, bool) {
 	s.bindResultCh = nil
 	s.cancelBind()
-	s.applyBindResult(b)
+	s.applyBindResult(r)
 	isTunnelClosed := s.phase == phaseClosing && s.closeDoneCh == nil
 	switch {
-	case b.err != nil && isTunnelClosed:
+	case r.err != nil && isTunnelClosed:
 		return eventPortLost, true
-	case b.err != nil:
+	case r.err != nil:
 		return eventBindFailed, true
 	case isTunnelClosed:
 		return s.outcome(), true
@@ -116,22 +116,21 @@ func (b bindResult) classify(s *Service) (event, bool) {
 	return eventBound, true
 }
 
-// classify notifies callers that wait for the port to be free. The next bind and close wait for that by themselves.
-func (portReleased) classify(s *Service) (event, bool) {
+// apply notifies callers that wait for the port to be free. The next bind and close wait for that by themselves.
+func (portReleasedInput) apply(s *Service) (event, bool) {
 	s.releaseDoneCh = nil
-	notifyAll(s.releaseWaiters)
-	s.releaseWaiters = nil
+	notifyAll(&s.releaseWaiters)
 	return 0, false
 }
 
-func (bindDue) classify(*Service) (event, bool) { return eventBindDue, true }
+func (bindDueInput) apply(*Service) (event, bool) { return eventBindDue, true }
 
-func (attemptDue) classify(s *Service) (event, bool) {
+func (attemptDueInput) apply(s *Service) (event, bool) {
 	s.attempts.isUrgent = s.attempts.isUrgent || s.port.Stats().Waiting > 0
 	return eventAttemptDue, true
 }
 
-func (dependenciesChanged) classify(s *Service) (event, bool) { return s.dependencyEvent(), true }
+func (dependenciesInput) apply(s *Service) (event, bool) { return s.dependencyEvent(), true }
 
 // dependencyEvent says whether the next attempt may begin.
 func (s *Service) dependencyEvent() event {
@@ -141,7 +140,7 @@ func (s *Service) dependencyEvent() event {
 	return eventUnblocked
 }
 
-func (clientWaiting) classify(s *Service) (event, bool) {
+func (clientWaitingInput) apply(s *Service) (event, bool) {
 	switch {
 	case s.port == nil:
 		return 0, false // it waited at a port that has since been closed
@@ -152,13 +151,13 @@ func (clientWaiting) classify(s *Service) (event, bool) {
 	return eventClientWaiting, true
 }
 
-// classify ignores the change during an attempt that has just begun or in which the user answers questions.
-func (networkChanged) classify(s *Service) (event, bool) {
+// apply ignores the change during an attempt that has just begun or in which the user answers questions.
+func (networkChangeInput) apply(s *Service) (event, bool) {
 	if s.phase == phaseConnecting {
-		if s.openAttempt.isInteractive || time.Since(s.attempts.startedAt) < minAttemptInterval || s.cause != nil {
+		if s.openAttempt.isInteractive || time.Since(s.attempts.startedAt) < minAttemptInterval || s.endCause != nil {
 			return 0, false
 		}
-		s.cause = errNetworkChanged
+		s.endCause = errNetworkChanged
 	}
 	if s.phase == phaseBackoff || s.phase == phaseFailed {
 		s.attempts.isUrgent = true
@@ -166,33 +165,33 @@ func (networkChanged) classify(s *Service) (event, bool) {
 	return eventNetworkChanged, true
 }
 
-// classify keeps a tunnel that opened before the attempt was cancelled, unless a restart was requested.
-func (o openResult) classify(s *Service) (event, bool) {
+// apply keeps a tunnel that opened before the attempt was cancelled, unless a restart was requested.
+func (r openResult) apply(s *Service) (event, bool) {
 	attempt := s.openAttempt
 	s.openAttempt = nil
 	attempt.cancel()
-	if o.err == nil {
-		s.tunnel, s.removeRun = o.tunnel, o.removeRun
-		if errors.Is(s.cause, errRequested) {
+	if r.err == nil {
+		s.tunnel, s.removeRun = r.tunnel, r.removeRun
+		if errors.Is(s.endCause, errRequested) {
 			return eventTunnelLost, true
 		}
 		return eventOpened, true
 	}
-	if s.cause == nil {
-		s.cause = o.err
+	if s.endCause == nil {
+		s.endCause = r.err
 		if attempt.needsUser {
-			s.cause = requireUserAgain(o.err)
+			s.endCause = requireUserAgain(r.err)
 		}
 	}
 	s.publishEnd()
 	return s.outcome(), true
 }
 
-func (tunnelEnded) classify(s *Service) (event, bool) {
+func (tunnelEndInput) apply(s *Service) (event, bool) {
 	s.handleQueuedRefusals()
-	s.cause = s.tunnel.Err()
-	if s.cause == nil {
-		s.cause = &forwarder.Failure{Reason: "the tunnel ended"}
+	s.endCause = s.tunnel.Err()
+	if s.endCause == nil {
+		s.endCause = &forwarder.Failure{Reason: "the tunnel ended"}
 	}
 	return s.loseTunnel(restartReasonEnded), true
 }
@@ -207,12 +206,12 @@ func (s *Service) loseTunnel(reason string) event {
 	return eventTunnelLost
 }
 
-func (closeDone) classify(s *Service) (event, bool) {
+func (closeDoneInput) apply(s *Service) (event, bool) {
 	s.closeDoneCh = nil
 	if s.phase == phaseStopping {
 		return eventClosed, true // its action notifies the callers of Stop, after publishing
 	}
-	s.notifyStopWaiters()
+	notifyAll(&s.stopWaiters)
 	switch {
 	case s.port != nil:
 		return s.outcome(), true
@@ -222,21 +221,15 @@ func (closeDone) classify(s *Service) (event, bool) {
 	return eventPortLost, true
 }
 
-// notifyStopWaiters notifies the callers of Stop that nothing runs any more.
-func (s *Service) notifyStopWaiters() {
-	notifyAll(s.stopWaiters)
-	s.stopWaiters = nil
-}
-
-// classify ignores reports about an earlier tunnel.
-func (t serverReached) classify(s *Service) (event, bool) {
-	if s.health != nil && t.tunnel == s.tunnel {
+// apply ignores reports about an earlier tunnel.
+func (in serverReachedInput) apply(s *Service) (event, bool) {
+	if s.health != nil && in.tunnel == s.tunnel {
 		s.health.onServerReached()
 	}
 	return 0, false
 }
 
-func (r tunnelRefusal) classify(s *Service) (event, bool) {
+func (r tunnelRefusal) apply(s *Service) (event, bool) {
 	if s.health != nil && r.tunnel == s.tunnel {
 		s.health.onRefusal(r.refusal)
 	}
@@ -248,18 +241,18 @@ func (s *Service) handleQueuedRefusals() {
 	for {
 		select {
 		case r := <-s.refusalCh:
-			r.classify(s)
+			r.apply(s)
 		default:
 			return
 		}
 	}
 }
 
-func (p tunnelPanic) classify(s *Service) (event, bool) {
+func (p tunnelPanic) apply(s *Service) (event, bool) {
 	if p.tunnel != nil && p.tunnel != s.tunnel || s.isStopped() {
 		return 0, false
 	}
-	s.cause = p.failure
+	s.endCause = p.failure
 	if s.phase == phaseConnected {
 		return s.loseTunnel(restartReasonEnded), true
 	}

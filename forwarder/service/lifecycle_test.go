@@ -151,7 +151,7 @@ func TestService_AnswersRequestsWhileTunnelIsClosing(t *testing.T) {
 		s.Restart()
 		s.Restart()
 		s.Start(StartOptions{})
-		s.NetworkChanged()
+		s.OnNetworkChange()
 		s.Redefine(Definition{testServiceConfig("db"), s.driver, checkSucceeds}, true)
 		if took := time.Since(start); took > 0 || s.state() != forwarder.Restarting {
 			t.Errorf("after %v the service is %s", took, s.state())

@@ -24,9 +24,9 @@ type openResult struct {
 }
 
 // abort cancels an attempt and returns when nothing of it is left.
-func (o *openAttempt) abort() {
-	o.cancel()
-	if r := <-o.resultCh; r.err == nil {
+func (a *openAttempt) abort() {
+	a.cancel()
+	if r := <-a.resultCh; r.err == nil {
 		_ = r.tunnel.Close()
 		r.removeRun()
 	}
@@ -36,42 +36,46 @@ func (o *openAttempt) abort() {
 func (s *Service) open(ctx context.Context) {
 	a := &s.attempts
 	a.startedAt = time.Now()
-	a.opened++
+	a.count++
 	if s.blockedOn != (dependency{}) {
 		s.blockedOn, s.isDependencyNotified = dependency{}, false
 		s.port.Hold()
 		s.setStateAndError(s.attemptState(), "", "")
 	}
-	s.cause = nil
+	s.endCause = nil
 	timeout := openTimeout
 	if a.askSocket != "" {
 		timeout = loginTimeout
 	}
-	o := &openAttempt{resultCh: make(chan openResult, 1), isInteractive: a.askSocket != "", needsUser: a.needsUser}
-	s.openAttempt = o
+	attempt := &openAttempt{resultCh: make(chan openResult, 1), isInteractive: a.askSocket != "", needsUser: a.needsUser}
+	s.openAttempt = attempt
 	run, removeRun, err := s.host.NewRun(s.processLog)
 	run.RequestedAt, run.IsUrgent, run.AskSocket = a.requestedAt, a.isUrgent, a.askSocket
 	a.askSocket, a.needsUser, a.isUrgent = "", false, false
-	s.countAttempt(run.ID)
+	s.status.run = run.ID
+	if a.restartReason != "" { // else it is the first attempt, not a restart
+		s.counters.countRestart(a.restartReason)
+	}
+	a.restartReason = restartReasonNotOpened // unless it opens
 	s.setState(s.attemptState())
-	ctx, o.cancel = context.WithTimeout(ctx, timeout)
+	ctx, attempt.cancel = context.WithTimeout(ctx, timeout)
 	if err != nil {
-		o.resultCh <- openResult{err: &forwarder.Failure{Reason: err.Error()}}
+		attempt.resultCh <- openResult{err: &forwarder.Failure{Reason: err.Error()}}
 		return
 	}
 	definition := s.definition
-	s.runJob(func() {
+	s.jobs.Go(func() {
 		forwarder.CatchPanic(func() {
 			tunnel, err := definition.Driver.Open(ctx, definition.Service, run)
 			if err != nil {
 				removeRun()
 				err = explainTimeout(ctx, err, timeout)
 			}
-			o.resultCh <- openResult{tunnel, removeRun, err}
+			attempt.resultCh <- openResult{tunnel, removeRun, err}
 		}, func(failure *forwarder.Failure, stack []byte) {
 			s.logPanic(failure, stack)
 			removeRun()
-			o.resultCh <- openResult{err: failure}
+			attempt.resultCh <- openResult{err: failure}
 		})
 	})
 }
@@ -87,20 +91,11 @@ func explainTimeout(ctx context.Context, err error, timeout time.Duration) error
 
 // attemptState is the state during an attempt: starting for the first tunnel, restarting for the others.
 func (s *Service) attemptState() forwarder.State {
-	if s.attempts.opened > 1 {
-		s.status.restarts = s.attempts.opened - 1
+	if s.attempts.count > 1 {
+		s.status.restarts = s.attempts.count - 1
 	}
 	if s.status.state == forwarder.Restarting {
 		return forwarder.Restarting
 	}
 	return forwarder.Starting
-}
-
-// countAttempt counts an attempt as a restart, unless it is the first.
-func (s *Service) countAttempt(run string) {
-	s.status.run = run
-	if s.attempts.restartReason != "" {
-		s.counters.countRestart(s.attempts.restartReason)
-	}
-	s.attempts.restartReason = restartReasonNotOpened // unless it opens
 }

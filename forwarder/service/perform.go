@@ -67,7 +67,7 @@ func (s *Service) perform(ctx context.Context, a action) {
 	case actionFinish:
 		_ = s.processLog.Close()
 		s.publish(func(st *status) { st.isEnding = false })
-		s.notifyStopWaiters()
+		notifyAll(&s.stopWaiters)
 	}
 }
 
@@ -76,82 +76,86 @@ func (s *Service) bind(ctx context.Context) {
 	if s.bindResultCh != nil {
 		return
 	}
-	binding, releasing := make(chan bindResult, 1), s.releaseDoneCh
-	s.bindResultCh = binding
+	bindResultCh, releaseDoneCh := make(chan bindResult, 1), s.releaseDoneCh
+	s.bindResultCh = bindResultCh
 	ctx, s.cancelBind = context.WithCancel(ctx)
 	definition, options := s.definition.Service, s.relayOptions()
-	s.runJob(func() {
-		if releasing != nil {
-			<-releasing
-		}
+	s.jobs.Go(func() {
+		receiveAll(releaseDoneCh)
 		forwarder.CatchPanic(func() {
 			port, err := s.host.OpenPort(ctx, definition, options)
-			binding <- bindResult{port, err}
+			bindResultCh <- bindResult{port, err}
 		}, func(failure *forwarder.Failure, stack []byte) {
 			s.logPanic(failure, stack)
-			binding <- bindResult{nil, failure}
+			bindResultCh <- bindResult{nil, failure}
 		})
 	})
 }
 
 // applyBindResult publishes the outcome of a bind. The first error is shown until a bind succeeds or a request asks for another.
-func (s *Service) applyBindResult(b bindResult) {
-	s.port = b.port
-	waiters := s.bindWaiters
-	s.bindWaiters = nil
-	defer notifyAll(waiters)
+func (s *Service) applyBindResult(r bindResult) {
+	s.port = r.port
+	defer notifyAll(&s.bindWaiters)
 	switch {
-	case b.err == nil && !s.isBindErrorShown:
+	case r.err == nil && !s.isBindErrorShown:
 		s.publish(func(*status) {})
-	case b.err == nil:
+	case r.err == nil:
 		s.isBindErrorShown = false
 		s.setStateAndError(s.firstState(), "", "")
 		s.host.OnPortOpened()
-	case !s.isBindErrorShown || len(waiters) > 0:
+	case !s.isBindErrorShown || len(s.bindWaiters) > 0:
 		s.isBindErrorShown = true
-		reason, hint := s.host.ExplainPort(b.err, s.definition.Service)
+		reason, hint := s.host.ExplainPort(r.err, s.definition.Service)
 		s.setStateAndError(forwarder.Failed, reason, hint)
 	}
 }
 
-func notifyAll(waiters []chan<- struct{}) {
-	for _, waiter := range waiters {
+// notifyAll closes the channels of waiting callers and removes them.
+func notifyAll(waiters *[]chan<- struct{}) {
+	for _, waiter := range *waiters {
 		close(waiter)
+	}
+	*waiters = nil
+}
+
+// receiveAll receives from each channel that is not nil.
+func receiveAll(channels ...<-chan struct{}) {
+	for _, ch := range channels {
+		if ch != nil {
+			<-ch
+		}
 	}
 }
 
 // releasePort publishes that the service is stopped, and then starts to close its port or the one that is being bound. The keeper may
 // take seconds to close its copies.
 func (s *Service) releasePort() {
-	port, binding, before := s.port, s.bindResultCh, s.releaseDoneCh
+	port, bindResultCh, previousReleaseCh := s.port, s.bindResultCh, s.releaseDoneCh
 	s.port, s.isBindErrorShown, s.bindResultCh = nil, false, nil
 	s.publish(func(st *status) {
 		st.state, st.lastError, st.hint, st.upSince, st.isEnding = forwarder.Stopped, "", "", time.Time{}, true
 	})
-	notifyAll(s.bindWaiters)
-	s.bindWaiters = nil
-	if port == nil && binding == nil {
+	notifyAll(&s.bindWaiters)
+	if port == nil && bindResultCh == nil {
 		return
 	}
 	s.releasedPort = port
-	releasing := make(chan struct{})
-	s.releaseDoneCh = releasing
-	if binding != nil {
+	releaseDoneCh := make(chan struct{})
+	s.releaseDoneCh = releaseDoneCh
+	if bindResultCh != nil {
 		s.cancelBind()
 	}
-	s.runJob(func() {
-		defer close(releasing)
-		if before != nil {
-			<-before
-		}
+	s.jobs.Go(func() {
+		defer close(releaseDoneCh)
+		receiveAll(previousReleaseCh)
 		forwarder.CatchPanic(func() {
 			if port != nil {
 				port.Release()
 			}
-			if binding == nil {
+			if bindResultCh == nil {
 				return
 			}
-			if b := <-binding; b.port != nil {
+			if b := <-bindResultCh; b.port != nil {
 				b.port.Release() // the keeper must not keep copies
 				_ = b.port.Close()
 			}
@@ -161,7 +165,7 @@ func (s *Service) releasePort() {
 
 // attach attaches the tunnel to the port and starts its health checks.
 func (s *Service) attach(ctx context.Context) {
-	s.cause = nil
+	s.endCause = nil
 	s.connectedAt = time.Now()
 	s.attempts.restartReason = restartReasonEnded
 	target := s.definition.Driver.Target(s.definition.Service) // kubectl knows its context and namespace only after opening
@@ -195,35 +199,29 @@ func (s *Service) close(all bool) {
 		s.detach(s.releasedPort)
 	}
 	doneCh, previousCh := make(chan struct{}), s.closeDoneCh
-	opening, tunnel, check, removeRun := s.openAttempt, s.tunnel, s.health, s.removeRun
+	attempt, tunnel, health, removeRun := s.openAttempt, s.tunnel, s.health, s.removeRun
 	var port Port
-	var releasing <-chan struct{}
+	var releaseDoneCh <-chan struct{}
 	var closeAfter []<-chan struct{}
 	if all {
-		port, releasing, closeAfter = s.releasedPort, s.releaseDoneCh, s.closeAfter
+		port, releaseDoneCh, closeAfter = s.releasedPort, s.releaseDoneCh, s.closeAfter
 		s.releasedPort, s.closeAfter = nil, nil
 	}
 	s.openAttempt, s.tunnel, s.health, s.removeRun, s.closeDoneCh = nil, nil, nil, nil, doneCh
-	s.runJob(func() {
+	s.jobs.Go(func() {
 		defer close(doneCh)
-		for _, ended := range closeAfter {
-			<-ended
+		receiveAll(closeAfter...)
+		receiveAll(previousCh)
+		if attempt != nil {
+			attempt.abort()
 		}
-		if previousCh != nil {
-			<-previousCh
-		}
-		if opening != nil {
-			opening.abort()
-		}
-		if check != nil {
-			check.waitForCheck()
+		if health != nil {
+			health.waitForCheck()
 		}
 		if tunnel != nil {
 			forwarder.CatchPanic(func() { _ = tunnel.Close() }, s.logPanic)
 		}
-		if releasing != nil {
-			<-releasing
-		}
+		receiveAll(releaseDoneCh)
 		if port != nil {
 			_ = port.Close()
 		}

@@ -57,8 +57,8 @@ func (c *observedConn) Read(p []byte) (int, error) {
 
 // CloseWrite half-closes the connection if it can be half-closed.
 func (c *observedConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
+	if conn, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return conn.CloseWrite()
 	}
 	return nil
 }

@@ -85,20 +85,20 @@ func (s *Service) Redefine(d Definition, keepTunnel bool) {
 	s.send(request{kind: requestRedefine, definition: &d, keepTunnel: keepTunnel})
 }
 
-// NetworkChanged has the service check its tunnel now. It never waits.
-func (s *Service) NetworkChanged() { wait.Notify(s.networkCh) }
+// OnNetworkChange has the service check its tunnel now. It never waits.
+func (s *Service) OnNetworkChange() { wait.Notify(s.networkCh) }
 
-func (r request) classify(s *Service) (event, bool) {
+func (r request) apply(s *Service) (event, bool) {
 	switch r.kind {
 	case requestStart:
-		return r.classifyStart(s)
+		return r.applyStart(s)
 	case requestStop:
 		s.stopWaiters = append(s.stopWaiters, r.endedCh)
 		s.closeAfter = r.closeAfter
 		return eventStop, true
 	case requestRestart:
 		if s.isStopped() {
-			return r.classifyStart(s)
+			return r.applyStart(s)
 		}
 		return s.applyRestart(r), true
 	}
@@ -107,12 +107,11 @@ func (r request) classify(s *Service) (event, bool) {
 
 func (s *Service) isStopped() bool { return s.phase == phaseStopped || s.phase == phaseStopping }
 
-func (r request) classifyStart(s *Service) (event, bool) {
+func (r request) applyStart(s *Service) (event, bool) {
 	switch s.phase {
 	case phaseStopped, phaseStopping:
-		s.attempts.reset(r.requestedAt)
-		s.attempts.askSocket, s.attempts.needsUser = r.askSocket, r.needsUser
-		s.cause = errRequested // the next attempt begins when the last tunnel is closed
+		s.attempts = attemptHistory{requestedAt: r.requestedAt, askSocket: r.askSocket, needsUser: r.needsUser}
+		s.endCause = errRequested // the next attempt begins when the last tunnel is closed
 		s.publish(func(st *status) {
 			st.state, st.restarts, st.failures, st.lastError, st.hint, st.isEnding = s.firstState(), 0, 0, "", "", false
 		})
@@ -137,7 +136,7 @@ func (s *Service) firstState() forwarder.State {
 // applyRestart records a requested restart as the cause of the current tunnel's end, which therefore is no failure.
 func (s *Service) applyRestart(r request) event {
 	s.attempts.applyRequest(r)
-	s.cause = errRequested
+	s.endCause = errRequested
 	s.setState(forwarder.Restarting)
 	return eventRestart
 }

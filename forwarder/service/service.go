@@ -84,8 +84,8 @@ type Service struct {
 	processLog *eventlog.File // output of the tunnels' processes
 
 	requestCh chan request
-	doneCh    chan struct{} // closed when Run has returned
-	jobs      sync.WaitGroup
+	doneCh    chan struct{}  // closed when Run has returned
+	jobs      sync.WaitGroup // goroutines for what may block; Run waits for them
 	snapshot  atomic.Pointer[Snapshot]
 	counters  counters
 
@@ -119,7 +119,7 @@ type Service struct {
 	removeRun    func() // removes the files of the tunnel's run
 	connectedAt  time.Time
 	health       *healthMonitor
-	cause        error         // why the last attempt or tunnel ended
+	endCause     error         // why the last attempt or tunnel ended
 	closeDoneCh  chan struct{} // closed when closing is done; nil if nothing is being closed
 	stopWaiters  []chan<- struct{}
 	closeAfter   []<-chan struct{} // channels to wait for before the tunnel is closed
@@ -135,9 +135,9 @@ type tunnelRefusal struct {
 	refusal forwarder.Refusal
 }
 
-// reportQueue is how many reports of a kind the relay may make until the run loop reads them; further ones are dropped. There is room
-// for those about an earlier tunnel, whose connections may end late, beside the current one's.
-const reportQueue = 8
+// reportQueueSize is how many reports of the relay of a kind wait for the run loop; further ones are dropped. It is enough
+// for those about an earlier tunnel, whose connections may end late, and the current one's.
+const reportQueueSize = 8
 
 // tunnelPanic is a panic in the relay and the tunnel of the connection; nil if it concerned no connection.
 type tunnelPanic struct {
@@ -148,7 +148,7 @@ type tunnelPanic struct {
 // attemptHistory is what the service remembers from one attempt to the next.
 type attemptHistory struct {
 	failures      int       // in a row
-	opened        int       // since the start
+	count         int       // attempts since the start
 	startedAt     time.Time // of the last attempt
 	requestedAt   time.Time // of the last request of the user or a changed config
 	askSocket     string    // where the user answers questions during the next attempt
@@ -164,9 +164,10 @@ func New(host Host, definition Definition, processLog *eventlog.File) *Service {
 		requestCh: make(chan request), doneCh: make(chan struct{}),
 		waitingCh: make(chan struct{}, 1), lastClientCh: make(chan struct{}, 1), networkCh: make(chan struct{}, 1),
 		shortageChangedCh: make(chan struct{}, 1),
-		serverReachedCh:   make(chan forwarder.Tunnel, reportQueue), refusalCh: make(chan tunnelRefusal, reportQueue), panicCh: make(chan tunnelPanic, reportQueue),
+		serverReachedCh:   make(chan forwarder.Tunnel, reportQueueSize), refusalCh: make(chan tunnelRefusal, reportQueueSize), panicCh: make(chan tunnelPanic, reportQueueSize),
 		bindTimer: newStoppedTimer(), attemptTimer: newStoppedTimer(),
 		definition: definition,
+		counters:   counters{checksByResult: make(map[string]uint64), restartsByReason: make(map[string]uint64)},
 	}
 	host.Dependencies.add(s.name, s.waitingCh)
 	s.publish(func(st *status) {
@@ -193,7 +194,7 @@ func (s *Service) Run(ctx context.Context) {
 	}
 	s.step(ctx, eventStop)
 	s.jobs.Wait()
-	s.notifyStopWaiters()
+	notifyAll(&s.stopWaiters)
 	s.host.Dependencies.remove(s.name, s.waitingCh)
 }
 
@@ -202,16 +203,15 @@ func (s *Service) handle(ctx context.Context, in input) {
 	if r, ok := in.(request); ok {
 		defer s.acknowledge(r)
 	}
-	if e, ok := in.classify(s); ok {
+	if e, ok := in.apply(s); ok {
 		s.step(ctx, e)
 	}
 }
 
 // step makes one transition and performs its actions.
 func (s *Service) step(ctx context.Context, e event) {
-	before := s.phase
-	next, actions := transition(before, e)
-	if next != before {
+	next, actions := transition(s.phase, e)
+	if next != s.phase {
 		s.attemptTimer.Stop()
 		s.bindTimer.Stop()
 	}
@@ -225,16 +225,13 @@ func (s *Service) step(ctx context.Context, e event) {
 // has failed until it is restarted.
 func (s *Service) onPanic(ctx context.Context, failure *forwarder.Failure, stack []byte) {
 	s.logPanic(failure, stack)
-	s.cause = failure
+	s.endCause = failure
 	forwarder.CatchPanic(func() { s.publishEnd(); s.step(ctx, eventPanicked) }, s.logPanic)
 }
 
 func (s *Service) logPanic(failure *forwarder.Failure, stack []byte) {
 	s.host.Log.Error("panic", "service", s.name, "reason", failure.Reason, "stack", string(stack))
 }
-
-// runJob runs f in a goroutine, because it may block. Run waits for it.
-func (s *Service) runJob(f func()) { s.jobs.Go(f) }
 
 // relayOptions connect a relay's callbacks to the run loop. The callbacks do not block.
 func (s *Service) relayOptions() relay.Options {
@@ -244,35 +241,29 @@ func (s *Service) relayOptions() relay.Options {
 		OnShortageChange: func() { wait.Notify(s.shortageChangedCh) },
 		OnWaiting:        func() { wait.Notify(s.waitingCh) },
 		OnLastClient:     func() { wait.Notify(s.lastClientCh); s.host.OnLastClient() },
-		OnServerReached: func(t forwarder.Tunnel) {
-			select {
-			case s.serverReachedCh <- t:
-			default:
-			}
-		},
+		OnServerReached:  func(t forwarder.Tunnel) { trySend(s.serverReachedCh, t) },
 		OnRefusal: func(t forwarder.Tunnel, refusal forwarder.Refusal) {
-			select {
-			case s.refusalCh <- tunnelRefusal{t, refusal}:
-			default: // further refusals say nothing new
-			}
+			trySend(s.refusalCh, tunnelRefusal{t, refusal}) // further refusals say nothing new
 		},
 		OnPanic: func(t forwarder.Tunnel, failure *forwarder.Failure, stack []byte) {
 			s.logPanic(failure, stack)
-			select {
-			case s.panicCh <- tunnelPanic{t, failure}:
-			default:
-			}
+			trySend(s.panicCh, tunnelPanic{t, failure})
 		},
 		Log: s.host.Log.With("service", s.name),
 	}
 }
 
-// reset clears the history when the service is started.
-func (a *attemptHistory) reset(now time.Time) { *a = attemptHistory{requestedAt: now} }
+// trySend sends a value unless the channel is full.
+func trySend[T any](ch chan<- T, value T) {
+	select {
+	case ch <- value:
+	default:
+	}
+}
 
 // applyRequest prepares for the next attempt, which the user or a changed config has requested.
 func (a *attemptHistory) applyRequest(r request) {
-	a.failures, a.opened, a.requestedAt = 0, 0, r.requestedAt
+	a.failures, a.count, a.requestedAt = 0, 0, r.requestedAt
 	a.askSocket, a.needsUser = cmp.Or(r.askSocket, a.askSocket), r.needsUser || a.needsUser
 	a.restartReason = restartReasonRequested
 }

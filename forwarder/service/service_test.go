@@ -215,7 +215,7 @@ func (s *testService) addClient() {
 
 func (s *testService) state() forwarder.State { return s.Snapshot().State }
 
-// requireState fails the test unless the service has come to a state by now.
+// requireState fails the test unless the service is in a state.
 func (s *testService) requireState(t *testing.T, want forwarder.State) {
 	t.Helper()
 	synctest.Wait()
@@ -294,7 +294,7 @@ func TestService_RetriesAfterAttemptsAreUsedUp(t *testing.T) {
 	changed.Description = "described"
 	for name, help := range map[string]func(*testService){
 		"a client":         func(c *testService) { c.addClient() },
-		"a network change": func(c *testService) { c.NetworkChanged() },
+		"a network change": func(c *testService) { c.OnNetworkChange() },
 		"restart":          func(c *testService) { c.Restart() },
 		"a config change":  func(c *testService) { c.Redefine(Definition{changed, c.driver, checkSucceeds}, true) },
 	} {
@@ -659,14 +659,14 @@ func TestService_RestartsAttemptWhenTheNetworkChanges(t *testing.T) {
 		c := startWithDriver(t, testHost(), testServiceConfig("db"), checkSucceeds, driver)
 		defer c.end()
 		synctest.Wait()
-		c.NetworkChanged() // it was begun a moment ago
+		c.OnNetworkChange() // it was begun a moment ago
 		synctest.Wait()
 		if n := len(c.driver.openTimes()); n > 1 {
 			t.Errorf("it was begun %d times", n)
 		}
 		time.Sleep(2 * time.Second)
 		c.driver.hang.Store(false)
-		c.NetworkChanged()
+		c.OnNetworkChange()
 		c.requireState(t, forwarder.Healthy)
 	})
 }
@@ -685,7 +685,7 @@ func TestService_HasTunnelCheckItselfWhenTheNetworkChanges(t *testing.T) {
 		c := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(int) (forwarder.Tunnel, error) { return tunnel, nil })
 		defer c.end()
 		c.requireState(t, forwarder.Healthy)
-		c.NetworkChanged()
+		c.OnNetworkChange()
 		c.requireState(t, forwarder.Healthy)
 		if n := tunnel.checks.Load(); n != 1 {
 			t.Errorf("doubted %d times", n)

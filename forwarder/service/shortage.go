@@ -2,11 +2,11 @@ package service
 
 import "github.com/localport-sh/localport/forwarder/eventlog"
 
-// ShortageHint says what to do about a lack of file descriptors.
+// ShortageHint says what to do when a service can accept no further clients for lack of file descriptors.
 const ShortageHint = `close some, or raise "ulimit -n" and start the project again`
 
-// classify publishes that further clients cannot be served, or that they can again.
-func (shortageChanged) classify(s *Service) (event, bool) {
+// apply publishes that further clients cannot be served, or that they can again.
+func (shortageChangedInput) apply(s *Service) (event, bool) {
 	if s.port == nil {
 		return 0, false
 	}

@@ -129,26 +129,19 @@ func (s *Service) publishEvent(kind eventlog.Kind, from forwarder.State) {
 func (s *Service) publishFailureOrRecovery(before forwarder.State) {
 	st := &s.status
 	switch st.state {
-	case forwarder.Failed, forwarder.NeedsAttention, forwarder.Unhealthy:
-	case forwarder.Restarting:
-		if st.failures < reportedFailures {
-			return
+	case forwarder.Failed, forwarder.NeedsAttention, forwarder.Unhealthy, forwarder.Restarting:
+		isTemporary := st.state == forwarder.Restarting && st.failures < reportedFailures
+		if !st.isFailureReported && !isTemporary {
+			st.isFailureReported = true
+			s.publishEvent(eventlog.ServiceFailed, before)
 		}
 	case forwarder.Healthy, forwarder.Idle:
 		if st.isFailureReported {
 			st.isFailureReported = false
 			s.publishEvent(eventlog.ServiceRecovered, before)
 		}
-		return
 	case forwarder.Stopped:
 		st.isFailureReported = false
-		return
-	default:
-		return
-	}
-	if !st.isFailureReported {
-		st.isFailureReported = true
-		s.publishEvent(eventlog.ServiceFailed, before)
 	}
 }
 
@@ -167,7 +160,7 @@ func (s *Service) publishEnd() {
 			st.failures = s.attempts.failures
 			st.lastError, st.hint = s.host.Mask(failure.Reason), s.host.Mask(failure.Hint)
 		}
-		if !errors.Is(s.cause, errNetworkChanged) {
+		if !errors.Is(s.endCause, errNetworkChanged) {
 			st.state = stateForOutcome(s.outcome())
 		}
 	})
@@ -176,14 +169,14 @@ func (s *Service) publishEnd() {
 // failure returns why the attempt or tunnel ended; false if the end was no failure.
 func (s *Service) failure() (*forwarder.Failure, bool) {
 	for _, planned := range []error{errRequested, errNetworkChanged, errIdle} {
-		if errors.Is(s.cause, planned) {
+		if errors.Is(s.endCause, planned) {
 			return nil, false
 		}
 	}
-	if failure, ok := errors.AsType[*forwarder.Failure](s.cause); ok {
+	if failure, ok := errors.AsType[*forwarder.Failure](s.endCause); ok {
 		return failure, true
 	}
-	return &forwarder.Failure{Reason: s.cause.Error()}, true
+	return &forwarder.Failure{Reason: s.endCause.Error()}, true
 }
 
 // outcome is the event that follows the end of the attempt or tunnel.
@@ -191,10 +184,10 @@ func (s *Service) outcome() event {
 	failure, isFailure := s.failure()
 	policy := s.definition.RestartPolicy
 	switch {
-	case errors.Is(s.cause, errIdle):
+	case errors.Is(s.endCause, errIdle):
 		return eventIdle
 	case !isFailure:
-		s.attempts.isUrgent = s.attempts.isUrgent || errors.Is(s.cause, errNetworkChanged)
+		s.attempts.isUrgent = s.attempts.isUrgent || errors.Is(s.endCause, errNetworkChanged)
 		return eventRetryNow
 	case failure.Class == forwarder.NeedsUser:
 		return eventNeedsAttention
@@ -222,18 +215,14 @@ func stateForOutcome(outcome event) forwarder.State {
 
 // resultLabel is the label of a health check's result in the metrics.
 func resultLabel(err error) string {
-	var (
-		failure *probe.Failure
-		refusal *forwarder.Refusal
-	)
 	switch {
 	case err == nil:
 		return "ok"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "timeout"
-	case errors.As(err, &refusal):
+	case errors.As(err, new(*forwarder.Refusal)):
 		return "refused"
-	case errors.As(err, &failure):
+	case errors.As(err, new(*probe.Failure)):
 		return "failed"
 	}
 	return "error"

@@ -2,7 +2,7 @@ package service
 
 import "fmt"
 
-// phase is where a service is in its lifecycle. Exactly one is current, and transition is the only function that changes it.
+// phase is where a service is in its lifecycle. Exactly one is current; transition says how it changes.
 type phase int
 
 const (
@@ -72,7 +72,7 @@ type action int
 const (
 	actionBind              action = iota // start to bind the port
 	actionScheduleBind                    // retry the bind after bindInterval
-	actionReleasePort                     // close the listeners; connections go on until actionCloseAll
+	actionReleasePort                     // close the listeners; connections stay open until actionCloseAll
 	actionCloseAll                        // close the tunnel and the port's connections, and report when that is done
 	actionCheckDependencies               // find out whether an attempt may begin
 	actionShowBlocked                     // show which dependency is not ready, and treat waiting clients accordingly
@@ -106,155 +106,132 @@ func (a action) String() string { return actionNames[a] }
 var (
 	beginAttemptActions = []action{actionHold, actionCheckDependencies}
 	closeTunnelActions  = []action{actionDetach, actionCloseTunnel}
-	stopActions         = []action{actionReleasePort, actionCloseAll}
 )
+
+// step is where an event leads, and the actions to perform on the way.
+type step struct {
+	next    phase
+	actions []action
+}
+
+// transitions has a step for each event that only some phases handle; a nil one cannot occur. An event that every phase handles alike, or that
+// ends an attempt or a tunnel, is in transition.
+var transitions = [phaseCount][eventCount]*step{
+	phaseStopped: {
+		eventStart:    {phaseUnbound, []action{actionBind}},
+		eventStop:     {phaseStopped, []action{actionFinish}},
+		eventRedefine: {phaseStopped, nil},
+		eventPanicked: {phaseStopped, nil},
+	},
+	phaseUnbound: {
+		eventBindDue:        {phaseUnbound, []action{actionBind}},
+		eventRestart:        {phaseUnbound, []action{actionBind}},
+		eventRedefine:       {phaseUnbound, []action{actionBind}},
+		eventBindFailed:     {phaseUnbound, []action{actionScheduleBind}},
+		eventBound:          {phaseBlocked, beginAttemptActions},
+		eventBoundOnDemand:  {phaseIdle, []action{actionHold, actionServeWaiting}},
+		eventNetworkChanged: {phaseUnbound, nil},
+	},
+	phaseBlocked: {
+		eventBlocked:         {phaseBlocked, []action{actionShowBlocked}},
+		eventUnblocked:       {phaseConnecting, []action{actionOpen}},
+		eventRestart:         {phaseBlocked, []action{actionCheckDependencies}},
+		eventRedefine:        {phaseBlocked, []action{actionCheckDependencies}},
+		eventClientWaiting:   {phaseBlocked, []action{actionStartDependency}},
+		eventClientThrottled: {phaseBlocked, []action{actionStartDependency}},
+		eventNetworkChanged:  {phaseBlocked, nil},
+	},
+	phaseIdle: {
+		eventRestart:         {phaseBlocked, beginAttemptActions},
+		eventRedefine:        {phaseIdle, nil},
+		eventNetworkChanged:  {phaseIdle, nil},
+		eventClientWaiting:   {phaseBlocked, []action{actionCheckDependencies}},
+		eventClientThrottled: {phaseIdle, []action{actionScheduleThrottled}},
+		eventAttemptDue:      {phaseBlocked, []action{actionCheckDependencies}},
+	},
+	phaseConnecting: {
+		eventOpened:          {phaseConnected, []action{actionAttach}},
+		eventTunnelLost:      {phaseClosing, []action{actionCloseTunnel}}, // it opened after a restart was requested
+		eventRestart:         {phaseConnecting, []action{actionCancelOpen}},
+		eventNetworkChanged:  {phaseConnecting, []action{actionCancelOpen}},
+		eventRedefine:        {phaseConnecting, nil},
+		eventClientWaiting:   {phaseConnecting, nil},
+		eventClientThrottled: {phaseConnecting, nil},
+	},
+	phaseConnected: {
+		eventTunnelLost:      {phaseClosing, closeTunnelActions},
+		eventRestart:         {phaseClosing, closeTunnelActions},
+		eventRedefine:        {phaseConnected, []action{actionApplyDefinition}},
+		eventNetworkChanged:  {phaseConnected, []action{actionRecheck}},
+		eventClientWaiting:   {phaseConnected, nil}, // the relay connects it
+		eventClientThrottled: {phaseConnected, nil},
+	},
+	phaseClosing: {
+		eventRestart:         {phaseClosing, nil},
+		eventRedefine:        {phaseClosing, nil},
+		eventClientWaiting:   {phaseClosing, nil},
+		eventClientThrottled: {phaseClosing, nil},
+		eventNetworkChanged:  {phaseClosing, nil},
+		eventBindFailed:      {phaseClosing, nil},
+		eventBound:           {phaseClosing, []action{actionHold}},
+		eventBoundOnDemand:   {phaseClosing, []action{actionHold}},
+		eventPortLost:        {phaseUnbound, []action{actionScheduleBind}},
+	},
+	phaseBackoff: {
+		eventRestart:         {phaseBlocked, beginAttemptActions},
+		eventRedefine:        {phaseBlocked, beginAttemptActions},
+		eventNetworkChanged:  {phaseBlocked, beginAttemptActions},
+		eventClientWaiting:   {phaseBlocked, []action{actionCheckDependencies}},
+		eventClientThrottled: {phaseBackoff, []action{actionScheduleThrottled}},
+		eventAttemptDue:      {phaseBlocked, []action{actionCheckDependencies}},
+	},
+	phaseFailed: {
+		eventRestart:         {phaseBlocked, beginAttemptActions},
+		eventRedefine:        {phaseBlocked, beginAttemptActions},
+		eventNetworkChanged:  {phaseBlocked, beginAttemptActions},
+		eventClientWaiting:   {phaseBlocked, []action{actionCheckDependencies}},
+		eventClientThrottled: {phaseFailed, []action{actionDropWaiting}},
+	},
+	phaseNeedsAttention: {
+		eventRestart:         {phaseBlocked, beginAttemptActions},
+		eventRedefine:        {phaseBlocked, beginAttemptActions},
+		eventNetworkChanged:  {phaseNeedsAttention, nil},
+		eventClientWaiting:   {phaseNeedsAttention, nil},
+		eventClientThrottled: {phaseNeedsAttention, nil},
+	},
+	phaseStopping: {
+		eventStart:          {phaseClosing, []action{actionBind}}, // the port is opened at once; the tunnel waits for the end of the last one
+		eventStop:           {phaseStopping, nil},
+		eventRedefine:       {phaseStopping, nil},
+		eventNetworkChanged: {phaseStopping, nil},
+		eventClosed:         {phaseStopped, []action{actionFinish}},
+		eventPanicked:       {phaseStopping, nil},
+	},
+}
+
+// outcomes has the step for each outcome of an attempt or a tunnel, in phaseConnecting and phaseClosing.
+var outcomes = [eventCount]*step{
+	eventRetryNow:       {phaseBlocked, []action{actionCheckDependencies}},
+	eventRetryLater:     {phaseBackoff, []action{actionScheduleAttempt, actionServeWaiting}},
+	eventIdle:           {phaseIdle, []action{actionServeWaiting}},
+	eventFailed:         {phaseFailed, []action{actionDropWaiting}},
+	eventNeedsAttention: {phaseNeedsAttention, []action{actionReject}},
+}
 
 // transition returns the next phase and the actions to perform for an event. It has no side effects. It panics for an event that cannot
 // occur in the phase: inputs of an earlier tunnel, bind or close are recognised before and never become events.
 func transition(p phase, e event) (phase, []action) {
-	switch p {
-	case phaseStopped:
-		switch e {
-		case eventStart:
-			return phaseUnbound, []action{actionBind}
-		case eventStop:
-			return phaseStopped, []action{actionFinish}
-		case eventRedefine:
-			return phaseStopped, nil
-		}
-	case phaseUnbound:
-		switch e {
-		case eventBindDue, eventRestart, eventRedefine:
-			return phaseUnbound, []action{actionBind}
-		case eventBindFailed:
-			return phaseUnbound, []action{actionScheduleBind}
-		case eventBound:
-			return phaseBlocked, beginAttemptActions
-		case eventBoundOnDemand:
-			return phaseIdle, []action{actionHold, actionServeWaiting}
-		case eventNetworkChanged:
-			return phaseUnbound, nil
-		}
-	case phaseBlocked:
-		switch e {
-		case eventBlocked:
-			return phaseBlocked, []action{actionShowBlocked}
-		case eventUnblocked:
-			return phaseConnecting, []action{actionOpen}
-		case eventRestart, eventRedefine:
-			return phaseBlocked, []action{actionCheckDependencies}
-		case eventClientWaiting, eventClientThrottled:
-			return phaseBlocked, []action{actionStartDependency}
-		case eventNetworkChanged:
-			return phaseBlocked, nil
-		}
-	case phaseIdle, phaseBackoff, phaseFailed, phaseNeedsAttention:
-		if next, actions, ok := transitionBetweenAttempts(p, e); ok {
-			return next, actions
-		}
-	case phaseConnecting:
-		switch e {
-		case eventOpened:
-			return phaseConnected, []action{actionAttach}
-		case eventTunnelLost: // it opened after a restart was requested
-			return phaseClosing, []action{actionCloseTunnel}
-		case eventRestart, eventNetworkChanged:
-			return phaseConnecting, []action{actionCancelOpen}
-		case eventRedefine, eventClientWaiting, eventClientThrottled:
-			return phaseConnecting, nil
-		}
-		if next, actions, ok := transitionAfterTunnel(e); ok {
-			return next, actions
-		}
-	case phaseConnected:
-		switch e {
-		case eventTunnelLost, eventRestart:
-			return phaseClosing, closeTunnelActions
-		case eventRedefine:
-			return phaseConnected, []action{actionApplyDefinition}
-		case eventNetworkChanged:
-			return phaseConnected, []action{actionRecheck}
-		case eventClientWaiting, eventClientThrottled: // the relay connects it
-			return phaseConnected, nil
-		}
-	case phaseClosing:
-		switch e {
-		case eventRestart, eventRedefine, eventClientWaiting, eventClientThrottled, eventNetworkChanged, eventBindFailed:
-			return phaseClosing, nil
-		case eventBound, eventBoundOnDemand:
-			return phaseClosing, []action{actionHold}
-		case eventPortLost:
-			return phaseUnbound, []action{actionScheduleBind}
-		}
-		if next, actions, ok := transitionAfterTunnel(e); ok {
-			return next, actions
-		}
-	case phaseStopping:
-		switch e {
-		case eventStart: // the port is opened at once; the tunnel waits for the end of the last one
-			return phaseClosing, []action{actionBind}
-		case eventStop, eventRedefine, eventNetworkChanged:
-			return phaseStopping, nil
-		case eventClosed:
-			return phaseStopped, []action{actionFinish}
-		}
+	found := transitions[p][e]
+	if found == nil && (p == phaseConnecting || p == phaseClosing) {
+		found = outcomes[e]
 	}
 	switch {
+	case found != nil:
+		return found.next, found.actions
 	case e == eventStop:
-		return phaseStopping, stopActions
-	case e == eventPanicked && (p == phaseStopped || p == phaseStopping):
-		return p, nil
+		return phaseStopping, []action{actionReleasePort, actionCloseAll}
 	case e == eventPanicked:
 		return phaseClosing, closeTunnelActions
 	}
-	panic(fmt.Sprintf("event %q in phase %q", e, p))
-}
-
-// transitionBetweenAttempts is transition for the phases between two attempts. False if the event cannot occur there.
-func transitionBetweenAttempts(p phase, e event) (phase, []action, bool) {
-	switch e {
-	case eventRestart:
-		return phaseBlocked, beginAttemptActions, true
-	case eventRedefine, eventNetworkChanged:
-		switch {
-		case p == phaseIdle, p == phaseNeedsAttention && e == eventNetworkChanged:
-			return p, nil, true
-		}
-		return phaseBlocked, beginAttemptActions, true
-	case eventClientWaiting:
-		if p == phaseNeedsAttention {
-			return p, nil, true
-		}
-		return phaseBlocked, []action{actionCheckDependencies}, true
-	case eventClientThrottled:
-		switch p {
-		case phaseFailed:
-			return p, []action{actionDropWaiting}, true
-		case phaseNeedsAttention:
-			return p, nil, true
-		}
-		return p, []action{actionScheduleThrottled}, true
-	case eventAttemptDue:
-		if p == phaseIdle || p == phaseBackoff {
-			return phaseBlocked, []action{actionCheckDependencies}, true
-		}
-	}
-	return p, nil, false
-}
-
-// transitionAfterTunnel is transition for the outcome of an attempt or a tunnel. False if the event is not an outcome.
-func transitionAfterTunnel(e event) (phase, []action, bool) {
-	switch e {
-	case eventRetryNow:
-		return phaseBlocked, []action{actionCheckDependencies}, true
-	case eventRetryLater:
-		return phaseBackoff, []action{actionScheduleAttempt, actionServeWaiting}, true
-	case eventIdle:
-		return phaseIdle, []action{actionServeWaiting}, true
-	case eventFailed:
-		return phaseFailed, []action{actionDropWaiting}, true
-	case eventNeedsAttention:
-		return phaseNeedsAttention, []action{actionReject}, true
-	}
-	return 0, nil, false
+	panic(fmt.Sprintf("the state machine has no transition for event %q in phase %q", e, p))
 }

@@ -15,28 +15,28 @@ import (
 
 // ApplyAction starts, stops or restarts services, and records it. Dependencies are started first; dependents are stopped too, or
 // restarted afterwards. It returns the names of all affected services when their ports are open or closed and status shows it;
-// their tunnels open and close afterwards.
+// their tunnels open and close afterwards. The error is api.ErrEnding, ctx's, or names the first unknown service.
 func (s *Supervisor) ApplyAction(ctx context.Context, r api.ActionRequest) ([]string, error) {
 	if err := s.beginOperation(ctx); err != nil {
 		return nil, err
 	}
 	defer s.endOperation()
-	p := s.active.Load()
-	if err := p.requireServices(r.Names); err != nil {
+	active := s.active.Load()
+	if err := active.requireServices(r.Names); err != nil {
 		return nil, err
 	}
-	targets, needed := p.affectedBy(r.Action, r.Names)
-	affected := inDependencyOrder(p.project.Services, slices.Concat(targets, needed))
+	targets, needed := active.affectedBy(r.Action, r.Names)
+	affected := inDependencyOrder(active.project.Services, slices.Concat(targets, needed))
 	switch r.Action {
 	case api.ActionStop:
-		p.stopServices(affected)
+		active.stopServices(affected)
 	case api.ActionRestart:
-		p.startServices(needed, service.StartOptions{Spawned: r.Spawned})
-		for _, name := range inDependencyOrder(p.project.Services, targets) {
-			p.services[name].Restart()
+		active.startServices(needed, service.StartOptions{Spawned: r.Spawned})
+		for _, name := range inDependencyOrder(active.project.Services, targets) {
+			active.services[name].Restart()
 		}
 	default:
-		p.startServices(affected, service.StartOptions{Spawned: r.Spawned})
+		active.startServices(affected, service.StartOptions{Spawned: r.Spawned})
 	}
 	s.saveState(ctx, func(state *lockstate.State) {
 		state.Stopped, state.Started = without(state.Stopped, affected), without(state.Started, affected)
@@ -50,18 +50,18 @@ func (s *Supervisor) ApplyAction(ctx context.Context, r api.ActionRequest) ([]st
 }
 
 // requireServices returns an error that names the first unknown service.
-func (p *activeConfig) requireServices(names []string) error {
+func (c *activeConfig) requireServices(names []string) error {
 	for _, name := range names {
-		if p.services[name] == nil {
-			return fmt.Errorf("no service %q in the config that runs", name)
+		if c.services[name] == nil {
+			return fmt.Errorf("the active config has no service %q", name)
 		}
 	}
 	return nil
 }
 
 // affectedBy returns the services that an action on the named ones applies to, and the dependencies that must run for it.
-func (p *activeConfig) affectedBy(action api.Action, names []string) (targets, needed []string) {
-	services := p.project.Services
+func (c *activeConfig) affectedBy(action api.Action, names []string) (targets, needed []string) {
+	services := c.project.Services
 	switch action {
 	case api.ActionStart:
 		return names, without(withDependencies(services, names), names)
@@ -70,23 +70,24 @@ func (p *activeConfig) affectedBy(action api.Action, names []string) (targets, n
 	}
 	// A restart does not start dependents that are stopped.
 	targets = slices.DeleteFunc(withDependents(services, names), func(name string) bool {
-		return !slices.Contains(names, name) && p.services[name].Snapshot().State == forwarder.Stopped
+		return !slices.Contains(names, name) && c.services[name].Snapshot().State == forwarder.Stopped
 	})
 	return targets, without(withDependencies(services, targets), targets)
 }
 
-// Login takes the credential of a login in the foreground, and retries the services that it is for.
+// Login passes the credential of a login to the drivers of the services that it is for, and has these services reconnect. The error is
+// api.ErrEnding, ctx's, or about an unknown service or the credential.
 func (s *Supervisor) Login(ctx context.Context, r api.LoginRequest) error {
 	if err := s.beginOperation(ctx); err != nil {
 		return err
 	}
 	defer s.endOperation()
-	p := s.active.Load()
-	if err := p.requireServices(r.Names); err != nil {
+	active := s.active.Load()
+	if err := active.requireServices(r.Names); err != nil {
 		return err
 	}
 	for _, name := range r.Names {
-		now := p.services[name].Snapshot()
+		now := active.services[name].Snapshot()
 		receiver, ok := now.Driver.(forwarder.CredentialReceiver)
 		if len(r.Credential) == 0 || !ok {
 			continue
@@ -97,12 +98,12 @@ func (s *Supervisor) Login(ctx context.Context, r api.LoginRequest) error {
 		}
 	}
 	for _, name := range r.Names {
-		p.services[name].LogIn(r.Ask)
+		active.services[name].LogIn(r.Ask)
 	}
 	return nil
 }
 
-// Wait returns when each of the named services is settled, or with ctx's error.
+// Wait returns when each of the named services is settled; unknown ones count as settled. The error is ctx's or api.ErrEnding.
 func (s *Supervisor) Wait(ctx context.Context, names []string) error {
 	for {
 		change := s.changes.Changed()
@@ -119,9 +120,9 @@ func (s *Supervisor) Wait(ctx context.Context, names []string) error {
 	}
 }
 
-func (p *activeConfig) isSettled(names []string) bool {
+func (c *activeConfig) isSettled(names []string) bool {
 	return !slices.ContainsFunc(names, func(name string) bool {
-		svc := p.services[name]
+		svc := c.services[name]
 		return svc != nil && !svc.Snapshot().State.IsSettled()
 	})
 }
@@ -135,8 +136,8 @@ func (s *Supervisor) Yield(ctx context.Context, addresses []string) (bool, error
 }
 
 // holdsAddress reports whether a service listens on one of the addresses.
-func (p *activeConfig) holdsAddress(addresses []string) bool {
-	for _, svc := range p.services {
+func (c *activeConfig) holdsAddress(addresses []string) bool {
+	for _, svc := range c.services {
 		now := svc.Snapshot()
 		for _, addr := range now.Service.ListenAddresses() {
 			if now.IsPortHeld() && slices.Contains(addresses, addr.String()) {
@@ -147,10 +148,10 @@ func (p *activeConfig) holdsAddress(addresses []string) bool {
 	return false
 }
 
-// End closes the ports, whatever the leases.
+// End closes the ports, whatever the leases, and returns when they are free.
 func (s *Supervisor) End(ctx context.Context) error {
 	if !s.requestShutdown(ctx, shutdownRequested) {
-		return errors.New("the supervisor could not end; see its log")
+		return errors.New("the supervisor could not close its ports; its log says why")
 	}
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// activeConfig is the config that runs, with a running service for each entry. It is immutable; a reload makes another.
+// activeConfig is the config in use, with a running service for each entry. It is immutable; a reload makes another.
 type activeConfig struct {
 	files    *project.Files
 	project  *project.Project
@@ -22,11 +22,16 @@ type activeConfig struct {
 	services map[string]*runningService
 }
 
+// newActiveConfig makes the active config of a loaded one, still without services.
+func newActiveConfig(l *loadedConfig) *activeConfig {
+	return &activeConfig{files: l.files, project: l.project, digest: l.files.Digest(), services: make(map[string]*runningService)}
+}
+
 // runningService is a service with its run loop.
 type runningService struct {
 	*service.Service
 	processLog *eventlog.File // output of its tunnels' processes
-	endLoop    func()         // ends the run loop and waits for it
+	stopRun    func()         // ends the run loop and waits for it
 }
 
 // addService makes a stopped service and starts its run loop, which ends with endLoop.
@@ -58,60 +63,60 @@ func (s *Supervisor) newRun(lines *eventlog.File) (forwarder.Run, func(), error)
 }
 
 // startServices starts the named services concurrently, and returns when each port is open or has failed to open.
-func (p *activeConfig) startServices(names []string, o service.StartOptions) {
-	var starting sync.WaitGroup
+func (c *activeConfig) startServices(names []string, o service.StartOptions) {
+	var wg sync.WaitGroup
 	for _, name := range names {
-		starting.Go(func() { p.services[name].Start(o) })
+		wg.Go(func() { c.services[name].Start(o) })
 	}
-	starting.Wait()
+	wg.Wait()
 }
 
 // stopServices closes the ports of the named services and returns. Their tunnels end afterwards, dependents first. A service's
 // channel is closed when nothing of it runs.
-func (p *activeConfig) stopServices(names []string) map[string]<-chan struct{} {
+func (c *activeConfig) stopServices(names []string) map[string]<-chan struct{} {
 	ended := make(map[string]<-chan struct{})
-	order := inDependencyOrder(p.project.Services, names)
+	order := inDependencyOrder(c.project.Services, names)
 	for _, name := range slices.Backward(order) {
 		var after []<-chan struct{}
-		for _, other := range p.project.Services {
+		for _, other := range c.project.Services {
 			if slices.Contains(other.DependsOn, name) && ended[other.Name] != nil {
 				after = append(after, ended[other.Name])
 			}
 		}
-		ended[name] = p.services[name].Stop(after...)
+		ended[name] = c.services[name].Stop(after...)
 	}
 	return ended
 }
 
 // stopAll stops every service and waits until nothing of them runs.
-func (p *activeConfig) stopAll() {
-	if p == nil {
+func (c *activeConfig) stopAll() {
+	if c == nil {
 		return
 	}
-	for _, ended := range p.stopServices(slices.Collect(maps.Keys(p.services))) {
+	for _, ended := range c.stopServices(slices.Collect(maps.Keys(c.services))) {
 		<-ended
 	}
-	for _, svc := range p.services {
-		svc.endLoop()
+	for _, svc := range c.services {
+		svc.stopRun()
 	}
 }
 
 // isWanted reports whether a service should run: it is selected, or a wanted service depends on it, and the user has not
 // stopped it.
-func isWanted(p *project.Project, w serviceSelection, svc project.Service) bool {
-	if slices.Contains(w.stopped, svc.Name) {
+func isWanted(p *project.Project, selected serviceSelection, svc project.Service) bool {
+	if slices.Contains(selected.stopped, svc.Name) {
 		return false
 	}
-	return w.isSelected(svc) || slices.ContainsFunc(p.Services, func(other project.Service) bool {
-		return slices.Contains(other.DependsOn, svc.Name) && isWanted(p, w, other)
+	return selected.isSelected(svc) || slices.ContainsFunc(p.Services, func(other project.Service) bool {
+		return slices.Contains(other.DependsOn, svc.Name) && isWanted(p, selected, other)
 	})
 }
 
 // wantedServices are the names of the services that should run.
-func wantedServices(p *project.Project, w serviceSelection) []string {
+func wantedServices(p *project.Project, selected serviceSelection) []string {
 	var names []string
 	for _, svc := range p.Services {
-		if isWanted(p, w, svc) {
+		if isWanted(p, selected, svc) {
 			names = append(names, svc.Name)
 		}
 	}
@@ -122,12 +127,12 @@ func wantedServices(p *project.Project, w serviceSelection) []string {
 type serviceSelection struct{ stopped, started, only []string }
 
 // isSelected reports whether a service should run even if nothing depends on it.
-func (w serviceSelection) isSelected(svc project.Service) bool {
+func (s serviceSelection) isSelected(svc project.Service) bool {
 	switch {
-	case slices.Contains(w.started, svc.Name):
+	case slices.Contains(s.started, svc.Name):
 		return true
-	case len(w.only) > 0:
-		return slices.Contains(w.only, svc.Name)
+	case len(s.only) > 0:
+		return slices.Contains(s.only, svc.Name)
 	}
 	return svc.Enabled
 }
@@ -138,17 +143,17 @@ func (s *Supervisor) selection() serviceSelection {
 }
 
 // retryNeedsAttention restarts the services that need attention, after the environment has changed.
-func (p *activeConfig) retryNeedsAttention() {
-	for _, svc := range p.services {
+func (c *activeConfig) retryNeedsAttention() {
+	for _, svc := range c.services {
 		if svc.Snapshot().State == forwarder.NeedsAttention {
 			svc.Restart()
 		}
 	}
 }
 
-// networkChanged has every service check its tunnel now.
-func (p *activeConfig) networkChanged() {
-	for _, svc := range p.services {
-		svc.NetworkChanged()
+// onNetworkChange has every service check its tunnel now.
+func (c *activeConfig) onNetworkChange() {
+	for _, svc := range c.services {
+		svc.OnNetworkChange()
 	}
 }

@@ -8,12 +8,12 @@ import (
 	"github.com/localport-sh/localport/forwarder/api"
 )
 
-// clusterStatuses are the statuses of the clusters that services lead into, each once, in the order of the services.
-func (s *Supervisor) clusterStatuses(p *activeConfig) []api.ClusterStatus {
+// clusterStatuses are the statuses of the clusters that services connect to, each once, in the order of the services.
+func (s *Supervisor) clusterStatuses(active *activeConfig) []api.ClusterStatus {
 	var all []api.ClusterStatus
 	seen := make(map[[2]string]bool)
-	for _, svc := range p.project.Services {
-		now := p.services[svc.Name].Snapshot()
+	for _, svc := range active.project.Services {
+		now := active.services[svc.Name].Snapshot()
 		reporter, ok := now.Driver.(forwarder.ClusterReporter)
 		if !ok || now.IsStopped() {
 			continue

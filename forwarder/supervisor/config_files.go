@@ -17,8 +17,8 @@ const (
 )
 
 // watchFiles reloads the project's files and the user's config when they change, until ctx ends. What could not be applied is tried
-// again, although the files stay as they are: there may be descriptors again, the missing key file, or the approval, whose request
-// to reload may have been lost.
+// again although the files are unchanged: file descriptors may be free again, a missing key file may exist, or the files may have been
+// allowed and the request to reload been lost.
 func (s *Supervisor) watchFiles(ctx context.Context) {
 	w := watch.Start(s.source.watchedPaths(s.active.Load().files))
 	defer w.Close()
@@ -31,7 +31,8 @@ func (s *Supervisor) watchFiles(ctx context.Context) {
 		} else {
 			retryCh = time.After(retries.Next())
 		}
-		s.setPollingReason(w.Polling())
+		pollingReason, _ := w.Polling()
+		s.setPollingReason(pollingReason)
 		w.SetPaths(s.source.watchedPaths(s.active.Load().files))
 		select {
 		case <-w.Changes():
@@ -43,13 +44,9 @@ func (s *Supervisor) watchFiles(ctx context.Context) {
 	}
 }
 
-func (s *Supervisor) setPollingReason(reason string, polling bool) {
-	if !polling {
-		reason = ""
-	}
-	before := ""
-	s.updateConditions(func(n *conditions) { before, n.pollingReason = n.pollingReason, reason })
-	if reason != before {
+// setPollingReason sets the condition that says why the files are polled; an empty reason means that they are watched.
+func (s *Supervisor) setPollingReason(reason string) {
+	if setCondition(s, &s.conditions.pollingReason, reason) {
 		s.log.Info("file watch mode", "by_comparing_because", reason)
 	}
 }
@@ -64,9 +61,7 @@ func (s *Supervisor) reloadChangedFiles(ctx context.Context) bool {
 		return userErr == nil
 	}
 	pending := s.describePending()
-	before := ""
-	s.updateConditions(func(n *conditions) { before, n.pendingReason = n.pendingReason, pending })
-	if pending != before && pending != "" {
+	if setCondition(s, &s.conditions.pendingReason, pending) && pending != "" {
 		s.log.Warn("the files changed", "pending", pending)
 		s.events.publish(eventlog.Event{Kind: eventlog.ConfigPending, Reason: pending}, "")
 	}
@@ -79,20 +74,19 @@ func (s *Supervisor) readUserConfig() error {
 	if path := userConfigPath(); path != "" {
 		user, err = project.ReadUserConfig(path)
 	}
-	reason, before := "", ""
+	reason := ""
 	if err != nil {
 		reason = err.Error()
 	}
-	s.updateConditions(func(n *conditions) {
-		before, n.userConfigError = n.userConfigError, reason
-		s.user = user
-	})
-	if reason != before && err != nil {
+	s.mu.Lock()
+	s.user = user
+	s.mu.Unlock()
+	if setCondition(s, &s.conditions.userConfigError, reason) && err != nil {
 		s.log.Warn("ignoring the user config", "error", err)
 	}
 	s.logFile.SetLimits(logLimits(user))
-	if p := s.active.Load(); p != nil {
-		for _, svc := range p.services {
+	if active := s.active.Load(); active != nil {
+		for _, svc := range active.services {
 			svc.processLog.SetLimits(logLimits(user))
 		}
 	}
@@ -111,43 +105,31 @@ func (s *Supervisor) userConfig() project.UserConfig {
 const pendingCheckTimeout = 50 * time.Millisecond
 
 // refreshPending compares the files now, because their change event may not have arrived yet. After pendingCheckTimeout the last
-// result has to do.
+// result is shown.
 func (s *Supervisor) refreshPending(ctx context.Context) {
-	timer := time.NewTimer(pendingCheckTimeout)
-	defer timer.Stop()
+	ctx, cancel := context.WithTimeout(ctx, pendingCheckTimeout)
+	defer cancel()
 	doneCh := make(chan struct{})
 	select {
 	case s.pendingCheckCh <- doneCh:
-	case <-timer.C:
-		return
 	case <-ctx.Done():
 		return
 	}
 	select {
 	case <-doneCh:
-	case <-timer.C:
 	case <-ctx.Done():
 	}
 }
 
 // answerPendingChecks compares the files for refreshPending, until ctx ends.
 func (s *Supervisor) answerPendingChecks(ctx context.Context) {
-	for {
-		select {
-		case doneCh := <-s.pendingCheckCh:
-			pending := s.describePending()
-			s.updateConditions(func(n *conditions) { n.pendingReason = pending })
-			close(doneCh)
-		case <-ctx.Done():
-			return
-		}
-	}
+	receiveEach(ctx, s.pendingCheckCh, func(doneCh chan struct{}) {
+		setCondition(s, &s.conditions.pendingReason, s.describePending())
+		close(doneCh)
+	})
 }
 
 // describePending says why the files on disk are not active; empty if they are.
 func (s *Supervisor) describePending() string {
-	s.mu.Lock()
-	refused := s.conditions.refusedFiles
-	s.mu.Unlock()
-	return s.mask(s.source.describePending(s.active.Load().digest, refused))
+	return s.mask(s.source.describePending(s.active.Load().digest, s.currentConditions().refusedFiles))
 }

@@ -77,7 +77,7 @@ func (c configSource) describePending(active string, refused refusedFiles) strin
 	}
 	verdict, files, err := c.trust.Ask(files)
 	digest := files.Digest()
-	var invalid *project.InvalidError
+	invalid, _ := errors.AsType[*project.InvalidError](refused.err)
 	switch {
 	case err != nil:
 		return err.Error()
@@ -85,7 +85,7 @@ func (c configSource) describePending(active string, refused refusedFiles) strin
 		return ""
 	case verdict != trust.Allowed:
 		return `the config files changed; review them, then run "localport allow"`
-	case digest == refused.digest && errors.As(refused.err, &invalid):
+	case digest == refused.digest && invalid != nil:
 		return "the files changed and cannot be used: " + invalid.Summary()
 	case digest == refused.digest:
 		return "the files changed and cannot be used: " + refused.err.Error()
@@ -99,7 +99,7 @@ type refusedFiles struct {
 	err    error
 }
 
-// equals reports whether both say the same, so that another attempt with the same outcome is no news.
+// equals reports whether two failed reloads had the same files and the same error, so that a retry is not announced as a change.
 func (r refusedFiles) equals(other refusedFiles) bool {
 	return r.digest == other.digest && r.err != nil && other.err != nil && r.err.Error() == other.err.Error()
 }

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -12,7 +13,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/server"
 )
 
-// controlSocket is the unix socket for clients. It can be bound again if its file is deleted. It is safe for concurrent use.
+// controlSocket is the unix socket that serves the control API. It can be rebound if its file is deleted. It is safe for concurrent use.
 type controlSocket struct {
 	backend    *Supervisor
 	listenerCh chan *net.UnixListener // listeners for serve
@@ -61,7 +62,7 @@ func (c *controlSocket) listen(path string, inherited []*os.File, file socketFil
 	return nil
 }
 
-// inheritSocket returns the inherited listener; nil if there is none or its path leads elsewhere by now.
+// inheritSocket returns the inherited listener; nil if there is none or its path has been removed or replaced.
 func inheritSocket(inherited []*os.File, file socketFile) (*net.UnixListener, error) {
 	if len(inherited) == 0 {
 		return nil, nil
@@ -76,7 +77,7 @@ func inheritSocket(inherited []*os.File, file socketFile) (*net.UnixListener, er
 	listener, ok := l.(*net.UnixListener)
 	if !ok {
 		l.Close()
-		return nil, errors.New("take over the control socket: it is a " + l.Addr().Network())
+		return nil, fmt.Errorf("take over the control socket: the keeper handed over a %s listener, not a unix socket", l.Addr().Network())
 	}
 	return listener, nil
 }
@@ -100,22 +101,17 @@ func (c *controlSocket) setListener(listener *net.UnixListener, file socketFile)
 
 // serve serves every listener until ctx ends.
 func (c *controlSocket) serve(ctx context.Context) {
-	var serving sync.WaitGroup
-	defer serving.Wait()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case listener := <-c.listenerCh:
-			serving.Go(func() {
-				if err := server.Serve(ctx, listener, c.backend, c.backend.log); err != nil {
-					c.mu.Lock()
-					c.serveErr = err
-					c.mu.Unlock()
-				}
-			})
-		}
-	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	receiveEach(ctx, c.listenerCh, func(listener *net.UnixListener) {
+		wg.Go(func() {
+			if err := server.Serve(ctx, listener, c.backend, c.backend.log); err != nil {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				c.serveErr = err
+			}
+		})
+	})
 }
 
 // rebind binds a new socket at path if the file of the old one no longer leads to it, and reports whether it did.
@@ -127,15 +123,13 @@ func (c *controlSocket) rebind(path string) (bool, error) {
 		return false, nil
 	}
 	if now, err := statSocket(path); err == nil && !isDeadSocket(now.Path) {
-		return false, errors.New(path + " is another process's socket")
+		return false, fmt.Errorf("another process listens at %s", path)
 	}
-	if err := c.listen(path, nil, socketFile{}); err != nil {
-		return false, err
-	}
-	return true, nil
+	err := c.listen(path, nil, socketFile{})
+	return err == nil, err
 }
 
-// isDeadSocket reports whether nobody listens at a path.
+// isDeadSocket reports whether no process listens at a path.
 func isDeadSocket(path string) bool {
 	conn, err := net.Dial("unix", path)
 	if err == nil {
@@ -145,7 +139,7 @@ func isDeadSocket(path string) bool {
 	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTSOCK)
 }
 
-// copyListener returns a copy of the listener, for the caller to close.
+// copyListener returns a copy of the listener, which the caller closes.
 func (c *controlSocket) copyListener() ([]*os.File, error) {
 	c.mu.Lock()
 	listener := c.listener

@@ -63,8 +63,8 @@ func (e *environment) set(name, value string) {
 	e.shell[name] = value
 }
 
-// replaceBroken replaces variables that do not work here by those of a client's shell that do. It reports whether any changed.
-func (e *environment) replaceBroken(session api.JoinRequest) bool {
+// replaceBrokenVariables replaces variables that do not work here by those of a client's shell that do. It reports whether any changed.
+func (e *environment) replaceBrokenVariables(request api.JoinRequest) bool {
 	changed := false
 	replace := func(name, value string, works func(string) bool) {
 		if old, _ := e.lookup(name); value != "" && value != old && !works(old) && works(value) {
@@ -72,9 +72,9 @@ func (e *environment) replaceBroken(session api.JoinRequest) bool {
 			changed = true
 		}
 	}
-	replace("SSH_AUTH_SOCK", session.SSHAuthSock, isListening)
-	replace("KUBECONFIG", session.Kubeconfig, hasExistingPath)
-	replace("PATH", session.Path, hasExistingPath)
+	replace("SSH_AUTH_SOCK", request.SSHAuthSock, isListening)
+	replace("KUBECONFIG", request.Kubeconfig, hasExistingPath)
+	replace("PATH", request.Path, hasExistingPath)
 	return changed
 }
 

@@ -22,7 +22,7 @@ type eventPublisher struct {
 	log      *slog.Logger
 	recorder *eventlog.Recorder
 	notifier *notify.Notifier
-	queue    chan queuedEvent
+	queueCh  chan queuedEvent
 }
 
 // queuedEvent is an event, and the state of its service at that time.
@@ -39,18 +39,18 @@ func newEventPublisher(dir *lockstate.Dir, log *slog.Logger, mask func(string) s
 		dir: dir, project: filepath.Base(filepath.Dir(dir.Config)), log: log,
 		recorder: eventlog.NewRecorder(dir.LogDir(), mask, eventlog.Limits{}),
 		notifier: notify.New(notify.Settings{}, log),
-		queue:    make(chan queuedEvent, eventQueueSize),
+		queueCh:  make(chan queuedEvent, eventQueueSize),
 	}
 }
 
 // setUserConfig applies the user's notification and log settings.
-func (n *eventPublisher) setUserConfig(user project.UserConfig, env []string) {
+func (p *eventPublisher) setUserConfig(user project.UserConfig, env []string) {
 	home, err := os.UserHomeDir()
 	if err != nil {
 		home = "/"
 	}
-	n.recorder.SetLimits(logLimits(user))
-	n.notifier.UpdateSettings(notify.Settings{
+	p.recorder.SetLimits(logLimits(user))
+	p.notifier.UpdateSettings(notify.Settings{
 		Command: user.Notify.Command, Desktop: user.Notify.Desktop, Events: user.Notify.On, Dir: home, Env: env,
 	})
 }
@@ -60,44 +60,44 @@ func logLimits(user project.UserConfig) eventlog.Limits {
 }
 
 // publish queues an event. Its texts must be masked.
-func (n *eventPublisher) publish(e eventlog.Event, state forwarder.State) {
+func (p *eventPublisher) publish(e eventlog.Event, state forwarder.State) {
 	e.Time = time.Now()
 	select {
-	case n.queue <- queuedEvent{e, state}:
+	case p.queueCh <- queuedEvent{e, state}:
 	default:
-		n.log.Warn("dropped an event: the queue is full", "kind", e.Kind, "service", e.Service)
+		p.log.Warn("dropped an event: the queue is full", "kind", e.Kind, "service", e.Service)
 	}
 }
 
 // run writes queued events until ctx ends, then those that are left.
-func (n *eventPublisher) run(ctx context.Context) {
-	defer n.notifier.Close()
-	defer func() { _ = n.recorder.Close() }()
+func (p *eventPublisher) run(ctx context.Context) {
+	defer p.notifier.Close()
+	defer func() { _ = p.recorder.Close() }()
 	for {
 		select {
-		case r := <-n.queue:
-			n.write(ctx, r)
+		case queued := <-p.queueCh:
+			p.write(ctx, queued)
 			continue
 		default:
 		}
 		select {
-		case r := <-n.queue:
-			n.write(ctx, r)
+		case queued := <-p.queueCh:
+			p.write(ctx, queued)
 		case <-ctx.Done():
-			for len(n.queue) > 0 {
-				n.recorder.Append((<-n.queue).Event)
+			for len(p.queueCh) > 0 {
+				p.recorder.Append((<-p.queueCh).Event)
 			}
 			return
 		}
 	}
 }
 
-func (n *eventPublisher) write(ctx context.Context, r queuedEvent) {
-	if !isShownAtPrompt(r.Kind) || !n.recordWithLine(ctx, &r.Event) {
-		n.recorder.Append(r.Event)
+func (p *eventPublisher) write(ctx context.Context, queued queuedEvent) {
+	if !isShownAtPrompt(queued.Kind) || !p.recordWithLine(ctx, &queued.Event) {
+		p.recorder.Append(queued.Event)
 	}
-	n.notifier.Notify(notify.Notification{
-		Event: string(r.Kind), Service: r.Service, Project: n.project, State: string(r.state), Reason: r.Reason,
+	p.notifier.Notify(notify.Notification{
+		Event: string(queued.Kind), Service: queued.Service, Project: p.project, State: string(queued.state), Reason: queued.Reason,
 	})
 }
 
@@ -106,21 +106,21 @@ func isShownAtPrompt(kind eventlog.Kind) bool {
 }
 
 // recordWithLine bumps the prompts' line and records an event under the new number, before any prompt can read that number.
-func (n *eventPublisher) recordWithLine(ctx context.Context, e *eventlog.Event) bool {
+func (p *eventPublisher) recordWithLine(ctx context.Context, e *eventlog.Event) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	written := false
-	_, err := n.dir.Update(ctx, func(tx *lockstate.Tx) error {
+	_, err := p.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		tx.Bump()
 		if !written { // only once, though Update may call this again: its numbers never go down
 			e.PromptLine = tx.Line + 1 // the number after the bump
-			n.recorder.Append(*e)
+			p.recorder.Append(*e)
 			written = true
 		}
 		return nil
 	})
 	if err != nil && ctx.Err() == nil {
-		n.log.Error("bump the line of the prompts", "error", err)
+		p.log.Error("cannot announce an event to the prompts", "error", err)
 	}
 	return written
 }

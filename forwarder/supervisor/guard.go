@@ -24,14 +24,7 @@ func (s *Supervisor) guardFiles(ctx context.Context) {
 	defer tick.Stop()
 	var checkedAt time.Time
 	var seen externalState
-	for isIntact := false; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.endedCh:
-			return
-		case <-tick.C:
-		}
+	for isIntact := false; s.waitForTick(ctx, tick); {
 		now := s.readExternalState()
 		if isIntact && now == seen && time.Since(checkedAt) < leaseInterval {
 			continue
@@ -47,7 +40,19 @@ func (s *Supervisor) guardFiles(ctx context.Context) {
 		if seen.files != now.files {
 			wait.Notify(s.leasesChangedCh) // changed during the check
 		}
-		isIntact = seen.files.IsComplete() && !s.hasDirectoryError()
+		isIntact = seen.files.IsComplete() && s.currentConditions().directoryError == ""
+	}
+}
+
+// waitForTick returns true at the next tick, or false as soon as ctx ends or the ports have been closed or handed over.
+func (s *Supervisor) waitForTick(ctx context.Context, tick *time.Ticker) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-s.endedCh:
+		return false
+	case <-tick.C:
+		return true
 	}
 }
 
@@ -64,25 +69,19 @@ func (s *Supervisor) readExternalState() externalState {
 	return externalState{s.dir.Fingerprint(), lockstate.Identify(s.socket.path()), limit.Cur}
 }
 
-func (s *Supervisor) hasDirectoryError() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.conditions.directoryError != ""
-}
-
 // guardSocket rebinds the control socket if its path no longer leads to it.
 func (s *Supervisor) guardSocket(ctx context.Context) {
 	path, err := s.dir.SocketPath()
 	if err != nil {
-		s.setDirectoryError("cannot create sockets: " + err.Error())
+		setCondition(s, &s.conditions.directoryError, "cannot create sockets: "+err.Error())
 		return
 	}
 	rebound, err := s.socket.rebind(path)
 	if err != nil {
-		s.setDirectoryError("the control socket was removed and cannot be recreated: " + err.Error())
+		setCondition(s, &s.conditions.directoryError, "the control socket was removed and cannot be recreated: "+err.Error())
 		return
 	}
-	s.setDirectoryError("")
+	setCondition(s, &s.conditions.directoryError, "")
 	if !rebound {
 		return
 	}
@@ -92,45 +91,37 @@ func (s *Supervisor) guardSocket(ctx context.Context) {
 	s.saveState(ctx, s.recordSelf, true)
 }
 
-func (s *Supervisor) setDirectoryError(text string) {
-	s.updateConditions(func(n *conditions) { n.directoryError = text })
-}
-
 // guardElectionFile locks a new election file if the locked one was deleted or replaced: otherwise the next shell would elect a second
 // supervisor. If another process has already locked the new one, that is the supervisor and gets the listeners.
 func (s *Supervisor) guardElectionFile(ctx context.Context) {
-	holds, err := s.election.IsHeld()
-	if holds || err != nil || s.isClosing.Load() {
+	isHeld, err := s.election.IsHeld()
+	if isHeld || err != nil || s.isClosing.Load() {
 		return
 	}
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockTimeout)
+	lockCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockTimeout)
 	defer cancel()
-	if s.beginOperation(limited) != nil {
-		return // it is ending or being replaced, or looked at again in a second
+	if s.beginOperation(lockCtx) != nil {
+		return // it is ending or being replaced, or guardFiles retries in a second
 	}
 	defer s.endOperation()
 	var elected *lockstate.Election
 	isLost := false
-	_, err = s.dir.Update(limited, func(tx *lockstate.Tx) error {
+	_, err = s.dir.Update(lockCtx, func(tx *lockstate.Tx) error {
 		var err error
 		elected, err = tx.Reelect(s.election)
 		isLost = err == nil && elected == nil
-		if err != nil {
+		if err != nil || isLost && s.isSuperseded.Load() { // then the leases are the other supervisor's by now
 			return err
 		}
-		if isLost && s.isSuperseded.Load() {
-			return nil // the leases are the other supervisor's by now
-		}
 		s.store.restoreLost(tx)
-		if isLost {
-			return nil
+		if !isLost {
+			s.recordSelf(&tx.State)
+			tx.Bump()
 		}
-		s.recordSelf(&tx.State)
-		tx.Bump()
 		return nil
 	})
 	switch {
-	case elected == nil && !isLost: // it could not be made, or the state not be locked: looked at again in a second
+	case elected == nil && !isLost: // guardFiles retries in a second
 		s.log.Error("the election file is gone and cannot be locked again", "error", err)
 	case isLost:
 		s.onSuperseded(ctx)
@@ -148,8 +139,8 @@ func (s *Supervisor) guardElectionFile(ctx context.Context) {
 // guardStateFile has the leases read again if the state file has changed, and rewrites deleted files.
 func (s *Supervisor) guardStateFile(ctx context.Context, changed bool) {
 	// After a write error the store retries, which creates the files too.
-	if _, behind := s.store.writeError(); !behind && !s.dir.Fingerprint().IsComplete() {
-		s.saveState(ctx, bumpLine, true)
+	if s.store.writeError() == nil && !s.dir.Fingerprint().IsComplete() {
+		s.saveState(ctx, noChange, true)
 		changed = true
 	}
 	if changed {
@@ -164,14 +155,7 @@ func (s *Supervisor) guardDirectory(ctx context.Context) {
 	defer tick.Stop()
 	root := s.root()
 	var missingSince time.Time // zero while it is there
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.endedCh:
-			return
-		case <-tick.C:
-		}
+	for s.waitForTick(ctx, tick) {
 		if lockstate.Identify(root) != (lockstate.FileID{}) {
 			missingSince = time.Time{}
 			continue

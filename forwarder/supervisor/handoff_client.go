@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/handoff"
@@ -40,19 +39,18 @@ type handoffClient struct {
 	log             *slog.Logger
 	onKeeperStarted func(ctx context.Context, pid int) // called for each keeper
 
-	requestSlot chan struct{} // a semaphore for requests to the keeper; one takes at most 2 s: then a frozen keeper is killed
+	requestSlot chan struct{} // a semaphore: one request at a time. A keeper that does not answer within 2 s is killed
 	missingCh   chan struct{} // the keeper could not be given something
-	keeperPID   atomic.Int64  // 0 while there is no keeper
 
-	mu           sync.Mutex          // guards the fields below; never held during a request
-	link         *handoff.KeeperLink // nil while there is none
-	held         []*heldFiles        // what the keeper is to hold, in the order of hold
-	sent         map[string]*heldFiles
-	missing      map[string]bool // names that could not be sent, for lack of a file descriptor for example
-	successor    handoff.Successor
-	isSent       bool      // the keeper knows successor
-	keeperDiedAt time.Time // when the last death of a keeper was noticed
-	isClosed     bool      // the keeper is left to a successor, or ended
+	mu              sync.Mutex          // guards the fields below; never held during a request
+	link            *handoff.KeeperLink // nil while there is none
+	held            []*heldFiles        // what the keeper is to hold, in the order of hold
+	sent            map[string]*heldFiles
+	missing         map[string]bool // names that could not be sent, for lack of a file descriptor for example
+	successor       handoff.Successor
+	isSuccessorSent bool      // the keeper knows successor
+	keeperDiedAt    time.Time // when the last death of a keeper was noticed
+	isClosed        bool      // the keeper serves a successor, or was ended
 }
 
 func newHandoffClient(exe string, log *slog.Logger, onKeeperStarted func(context.Context, int)) *handoffClient {
@@ -64,21 +62,17 @@ func newHandoffClient(exe string, log *slog.Logger, onKeeperStarted func(context
 }
 
 // run keeps a keeper running until ctx ends or the client is closed.
-func (k *handoffClient) run(ctx context.Context) {
-	const firstPause, maxPause = 100 * time.Millisecond, 30 * time.Second
-	for backoff := (wait.Backoff{First: firstPause, Max: maxPause}); ; {
+func (c *handoffClient) run(ctx context.Context) {
+	for backoff := (wait.Backoff{First: 100 * time.Millisecond, Max: 30 * time.Second}); ; {
 		startedAt := time.Now()
-		if link := k.ensureKeeper(); link != nil {
-			k.onKeeperStarted(ctx, link.PID())
-			if !k.retryMissing(ctx, link) {
+		if link := c.ensureKeeper(); link != nil {
+			c.onKeeperStarted(ctx, link.PID())
+			if !c.retryMissing(ctx, link) || c.recordKeeperDeath() {
 				return
 			}
-			if k.recordKeeperDeath() {
-				return
-			}
-			k.log.Warn("the keeper died; starting another")
+			c.log.Warn("the keeper died; starting another")
 		}
-		if time.Since(startedAt) > maxPause {
+		if time.Since(startedAt) > backoff.Max {
 			backoff.Reset()
 		}
 		if !wait.Sleep(ctx, backoff.Next()) {
@@ -91,62 +85,61 @@ func (k *handoffClient) run(ctx context.Context) {
 const holdRetryInterval = time.Second
 
 // retryMissing sends missing files to a keeper until that ends. False if ctx ends first.
-func (k *handoffClient) retryMissing(ctx context.Context, link *handoff.KeeperLink) bool {
-	var retry <-chan time.Time // nil while nothing is missing: an idle supervisor is not woken
+func (c *handoffClient) retryMissing(ctx context.Context, link *handoff.KeeperLink) bool {
+	var retryCh <-chan time.Time // nil while nothing is missing: an idle supervisor is not woken
 	for {
 		select {
 		case <-link.Done():
 			return true
 		case <-ctx.Done():
 			return false
-		case <-k.missingCh:
-			if retry == nil {
-				retry = time.After(holdRetryInterval)
+		case <-c.missingCh:
+			if retryCh == nil {
+				retryCh = time.After(holdRetryInterval)
 			}
-		case <-retry:
-			retry = nil
-			k.reconcile()
+		case <-retryCh:
+			retryCh = nil
+			c.reconcile()
 		}
 	}
 }
 
 // ensureKeeper returns the running keeper, or starts one and sends it everything. Nil if that fails.
-func (k *handoffClient) ensureKeeper() *handoff.KeeperLink {
-	if link, isClosed := k.currentLink(); link != nil || isClosed {
+func (c *handoffClient) ensureKeeper() *handoff.KeeperLink {
+	if link, isClosed := c.currentLink(); link != nil || isClosed {
 		return link
 	}
-	link := k.startKeeper()
+	link := c.startKeeper()
 	if link != nil {
-		k.reconcile()
+		c.reconcile()
 	}
 	return link
 }
 
 // currentLink returns the link, nil while there is none, and whether the client is closed.
-func (k *handoffClient) currentLink() (link *handoff.KeeperLink, isClosed bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.link, k.isClosed
+func (c *handoffClient) currentLink() (link *handoff.KeeperLink, isClosed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.link, c.isClosed
 }
 
 // startKeeper starts a keeper unless one runs or the client is closed. Nil if that fails.
-func (k *handoffClient) startKeeper() *handoff.KeeperLink {
-	k.requestSlot <- struct{}{}
-	defer func() { <-k.requestSlot }()
-	if link, isClosed := k.currentLink(); link != nil || isClosed {
+func (c *handoffClient) startKeeper() *handoff.KeeperLink {
+	defer c.acquireRequestSlot()()
+	if link, isClosed := c.currentLink(); link != nil || isClosed {
 		return link
 	}
-	link, err := handoff.Start(k.exe)
+	link, err := handoff.Start(c.exe)
 	if err != nil {
-		k.log.Error("start a keeper", "error", err)
+		c.log.Error("cannot start a keeper; retrying", "error", err)
 		return nil
 	}
-	k.mu.Lock()
-	isClosed := k.isClosed
+	c.mu.Lock()
+	isClosed := c.isClosed
 	if !isClosed {
-		k.setLinkLocked(link)
+		c.setLinkLocked(link)
 	}
-	k.mu.Unlock()
+	c.mu.Unlock()
 	if isClosed { // meanwhile
 		link.End()
 		return nil
@@ -154,109 +147,112 @@ func (k *handoffClient) startKeeper() *handoff.KeeperLink {
 	return link
 }
 
-// pid returns the keeper's pid, 0 if there is none. It never waits.
-func (k *handoffClient) pid() int { return int(k.keeperPID.Load()) }
-
-// setLink sets the link to a keeper, to which everything is to be sent.
-func (k *handoffClient) setLink(link *handoff.KeeperLink) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.setLinkLocked(link)
+// acquireRequestSlot waits until no request runs, and returns a function that lets the next one run.
+func (c *handoffClient) acquireRequestSlot() (release func()) {
+	c.requestSlot <- struct{}{}
+	return func() { <-c.requestSlot }
 }
 
-// setLinkLocked is setLink for a caller that holds k.mu. A nil link is none.
-func (k *handoffClient) setLinkLocked(link *handoff.KeeperLink) {
-	k.link = link
-	clear(k.sent)
-	k.isSent = false
-	k.keeperPID.Store(0)
-	if link != nil {
-		k.keeperPID.Store(int64(link.PID()))
+// pid returns the keeper's pid, 0 if there is none. It never waits for a request.
+func (c *handoffClient) pid() int {
+	link, _ := c.currentLink()
+	if link == nil {
+		return 0
 	}
+	return link.PID()
+}
+
+// setLink sets the link to a keeper, to which everything is to be sent.
+func (c *handoffClient) setLink(link *handoff.KeeperLink) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.setLinkLocked(link)
+}
+
+// setLinkLocked is setLink for a caller that holds c.mu. A nil link is none.
+func (c *handoffClient) setLinkLocked(link *handoff.KeeperLink) {
+	c.link = link
+	clear(c.sent)
+	c.isSuccessorSent = false
 }
 
 // recordKeeperDeath notes that the keeper has ended, and reports whether this client has ended or left it.
-func (k *handoffClient) recordKeeperDeath() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.setLinkLocked(nil)
-	k.keeperDiedAt = time.Now()
-	return k.isClosed
+func (c *handoffClient) recordKeeperDeath() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.setLinkLocked(nil)
+	c.keeperDiedAt = time.Now()
+	return c.isClosed
 }
 
 // hold has the keeper hold the files of source under a name until drop.
-func (k *handoffClient) hold(name string, source fileSource) *heldFiles {
-	one := &heldFiles{name, source}
-	k.mu.Lock()
-	k.held = append(k.held, one)
-	k.mu.Unlock()
-	k.reconcile()
-	return one
+func (c *handoffClient) hold(name string, source fileSource) *heldFiles {
+	entry := &heldFiles{name, source}
+	c.change(func() { c.held = append(c.held, entry) })
+	return entry
 }
 
 // replaceHeld is hold, but drops all entries that have the name.
-func (k *handoffClient) replaceHeld(name string, source fileSource) {
-	k.mu.Lock()
-	k.held = slices.DeleteFunc(k.held, func(one *heldFiles) bool { return one.name == name })
-	k.held = append(k.held, &heldFiles{name, source})
-	k.mu.Unlock()
-	k.reconcile()
+func (c *handoffClient) replaceHeld(name string, source fileSource) {
+	c.change(func() {
+		c.held = slices.DeleteFunc(c.held, func(entry *heldFiles) bool { return entry.name == name })
+		c.held = append(c.held, &heldFiles{name, source})
+	})
 }
 
-// latest returns the entry that the keeper is to have under a name; nil if there is none. k.mu is held.
-func (k *handoffClient) latest(name string) *heldFiles {
-	for _, one := range slices.Backward(k.held) {
-		if one.name == name {
-			return one
+// latest returns the entry that the keeper is to have under a name; nil if there is none. c.mu is held.
+func (c *handoffClient) latest(name string) *heldFiles {
+	for _, entry := range slices.Backward(c.held) {
+		if entry.name == name {
+			return entry
 		}
 	}
 	return nil
 }
 
 // drop has the keeper close its copies of an entry and returns when it has. Another entry of the same name stays held.
-func (k *handoffClient) drop(one *heldFiles) {
-	k.mu.Lock()
-	k.held = slices.DeleteFunc(k.held, func(other *heldFiles) bool { return other == one })
-	if k.latest(one.name) == nil {
-		delete(k.missing, one.name)
-	}
-	k.mu.Unlock()
-	k.reconcile()
+func (c *handoffClient) drop(entry *heldFiles) {
+	c.change(func() {
+		c.held = slices.DeleteFunc(c.held, func(other *heldFiles) bool { return other == entry })
+		if c.latest(entry.name) == nil {
+			delete(c.missing, entry.name)
+		}
+	})
 }
 
 // dropInherited has the keeper close what an earlier supervisor gave it under a name.
-func (k *handoffClient) dropInherited(name string) {
-	k.mu.Lock()
-	if k.latest(name) == nil {
-		k.sent[name] = &heldFiles{name: name}
-	}
-	k.mu.Unlock()
-	k.reconcile()
+func (c *handoffClient) dropInherited(name string) {
+	c.change(func() {
+		if c.latest(name) == nil {
+			c.sent[name] = &heldFiles{name: name}
+		}
+	})
 }
 
 // setSuccessor tells the keeper how to start the next supervisor.
-func (k *handoffClient) setSuccessor(n handoff.Successor) {
-	k.mu.Lock()
-	k.successor, k.isSent = n, false
-	k.mu.Unlock()
-	k.reconcile()
+func (c *handoffClient) setSuccessor(successor handoff.Successor) {
+	c.change(func() { c.successor, c.isSuccessorSent = successor, false })
 }
 
 // setSuccessorEnviron replaces the environment of the next supervisor.
-func (k *handoffClient) setSuccessorEnviron(env []string) {
-	k.mu.Lock()
-	k.successor.Env, k.isSent = env, false
-	k.mu.Unlock()
-	k.reconcile()
+func (c *handoffClient) setSuccessorEnviron(env []string) {
+	c.change(func() { c.successor.Env, c.isSuccessorSent = env, false })
+}
+
+// change edits, while c.mu is held, what the keeper is to have, and then sends it the difference.
+func (c *handoffClient) change(edit func()) {
+	c.mu.Lock()
+	edit()
+	c.mu.Unlock()
+	c.reconcile()
 }
 
 // reconcile makes what the keeper has equal to what it is to have, and returns when the keeper has answered. What cannot be sent is
 // retried by run.
-func (k *handoffClient) reconcile() {
-	k.requestSlot <- struct{}{}
-	defer func() { <-k.requestSlot }()
+func (c *handoffClient) reconcile() {
+	defer c.acquireRequestSlot()()
 	for failed := make(map[*heldFiles]bool); ; {
-		request := k.nextRequest(failed)
+		request := c.nextRequest(failed)
 		if request == nil {
 			return
 		}
@@ -264,132 +260,131 @@ func (k *handoffClient) reconcile() {
 	}
 }
 
-// nextRequest returns a request that brings the keeper nearer to what it is to have; nil if there is none. A request that fails adds
+// nextRequest returns a request for one difference between what the keeper has and what it is to have; nil if there is none. A request that fails adds
 // its entry to failed, nil for the successor.
-func (k *handoffClient) nextRequest(failed map[*heldFiles]bool) func() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	link := k.link
-	if link == nil || k.isClosed {
+func (c *handoffClient) nextRequest(failed map[*heldFiles]bool) func() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	link := c.link
+	if link == nil || c.isClosed {
 		return nil
 	}
-	for name, one := range k.sent {
-		last := k.latest(name)
-		if last != nil && last != one && !failed[last] {
-			return func() { k.sendFiles(link, last, failed) } // takes the place of the other
+	for name, entry := range c.sent {
+		latest := c.latest(name)
+		if latest != nil && latest != entry && !failed[latest] {
+			return func() { c.sendFiles(link, latest, failed) } // in place of the other
 		}
-		if last == nil || last != one && !slices.Contains(k.held, one) {
-			return func() { k.dropCopy(link, name) }
-		}
-	}
-	for _, one := range k.held {
-		if one == k.latest(one.name) && k.sent[one.name] == nil && !failed[one] {
-			return func() { k.sendFiles(link, one, failed) }
+		if latest == nil || latest != entry && !slices.Contains(c.held, entry) {
+			return func() { c.dropCopy(link, name) }
 		}
 	}
-	if k.successor.Args != nil && !k.isSent && !failed[nil] {
-		successor := k.successor
-		k.isSent = true // unless it is set again meanwhile
-		return func() { k.sendSuccessor(link, successor, failed) }
+	for _, entry := range c.held {
+		if entry == c.latest(entry.name) && c.sent[entry.name] == nil && !failed[entry] {
+			return func() { c.sendFiles(link, entry, failed) }
+		}
+	}
+	if c.successor.Args != nil && !c.isSuccessorSent && !failed[nil] {
+		successor := c.successor
+		c.isSuccessorSent = true // unless it is set again meanwhile
+		return func() { c.sendSuccessor(link, successor, failed) }
 	}
 	return nil
 }
 
-func (k *handoffClient) sendFiles(link *handoff.KeeperLink, one *heldFiles, failed map[*heldFiles]bool) {
-	files, err := one.source()
+func (c *handoffClient) sendFiles(link *handoff.KeeperLink, entry *heldFiles, failed map[*heldFiles]bool) {
+	files, err := entry.source()
 	if err == nil {
-		err = link.Hold(one.name, files)
+		err = link.Hold(entry.name, files)
 		closeFiles(files)
 	}
-	k.mu.Lock()
-	isKnown := k.missing[one.name]
-	if err == nil && k.link == link { // else that keeper has died meanwhile
-		k.sent[one.name] = one
-		delete(k.missing, one.name)
-	} else if err != nil {
-		failed[one] = true
-		k.missing[one.name] = true
-	}
-	k.mu.Unlock()
 	if err != nil {
-		wait.Notify(k.missingCh)
+		failed[entry] = true
+		c.addMissing(entry.name, "cannot give the keeper copies of a listener; retrying", err)
+		return
 	}
-	if err != nil && !isKnown {
-		k.log.Error("cannot give the keeper a copy; retrying", "name", one.name, "error", err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link == link { // else that keeper has died meanwhile
+		c.sent[entry.name] = entry
+		delete(c.missing, entry.name)
 	}
 }
 
-func (k *handoffClient) dropCopy(link *handoff.KeeperLink, name string) {
-	err := link.Drop(name)
-	k.mu.Lock()
-	delete(k.sent, name) // a keeper that did not answer is killed
-	delete(k.missing, name)
-	k.mu.Unlock()
-	if err != nil {
-		k.log.Error("close the copy of a listener", "name", name, "error", err)
+// addMissing has run retry what could not be sent, and logs it the first time.
+func (c *handoffClient) addMissing(name, message string, err error) {
+	c.mu.Lock()
+	isKnown := c.missing[name]
+	c.missing[name] = true
+	c.mu.Unlock()
+	wait.Notify(c.missingCh)
+	if !isKnown {
+		c.log.Error(message, "name", name, "error", err)
 	}
 }
 
-func (k *handoffClient) sendSuccessor(link *handoff.KeeperLink, successor handoff.Successor, failed map[*heldFiles]bool) {
+func (c *handoffClient) dropCopy(link *handoff.KeeperLink, name string) {
+	if err := link.Drop(name); err != nil {
+		c.log.Error("the keeper did not close its copies of a listener", "name", name, "error", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.sent, name) // a keeper that did not answer is killed
+	delete(c.missing, name)
+}
+
+func (c *handoffClient) sendSuccessor(link *handoff.KeeperLink, successor handoff.Successor, failed map[*heldFiles]bool) {
 	err := link.SetSuccessor(successor)
-	k.mu.Lock()
-	isKnown := k.missing[successorName]
+	c.mu.Lock()
 	if err == nil {
-		delete(k.missing, successorName)
+		delete(c.missing, successorName)
 	} else {
-		failed[nil], k.missing[successorName], k.isSent = true, true, false
+		failed[nil], c.isSuccessorSent = true, false
 	}
-	k.mu.Unlock()
+	c.mu.Unlock()
 	if err != nil {
-		wait.Notify(k.missingCh)
-	}
-	if err != nil && !isKnown {
-		k.log.Error("tell the keeper how to start the next supervisor; retrying", "error", err)
+		c.addMissing(successorName, "cannot tell the keeper how to start the next supervisor; retrying", err)
 	}
 }
 
 // endKeeper ends the keeper. When it returns, only this process has the listeners.
-func (k *handoffClient) endKeeper() {
-	k.requestSlot <- struct{}{}
-	defer func() { <-k.requestSlot }()
-	if link := k.close(); link != nil {
+func (c *handoffClient) endKeeper() {
+	defer c.acquireRequestSlot()()
+	if link := c.close(); link != nil {
 		link.End()
 	}
 }
 
 // close has the client send nothing more. It returns the link; nil if there is none, or the client was closed before.
-func (k *handoffClient) close() *handoff.KeeperLink {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.isClosed {
+func (c *handoffClient) close() *handoff.KeeperLink {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.isClosed {
 		return nil
 	}
-	k.isClosed = true
-	return k.link
+	c.isClosed = true
+	return c.link
 }
 
-// leaveToKeeper closes the link, so that the keeper starts another supervisor as if this one had died. False if there is no keeper.
-func (k *handoffClient) leaveToKeeper() bool {
-	k.requestSlot <- struct{}{}
-	defer func() { <-k.requestSlot }()
-	if link, _ := k.currentLink(); link == nil {
+// leaveToKeeper closes the link: the keeper starts another supervisor, as after a crash. It returns false if there is no keeper.
+func (c *handoffClient) leaveToKeeper() bool {
+	defer c.acquireRequestSlot()()
+	if link, _ := c.currentLink(); link == nil {
 		return false
 	}
-	link := k.close()
-	if link == nil {
-		return false
+	link := c.close()
+	if link != nil {
+		link.Close()
 	}
-	link.Close()
-	return true
+	return link != nil
 }
 
 // waitKeeperDeath waits for the keeper to end. False if ctx ends first, or if there is no keeper. The death of an earlier keeper
 // counts if it was less than recent ago.
-func (k *handoffClient) waitKeeperDeath(ctx context.Context, recent time.Duration) bool {
-	k.mu.Lock()
-	link, lostAt := k.link, k.keeperDiedAt
-	k.mu.Unlock()
-	if !lostAt.IsZero() && time.Since(lostAt) < recent {
+func (c *handoffClient) waitKeeperDeath(ctx context.Context, recent time.Duration) bool {
+	c.mu.Lock()
+	link, diedAt := c.link, c.keeperDiedAt
+	c.mu.Unlock()
+	if !diedAt.IsZero() && time.Since(diedAt) < recent {
 		return true
 	}
 	if link == nil {
@@ -405,34 +400,34 @@ func (k *handoffClient) waitKeeperDeath(ctx context.Context, recent time.Duratio
 
 // startSuccessor has the keeper start a successor, from another program if exe is not empty, and returns when that is ready. The
 // keeper then serves the successor; the channel is closed when it ends.
-func (k *handoffClient) startSuccessor(ctx context.Context, exe string) (<-chan struct{}, error) {
-	link := k.ensureKeeper()
+func (c *handoffClient) startSuccessor(ctx context.Context, exe string) (<-chan struct{}, error) {
+	link := c.ensureKeeper()
 	if link == nil {
 		return nil, errNoKeeper
 	}
-	k.requestSlot <- struct{}{}
+	c.requestSlot <- struct{}{}
 	err := link.Replace(ctx, exe)
-	k.mu.Lock()
+	c.mu.Lock()
 	if err == nil {
-		k.isClosed = true
-	} else if k.link == link {
-		k.setLinkLocked(link) // the failed successor may have dropped files
+		c.isClosed = true
+	} else if c.link == link {
+		c.setLinkLocked(link) // the failed successor may have dropped files
 	}
-	k.mu.Unlock()
-	<-k.requestSlot
+	c.mu.Unlock()
+	<-c.requestSlot
 	if err != nil {
-		k.reconcile()
+		c.reconcile()
 		return nil, err
 	}
 	return link.Done(), nil
 }
 
 // disconnect closes the link to the successor's keeper.
-func (k *handoffClient) disconnect() {
-	k.mu.Lock()
-	link := k.link
-	k.setLinkLocked(nil)
-	k.mu.Unlock()
+func (c *handoffClient) disconnect() {
+	c.mu.Lock()
+	link := c.link
+	c.setLinkLocked(nil)
+	c.mu.Unlock()
 	if link != nil {
 		link.Close()
 	}

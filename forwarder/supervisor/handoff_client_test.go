@@ -137,13 +137,13 @@ func TestHandoffClient_MissingFilesAreSentLater(t *testing.T) {
 		return listeners.Files()
 	})
 	<-sentCh
-	k.reconcile() // waits for the request that is under way
+	k.reconcile() // waits for the running request
 	if !isOpen(listeners) {
 		t.Error("the keeper has no copy")
 	}
 }
 
-// A keeper that does not answer for up to 2 s keeps nobody from asking for its pid, or from leaving.
+// A keeper may take 2 s to answer. Reading its pid and waiting for its end must not wait for that.
 func TestHandoffClient_FrozenKeeperBlocksNoReader(t *testing.T) {
 	k := startHandoffClient(t)
 	runHandoffClient(t, k)
@@ -160,7 +160,7 @@ func TestHandoffClient_FrozenKeeperBlocksNoReader(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if k.waitKeeperDeath(ctx, 0) || k.pid() != pid {
-			t.Error("the keeper is taken for dead")
+			t.Error("the keeper counts as dead")
 		}
 	}
 	select {

@@ -52,8 +52,8 @@ func (s *Supervisor) bindListeners(ctx context.Context, svc project.Service) (*r
 		return inherited, nil
 	}
 	listeners, err := relay.BindListeners(svc.ListenAddresses())
-	var taken *relay.AddrInUseError
-	if !errors.As(err, &taken) || !s.askOtherProjects(ctx, taken.Addr) {
+	var inUse *relay.AddrInUseError
+	if !errors.As(err, &inUse) || !s.askOtherProjects(ctx, inUse.Addr) {
 		return listeners, err
 	}
 	return relay.BindListeners(svc.ListenAddresses())
@@ -70,14 +70,14 @@ func (s *Supervisor) askOtherProjects(ctx context.Context, addr netip.AddrPort) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, yieldTimeout)
 	defer cancel()
-	var asking sync.WaitGroup
+	var wg sync.WaitGroup
 	var hasYielded atomic.Bool
 	for _, dir := range dirs {
 		other := dir.ReadOrZero().Supervisor
 		if dir.Config == s.dir.Config || other == nil || !other.IsAlive() {
 			continue
 		}
-		asking.Go(func() {
+		wg.Go(func() {
 			for _, socket := range dir.Sockets() {
 				yielded, err := client.Client{Socket: socket}.Yield(ctx, []string{addr.String()})
 				if err == nil && yielded {
@@ -91,26 +91,26 @@ func (s *Supervisor) askOtherProjects(ctx context.Context, addr netip.AddrPort) 
 			}
 		})
 	}
-	asking.Wait()
+	wg.Wait()
 	return hasYielded.Load()
 }
 
 // onPortOpened has prompts export the variables of a service whose port could not be bound before.
 func (s *Supervisor) onPortOpened() {
-	s.startTask(func(ctx context.Context) { s.saveState(ctx, bumpLine, true) })
+	s.startTask(func(ctx context.Context) { s.saveState(ctx, noChange, true) })
 }
 
 // explainPort says why a port could not be bound, which process has it if the system tells, and what to do.
 func explainPort(err error, svc project.Service) (reason, hint string) {
-	var taken *relay.AddrInUseError
-	if !errors.As(err, &taken) {
+	var inUse *relay.AddrInUseError
+	if !errors.As(err, &inUse) {
 		if errors.Is(err, os.ErrPermission) {
 			return err.Error(), "ports below 1024 need root here: choose a higher local_port"
 		}
 		return err.Error(), ""
 	}
-	reason = fmt.Sprintf("%s is already in use", taken.Addr)
-	if h, ok := holder.Find(taken.Addr); ok {
+	reason = fmt.Sprintf("%s is already in use", inUse.Addr)
+	if h, ok := holder.Find(inUse.Addr); ok {
 		reason += " by " + holderName(h)
 	}
 	return reason, fmt.Sprintf(

@@ -4,13 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
@@ -28,24 +28,13 @@ type handoffState struct {
 	Terminated bool `json:"terminated,omitempty"`
 }
 
-// inheritance is what a keeper handed over and nobody has taken yet. It is safe for concurrent use.
+// inheritance has what a keeper handed over, until it is taken. It is safe for concurrent use.
 type inheritance struct {
-	isPredecessorAlive bool // the predecessor goes on until this supervisor is ready
-	memory             handoffState
+	isPredecessorAlive bool // the predecessor runs until this supervisor is ready
+	handoffState       handoffState
 
 	mu    sync.Mutex // guards files
 	files map[string][]*os.File
-}
-
-func newInheritance(handed *handoff.Inheritance) (*inheritance, error) {
-	if handed == nil {
-		return &inheritance{}, nil
-	}
-	in := &inheritance{isPredecessorAlive: handed.IsPredecessorAlive, files: handed.Files}
-	if err := json.Unmarshal(handed.Memory, &in.memory); err != nil {
-		return nil, fmt.Errorf("read the predecessor's memory: %w", err)
-	}
-	return in, nil
 }
 
 // take removes and returns the files held under a name; nil if there are none.
@@ -64,17 +53,17 @@ func (in *inheritance) takeListeners(svc project.Service) *relay.Listeners {
 	if len(files) == 0 {
 		return nil
 	}
-	ls, err := relay.InheritListeners(files)
+	listeners, err := relay.InheritListeners(files)
 	if err != nil {
 		return nil
 	}
-	for _, addr := range ls.Addrs() {
+	for _, addr := range listeners.Addrs() {
 		if !slices.Contains(svc.ListenAddresses(), addr) {
-			ls.Close()
+			listeners.Close()
 			return nil
 		}
 	}
-	return ls
+	return listeners
 }
 
 // hasListener reports whether a listener of a service on a port was handed over.
@@ -106,17 +95,16 @@ func (in *inheritance) add(files map[string][]*os.File) {
 	}
 }
 
-// closeUnclaimed closes what nobody took, because the config no longer needs it, and returns the names.
+// closeUnclaimed closes the files that were not taken, because the config no longer needs them, and returns their names.
 func (in *inheritance) closeUnclaimed() []string {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	var names []string
-	for name, files := range in.files {
-		closeFiles(files)
-		names = append(names, name)
-	}
+	unclaimed := in.files
 	in.files = nil
-	return names
+	for _, files := range unclaimed {
+		closeFiles(files)
+	}
+	return slices.Collect(maps.Keys(unclaimed))
 }
 
 func closeFiles(files []*os.File) {
@@ -128,23 +116,22 @@ func closeFiles(files []*os.File) {
 // inheritElection takes over the election lock of the predecessor, and returns its record if it has died.
 func (s *Supervisor) inheritElection(ctx context.Context, election *os.File, socket string) *lockstate.Supervisor {
 	s.election = s.dir.Inherit(election)
-	if state := s.inherited.memory.State; state != nil {
+	if state := s.inherited.handoffState.State; state != nil {
 		s.store.set(*state)
-		s.store.add(mergeMemory(*state, s.inherited.memory.At))
-	}
-	if s.inherited.isPredecessorAlive { // the record stays the predecessor's until this one is ready
-		_ = s.store.sync(ctx)
-		return nil
+		s.store.add(mergeHandoffState(*state, s.inherited.handoffState.At))
 	}
 	_ = s.store.sync(ctx)
+	if s.inherited.isPredecessorAlive { // the record stays the predecessor's until this one is ready
+		return nil
+	}
 	crashed := s.store.state().Supervisor
 	s.store.addAndWrite(ctx, func(state *lockstate.State) { state.Supervisor = s.newRecord(socket) }, false)
 	return crashed
 }
 
-// mergeMemory is the change that the predecessor could not write: its leases replace those of the file, except leases that were
+// mergeHandoffState is the change that the predecessor could not write: its leases replace those of the file, except leases that were
 // written after at.
-func mergeMemory(remembered lockstate.State, at time.Time) change {
+func mergeHandoffState(remembered lockstate.State, at time.Time) change {
 	return func(state *lockstate.State) {
 		stored := state.Leases
 		state.Leases = slices.Clone(remembered.Leases)
@@ -161,7 +148,7 @@ func mergeMemory(remembered lockstate.State, at time.Time) change {
 // loadInherited loads the config from disk, or the predecessor's if that on disk cannot be used.
 func (s *Supervisor) loadInherited() (*loadedConfig, error) {
 	l, err := s.loadConfig()
-	old := s.inherited.memory.Files
+	old := s.inherited.handoffState.Files
 	if err == nil || old == nil {
 		return l, err
 	}
@@ -175,9 +162,9 @@ func (s *Supervisor) loadInherited() (*loadedConfig, error) {
 }
 
 // inheritFromKeeper receives what a keeper holds, if one started this supervisor.
-func (s *Supervisor) inheritFromKeeper() (err error) {
+func (s *Supervisor) inheritFromKeeper() error {
+	s.inherited = &inheritance{}
 	if s.options.Inherit == nil {
-		s.inherited = &inheritance{}
 		return nil
 	}
 	link, handed, err := s.options.Inherit()
@@ -185,6 +172,9 @@ func (s *Supervisor) inheritFromKeeper() (err error) {
 		return err
 	}
 	s.keeper.setLink(link)
-	s.inherited, err = newInheritance(handed)
-	return err
+	s.inherited.isPredecessorAlive, s.inherited.files = handed.IsPredecessorAlive, handed.Files
+	if err := json.Unmarshal(handed.State, &s.inherited.handoffState); err != nil {
+		return fmt.Errorf("decode the state of the previous supervisor: %w", err)
+	}
+	return nil
 }

@@ -3,6 +3,8 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,21 +29,21 @@ var (
 )
 
 // Join records the lease and environment of a client and returns what it exports.
-func (s *Supervisor) Join(_ context.Context, session api.JoinRequest) (api.ProjectView, error) {
-	if session.Lease != nil {
-		lease := decodeLease(*session.Lease)
+func (s *Supervisor) Join(_ context.Context, request api.JoinRequest) (api.ProjectView, error) {
+	if request.Lease != nil {
+		lease := decodeLease(*request.Lease)
 		s.store.add(func(state *lockstate.State) { state.AddLease(lease) })
 	}
 	if s.isClosing.Load() || s.active.Load() == nil {
 		return api.ProjectView{}, api.ErrEnding
 	}
-	if session.Level != "" {
-		if err := s.options.LogLevel.UnmarshalText([]byte(session.Level)); err != nil {
+	if request.Level != "" {
+		if err := s.options.LogLevel.UnmarshalText([]byte(request.Level)); err != nil {
 			return api.ProjectView{}, err
 		}
 	}
 	wait.Notify(s.leasesChangedCh) // the lease is recorded before the next decision to shut down
-	wait.Replace(s.sessionCh, session)
+	wait.Replace(s.joinCh, request)
 	return s.view(), nil
 }
 
@@ -76,19 +78,19 @@ type shutdownRequest struct {
 	resultCh chan<- bool // receives whether the ports were closed
 }
 
-// requestShutdown asks awaitShutdown to close the ports and reports whether it did. False if ctx ends first.
-func (s *Supervisor) requestShutdown(ctx context.Context, why shutdownReason) bool {
-	result := make(chan bool, 1)
+// requestShutdown asks awaitShutdown to close the ports, and reports whether they were closed. False if ctx ends first.
+func (s *Supervisor) requestShutdown(ctx context.Context, reason shutdownReason) bool {
+	resultCh := make(chan bool, 1)
 	select {
-	case s.shutdownCh <- shutdownRequest{why, result}:
+	case s.shutdownCh <- shutdownRequest{reason, resultCh}:
 	case <-s.endedCh:
 		return true
 	case <-ctx.Done():
 		return false
 	}
 	select {
-	case retired := <-result:
-		return retired
+	case hasShutDown := <-resultCh:
+		return hasShutDown
 	case <-s.endedCh:
 		return true
 	case <-ctx.Done():
@@ -99,12 +101,12 @@ func (s *Supervisor) requestShutdown(ctx context.Context, why shutdownReason) bo
 // awaitShutdown is the only place that decides to shut down. It returns when the ports have been closed or handed over: linger after
 // the last lease, on request, or when ctx ends. Whatever fails is retried.
 func (s *Supervisor) awaitShutdown(ctx context.Context) {
-	linger, next := time.NewTimer(0), time.NewTimer(0)
+	linger, recheck := time.NewTimer(0), time.NewTimer(0)
 	linger.Stop()
 	defer linger.Stop()
-	defer next.Stop()
+	defer recheck.Stop()
 	wait.Notify(s.leasesChangedCh)
-	isAlone, tries := false, 0
+	hasNoLeases, tries := false, 0
 	for {
 		select {
 		case <-s.endedCh:
@@ -115,30 +117,30 @@ func (s *Supervisor) awaitShutdown(ctx context.Context) {
 		case r := <-s.shutdownCh:
 			r.resultCh <- s.tryShutDown(ctx, r.reason, 0)
 			continue
-		case <-next.C:
+		case <-recheck.C:
 		case <-s.leasesChangedCh:
 		case <-linger.C:
 			if s.tryShutDown(ctx, shutdownUnused, tries) {
 				return
 			}
 			tries++
-			isAlone = false
+			hasNoLeases = false
 		}
 		count, err := s.countLeases(ctx)
-		next.Reset(leaseInterval)
+		recheck.Reset(leaseInterval)
 		if err != nil {
-			next.Reset(leaseRetry)
+			recheck.Reset(leaseRetry)
 		}
 		switch {
 		case count > 0:
 			linger.Stop()
 			tries = 0
-		case !isAlone && tries > 0:
+		case !hasNoLeases && tries > 0:
 			linger.Reset(leaseRetry)
-		case !isAlone:
+		case !hasNoLeases:
 			linger.Reset(s.active.Load().project.Linger)
 		}
-		isAlone = count == 0
+		hasNoLeases = count == 0
 	}
 }
 
@@ -158,7 +160,7 @@ func (s *Supervisor) countLeases(ctx context.Context) (int, error) {
 // tryShutDown closes the ports and releases the election, after checking the leases once more under the state's lock: a client that
 // comes later finds free ports and no supervisor. Tunnels are still up when it returns. False if there are leases, or if it must
 // be tried again.
-func (s *Supervisor) tryShutDown(ctx context.Context, why shutdownReason, tries int) bool {
+func (s *Supervisor) tryShutDown(ctx context.Context, reason shutdownReason, tries int) bool {
 	s.operationSlot <- struct{}{}
 	defer s.endOperation()
 	if s.isClosing.Load() {
@@ -166,13 +168,13 @@ func (s *Supervisor) tryShutDown(ctx context.Context, why shutdownReason, tries 
 	}
 	if s.isSuperseded.Load() { // the state file is another supervisor's; only the cached leases are ours
 		known := s.store.state()
-		if known.PruneLeases(); why == shutdownUnused && len(known.Leases) > 0 {
+		if known.PruneLeases(); reason == shutdownUnused && len(known.Leases) > 0 {
 			return false
 		}
 		s.closePortsForElected()
 		return true
 	}
-	err := s.recordShutdown(ctx, why)
+	err := s.recordShutdown(ctx, reason)
 	if errors.Is(err, errHasLeases) {
 		return false
 	}
@@ -183,14 +185,14 @@ func (s *Supervisor) tryShutDown(ctx context.Context, why shutdownReason, tries 
 	}
 	if !s.isClosing.Load() {
 		// The state could not even be read.
-		if why == shutdownUnused && tries < maxShutdownTries {
+		if reason == shutdownUnused && tries < maxShutdownTries {
 			return false
 		}
 		s.isClosing.Store(true)
 	}
 	s.closePorts()
 	if err := s.election.Resign(); err != nil {
-		s.log.Error("resign", "error", err)
+		s.log.Error("cannot release the election lock", "error", err)
 	}
 	close(s.endedCh)
 	return true
@@ -198,13 +200,13 @@ func (s *Supervisor) tryShutDown(ctx context.Context, why shutdownReason, tries 
 
 // recordShutdown checks the leases, sets isClosing and writes the shutdown to the state. The error is errHasLeases if there are leases
 // that keep the supervisor running; after another error isClosing says whether the state could be read.
-func (s *Supervisor) recordShutdown(ctx context.Context, why shutdownReason) error {
+func (s *Supervisor) recordShutdown(ctx context.Context, reason shutdownReason) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		s.isClosing.Store(false)
 		s.store.restoreLost(tx)
-		if why == shutdownUnused && s.hasLeases(tx) {
+		if reason == shutdownUnused && s.hasLeases(tx) {
 			return errHasLeases
 		}
 		s.isClosing.Store(true)
@@ -212,19 +214,19 @@ func (s *Supervisor) recordShutdown(ctx context.Context, why shutdownReason) err
 			return errSuperseded // its record stays
 		}
 		// A client that joined by socket before isClosing was set has been told that the project is up.
-		if why == shutdownUnused && s.hasLeases(tx) {
+		if reason == shutdownUnused && s.hasLeases(tx) {
 			s.isClosing.Store(false)
 			return errHasLeases
 		}
 		s.store.applyPending(&tx.State)
 		tx.PruneLeases()
-		if why != shutdownUnused {
+		if reason != shutdownUnused {
 			tx.RemoveLease(lockstate.StartLease, lockstate.Process{})
 		}
 		tx.Supervisor, tx.Stopped, tx.Started, tx.Only = nil, nil, nil, nil
-		tx.Down = tx.Down || why == shutdownRequested
+		tx.Down = tx.Down || reason == shutdownRequested
 		tx.Bump()
-		tx.MarkFinal() // or released leases would come back once the disk has room again
+		tx.MarkFinal() // or released leases would come back once the disk is no longer full
 		return nil
 	})
 	return err
@@ -240,19 +242,19 @@ func (s *Supervisor) hasLeases(tx *lockstate.Tx) bool {
 // closePorts closes every listener and the control socket, and the keeper's copies of them.
 func (s *Supervisor) closePorts() {
 	s.keeper.endKeeper()
-	p := s.active.Load()
-	p.stopServices(dependencyOrder(p.project.Services))
+	active := s.active.Load()
+	active.stopServices(slices.Collect(maps.Keys(active.services)))
 	s.socket.close()
 }
 
 // leaseWatcher waits for the processes that hold leases to exit. It is safe for concurrent use.
 type leaseWatcher struct {
-	mu       sync.Mutex // guards all
-	endWatch map[lockstate.Process]func()
+	mu        sync.Mutex // guards all
+	stopWatch map[lockstate.Process]func()
 }
 
 // setLeases watches exactly the processes of these leases. onExit is called when one exits.
-func (w *leaseWatcher) setLeases(leases []lockstate.Lease, launch func(func(context.Context)) func(), onExit func()) {
+func (w *leaseWatcher) setLeases(leases []lockstate.Lease, startTask func(func(context.Context)) func(), onExit func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	wanted := make(map[lockstate.Process]bool, len(leases))
@@ -262,27 +264,23 @@ func (w *leaseWatcher) setLeases(leases []lockstate.Lease, launch func(func(cont
 		}
 		p := lease.Process
 		wanted[p] = true
-		if w.endWatch[p] == nil {
-			w.endWatch[p] = launch(func(ctx context.Context) {
+		if w.stopWatch[p] == nil {
+			w.stopWatch[p] = startTask(func(ctx context.Context) {
 				if lockstate.WaitExit(ctx, p) == nil {
 					onExit()
 				}
 			})
 		}
 	}
-	for p, end := range w.endWatch {
+	for p, end := range w.stopWatch {
 		if !wanted[p] {
 			end()
-			delete(w.endWatch, p)
+			delete(w.stopWatch, p)
 		}
 	}
 }
 
+// close ends all watches.
 func (w *leaseWatcher) close() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for p, end := range w.endWatch {
-		end()
-		delete(w.endWatch, p)
-	}
+	w.setLeases(nil, nil, nil)
 }

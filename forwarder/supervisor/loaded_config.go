@@ -80,10 +80,10 @@ func (s *Supervisor) pickAutoPort(ports map[string]int, service string) int {
 	return port
 }
 
-// isPortFree reports whether a service can have a port: nobody listens on it, or the service holds it already.
+// isPortFree reports whether a service can use a port: no process listens on it, or the service itself holds it.
 func (s *Supervisor) isPortFree(service string, port int) bool {
-	if p := s.active.Load(); p != nil && p.services[service] != nil {
-		if now := p.services[service].Snapshot(); now.IsPortHeld() && now.Service.LocalPort == port {
+	if active := s.active.Load(); active != nil && active.services[service] != nil {
+		if now := active.services[service].Snapshot(); now.IsPortHeld() && now.Service.LocalPort == port {
 			return true
 		}
 	}

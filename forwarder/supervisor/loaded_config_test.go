@@ -84,7 +84,7 @@ func TestSupervisor_ParseConfigChangesNothing(t *testing.T) {
 			t.Errorf("%s: ports %v", name, got)
 		}
 		if got := s.mask("it is hunter22"); strings.Contains(got, "hunter22") {
-			t.Errorf("%s: the secret of the config that runs is not masked: %q", name, got)
+			t.Errorf("%s: the secret of the active config is not masked: %q", name, got)
 		}
 	}
 }

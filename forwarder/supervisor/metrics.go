@@ -13,19 +13,15 @@ import (
 // serveMetrics serves the metrics on the configured port until ctx ends or the ports are closed: a successor serves them while this
 // supervisor drains its connections.
 func (s *Supervisor) serveMetrics(ctx context.Context) {
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !wait.IsClosed(s.endedCh) {
 		port := s.active.Load().project.MetricsPort
 		stop := s.startTask(func(ctx context.Context) { s.serveMetricsOn(ctx, port) })
 		select {
 		case <-s.reloadedCh:
-			stop()
 		case <-s.endedCh:
-			stop()
-			return
 		case <-ctx.Done():
-			stop()
-			return
 		}
+		stop()
 	}
 }
 
@@ -48,9 +44,7 @@ func (s *Supervisor) setMetricsError(err error) {
 	if err != nil {
 		text = "metrics_port: " + err.Error()
 	}
-	before := ""
-	s.updateConditions(func(n *conditions) { before, n.metricsError = n.metricsError, text })
-	if text != before && text != "" {
-		s.log.Warn("serve the metrics", "error", err)
+	if setCondition(s, &s.conditions.metricsError, text) && text != "" {
+		s.log.Warn("cannot serve the metrics; retrying", "error", err)
 	}
 }

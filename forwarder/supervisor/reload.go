@@ -16,7 +16,8 @@ import (
 )
 
 // Reload reads the files again and applies the differences. It returns when the ports match the new config; tunnels open and
-// close afterwards. After an error nothing has changed.
+// close afterwards. After an error the previous config stays active; the error is api.ErrEnding, ctx's, or says why the files cannot be
+// used, with secrets masked.
 func (s *Supervisor) Reload(ctx context.Context) (api.ReloadResult, error) {
 	for {
 		// Read outside the operation: others, such as stop, must not wait for a slow disk.
@@ -49,22 +50,20 @@ func (s *Supervisor) reload(ctx context.Context, before *activeConfig, files *pr
 		if files != nil {
 			refused.digest = files.Digest()
 		}
-		s.updateConditions(func(n *conditions) {
-			if !n.refusedFiles.equals(refused) {
-				n.refusedFiles = refused
-			}
-		})
+		if !s.currentConditions().refusedFiles.equals(refused) {
+			setCondition(s, &s.conditions.refusedFiles, refused)
+		}
 		return api.ReloadResult{}, err
 	}
 	if files.Digest() == before.digest {
-		s.updateConditions(func(n *conditions) { n.pendingReason = "" })
+		setCondition(s, &s.conditions.pendingReason, "")
 		return api.ReloadResult{}, nil
 	}
 	reload := s.applyConfig(before, next)
 	s.updateSuccessor()
 	s.log.Info("config reloaded", "added", reload.Added, "removed", reload.Removed, "updated", reload.Updated)
 	wait.Notify(s.reloadedCh)
-	s.updateConditions(func(n *conditions) { n.pendingReason = "" })
+	setCondition(s, &s.conditions.pendingReason, "")
 	s.events.publish(eventlog.Event{Kind: eventlog.ConfigReloaded, Reason: reload.Summary()}, "")
 	s.saveState(ctx, func(state *lockstate.State) { state.Ports = next.ports }, true)
 	return reload, nil
@@ -76,9 +75,7 @@ func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig) api.R
 	reload := api.ReloadResult{Changed: true}
 	environmentChanged := !maps.Equal(before.project.DotEnv, next.project.DotEnv)
 	s.useConfig(next)
-	after := &activeConfig{
-		files: next.files, project: next.project, digest: next.files.Digest(), services: make(map[string]*runningService),
-	}
+	after := newActiveConfig(next)
 	var replaced []string // services that were removed or whose addresses changed
 	for _, old := range before.project.Services {
 		svc, stays := next.project.FindService(old.Name)
@@ -106,8 +103,8 @@ func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig) api.R
 	s.active.Store(after)
 	s.changes.Announce()
 	s.endReplacedServices(before, ended)
-	w := s.selection()
-	wanted := wantedServices(next.project, w)
+	selected := s.selection()
+	wanted := wantedServices(next.project, selected)
 	after.startServices(without(wanted, without(wanted, added)), service.StartOptions{})
 	for _, svc := range next.project.Services {
 		old, had := before.project.FindService(svc.Name)
@@ -130,15 +127,15 @@ func (s *Supervisor) endReplacedServices(before *activeConfig, ended map[string]
 		svc := before.services[name]
 		s.tasks.Go(func() {
 			<-done
-			svc.endLoop()
+			svc.stopRun()
 		})
 	}
 }
 
 // updateService gives a service that keeps its addresses its new definition, and reports whether anything changed. A changed
 // environment counts for a service that runs a child process.
-func (s *Supervisor) updateService(p *activeConfig, old project.Service, d service.Definition, wanted, environmentChanged bool) bool {
-	svc := p.services[d.Name]
+func (s *Supervisor) updateService(config *activeConfig, old project.Service, d service.Definition, wanted, environmentChanged bool) bool {
+	svc := config.services[d.Name]
 	environmentChanged = environmentChanged && !hasNoChildProcess(d.Service)
 	changed := !reflect.DeepEqual(old, d.Service) || environmentChanged
 	if !wanted {

@@ -10,35 +10,34 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/api"
-	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/lockstate"
 )
 
-var errNoKeeper = errors.New("no process could be started to hand the ports over")
+var errNoKeeper = errors.New("no keeper is running and none could be started; the supervisor's log says why")
 
-// updateSuccessor tells the keeper how to start the next supervisor, and with which memory.
+// updateSuccessor tells the keeper how to start the next supervisor, and with which state.
 func (s *Supervisor) updateSuccessor() {
-	p := s.active.Load()
-	m := handoffState{Files: p.files, Socket: s.socket.boundFile(), At: time.Now(), Terminated: s.isTerminated.Load()}
-	if _, behind := s.store.writeError(); behind {
+	active := s.active.Load()
+	handoffState := handoffState{Files: active.files, Socket: s.socket.boundFile(), At: time.Now(), Terminated: s.isTerminated.Load()}
+	if s.store.writeError() != nil {
 		state := s.store.state()
-		m.State = &state
+		handoffState.State = &state
 	}
-	data, err := json.Marshal(m)
+	data, err := json.Marshal(handoffState)
 	if err != nil {
-		s.log.Error("encode the memory for a successor", "error", err)
+		s.log.Error("encode the state for the next supervisor", "error", err)
 		return
 	}
 	s.keeper.setSuccessor(handoff.Successor{
 		Exe: s.options.Exe, Args: []string{"supervise", "--config", s.options.Config, "--kept", "--log-level", strings.ToLower(s.options.LogLevel.Level().String())},
-		Env: s.env.successorEnviron(), Log: s.dir.LogPath("supervisor"), Memory: data,
+		Env: s.env.successorEnviron(), Log: s.dir.LogPath("supervisor"), State: data,
 		Supervisor: lockstate.Self(), Run: s.options.RunID,
 	})
 }
 
 // Replace hands the project over to a new supervisor: leases, ports and connections that wait in the kernel's queues. This one
-// drains its own connections.
+// drains its own connections. After an error it continues unchanged.
 func (s *Supervisor) Replace(ctx context.Context, r api.ReplaceRequest) error {
 	if err := s.beginOperation(ctx); err != nil {
 		return err
@@ -58,7 +57,7 @@ func (s *Supervisor) Replace(ctx context.Context, r api.ReplaceRequest) error {
 	return nil
 }
 
-// startDraining stops accepting, after another supervisor has copies of the listeners. Established connections go on until
+// startDraining stops accepting, after another supervisor has copies of the listeners. Established connections stay open until
 // successorEndedCh is closed.
 func (s *Supervisor) startDraining(successorEndedCh <-chan struct{}) {
 	s.mu.Lock()
@@ -115,7 +114,7 @@ func (s *Supervisor) drainConnections(ctx context.Context, successorEndedCh <-ch
 // newRecord is the record of this supervisor in the state.
 func (s *Supervisor) newRecord(socket string) *lockstate.Supervisor {
 	return &lockstate.Supervisor{
-		Process: lockstate.Self(), Run: s.options.RunID, Socket: socket, Version: s.options.Version, Since: s.started.UTC(),
+		Process: lockstate.Self(), Run: s.options.RunID, Socket: socket, Version: s.options.Version, Since: s.startedAt.UTC(),
 		Keeper: s.keeper.pid(),
 	}
 }
@@ -139,12 +138,10 @@ func (s *Supervisor) recordKeeper(ctx context.Context, pid int) {
 	}, false)
 }
 
-// abortTakeover gives up replacing a living predecessor, which continues unchanged.
-func (s *Supervisor) abortTakeover(cause error) {
+// abortTakeover gives up taking over from a predecessor, which continues unchanged if it is alive, or from a keeper.
+func (s *Supervisor) abortTakeover() {
 	s.keeper.disconnect()
 	s.active.Load().stopAll()
 	s.socket.closeListener()
 	_ = s.election.Handover()
-	_ = s.runDir.remove()
-	s.options.OnStartResult(client.Readiness{Outcome: startOutcome(cause), Error: s.mask(cause.Error())})
 }

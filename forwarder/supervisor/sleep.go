@@ -36,7 +36,7 @@ func watchSleep(ctx context.Context, sleepTime func() time.Duration, onWake func
 // onWake has every service check its tunnel after the machine has slept.
 func (s *Supervisor) onWake(after time.Duration) {
 	s.log.Info("the machine has slept", "for", after.Round(time.Second))
-	s.active.Load().networkChanged()
+	s.active.Load().onNetworkChange()
 }
 
 // watchNetwork has every service check its tunnel when the machine's network changes, until ctx ends. Where it cannot watch, it retries.
@@ -45,7 +45,7 @@ func (s *Supervisor) watchNetwork(ctx context.Context) {
 		startedAt := time.Now()
 		err := netmon.Watch(ctx, func() {
 			s.log.Info("the network has changed")
-			s.active.Load().networkChanged()
+			s.active.Load().onNetworkChange()
 		})
 		if ctx.Err() != nil {
 			return

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/process"
@@ -68,14 +69,14 @@ func (s *Supervisor) sweepCrashed(crashed *lockstate.Supervisor) {
 	s.removeAbandoned()
 }
 
-// removeAbandoned sweeps after supervisors that were killed.
+// removeAbandoned kills the processes and removes the run directories that killed supervisors left behind.
 func (s *Supervisor) removeAbandoned() {
 	err := lockstate.RemoveAbandonedRunDirs(func(run string) {
 		killed, err := process.KillOrphans(run)
 		s.log.Warn("a supervisor was killed", "run", run, "orphans_killed", killed, "error", err)
 	})
 	if err != nil {
-		s.log.Warn("remove the run directories of killed supervisors", "error", err)
+		s.log.Warn("cannot remove the run directories of killed supervisors", "error", err)
 	}
 }
 
@@ -87,20 +88,20 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	}
 	_ = s.readUserConfig() // watchFiles tries again
 	if err := eventlog.RemoveExpired(s.dir.LogDir(), logLimits(s.userConfig())); err != nil {
-		s.log.Warn("remove old logs", "error", err)
+		s.log.Warn("cannot remove old logs", "error", err)
 	}
 	l, err := s.loadInherited()
 	if err != nil {
 		return err
 	}
 	s.useConfig(l)
-	p := &activeConfig{files: l.files, project: l.project, digest: l.files.Digest(), services: make(map[string]*runningService)}
+	active := newActiveConfig(l)
 	for _, svc := range l.project.Services {
-		p.services[svc.Name] = s.addService(l.definitions[svc.Name])
+		active.services[svc.Name] = s.addService(l.definitions[svc.Name])
 	}
-	s.resizeClientSlots(p)
-	s.active.Store(p)
-	p.startServices(wantedServices(l.project, s.selection()), service.StartOptions{})
+	s.resizeClientSlots(active)
+	s.active.Store(active)
+	active.startServices(wantedServices(l.project, s.selection()), service.StartOptions{})
 	path, err := s.dir.SocketPath()
 	if err != nil {
 		return err
@@ -121,7 +122,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 
 // inheritedSocket is where the inherited control socket was bound. Older supervisors record only its path, in the state.
 func (s *Supervisor) inheritedSocket() socketFile {
-	if file := s.inherited.memory.Socket; file.Path != "" {
+	if file := s.inherited.handoffState.Socket; file.Path != "" {
 		return file
 	}
 	if record := s.store.state().Supervisor; record != nil {
@@ -134,23 +135,30 @@ func (s *Supervisor) inheritedSocket() socketFile {
 
 // recordStart records this supervisor and the assigned ports, and has every prompt re-evaluate.
 func (s *Supervisor) recordStart(ctx context.Context, ports map[string]int) {
-	limited, cancel := context.WithTimeout(ctx, 2*time.Second)
+	writeCtx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	s.store.addAndWrite(limited, func(state *lockstate.State) {
+	s.store.addAndWrite(writeCtx, func(state *lockstate.State) {
 		state.Failure, state.Ports, state.Down = "", ports, false
 		s.recordSelf(state)
 	}, true)
 }
 
-// abortStart undoes a failed start and records why: prompts do not retry until something changes. Where a keeper holds the ports, and
-// nothing says that the next attempt fails too, the keeper makes that.
+// abortStart undoes a failed start and records why: prompts do not retry until something changes. If a keeper holds the ports, and
+// the next attempt may succeed, the keeper makes it.
 func (s *Supervisor) abortStart(ctx context.Context, cause error) {
 	s.log.Error("start failed", "error", cause)
 	s.isClosing.Store(true)
 	if s.inherited.isPredecessorAlive || s.options.Inherit != nil && startOutcome(cause) == client.OutcomeFailed {
-		s.abortTakeover(cause)
-		return
+		s.abortTakeover()
+	} else {
+		s.recordFailedStart(ctx, cause)
 	}
+	_ = s.runDir.remove()
+	s.options.OnStartResult(client.Readiness{Outcome: startOutcome(cause), Error: s.mask(cause.Error())})
+}
+
+// recordFailedStart releases the ports and the election, and records in the state why the start failed.
+func (s *Supervisor) recordFailedStart(ctx context.Context, cause error) {
 	s.keeper.endKeeper()
 	s.active.Load().stopAll()
 	s.socket.close()
@@ -162,56 +170,53 @@ func (s *Supervisor) abortStart(ctx context.Context, cause error) {
 		return nil
 	})
 	if err := errors.Join(err, s.election.Resign()); err != nil {
-		s.log.Error("write the state", "error", err)
+		s.log.Error("cannot record the failed start", "error", err)
 	}
-	_ = s.runDir.remove()
-	s.options.OnStartResult(client.Readiness{Outcome: startOutcome(cause), Error: s.mask(cause.Error())})
 }
 
 func startOutcome(err error) client.Outcome {
-	var invalid *project.InvalidError
 	switch {
 	case errors.Is(err, errNotAllowed):
 		return client.OutcomeNotAllowed
-	case errors.As(err, &invalid):
+	case errors.As(err, new(*project.InvalidError)):
 		return client.OutcomeInvalid
 	}
 	return client.OutcomeFailed
 }
 
-// applySessions replaces, from the environments of clients that join, the variables that stopped working here, until ctx ends. It
+// applyJoins replaces, from the environments of clients that join, the variables that stopped working here, until ctx ends. It
 // dials sockets and reads files, so Join does not wait for it.
-func (s *Supervisor) applySessions(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case session := <-s.sessionCh:
-			if s.env.replaceBroken(session) {
-				s.keeper.setSuccessorEnviron(s.env.successorEnviron())
-				s.active.Load().retryNeedsAttention()
-			}
+func (s *Supervisor) applyJoins(ctx context.Context) {
+	receiveEach(ctx, s.joinCh, func(request api.JoinRequest) {
+		if s.env.replaceBrokenVariables(request) {
+			s.keeper.setSuccessorEnviron(s.env.successorEnviron())
+			s.active.Load().retryNeedsAttention()
 		}
-	}
+	})
 }
 
 // onStateChange is called after each change of the known state. The keeper gets a copy of what cannot be written.
 func (s *Supervisor) onStateChange() {
 	s.changes.Announce()
-	_, behind := s.store.writeError()
-	if behind != s.hadWriteError.Swap(behind) || behind {
+	hasWriteError := s.store.writeError() != nil
+	if s.hadWriteError.Swap(hasWriteError) || hasWriteError {
 		wait.Notify(s.successorStaleCh)
 	}
 }
 
 // keepSuccessorUpdated updates the keeper's copy whenever successorStaleCh says that it is out of date, until ctx ends.
 func (s *Supervisor) keepSuccessorUpdated(ctx context.Context) {
+	receiveEach(ctx, s.successorStaleCh, func(struct{}) { s.updateSuccessor() })
+}
+
+// receiveEach calls on with each value of a channel, until ctx ends.
+func receiveEach[T any](ctx context.Context, ch <-chan T, on func(T)) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.successorStaleCh:
-			s.updateSuccessor()
+		case value := <-ch:
+			on(value)
 		}
 	}
 }

@@ -4,79 +4,69 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/metrics"
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// Status returns the current status of the project.
+// Status returns the current status of the project. The error is api.ErrEnding.
 func (s *Supervisor) Status(ctx context.Context) (api.Status, error) {
 	s.refreshPending(ctx)
 	return s.status()
 }
 
-// status is made of snapshots; it waits for nothing.
+// status is Status without the check for changed files. It reads snapshots and never waits.
 func (s *Supervisor) status() (api.Status, error) {
-	p := s.active.Load()
-	if p == nil || s.isClosing.Load() {
+	active := s.active.Load()
+	if active == nil || s.isClosing.Load() {
 		return api.Status{}, api.ErrEnding
 	}
 	state := s.store.state()
 	status := api.Status{
-		Project: p.project.Root, Config: s.options.Config, State: api.StateRunning,
-		Leases: liveLeases(state.Leases),
+		Project: active.project.Root, Config: s.options.Config, State: api.StateRunning,
+		Leases: client.WireLeases(slices.DeleteFunc(state.Leases, func(l lockstate.Lease) bool { return !l.IsAlive() })),
 		Supervisor: &api.SupervisorStatus{
-			PID: lockstate.Self().PID, Run: s.options.RunID, Version: s.options.Version, Since: s.started.UTC(),
+			PID: lockstate.Self().PID, Run: s.options.RunID, Version: s.options.Version, Since: s.startedAt.UTC(),
 			Socket: s.socket.path(), Log: s.dir.LogPath("supervisor"),
 			Memory: metrics.ResidentMemory(), Keeper: s.keeper.pid(),
 		},
-		Clusters: s.clusterStatuses(p),
+		Clusters: s.clusterStatuses(active),
 	}
-	for _, warning := range p.project.Warnings {
+	for _, warning := range active.project.Warnings {
 		status.Warnings = append(status.Warnings, s.mask(warning.String()))
 	}
 	s.addConditions(&status)
-	for _, svc := range p.project.Services {
-		one := s.serviceStatus(p.services[svc.Name])
-		if c := one.Connections; c.Shortage != "" {
+	for _, svc := range active.project.Services {
+		svcStatus := s.serviceStatus(active.services[svc.Name])
+		if c := svcStatus.Connections; c.Shortage != "" {
 			status.Warnings = append(status.Warnings,
 				fmt.Sprintf("%s: %s: %d open, %d waiting; %s", svc.Name, c.Shortage, c.Open, c.Unserved, service.ShortageHint))
 		}
-		status.Services = append(status.Services, one)
+		status.Services = append(status.Services, svcStatus)
 	}
 	return status, nil
 }
 
 func (s *Supervisor) addConditions(status *api.Status) {
-	s.mu.Lock()
-	n := s.conditions
-	s.mu.Unlock()
+	n := s.currentConditions()
 	status.Pending = n.pendingReason
 	if n.pollingReason != "" {
-		status.Warnings = append(status.Warnings, "the files are compared every 2 s, because no events come: "+n.pollingReason)
+		status.Warnings = append(status.Warnings, "changes of the files are found by comparing them every 2 s, because they cannot be watched: "+n.pollingReason)
 	}
 	for _, condition := range []string{n.userConfigError, n.metricsError, n.directoryError} {
 		if condition != "" {
 			status.Warnings = append(status.Warnings, s.mask(condition))
 		}
 	}
-	if err, behind := s.store.writeError(); behind {
-		status.Warnings = append(status.Warnings, "the state cannot be written; it is tried again: "+err.Error())
+	if err := s.store.writeError(); err != nil {
+		status.Warnings = append(status.Warnings, "the state file cannot be written; retrying: "+err.Error())
 	}
-}
-
-func liveLeases(leases []lockstate.Lease) []api.Lease {
-	living := []api.Lease{}
-	for _, l := range leases {
-		if l.IsAlive() {
-			living = append(living, api.Lease{Kind: string(l.Kind), PID: l.PID, StartTime: l.Start, Dir: l.Dir, Since: l.Since})
-		}
-	}
-	return living
 }
 
 // serviceStatus is the status of one service.
@@ -139,17 +129,15 @@ func watchStatus(
 		if err != nil {
 			return err
 		}
-		interval := time.NewTimer(watchInterval)
+		intervalCh := time.After(watchInterval)
 		for range 2 { // wait for a change and for the interval
 			select {
 			case <-change:
 				change = nil
-			case <-interval.C:
+			case <-intervalCh:
 			case <-ctx.Done():
-				interval.Stop()
 				return ctx.Err()
 			case <-endedCh:
-				interval.Stop()
 				return api.ErrEnding
 			}
 		}
@@ -161,17 +149,17 @@ var variableReference = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)`)
 // view is what a client needs to set its environment.
 func (s *Supervisor) view() api.ProjectView {
 	line := s.store.state().Line // read before the snapshots, which are then at least as new
-	p := s.active.Load()
-	view := api.ProjectView{Config: s.options.Config, Digest: p.digest, Line: line, Env: p.project.Env, DotEnv: map[string]string{}}
-	for _, entry := range p.project.Env {
+	active := s.active.Load()
+	view := api.ProjectView{Config: s.options.Config, Digest: active.digest, Line: line, Env: active.project.Env, DotEnv: map[string]string{}}
+	for _, entry := range active.project.Env {
 		for _, match := range variableReference.FindAllStringSubmatch(entry.Template, -1) {
-			if value, ok := p.project.DotEnv[match[1]]; ok {
+			if value, ok := active.project.DotEnv[match[1]]; ok {
 				view.DotEnv[match[1]] = value
 			}
 		}
 	}
-	for _, svc := range p.project.Services {
-		view.Services = append(view.Services, serviceView(p.services[svc.Name].Snapshot()))
+	for _, svc := range active.project.Services {
+		view.Services = append(view.Services, serviceView(active.services[svc.Name].Snapshot()))
 	}
 	return view
 }

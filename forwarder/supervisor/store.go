@@ -15,11 +15,11 @@ import (
 // change edits the state. It may be applied more than once, and to a newer state than the one it was made for.
 type change func(*lockstate.State)
 
-// bumpLine is an empty change; written with bump set, it has every prompt of the project re-evaluate.
-func bumpLine(*lockstate.State) {}
+// noChange is an empty change: written with bump set, it has every prompt of the project re-evaluate.
+func noChange(*lockstate.State) {}
 
 // store caches the state file and queues changes to it. A change takes effect in the cache at once and is written as soon as
-// possible: a full disk or a held lock keeps nobody from entering or leaving the project. It is safe for concurrent use.
+// possible: a full disk or a held lock prevents no client from joining or leaving the project. It is safe for concurrent use.
 type store struct {
 	dir *lockstate.Dir
 	log *slog.Logger
@@ -74,20 +74,22 @@ func (st *store) set(s lockstate.State) {
 	st.onChange()
 }
 
-// writeError returns the error of the last write, and whether there is one: then the cache may hold changes that the file lacks.
-func (st *store) writeError() (error, bool) {
+// writeError returns the error of the last write. If it is not nil, the cache may hold changes that the file lacks.
+func (st *store) writeError() error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.writeErr, st.writeErr != nil
+	return st.writeErr
 }
 
 // add queues a change without waiting for the file.
-func (st *store) add(change change) {
+func (st *store) add(change change) { st.enqueue(pendingChange{change, false}) }
+
+func (st *store) enqueue(p pendingChange) {
 	st.mu.Lock()
 	known := cloneState(st.known)
-	change(&known)
+	p.change(&known)
 	st.known = known
-	st.pending = append(st.pending, pendingChange{change, false})
+	st.pending = append(st.pending, p)
 	st.mu.Unlock()
 	wait.Notify(st.pendingCh)
 	st.onChange()
@@ -95,19 +97,12 @@ func (st *store) add(change change) {
 
 // addAndWrite queues a change and writes it if that is possible before ctx ends. With bump, prompts re-evaluate.
 func (st *store) addAndWrite(ctx context.Context, change change, bump bool) {
-	st.mu.Lock()
-	known := cloneState(st.known)
-	change(&known)
-	st.known = known
-	st.pending = append(st.pending, pendingChange{change, bump})
-	st.mu.Unlock()
-	wait.Notify(st.pendingCh)
-	st.onChange()
+	st.enqueue(pendingChange{change, bump})
 	_ = st.sync(ctx) // retryWrites retries
 }
 
-// refresh calls sync unless the files are unchanged, nothing is queued and every process with a lease is alive: code that reads and
-// writes JSON stays out of the memory of an idle supervisor (0.8 MB).
+// refresh calls sync unless the files are unchanged, nothing is queued and every process with a lease is alive: without this check,
+// an idle supervisor would keep the code that reads and writes JSON in memory (0.8 MB).
 func (st *store) refresh(ctx context.Context) error {
 	files := st.dir.Fingerprint()
 	st.mu.Lock()
@@ -128,9 +123,7 @@ func (st *store) sync(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	st.mu.Lock()
-	pending := slices.Clone(st.pending)
-	st.mu.Unlock()
+	pending := st.pendingChanges()
 	files := st.dir.Fingerprint() // taken before reading, so that the next refresh sees a change made meanwhile
 	state, err := st.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		st.restoreLost(tx)
@@ -149,12 +142,16 @@ func (st *store) sync(ctx context.Context) error {
 
 // applyPending applies the queued changes to a state that is about to be written.
 func (st *store) applyPending(state *lockstate.State) {
-	st.mu.Lock()
-	pending := slices.Clone(st.pending)
-	st.mu.Unlock()
-	for _, p := range pending {
+	for _, p := range st.pendingChanges() {
 		p.change(state)
 	}
+}
+
+// pendingChanges returns the queued changes, the oldest first.
+func (st *store) pendingChanges() []pendingChange {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return slices.Clone(st.pending)
 }
 
 // recordSync updates the cache after a write.
@@ -185,37 +182,30 @@ func (st *store) recordSync(state lockstate.State, files lockstate.Fingerprint, 
 }
 
 // retryWrites writes queued changes as soon as that is possible, until ctx or ended ends.
-func (st *store) retryWrites(ctx context.Context, ended <-chan struct{}) {
-	var retry <-chan time.Time // nil while nothing is queued: an idle supervisor is not woken
+func (st *store) retryWrites(ctx context.Context, endedCh <-chan struct{}) {
+	var retryCh <-chan time.Time // nil while nothing is queued: an idle supervisor is not woken
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ended:
+		case <-endedCh:
 			return
 		case <-st.pendingCh:
-			if retry == nil {
-				retry = time.After(writeRetryInterval)
+			if retryCh == nil {
+				retryCh = time.After(writeRetryInterval)
 			}
-		case <-retry:
-			if retry = nil; !st.hasPending() {
+		case <-retryCh:
+			if retryCh = nil; len(st.pendingChanges()) == 0 {
 				continue
 			}
-			limited, cancel := context.WithTimeout(ctx, writeRetryInterval)
-			_ = st.sync(limited)
+			writeCtx, cancel := context.WithTimeout(ctx, writeRetryInterval)
+			_ = st.sync(writeCtx)
 			cancel()
-			if st.hasPending() {
+			if len(st.pendingChanges()) > 0 {
 				wait.Notify(st.pendingCh)
 			}
 		}
 	}
-}
-
-// hasPending reports whether changes are queued.
-func (st *store) hasPending() bool {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	return len(st.pending) > 0
 }
 
 // restoreLost restores the cached state if the state file was deleted and recreated, or replaced by an older copy.

@@ -44,12 +44,12 @@ func TestSupervisor_KeepsLeasesOfDeletedState(t *testing.T) {
 	if err := os.RemoveAll(s.dir.Path); err != nil {
 		t.Fatal(err)
 	}
-	// As when another project asks for a port before it was noticed.
+	// As when another project asks for a port before the supervisor has noticed the deletion.
 	if s.tryShutDown(t.Context(), shutdownUnused, 0) {
-		t.Fatal("it ended while a shell is inside")
+		t.Fatal("it shut down although a shell has a lease")
 	}
 	if s.isClosing.Load() {
-		t.Error("no newcomer is answered any more")
+		t.Error("it refuses new clients")
 	}
 }
 

@@ -80,7 +80,7 @@ func (s *Supervisor) handOverToElected(ctx context.Context) error {
 func (s *Supervisor) connectToElected(ctx context.Context) (*net.UnixConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
-	err := errors.New("it has no socket yet")
+	err := errors.New("the elected supervisor has no socket yet")
 	for _, socket := range s.dir.Sockets() {
 		conn, callErr := client.Client{Socket: socket}.HandOver(ctx, api.HandOverRequest{Run: s.options.RunID})
 		if callErr == nil || client.IsUnknownRequest(callErr) {
@@ -111,33 +111,34 @@ func (s *Supervisor) offerListeners(conn *net.UnixConn) ([]string, error) {
 }
 
 // copyListeners returns copies of the services' listeners, by the names that the keeper holds them under.
-func (k *handoffClient) copyListeners() map[string][]*os.File {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+func (c *handoffClient) copyListeners() map[string][]*os.File {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	files := make(map[string][]*os.File)
-	for _, one := range k.held {
-		if !strings.HasPrefix(one.name, serviceHoldName("")) || one != k.latest(one.name) {
+	for _, entry := range c.held {
+		if !strings.HasPrefix(entry.name, serviceHoldName("")) || entry != c.latest(entry.name) {
 			continue
 		}
-		copies, err := one.source()
+		copies, err := entry.source()
 		if err != nil {
-			k.log.Error("copy a listener", "name", one.name, "error", err)
+			c.log.Error("cannot copy a listener", "name", entry.name, "error", err)
 			continue
 		}
-		files[one.name] = copies
+		files[entry.name] = copies
 	}
 	return files
 }
 
-// TakeOver accepts the listeners of a superseded supervisor of this project.
+// TakeOver returns a function that receives the listeners of a superseded supervisor of this project on a connection, which it closes. The
+// error is api.ErrEnding, or why this supervisor is not the elected one.
 func (s *Supervisor) TakeOver(h api.HandOverRequest) (func(context.Context, *net.UnixConn), error) {
 	switch {
 	case h.Run == s.options.RunID:
-		return nil, errors.New("this is the supervisor that asks")
+		return nil, errors.New("a supervisor cannot hand its ports over to itself")
 	case s.isClosing.Load() || s.active.Load() == nil:
 		return nil, api.ErrEnding
 	case s.isSuperseded.Load():
-		return nil, errors.New("another supervisor has the election")
+		return nil, errors.New("another supervisor holds the election lock")
 	}
 	return s.receiveHandOver, nil
 }
@@ -148,23 +149,23 @@ func (s *Supervisor) receiveHandOver(ctx context.Context, conn *net.UnixConn) {
 	_ = conn.SetDeadline(time.Now().Add(handOverTimeout))
 	handed, err := handoff.AcceptOffer(conn)
 	if err != nil {
-		s.log.Error("take over from a superseded supervisor", "error", err)
+		s.log.Error("cannot receive the ports of a superseded supervisor", "error", err)
 		return
 	}
 	taken, err := s.adoptListeners(ctx, handed.Files)
 	if err != nil {
-		s.log.Warn("take over from a superseded supervisor", "error", err)
+		s.log.Warn("cannot take over the ports of a superseded supervisor", "error", err)
 		return // the other supervisor keeps them
 	}
 	s.log.Info("took over from a superseded supervisor", "offered", len(handed.Files), "taken", taken)
 	if json.NewEncoder(conn).Encode(api.HandOverResponse{Taken: taken}) != nil || conn.SetDeadline(time.Time{}) != nil {
 		return
 	}
-	var reading sync.WaitGroup
-	defer reading.Wait()
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	defer conn.Close()
 	peerClosedCh := make(chan struct{})
-	reading.Go(func() {
+	wg.Go(func() {
 		defer close(peerClosedCh)
 		_, _ = io.Copy(io.Discard, conn)
 	})
@@ -189,15 +190,15 @@ func (s *Supervisor) adoptListeners(ctx context.Context, files map[string][]*os.
 	offered := slices.Collect(maps.Keys(files))
 	s.inherited.add(files)
 	var (
-		binding sync.WaitGroup
-		mu      sync.Mutex
-		taken   []string
+		wg    sync.WaitGroup
+		mu    sync.Mutex
+		taken []string
 	)
 	for name, svc := range s.active.Load().services {
 		if !slices.Contains(offered, serviceHoldName(name)) {
 			continue
 		}
-		binding.Go(func() {
+		wg.Go(func() {
 			if s.rebindService(svc) {
 				mu.Lock()
 				defer mu.Unlock()
@@ -205,7 +206,7 @@ func (s *Supervisor) adoptListeners(ctx context.Context, files map[string][]*os.
 			}
 		})
 	}
-	binding.Wait()
+	wg.Wait()
 	s.inherited.closeUnclaimed()
 	slices.Sort(taken)
 	return taken, nil

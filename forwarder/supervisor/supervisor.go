@@ -1,4 +1,4 @@
-// Package supervisor keeps one project's services reachable for as long as anybody holds a lease on it. It is the background
+// Package supervisor keeps one project's services reachable for as long as the project has leases. It is the background
 // process that all shells of a project share.
 //
 // Reads are answered from snapshots and wait for nothing. Operations that change the project run one at a time, each in two
@@ -35,7 +35,7 @@ import (
 type Options struct {
 	Config   string // path of the project's config file
 	Version  string // of this program
-	Exe      string // this program: what a keeper starts again
+	Exe      string // path of this program, which a keeper starts again
 	RunID    string // this supervisor's run id: eight letters or digits, new for each
 	LogLevel *slog.LevelVar
 	// OnStartResult reports to the starter how the start went. It is called exactly once.
@@ -49,19 +49,19 @@ const maxConcurrentChecks = 8
 
 // Supervisor runs the services of one project. Its exported methods are safe for concurrent use.
 type Supervisor struct {
-	options Options
-	dir     *lockstate.Dir
-	store   *store
-	source  configSource
-	log     *slog.Logger
-	logFile *eventlog.File
-	runDir  runDirectory // for the private sockets of this run's tunnels
-	started time.Time
-	changes wait.Broadcast // of anything that status shows
-	events  *eventPublisher
-	env     *environment
-	secrets atomic.Pointer[[]string]
-	drivers drivers
+	options   Options
+	dir       *lockstate.Dir
+	store     *store
+	source    configSource
+	log       *slog.Logger
+	logFile   *eventlog.File
+	runDir    runDirectory // for the private sockets of this run's tunnels
+	startedAt time.Time
+	changes   wait.Broadcast // of anything that status shows
+	events    *eventPublisher
+	env       *environment
+	secrets   atomic.Pointer[[]string]
+	drivers   drivers
 
 	dependencies *service.Dependencies
 	checkSlots   chan struct{}
@@ -74,12 +74,12 @@ type Supervisor struct {
 	keeper      *handoffClient
 	socket      *controlSocket
 
-	active atomic.Pointer[activeConfig] // the config that runs; replaced as a whole
+	active atomic.Pointer[activeConfig] // the config in use; replaced as a whole
 
 	operationSlot    chan struct{}        // held by the operation that is running
 	leasesChangedCh  chan struct{}        // the leases may have changed
 	shutdownCh       chan shutdownRequest // requests to shut down, for awaitShutdown
-	sessionCh        chan api.JoinRequest // the environment of the client that joined last
+	joinCh           chan api.JoinRequest // the request of the client that joined last
 	successorStaleCh chan struct{}        // what the keeper holds for a successor is out of date
 	hadWriteError    atomic.Bool          // the last write of the state file failed
 	isTerminated     atomic.Bool          // ended by SIGTERM; the keeper starts a successor
@@ -115,9 +115,9 @@ func Run(ctx context.Context, o Options) error {
 	tasksCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	eventsCtx, endEvents := context.WithCancel(context.WithoutCancel(ctx))
-	var publishing sync.WaitGroup
-	publishing.Go(func() { s.events.run(eventsCtx) })
-	defer publishing.Wait()
+	var wg sync.WaitGroup
+	wg.Go(func() { s.events.run(eventsCtx) })
+	defer wg.Wait()
 	defer endEvents()
 
 	crashed, err := s.elect(ctx)
@@ -140,7 +140,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	for _, part := range []func(context.Context){
-		s.socket.serve, s.keeper.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guardFiles, s.guardDirectory, s.applySessions, s.keepSuccessorUpdated, s.answerPendingChecks, memtrim.Run,
+		s.socket.serve, s.keeper.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guardFiles, s.guardDirectory, s.applyJoins, s.keepSuccessorUpdated, s.answerPendingChecks, memtrim.Run,
 		func(ctx context.Context) { watchSleep(ctx, sleepTime, s.onWake) },
 		func(ctx context.Context) { s.store.retryWrites(ctx, s.endedCh) }, // after that the state file is a successor's
 	} {
@@ -168,14 +168,15 @@ func newSupervisor(o Options) (*Supervisor, error) {
 	}
 	s := &Supervisor{
 		options: o, dir: dir, source: configSource{o.Config, trust.Store{Dir: filepath.Join(data, "trust")}},
-		started:      time.Now(),
+		startedAt:    time.Now(),
 		dependencies: service.NewDependencies(), checkSlots: make(chan struct{}, maxConcurrentChecks),
 		clientSlots:   relay.NewSlotAllocator(filelimit.Current(), filelimit.Reserve(nil, 0)),
 		operationSlot: make(chan struct{}, 1), leasesChangedCh: make(chan struct{}, 1), shutdownCh: make(chan shutdownRequest),
-		sessionCh: make(chan api.JoinRequest, 1), successorStaleCh: make(chan struct{}, 1), pendingCheckCh: make(chan chan struct{}), lastClientCh: make(chan struct{}, 1), reloadedCh: make(chan struct{}, 1),
+		joinCh: make(chan api.JoinRequest, 1), successorStaleCh: make(chan struct{}, 1), pendingCheckCh: make(chan chan struct{}), lastClientCh: make(chan struct{}, 1), reloadedCh: make(chan struct{}, 1),
 		endedCh: make(chan struct{}),
 	}
-	s.leaseWatcher.endWatch = make(map[lockstate.Process]func())
+	s.secrets.Store(new([]string))
+	s.leaseWatcher.stopWatch = make(map[lockstate.Process]func())
 	s.env = newEnvironment(os.Environ(), o.RunID)
 	s.logFile = eventlog.NewFile(dir.LogPath("supervisor"), s.mask, eventlog.Limits{})
 	s.logFile.RedirectStdio()
@@ -203,10 +204,7 @@ func taskStarter(ctx context.Context) func(func(context.Context)) func() {
 
 // mask replaces the project's secrets in a text.
 func (s *Supervisor) mask(text string) string {
-	if secrets := s.secrets.Load(); secrets != nil {
-		return project.Mask(text, *secrets)
-	}
-	return project.Mask(text, nil)
+	return project.Mask(text, *s.secrets.Load())
 }
 
 func (s *Supervisor) root() string { return s.source.root() }
@@ -253,7 +251,7 @@ func (s *Supervisor) stopTasks() {
 		s.leaseWatcher.close()
 		s.tasks.Wait()
 		if err := s.drivers.close(); err != nil {
-			s.log.Error("close the technologies", "error", err)
+			s.log.Error("cannot close the drivers", "error", err)
 		}
 	}()
 	if !wait.IsClosedWithin(stopTimeout, finished) {
@@ -274,14 +272,20 @@ type conditions struct {
 	directoryError  string
 }
 
-// updateConditions changes the conditions, and announces it if they differ.
-func (s *Supervisor) updateConditions(change func(*conditions)) {
+func (s *Supervisor) currentConditions() conditions {
 	s.mu.Lock()
-	before := s.conditions
-	change(&s.conditions)
-	changed := s.conditions != before
+	defer s.mu.Unlock()
+	return s.conditions
+}
+
+// setCondition sets a field of s.conditions. It announces a change and reports whether there was one.
+func setCondition[T comparable](s *Supervisor, field *T, value T) bool {
+	s.mu.Lock()
+	changed := *field != value
+	*field = value
 	s.mu.Unlock()
 	if changed {
 		s.changes.Announce()
 	}
+	return changed
 }

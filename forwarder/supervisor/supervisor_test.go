@@ -34,10 +34,10 @@ func TestEnvironment_ReplacesVariablesThatStoppedWorking(t *testing.T) {
 	defer ln.Close()
 	env := newEnvironment([]string{"SSH_AUTH_SOCK=" + dir + "/gone", "PATH=" + dir, "KUBECONFIG=" + dir + "/gone"}, "run")
 
-	if env.replaceBroken(api.JoinRequest{SSHAuthSock: dir + "/gone-too", Path: "/elsewhere", Kubeconfig: ""}) {
+	if env.replaceBrokenVariables(api.JoinRequest{SSHAuthSock: dir + "/gone-too", Path: "/elsewhere", Kubeconfig: ""}) {
 		t.Error("what does not work either was taken over")
 	}
-	if !env.replaceBroken(api.JoinRequest{SSHAuthSock: live, Path: "/"}) {
+	if !env.replaceBrokenVariables(api.JoinRequest{SSHAuthSock: live, Path: "/"}) {
 		t.Error("a live agent was not taken over")
 	}
 	list := env.childEnviron()

@@ -78,11 +78,10 @@ func (d drivers) forService(svc project.Service) (forwarder.Driver, error) {
 
 // target names the far end of a service; empty if it is unknown.
 func (d drivers) target(svc project.Service) string {
-	driver, err := d.forService(svc)
-	if err != nil {
-		return ""
+	if driver := d[svc.Technology]; driver != nil {
+		return driver.Target(svc)
 	}
-	return driver.Target(svc)
+	return ""
 }
 
 // close closes the drivers. Every tunnel must have been closed before.

@@ -15,7 +15,7 @@ const (
 // onTerminate ends the supervisor after a SIGTERM. While there are leases, the keeper starts another and the ports stay open, unless
 // the keeper is being terminated too.
 func (s *Supervisor) onTerminate(ctx context.Context) {
-	terminatedTwice := s.inherited.memory.Terminated && !s.inherited.isPredecessorAlive && time.Since(s.started) < terminationWindow
+	terminatedTwice := s.inherited.handoffState.Terminated && !s.inherited.isPredecessorAlive && time.Since(s.startedAt) < terminationWindow
 	count, _ := s.countLeases(ctx)
 	waitCtx, cancel := context.WithTimeout(ctx, keeperTermTimeout)
 	defer cancel()
@@ -47,7 +47,7 @@ func (s *Supervisor) handOverToKeeper() {
 	s.updateSuccessor()
 	for _, svc := range s.active.Load().services {
 		if port := svc.Snapshot().Port(); port != nil {
-			// Reset clients before their tunnel ends: a client could take that for a proper end of file.
+			// Reset clients before their tunnel ends: a client could mistake that for a regular end of file.
 			_ = port.Close()
 		}
 	}

@@ -151,6 +151,10 @@ func (s *Supervisor) guardStateFile(ctx context.Context, changed bool) {
 // guardDirectory ends the supervisor if the project directory is missing for directoryGrace, and returns when ctx ends. A missing config
 // file is no reason: an older branch may be checked out. It has a goroutine of its own: the directory may be on a file system that hangs.
 func (s *Supervisor) guardDirectory(ctx context.Context) {
+	// Its ticks fall between those of guardFiles: two goroutines that run at the same moment take a second thread, with 1.5 MB.
+	if !wait.Sleep(ctx, guardInterval/2) {
+		return
+	}
 	tick := time.NewTicker(guardInterval)
 	defer tick.Stop()
 	root := s.root()

@@ -1,16 +1,13 @@
 package supervisor
 
 import (
-	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/service"
-	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -22,44 +19,11 @@ type activeConfig struct {
 	services map[string]*runningService
 }
 
-// newActiveConfig makes the active config of a loaded one, still without services.
-func newActiveConfig(l *loadedConfig) *activeConfig {
-	return &activeConfig{files: l.files, project: l.project, digest: l.files.Digest(), services: make(map[string]*runningService)}
-}
-
 // runningService is a service with its run loop.
 type runningService struct {
 	*service.Service
 	processLog *eventlog.File // output of its tunnels' processes
 	stopRun    func()         // ends the run loop and waits for it
-}
-
-// addService makes a stopped service and starts its run loop, which ends with endLoop.
-func (s *Supervisor) addService(d service.Definition) *runningService {
-	lines := eventlog.NewFile(s.dir.LogPath(d.Name), s.mask, logLimits(s.userConfig()))
-	svc := service.New(s.serviceHost(), d, lines)
-	return &runningService{svc, lines, s.startTask(svc.Run)}
-}
-
-// serviceHost is what the supervisor provides to services.
-func (s *Supervisor) serviceHost() service.Host {
-	return service.Host{
-		Log: s.log, Mask: s.mask, Dir: s.root(), Environ: s.env.childEnviron, CheckSlots: s.checkSlots, ClientSlots: s.clientSlots, Dependencies: s.dependencies,
-		PublishEvent: s.events.publish, OnChange: s.changes.Announce, OnLastClient: func() { wait.Notify(s.lastClientCh) },
-		NewRun: s.newRun, OpenPort: s.openPort, ExplainPort: explainPort, OnPortOpened: s.onPortOpened,
-	}
-}
-
-// newRun makes the run id and the socket directory of one tunnel, and a function that removes the directory.
-func (s *Supervisor) newRun(lines *eventlog.File) (forwarder.Run, func(), error) {
-	n := s.tunnelCount.Add(1)
-	id := fmt.Sprintf("%s.%d", s.options.RunID, n)
-	sockets, err := s.runDir.createSubdirectory(fmt.Sprint(n))
-	if err != nil {
-		return forwarder.Run{}, func() {}, err
-	}
-	run := forwarder.Run{ID: id, Dir: s.root(), SocketDir: sockets, Env: s.env.childEnviron(), Log: lines.RunWriter(id)}
-	return run, func() { _ = os.RemoveAll(sockets) }, nil
 }
 
 // startServices starts the named services concurrently, and returns when each port is open or has failed to open.
@@ -135,11 +99,6 @@ func (s serviceSelection) isSelected(svc project.Service) bool {
 		return slices.Contains(s.only, svc.Name)
 	}
 	return svc.Enabled
-}
-
-func (s *Supervisor) selection() serviceSelection {
-	state := s.store.state()
-	return serviceSelection{state.Stopped, state.Started, state.Only}
 }
 
 // retryNeedsAttention restarts the services that need attention, after the environment has changed.

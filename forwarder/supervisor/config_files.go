@@ -94,13 +94,6 @@ func (s *Supervisor) readUserConfig() error {
 	return err
 }
 
-// userConfig is the user's config as last read.
-func (s *Supervisor) userConfig() project.UserConfig {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.user
-}
-
 // pendingCheckTimeout is how long status waits for the files to be compared: their disk may hang.
 const pendingCheckTimeout = 50 * time.Millisecond
 

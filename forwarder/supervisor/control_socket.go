@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"sync"
@@ -15,7 +16,8 @@ import (
 
 // controlSocket is the unix socket that serves the control API. It can be rebound if its file is deleted. It is safe for concurrent use.
 type controlSocket struct {
-	backend    *Supervisor
+	backend    server.Backend
+	log        *slog.Logger
 	listenerCh chan *net.UnixListener // listeners for serve
 
 	mu       sync.Mutex // guards the fields below
@@ -41,8 +43,8 @@ func statSocket(path string) (socketFile, error) {
 	return socketFile{path, uint64(stat.Dev), stat.Ino}, nil //nolint:unconvert // Dev is narrower on other systems
 }
 
-func newControlSocket(s *Supervisor) *controlSocket {
-	return &controlSocket{backend: s, listenerCh: make(chan *net.UnixListener, 1)}
+func newControlSocket(backend server.Backend, log *slog.Logger) *controlSocket {
+	return &controlSocket{backend: backend, log: log, listenerCh: make(chan *net.UnixListener, 1)}
 }
 
 // listen uses an inherited socket if it is still reachable at file, where it was bound. Otherwise it binds a new one at path.
@@ -105,7 +107,7 @@ func (c *controlSocket) serve(ctx context.Context) {
 	defer wg.Wait()
 	receiveEach(ctx, c.listenerCh, func(listener *net.UnixListener) {
 		wg.Go(func() {
-			if err := server.Serve(ctx, listener, c.backend, c.backend.log); err != nil {
+			if err := server.Serve(ctx, listener, c.backend, c.log); err != nil {
 				c.mu.Lock()
 				defer c.mu.Unlock()
 				c.serveErr = err

@@ -44,18 +44,6 @@ func (s *Supervisor) guardFiles(ctx context.Context) {
 	}
 }
 
-// waitForTick returns true at the next tick, or false as soon as ctx ends or the ports have been closed or handed over.
-func (s *Supervisor) waitForTick(ctx context.Context, tick *time.Ticker) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-s.endedCh:
-		return false
-	case <-tick.C:
-		return true
-	}
-}
-
 // externalState is what guardFiles checks. It is comparable.
 type externalState struct {
 	files     lockstate.Fingerprint

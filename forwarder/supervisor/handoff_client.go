@@ -2,9 +2,11 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,9 +23,6 @@ const (
 )
 
 func serviceHoldName(name string) string { return "service " + name }
-
-// fileSource returns copies of files, for the caller to close.
-type fileSource func() ([]*os.File, error)
 
 // heldFiles are files that the keeper holds copies of, under a name. Two entries may have the same name for a moment, as when a
 // service's address changes while the old one is being bound: the keeper has the latest, and the other once that is dropped.
@@ -431,4 +430,25 @@ func (c *handoffClient) disconnect() {
 	if link != nil {
 		link.Close()
 	}
+}
+
+var errNoKeeper = errors.New("no keeper is running and none could be started; the supervisor's log says why")
+
+// copyListeners returns copies of the services' listeners, by the names that the keeper holds them under.
+func (c *handoffClient) copyListeners() map[string][]*os.File {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	files := make(map[string][]*os.File)
+	for _, entry := range c.held {
+		if !strings.HasPrefix(entry.name, serviceHoldName("")) || entry != c.latest(entry.name) {
+			continue
+		}
+		copies, err := entry.source()
+		if err != nil {
+			c.log.Error("cannot copy a listener", "name", entry.name, "error", err)
+			continue
+		}
+		files[entry.name] = copies
+	}
+	return files
 }

@@ -1,9 +1,6 @@
 package supervisor
 
 import (
-	"context"
-	"encoding/json"
-	"fmt"
 	"maps"
 	"net"
 	"os"
@@ -14,7 +11,6 @@ import (
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/project/trust"
 )
 
 // handoffState is what a supervisor tells its successor: the files that it runs, which may have changed on disk without being
@@ -105,76 +101,4 @@ func (in *inheritance) closeUnclaimed() []string {
 		closeFiles(files)
 	}
 	return slices.Collect(maps.Keys(unclaimed))
-}
-
-func closeFiles(files []*os.File) {
-	for _, file := range files {
-		file.Close()
-	}
-}
-
-// inheritElection takes over the election lock of the predecessor, and returns its record if it has died.
-func (s *Supervisor) inheritElection(ctx context.Context, election *os.File, socket string) *lockstate.Supervisor {
-	s.election = s.dir.Inherit(election)
-	if state := s.inherited.handoffState.State; state != nil {
-		s.store.set(*state)
-		s.store.add(mergeHandoffState(*state, s.inherited.handoffState.At))
-	}
-	_ = s.store.sync(ctx)
-	if s.inherited.isPredecessorAlive { // the record stays the predecessor's until this one is ready
-		return nil
-	}
-	crashed := s.store.state().Supervisor
-	s.store.addAndWrite(ctx, func(state *lockstate.State) { state.Supervisor = s.newRecord(socket) }, false)
-	return crashed
-}
-
-// mergeHandoffState is the change that the predecessor could not write: its leases replace those of the file, except leases that were
-// written after at.
-func mergeHandoffState(remembered lockstate.State, at time.Time) change {
-	return func(state *lockstate.State) {
-		stored := state.Leases
-		state.Leases = slices.Clone(remembered.Leases)
-		for _, lease := range stored {
-			if lease.Since.After(at) {
-				state.AddLease(lease)
-			}
-		}
-		state.Ports = remembered.Ports
-		state.Stopped, state.Started, state.Only = remembered.Stopped, remembered.Started, remembered.Only
-	}
-}
-
-// loadInherited loads the config from disk, or the predecessor's if that on disk cannot be used.
-func (s *Supervisor) loadInherited() (*loadedConfig, error) {
-	l, err := s.loadConfig()
-	old := s.inherited.handoffState.Files
-	if err == nil || old == nil {
-		return l, err
-	}
-	old.Root, old.Path = s.root(), s.options.Config // in JSON they may have lost bytes
-	verdict, old, askErr := s.source.trust.Ask(old)
-	if askErr != nil || verdict != trust.Allowed {
-		return nil, err
-	}
-	s.log.Warn("the files cannot be used; using those of the previous supervisor", "error", s.mask(err.Error()))
-	return s.parseConfig(old)
-}
-
-// inheritFromKeeper receives what a keeper holds, if one started this supervisor.
-func (s *Supervisor) inheritFromKeeper() error {
-	s.inherited = &inheritance{}
-	if s.options.Inherit == nil {
-		return nil
-	}
-	link, handed, err := s.options.Inherit()
-	if err != nil {
-		return err
-	}
-	s.keeper.setLink(link)
-	s.inherited.isPredecessorAlive, s.inherited.files = handed.IsPredecessorAlive, handed.Files
-	if err := json.Unmarshal(handed.State, &s.inherited.handoffState); err != nil {
-		return fmt.Errorf("decode the state of the previous supervisor: %w", err)
-	}
-	return nil
 }

@@ -2,10 +2,12 @@ package supervisor
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/api"
@@ -13,9 +15,9 @@ import (
 	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/service"
-	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/trust"
 )
 
 // elect tries to lock the election file and records this supervisor if it won. It returns the record of the previous supervisor
@@ -195,28 +197,68 @@ func (s *Supervisor) applyJoins(ctx context.Context) {
 	})
 }
 
-// onStateChange is called after each change of the known state. The keeper gets a copy of what cannot be written.
-func (s *Supervisor) onStateChange() {
-	s.changes.Announce()
-	hasWriteError := s.store.writeError() != nil
-	if s.hadWriteError.Swap(hasWriteError) || hasWriteError {
-		wait.Notify(s.successorStaleCh)
+// inheritElection takes over the election lock of the predecessor, and returns its record if it has died.
+func (s *Supervisor) inheritElection(ctx context.Context, election *os.File, socket string) *lockstate.Supervisor {
+	s.election = s.dir.Inherit(election)
+	if state := s.inherited.handoffState.State; state != nil {
+		s.store.set(*state)
+		s.store.add(mergeHandoffState(*state, s.inherited.handoffState.At))
 	}
+	_ = s.store.sync(ctx)
+	if s.inherited.isPredecessorAlive { // the record stays the predecessor's until this one is ready
+		return nil
+	}
+	crashed := s.store.state().Supervisor
+	s.store.addAndWrite(ctx, func(state *lockstate.State) { state.Supervisor = s.newRecord(socket) }, false)
+	return crashed
 }
 
-// keepSuccessorUpdated updates the keeper's copy whenever successorStaleCh says that it is out of date, until ctx ends.
-func (s *Supervisor) keepSuccessorUpdated(ctx context.Context) {
-	receiveEach(ctx, s.successorStaleCh, func(struct{}) { s.updateSuccessor() })
-}
-
-// receiveEach calls on with each value of a channel, until ctx ends.
-func receiveEach[T any](ctx context.Context, ch <-chan T, on func(T)) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case value := <-ch:
-			on(value)
+// mergeHandoffState is the change that the predecessor could not write: its leases replace those of the file, except leases that were
+// written after at.
+func mergeHandoffState(remembered lockstate.State, at time.Time) change {
+	return func(state *lockstate.State) {
+		stored := state.Leases
+		state.Leases = slices.Clone(remembered.Leases)
+		for _, lease := range stored {
+			if lease.Since.After(at) {
+				state.AddLease(lease)
+			}
 		}
+		state.Ports = remembered.Ports
+		state.Stopped, state.Started, state.Only = remembered.Stopped, remembered.Started, remembered.Only
 	}
+}
+
+// loadInherited loads the config from disk, or the predecessor's if that on disk cannot be used.
+func (s *Supervisor) loadInherited() (*loadedConfig, error) {
+	l, err := s.loadConfig()
+	old := s.inherited.handoffState.Files
+	if err == nil || old == nil {
+		return l, err
+	}
+	old.Root, old.Path = s.root(), s.options.Config // in JSON they may have lost bytes
+	verdict, old, askErr := s.source.trust.Ask(old)
+	if askErr != nil || verdict != trust.Allowed {
+		return nil, err
+	}
+	s.log.Warn("the files cannot be used; using those of the previous supervisor", "error", s.mask(err.Error()))
+	return s.parseConfig(old)
+}
+
+// inheritFromKeeper receives what a keeper holds, if one started this supervisor.
+func (s *Supervisor) inheritFromKeeper() error {
+	s.inherited = &inheritance{}
+	if s.options.Inherit == nil {
+		return nil
+	}
+	link, handed, err := s.options.Inherit()
+	if err != nil {
+		return err
+	}
+	s.keeper.setLink(link)
+	s.inherited.isPredecessorAlive, s.inherited.files = handed.IsPredecessorAlive, handed.Files
+	if err := json.Unmarshal(handed.State, &s.inherited.handoffState); err != nil {
+		return fmt.Errorf("decode the state of the previous supervisor: %w", err)
+	}
+	return nil
 }

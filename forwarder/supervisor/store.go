@@ -231,14 +231,3 @@ func (st *store) restoreLost(tx *lockstate.Tx) {
 
 // lockTimeout bounds a write that a client waits for. It is shorter than a prompt's own limit.
 const lockTimeout = time.Second
-
-// saveState queues a change and tries to write it within lockTimeout. It does nothing once the state file belongs to a successor
-// or to another elected supervisor. The write is tried also if ctx has ended: what it records has happened.
-func (s *Supervisor) saveState(ctx context.Context, change change, bump bool) {
-	if s.isClosing.Load() || s.isSuperseded.Load() {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockTimeout)
-	defer cancel()
-	s.store.addAndWrite(ctx, change, bump)
-}

@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -39,14 +38,6 @@ func (s *Supervisor) onSuperseded(ctx context.Context) {
 	} else if err != nil {
 		s.log.Debug("the other supervisor does not take over the ports yet", "error", err)
 	}
-}
-
-// closePortsForElected closes the ports for the elected supervisor, which retries to bind them every second. It writes no state.
-func (s *Supervisor) closePortsForElected() {
-	s.isClosing.Store(true)
-	s.closePorts()
-	_ = s.election.Handover()
-	close(s.endedCh)
 }
 
 // handOverToElected hands the listeners to the elected supervisor and starts to drain this one's connections.
@@ -108,25 +99,6 @@ func (s *Supervisor) offerListeners(conn *net.UnixConn) ([]string, error) {
 		return nil, err
 	}
 	return response.Taken, conn.SetDeadline(time.Time{})
-}
-
-// copyListeners returns copies of the services' listeners, by the names that the keeper holds them under.
-func (c *handoffClient) copyListeners() map[string][]*os.File {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	files := make(map[string][]*os.File)
-	for _, entry := range c.held {
-		if !strings.HasPrefix(entry.name, serviceHoldName("")) || entry != c.latest(entry.name) {
-			continue
-		}
-		copies, err := entry.source()
-		if err != nil {
-			c.log.Error("cannot copy a listener", "name", entry.name, "error", err)
-			continue
-		}
-		files[entry.name] = copies
-	}
-	return files
 }
 
 // TakeOver returns a function that receives the listeners of a superseded supervisor of this project on a connection, which it closes. The

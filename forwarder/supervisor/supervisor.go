@@ -7,28 +7,21 @@ package supervisor
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/filelimit"
 	"github.com/localport-sh/localport/forwarder/handoff"
-	"github.com/localport-sh/localport/forwarder/memtrim"
-	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/project/trust"
 )
 
 // Options configure a supervisor.
@@ -103,105 +96,6 @@ type Supervisor struct {
 	successorEndedCh <-chan struct{}
 }
 
-// Run is the lifecycle of a supervisor: win the election, load the config, open every port, report ready, run until the last
-// lease is released, and stop everything. It returns after that, or after ctx has ended.
-func Run(ctx context.Context, o Options) error {
-	s, err := newSupervisor(o)
-	if err != nil {
-		o.OnStartResult(client.Readiness{Outcome: client.OutcomeFailed, Error: err.Error()})
-		return err
-	}
-	defer func() { _ = s.logFile.Close() }()
-	tasksCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	eventsCtx, endEvents := context.WithCancel(context.WithoutCancel(ctx))
-	var wg sync.WaitGroup
-	wg.Go(func() { s.events.run(eventsCtx) })
-	defer wg.Wait()
-	defer endEvents()
-
-	crashed, err := s.elect(ctx)
-	if err != nil {
-		o.OnStartResult(client.Readiness{Outcome: client.OutcomeFailed, Error: err.Error()})
-		return err
-	}
-	if s.election == nil {
-		o.OnStartResult(client.Readiness{Outcome: client.OutcomeBusy})
-		return nil
-	}
-	s.sweepCrashed(crashed)
-	s.startTask = taskStarter(context.WithoutCancel(ctx))
-	// Drivers outlive tasksCtx: they are closed after the last tunnel.
-	s.drivers = newDrivers(context.WithoutCancel(ctx), forwarder.Host{Dir: s.root(), Log: s.log})
-	if err := s.prepare(ctx); err != nil {
-		s.abortStart(ctx, err)
-		cancel()
-		s.stopTasks()
-		return err
-	}
-	for _, part := range []func(context.Context){
-		s.socket.serve, s.keeper.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guardFiles, s.guardDirectory, s.applyJoins, s.keepSuccessorUpdated, s.answerPendingChecks, memtrim.Run,
-		func(ctx context.Context) { watchSleep(ctx, sleepTime, s.onWake) },
-		func(ctx context.Context) { s.store.retryWrites(ctx, s.endedCh) }, // after that the state file is a successor's
-	} {
-		s.tasks.Go(func() { part(tasksCtx) })
-	}
-	o.OnStartResult(client.Readiness{Outcome: client.OutcomeReady})
-
-	s.awaitShutdown(ctx)
-	s.drainIfReplaced(ctx)
-	cancel()
-	s.stopTasks()
-	s.events.publish(eventlog.Event{Kind: eventlog.SupervisorEnded, Run: o.RunID}, "")
-	s.removeAbandoned()
-	return errors.Join(s.socket.err(), s.runDir.remove())
-}
-
-func newSupervisor(o Options) (*Supervisor, error) {
-	dir, err := lockstate.Open(o.Config)
-	if _, unwritable := errors.AsType[*lockstate.WriteError](err); err != nil && !unwritable {
-		return nil, err
-	}
-	data, err := lockstate.DataHome()
-	if err != nil {
-		return nil, err
-	}
-	s := &Supervisor{
-		options: o, dir: dir, source: configSource{o.Config, trust.Store{Dir: filepath.Join(data, "trust")}},
-		startedAt:    time.Now(),
-		dependencies: service.NewDependencies(), checkSlots: make(chan struct{}, maxConcurrentChecks),
-		clientSlots:   relay.NewSlotAllocator(filelimit.Current(), filelimit.Reserve(nil, 0)),
-		operationSlot: make(chan struct{}, 1), leasesChangedCh: make(chan struct{}, 1), shutdownCh: make(chan shutdownRequest),
-		joinCh: make(chan api.JoinRequest, 1), successorStaleCh: make(chan struct{}, 1), pendingCheckCh: make(chan chan struct{}), lastClientCh: make(chan struct{}, 1), reloadedCh: make(chan struct{}, 1),
-		endedCh: make(chan struct{}),
-	}
-	s.secrets.Store(new([]string))
-	s.leaseWatcher.stopWatch = make(map[lockstate.Process]func())
-	s.env = newEnvironment(os.Environ(), o.RunID)
-	s.logFile = eventlog.NewFile(dir.LogPath("supervisor"), s.mask, eventlog.Limits{})
-	s.logFile.RedirectStdio()
-	s.log = slog.New(s.logFile.Handler(o.LogLevel)).With("run", o.RunID)
-	dir.Warn = func(text string) { s.log.Warn(text) }
-	s.store = newStore(dir, s.log, s.onStateChange)
-	s.events = newEventPublisher(dir, s.log, s.mask)
-	s.keeper = newHandoffClient(o.Exe, s.log, s.recordKeeper)
-	s.socket = newControlSocket(s)
-	return s, s.inheritFromKeeper()
-}
-
-// taskStarter returns a function that starts goroutines whose contexts derive from ctx. Its result stops one and waits for it.
-func taskStarter(ctx context.Context) func(func(context.Context)) func() {
-	return func(run func(context.Context)) func() {
-		own, cancel := context.WithCancel(ctx)
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			run(own)
-		}()
-		return func() { cancel(); <-done }
-	}
-}
-
 // mask replaces the project's secrets in a text.
 func (s *Supervisor) mask(text string) string {
 	return project.Mask(text, *s.secrets.Load())
@@ -225,42 +119,6 @@ func (s *Supervisor) beginOperation(ctx context.Context) error {
 }
 
 func (s *Supervisor) endOperation() { <-s.operationSlot }
-
-// drainIfReplaced waits for this supervisor's connections if a successor has taken over the ports.
-func (s *Supervisor) drainIfReplaced(ctx context.Context) {
-	s.mu.Lock()
-	successorEndedCh := s.successorEndedCh
-	s.mu.Unlock()
-	if successorEndedCh == nil {
-		return
-	}
-	s.drainConnections(ctx, successorEndedCh)
-	s.keeper.disconnect()
-}
-
-// stopTimeout bounds stopTasks. It is longer than any tunnel takes to open or to close: what still runs after it hangs in a file
-// system call, which only the end of the process interrupts.
-const stopTimeout = 40 * time.Second
-
-// stopTasks stops everything that still runs after the ports were closed. It does not touch the state file.
-func (s *Supervisor) stopTasks() {
-	finished := make(chan struct{})
-	go func() {
-		defer close(finished)
-		s.active.Load().stopAll()
-		s.leaseWatcher.close()
-		s.tasks.Wait()
-		if err := s.drivers.close(); err != nil {
-			s.log.Error("cannot close the drivers", "error", err)
-		}
-	}()
-	if !wait.IsClosedWithin(stopTimeout, finished) {
-		s.log.Error("some tasks did not stop in time; the process exits anyway", "after", stopTimeout)
-	}
-	// Processes that left their process group carry the run id too.
-	killed, err := process.KillOrphans(s.options.RunID)
-	s.log.Info("ended", "orphans_killed", killed, "error", err)
-}
 
 // conditions are the problems with files and ports that status shows; empty strings where there is none.
 type conditions struct {
@@ -288,4 +146,39 @@ func setCondition[T comparable](s *Supervisor, field *T, value T) bool {
 		s.changes.Announce()
 	}
 	return changed
+}
+
+// saveState queues a change and tries to write it within lockTimeout. It does nothing once the state file belongs to a successor
+// or to another elected supervisor. The write is tried also if ctx has ended: what it records has happened.
+func (s *Supervisor) saveState(ctx context.Context, change change, bump bool) {
+	if s.isClosing.Load() || s.isSuperseded.Load() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockTimeout)
+	defer cancel()
+	s.store.addAndWrite(ctx, change, bump)
+}
+
+// userConfig is the user's config as last read.
+func (s *Supervisor) userConfig() project.UserConfig {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.user
+}
+
+// waitForTick returns true at the next tick, or false as soon as ctx ends or the ports have been closed or handed over.
+func (s *Supervisor) waitForTick(ctx context.Context, tick *time.Ticker) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-s.endedCh:
+		return false
+	case <-tick.C:
+		return true
+	}
+}
+
+// resizeClientSlots sets the limit on clients to what the file limit leaves beside the needs of the config and the leases.
+func (s *Supervisor) resizeClientSlots(config *activeConfig) {
+	s.clientSlots.Resize(filelimit.Current(), filelimit.Reserve(config.project.Services, len(s.store.state().Leases)))
 }

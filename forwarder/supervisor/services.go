@@ -10,13 +10,54 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/process/holder"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/forwarder/service"
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 )
+
+// newActiveConfig makes the active config of a loaded one, still without services.
+func newActiveConfig(l *loadedConfig) *activeConfig {
+	return &activeConfig{files: l.files, project: l.project, digest: l.files.Digest(), services: make(map[string]*runningService)}
+}
+
+// addService makes a stopped service and starts its run loop, which ends with endLoop.
+func (s *Supervisor) addService(d service.Definition) *runningService {
+	lines := eventlog.NewFile(s.dir.LogPath(d.Name), s.mask, logLimits(s.userConfig()))
+	svc := service.New(s.serviceHost(), d, lines)
+	return &runningService{svc, lines, s.startTask(svc.Run)}
+}
+
+// serviceHost is what the supervisor provides to services.
+func (s *Supervisor) serviceHost() service.Host {
+	return service.Host{
+		Log: s.log, Mask: s.mask, Dir: s.root(), Environ: s.env.childEnviron, CheckSlots: s.checkSlots, ClientSlots: s.clientSlots, Dependencies: s.dependencies,
+		PublishEvent: s.events.publish, OnChange: s.changes.Announce, OnLastClient: func() { wait.Notify(s.lastClientCh) },
+		NewRun: s.newRun, OpenPort: s.openPort, ExplainPort: explainPort, OnPortOpened: s.onPortOpened,
+	}
+}
+
+// newRun makes the run id and the socket directory of one tunnel, and a function that removes the directory.
+func (s *Supervisor) newRun(lines *eventlog.File) (forwarder.Run, func(), error) {
+	n := s.tunnelCount.Add(1)
+	id := fmt.Sprintf("%s.%d", s.options.RunID, n)
+	sockets, err := s.runDir.createSubdirectory(fmt.Sprint(n))
+	if err != nil {
+		return forwarder.Run{}, func() {}, err
+	}
+	run := forwarder.Run{ID: id, Dir: s.root(), SocketDir: sockets, Env: s.env.childEnviron(), Log: lines.RunWriter(id)}
+	return run, func() { _ = os.RemoveAll(sockets) }, nil
+}
+
+func (s *Supervisor) selection() serviceSelection {
+	state := s.store.state()
+	return serviceSelection{state.Stopped, state.Started, state.Only}
+}
 
 // heldPort is a service's port whose listeners the keeper holds copies of.
 type heldPort struct {

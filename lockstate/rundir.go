@@ -75,7 +75,8 @@ func removeAbandoned(dir string, onFound func(run string)) error {
 	if err != nil || !isOwnDirectory(info) || info.Mode().Perm()&0o077 != 0 {
 		return nil //nolint:nilerr // it is not ours
 	}
-	file, err := os.OpenFile(filepath.Join(dir, runLockName), os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	path := filepath.Join(dir, runLockName)
+	file, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if isAbsent(err) || errors.Is(err, unix.ELOOP) {
 		return nil // it is not a run directory, or it was removed meanwhile
 	}
@@ -83,8 +84,8 @@ func removeAbandoned(dir string, onFound func(run string)) error {
 		return err
 	}
 	defer file.Close()
-	if flockNonblocking(file, unix.LOCK_EX) != nil {
-		return nil // the supervisor lives
+	if flockNonblocking(file, unix.LOCK_EX) != nil || checkSameFile(file, path) != nil {
+		return nil // the supervisor lives, and may just have created its directory again
 	}
 	onFound(filepath.Base(dir))
 	return os.RemoveAll(dir)

@@ -143,16 +143,25 @@ func (d *Dir) Inherit(file *os.File) *Election {
 // IsHeld reports whether the locked file is still the one at the election's path. If it is not, the next process that
 // asks finds nobody elected: see Reelect. It takes no lock.
 func (e *Election) IsHeld() (bool, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.file == nil {
-		return false, nil
+	info, err := e.stat()
+	if info == nil {
+		return false, err
 	}
-	err := checkSameFile(e.file, e.path)
+	err = checkSamePath(info, e.path) // without e.mu: the file system may hang
 	if errors.Is(err, errLockLost) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// stat returns the info of the lock's open file; nil if it is closed.
+func (e *Election) stat() (fs.FileInfo, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.file == nil {
+		return nil, nil
+	}
+	return e.file.Stat()
 }
 
 // CopyFiles returns a copy of the lock's open file to pass to another process. The caller closes it.

@@ -51,6 +51,16 @@ func (d RunDir) Remove() error {
 // Release releases the lock of a directory that was deleted.
 func (d RunDir) Release() { closeFile(d.lock) }
 
+// RemoveRunDir removes what the supervisor of a run left in the current runtime directory. A run that is not the name of a directory in
+// it is ignored: it was read from a file.
+func RemoveRunDir(run string) error {
+	dir, err := RuntimeDir()
+	if err != nil || run == "" || run == "." || run == ".." || filepath.Base(run) != run {
+		return err
+	}
+	return os.RemoveAll(filepath.Join(dir, run))
+}
+
 // RemoveAbandonedRunDirs removes the run directories of supervisors that were killed, of any project of this user. Before that it
 // calls onFound with the run. Directories without a lock file, as version 1.0.0 made them, are left alone.
 func RemoveAbandonedRunDirs(onFound func(run string)) error {

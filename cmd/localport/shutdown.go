@@ -198,18 +198,12 @@ func (p commandProject) removeLeftovers() error {
 	if err != nil {
 		return err
 	}
-	killOrphans := func(run string) {
-		_, killErr := process.KillOrphans(run)
-		err = errors.Join(err, killErr)
+	if before != nil {
+		_, err = process.KillOrphans(before.Run)
+		err = errors.Join(err, lockstate.RemoveRunDir(before.Run))
 	}
-	if before != nil && before.Run != "" {
-		killOrphans(before.Run)
-		if name := filepath.Base(before.Run); name == before.Run && name != ".." && name != "." {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(sockets, name)))
-		}
-	}
-	// Supervisors that were killed before they were recorded. If the directory of another project cannot be removed, this stop has still
+	// Supervisors that were killed before they were recorded. If those of another project cannot be removed, this stop has still
 	// succeeded.
-	_ = lockstate.RemoveAbandonedRunDirs(killOrphans)
+	_ = lockstate.RemoveAbandonedRunDirs(func(run string) { _, _ = process.KillOrphans(run) })
 	return err
 }

@@ -113,7 +113,11 @@ func (s Spawner) spawn(ctx context.Context) (Readiness, error) {
 	if err != nil {
 		return Readiness{}, fmt.Errorf("start the supervisor: %w", err)
 	}
-	return s.readReadiness(ctx, reader, offset)
+	readiness, err := s.readReadiness(ctx, reader, offset)
+	if err != nil && s.Reap && ctx.Err() != nil {
+		_ = cmd.Process.Kill() // it has a copy of the election lock, like the one that is started instead
+	}
+	return readiness, err
 }
 
 // openLog opens the log, or /dev/null if the disk is full or read-only: the supervisor runs without a log then.

@@ -40,7 +40,8 @@ func (s *Supervisor) guardFiles(ctx context.Context) {
 		if seen.files != now.files {
 			wait.Notify(s.leasesChangedCh) // changed during the check
 		}
-		isIntact = seen.files.IsComplete() && s.currentConditions().directoryError == ""
+		isElected, _ := s.election.IsHeld() // false if a deleted file could not be locked again yet
+		isIntact = isElected && seen.files.IsComplete() && s.currentConditions().directoryError == ""
 	}
 }
 

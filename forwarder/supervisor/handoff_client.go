@@ -233,11 +233,6 @@ func (c *handoffClient) setSuccessor(successor handoff.Successor) {
 	c.change(func() { c.successor, c.isSuccessorSent = successor, false })
 }
 
-// setSuccessorEnviron replaces the environment of the next supervisor.
-func (c *handoffClient) setSuccessorEnviron(env []string) {
-	c.change(func() { c.successor.Env, c.isSuccessorSent = env, false })
-}
-
 // change edits, while c.mu is held, what the keeper is to have, and then sends it the difference.
 func (c *handoffClient) change(edit func()) {
 	c.mu.Lock()
@@ -393,8 +388,14 @@ func (c *handoffClient) waitKeeperDeath(ctx context.Context, recent time.Duratio
 	case <-link.Done():
 		return true
 	case <-ctx.Done():
-		return false
+		return wait.IsClosed(link.Done())
 	}
+}
+
+// hasDied reports whether the keeper has died, and no other was started yet.
+func (c *handoffClient) hasDied() bool {
+	link, _ := c.currentLink()
+	return link != nil && wait.IsClosed(link.Done())
 }
 
 // startSuccessor has the keeper start a successor, from another program if exe is not empty, and returns when that is ready. The

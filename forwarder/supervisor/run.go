@@ -67,6 +67,7 @@ func Run(ctx context.Context, o Options) error {
 		s.tasks.Go(func() { part(tasksCtx) })
 	}
 	o.OnStartResult(client.Readiness{Outcome: client.OutcomeReady})
+	s.tasks.Go(s.removeAbandoned) // may wait for processes of other projects
 
 	s.awaitShutdown(ctx)
 	s.drainIfReplaced(ctx)
@@ -92,7 +93,7 @@ func newSupervisor(o Options) (*Supervisor, error) {
 		dependencies: service.NewDependencies(), checkSlots: make(chan struct{}, maxConcurrentChecks),
 		clientSlots:   relay.NewSlotAllocator(filelimit.Current(), filelimit.Reserve(nil, 0)),
 		operationSlot: make(chan struct{}, 1), leasesChangedCh: make(chan struct{}, 1), shutdownCh: make(chan shutdownRequest),
-		joinCh: make(chan api.JoinRequest, 1), successorStaleCh: make(chan struct{}, 1), pendingCheckCh: make(chan chan struct{}), lastClientCh: make(chan struct{}, 1), reloadedCh: make(chan struct{}, 1),
+		joinCh: make(chan api.JoinRequest, 1), successorSlot: make(chan struct{}, 1), successorStaleCh: make(chan struct{}, 1), pendingCheckCh: make(chan chan struct{}), lastClientCh: make(chan struct{}, 1), reloadedCh: make(chan struct{}, 1),
 		endedCh: make(chan struct{}),
 	}
 	s.secrets.Store(new([]string))

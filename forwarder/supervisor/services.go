@@ -138,7 +138,7 @@ func (s *Supervisor) askOtherProjects(ctx context.Context, addr netip.AddrPort) 
 
 // onPortOpened has prompts export the variables of a service whose port could not be bound before.
 func (s *Supervisor) onPortOpened() {
-	s.startTask(func(ctx context.Context) { s.saveState(ctx, noChange, true) })
+	s.tasks.Go(func() { s.saveState(context.Background(), noChange, true) }) // for lockTimeout at most
 }
 
 // explainPort says why a port could not be bound, which process has it if the system tells, and what to do.

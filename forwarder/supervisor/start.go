@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -35,6 +34,10 @@ func (s *Supervisor) elect(ctx context.Context) (crashed *lockstate.Supervisor, 
 		if tx.Down {
 			return nil // stopped by the user after the client that started us read the state; it will read that next
 		}
+		tx.PruneLeases()
+		if s.options.Inherit != nil && len(tx.Leases) == 0 && s.inherited.handoffState.State == nil {
+			return nil // started by a keeper that has given up the ports, and nobody uses the project any more
+		}
 		election, err := tx.Elect()
 		if err != nil || election == nil {
 			return err
@@ -42,7 +45,6 @@ func (s *Supervisor) elect(ctx context.Context) (crashed *lockstate.Supervisor, 
 		s.election = election
 		crashed = tx.Supervisor
 		tx.Supervisor = s.newRecord(socket)
-		tx.PruneLeases()
 		return nil
 	})
 	if errors.As(err, new(*lockstate.WriteError)) && s.election != nil {
@@ -57,21 +59,18 @@ func (s *Supervisor) elect(ctx context.Context) (crashed *lockstate.Supervisor, 
 	return crashed, err
 }
 
-// sweepCrashed kills the processes and removes the files that a crashed supervisor left behind, and those of supervisors that are
-// recorded nowhere because they were killed while they started or stopped.
+// sweepCrashed kills the processes and removes the files that a crashed supervisor left behind.
 func (s *Supervisor) sweepCrashed(crashed *lockstate.Supervisor) {
-	if crashed != nil {
-		killed, err := process.KillOrphans(crashed.Run)
-		s.log.Warn("the previous supervisor crashed", "pid", crashed.PID, "run", crashed.Run,
-			"orphans_killed", killed, "error", err)
-		if dir, err := lockstate.RuntimeDir(); err == nil && crashed.Run != "" {
-			_ = os.RemoveAll(filepath.Join(dir, filepath.Base(crashed.Run)))
-		}
+	if crashed == nil {
+		return
 	}
-	s.removeAbandoned()
+	killed, err := process.KillOrphans(crashed.Run)
+	s.log.Warn("the previous supervisor crashed", "pid", crashed.PID, "run", crashed.Run,
+		"orphans_killed", killed, "error", errors.Join(err, lockstate.RemoveRunDir(crashed.Run)))
 }
 
-// removeAbandoned kills the processes and removes the run directories that killed supervisors left behind.
+// removeAbandoned kills the processes and removes the run directories of supervisors, of any project, that are recorded nowhere because
+// they were killed while they started or stopped.
 func (s *Supervisor) removeAbandoned() {
 	err := lockstate.RemoveAbandonedRunDirs(func(run string) {
 		killed, err := process.KillOrphans(run)
@@ -118,6 +117,9 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	s.keeper.replaceHeld(electionHoldName, s.election.CopyFiles)
 	s.keeper.replaceHeld(socketHoldName, s.socket.copyListener)
 	s.updateSuccessor()
+	if s.inherited.isPredecessorAlive && s.keeper.hasDied() {
+		return errors.New("the keeper has died, so the predecessor has not heard of this supervisor and continues")
+	}
 	s.events.publish(eventlog.Event{Kind: eventlog.SupervisorStarted, Run: s.options.RunID, Reason: s.options.Version}, "")
 	return nil
 }
@@ -150,28 +152,42 @@ func (s *Supervisor) recordStart(ctx context.Context, ports map[string]int) {
 func (s *Supervisor) abortStart(ctx context.Context, cause error) {
 	s.log.Error("start failed", "error", cause)
 	s.isClosing.Store(true)
-	if s.inherited.isPredecessorAlive || s.options.Inherit != nil && startOutcome(cause) == client.OutcomeFailed {
+	switch {
+	case s.inherited.isPredecessorAlive:
 		s.abortTakeover()
-	} else {
-		s.recordFailedStart(ctx, cause)
+	case s.options.Inherit != nil && startOutcome(cause) == client.OutcomeFailed:
+		s.abortTakeover()
+		s.recordFailure(ctx, func(tx *lockstate.Tx) bool { return tx.Failure != s.mask(cause.Error()) }, cause)
+	default:
+		s.releaseAll()
+		s.recordFailure(ctx, func(*lockstate.Tx) bool { return true }, cause)
+		if err := s.election.Resign(); err != nil {
+			s.log.Error("resign", "error", err)
+		}
 	}
 	_ = s.runDir.remove()
 	s.options.OnStartResult(client.Readiness{Outcome: startOutcome(cause), Error: s.mask(cause.Error())})
 }
 
-// recordFailedStart releases the ports and the election, and records in the state why the start failed.
-func (s *Supervisor) recordFailedStart(ctx context.Context, cause error) {
+// releaseAll closes the ports, here and at the keeper, which ends.
+func (s *Supervisor) releaseAll() {
 	s.keeper.endKeeper()
 	s.active.Load().stopAll()
 	s.socket.close()
+}
+
+// recordFailure records in the state why the start failed, if isNews says so.
+func (s *Supervisor) recordFailure(ctx context.Context, isNews func(*lockstate.Tx) bool, cause error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
-		tx.Supervisor, tx.Failure = nil, s.mask(cause.Error())
-		tx.Bump()
+		if isNews(tx) {
+			tx.Supervisor, tx.Failure = nil, s.mask(cause.Error())
+			tx.Bump()
+		}
 		return nil
 	})
-	if err := errors.Join(err, s.election.Resign()); err != nil {
+	if err != nil {
 		s.log.Error("cannot record the failed start", "error", err)
 	}
 }
@@ -191,7 +207,7 @@ func startOutcome(err error) client.Outcome {
 func (s *Supervisor) applyJoins(ctx context.Context) {
 	receiveEach(ctx, s.joinCh, func(request api.JoinRequest) {
 		if s.env.replaceBrokenVariables(request) {
-			s.keeper.setSuccessorEnviron(s.env.successorEnviron())
+			s.updateSuccessor()
 			s.active.Load().retryNeedsAttention()
 		}
 	})
@@ -210,6 +226,9 @@ func (s *Supervisor) inheritElection(ctx context.Context, election *os.File, soc
 	}
 	crashed := s.store.state().Supervisor
 	s.store.addAndWrite(ctx, func(state *lockstate.State) { state.Supervisor = s.newRecord(socket) }, false)
+	if crashed != nil && crashed.IsAlive() {
+		return nil // it has left the project to its keeper, which sweeps when it has ended
+	}
 	return crashed
 }
 

@@ -13,6 +13,8 @@ import (
 
 // updateSuccessor tells the keeper how to start the next supervisor, and with which state.
 func (s *Supervisor) updateSuccessor() {
+	s.successorSlot <- struct{}{} // what is computed last is sent last
+	defer func() { <-s.successorSlot }()
 	active := s.active.Load()
 	handoffState := handoffState{Files: active.files, Socket: s.socket.boundFile(), At: time.Now(), Terminated: s.isTerminated.Load()}
 	if s.store.writeError() != nil {

@@ -73,6 +73,7 @@ type Supervisor struct {
 	leasesChangedCh  chan struct{}        // the leases may have changed
 	shutdownCh       chan shutdownRequest // requests to shut down, for awaitShutdown
 	joinCh           chan api.JoinRequest // the request of the client that joined last
+	successorSlot    chan struct{}        // held while the keeper is told how to start a successor
 	successorStaleCh chan struct{}        // what the keeper holds for a successor is out of date
 	hadWriteError    atomic.Bool          // the last write of the state file failed
 	isTerminated     atomic.Bool          // ended by SIGTERM; the keeper starts a successor

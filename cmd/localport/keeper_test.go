@@ -274,6 +274,39 @@ func TestKeeper_RetriesAfterGivingUpThePorts(t *testing.T) {
 	w.stopProject(root, addr)
 }
 
+// When nobody uses the project any more, the keeper's next attempt starts nothing.
+func TestKeeper_EndsWithoutALeaseAfterGivingUpThePorts(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t).withRelease("1.0.0")
+	addr := fmt.Sprintf("127.0.0.1:%d", ports.FreePort(t))
+	_, port, _ := net.SplitHostPort(addr)
+	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	w.waitKeeper(root)
+	restore := w.replaceProgram("#!/bin/sh\nexit 1\n")
+	kill(t, w.supervisor(root).PID)
+	eventually(t, "the port is closed", func() bool {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
+	restore()
+	dir := &lockstate.Dir{Path: w.stateDir(root), Config: w.state(root).Config}
+	if _, err := dir.Update(t.Context(), func(tx *lockstate.Tx) error {
+		tx.RemoveLease(lockstate.StartLease, lockstate.Process{})
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the keeper has ended", func() bool { return len(w.processes()) == 0 })
+	if conn, err := net.Dial("tcp", addr); err == nil {
+		conn.Close()
+		t.Error("the port is open although nobody uses the project")
+	}
+}
+
 // replaceProgram writes a script in place of localport until restore.
 func (w *testEnv) replaceProgram(script string) (restore func()) {
 	w.t.Helper()

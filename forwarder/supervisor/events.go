@@ -69,36 +69,50 @@ func (p *eventPublisher) publish(e eventlog.Event, state forwarder.State) {
 	}
 }
 
-// run writes queued events until ctx ends, then those that are left.
+// announceRetryInterval is the time between attempts to announce events to the prompts.
+const announceRetryInterval = time.Second
+
+// run writes queued events until ctx ends, then those that are left. Events that could not be announced to the prompts, because the
+// state is locked for example, are kept and retried.
 func (p *eventPublisher) run(ctx context.Context) {
 	defer p.notifier.Close()
 	defer func() { _ = p.recorder.Close() }()
+	var unannounced []eventlog.Event
+	var retryCh <-chan time.Time // nil while there are none
 	for {
 		select {
 		case queued := <-p.queueCh:
-			p.write(ctx, queued)
-			continue
-		default:
-		}
-		select {
-		case queued := <-p.queueCh:
-			p.write(ctx, queued)
+			p.notifier.Notify(notify.Notification{
+				Event: string(queued.Kind), Service: queued.Service, Project: p.project, State: string(queued.state), Reason: queued.Reason,
+			})
+			if isShownAtPrompt(queued.Kind) {
+				unannounced = p.announce(ctx, append(unannounced, queued.Event))
+			} else {
+				p.recorder.Append(queued.Event)
+			}
+		case <-retryCh:
+			unannounced = p.announce(ctx, unannounced)
 		case <-ctx.Done():
 			for len(p.queueCh) > 0 {
-				p.recorder.Append((<-p.queueCh).Event)
+				unannounced = append(unannounced, (<-p.queueCh).Event)
+			}
+			for _, event := range unannounced {
+				p.recorder.Append(event)
 			}
 			return
+		}
+		if retryCh = nil; len(unannounced) > 0 {
+			retryCh = time.After(announceRetryInterval)
 		}
 	}
 }
 
-func (p *eventPublisher) write(ctx context.Context, queued queuedEvent) {
-	if !isShownAtPrompt(queued.Kind) || !p.recordWithLine(ctx, &queued.Event) {
-		p.recorder.Append(queued.Event)
+// announce records events under new numbers of the prompts' line, and returns those that are left after the first failure.
+func (p *eventPublisher) announce(ctx context.Context, events []eventlog.Event) (left []eventlog.Event) {
+	for len(events) > 0 && p.recordWithLine(ctx, &events[0]) {
+		events = events[1:]
 	}
-	p.notifier.Notify(notify.Notification{
-		Event: string(queued.Kind), Service: queued.Service, Project: p.project, State: string(queued.state), Reason: queued.Reason,
-	})
+	return events
 }
 
 func isShownAtPrompt(kind eventlog.Kind) bool {

@@ -1,13 +1,18 @@
 package supervisor
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/eventlog"
+	"github.com/localport-sh/localport/forwarder/wait"
+	"golang.org/x/sys/unix"
 )
 
 func TestEventPublisher_WritesEventOnceWhenStateIsDeletedMeanwhile(t *testing.T) {
@@ -32,6 +37,53 @@ func TestEventPublisher_WritesEventOnceWhenStateIsDeletedMeanwhile(t *testing.T)
 		t.Fatal(err)
 	}
 	if count := strings.Count(string(data), "no route"); count != 1 {
+		t.Errorf("it was written %d times", count)
+	}
+}
+
+func TestEventPublisher_AnnouncesAFailureWhenTheStateIsNoLongerLocked(t *testing.T) {
+	s := newElectedSupervisor(t)
+	lock, err := os.OpenFile(filepath.Join(s.dir.Path, "lock"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	before := s.dir.ReadOrZero().Line
+	p := newEventPublisher(s.dir, s.log, strings.Clone)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.run(ctx)
+	}()
+	p.publish(eventlog.Event{Kind: eventlog.ServiceFailed, Service: "web", Reason: "no route"}, forwarder.Failed)
+	p.publish(eventlog.Event{Kind: eventlog.StateChanged, Service: "api"}, forwarder.Healthy)
+	events := func() string {
+		data, _ := os.ReadFile(filepath.Join(s.dir.LogDir(), "events.jsonl"))
+		return string(data)
+	}
+	for !strings.Contains(events(), "api") { // the first attempt has failed
+		if !wait.Sleep(t.Context(), 5*time.Millisecond) {
+			t.Fatal("no event is written")
+		}
+	}
+	if strings.Contains(events(), "no route") || s.dir.ReadOrZero().Line != before {
+		t.Errorf("announced although the state is locked: %s", events())
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for s.dir.ReadOrZero().Line == before {
+		if !wait.Sleep(t.Context(), 5*time.Millisecond) {
+			t.Fatal("the event is not announced")
+		}
+	}
+	cancel()
+	<-done
+	if count := strings.Count(events(), "no route"); count != 1 {
 		t.Errorf("it was written %d times", count)
 	}
 }

@@ -98,7 +98,7 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 	parser := kong.Must(&g, append(keepArgumentBytes(),
 		kong.Name("localport"),
 		kong.Description("Port forwards for each project: started when you cd into it, stopped when the last shell leaves."),
-		kong.UsageOnError(),
+		kong.Writers(stdout, stderr),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.DefaultEnvars("LOCALPORT"),
 		kong.Vars{"version": version.Own()},

@@ -190,7 +190,7 @@ func Hints(err error) []string {
 		return []string{"read the log: " + start.Log}
 	case errors.As(err, &locked):
 		if locked.PID == 0 {
-			return []string{"try again; if this repeats, find the process: fuser -v " + shellhook.Quote(locked.Path)}
+			return []string{"try again; if this repeats, find the process: fuser " + shellhook.Quote(locked.Path)}
 		}
 		return []string{fmt.Sprint("try again; if this repeats: kill ", locked.PID)}
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):

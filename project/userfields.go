@@ -97,7 +97,7 @@ func splitUnit(text string) (number string, unit int64) {
 func (n *node) asNotifyCommand() ([]string, error) {
 	argv, err := n.asCommandLine()
 	if errors.Is(err, errEmpty) {
-		return nil, errors.New(`must not be empty, for example ["say", "{service} {event}"]`)
+		return nil, errors.New(`must be a command such as ["say", "{service} {event}"]`)
 	}
 	if err == nil && strings.HasPrefix(argv[0], "~") {
 		argv[0], err = expandPath("", argv[0])

@@ -121,13 +121,13 @@ func TestHook_DetectsEveryFileChange(t *testing.T) {
 
 func TestHook_EntersAProjectThatAppears(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
-		here := w.mkdir("here")
+		dir := w.mkdir("new")
 		s := w.start(shell)
-		s.Run(cd(here))
-		w.project("here")
+		s.Run(cd(dir))
+		w.project("new")
 		w.expectExports(s, "true", 1)
-		if got := projectOfShell(s); got != here {
-			t.Errorf("PROJECT is %q, want %q", got, here)
+		if got := projectOfShell(s); got != dir {
+			t.Errorf("PROJECT is %q, want %q", got, dir)
 		}
 		w.expectQuiet(s)
 	})

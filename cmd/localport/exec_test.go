@@ -88,7 +88,7 @@ func TestExec_WaitsAtMostItsTimeout(t *testing.T) {
 	root := w.allowedProject(fmt.Sprintf("[services.gone]\ntechnology = \"tcp\"\nlocal_port = \"auto\"\nremote_port = %d\n"+
 		"connection = { remote_host = \"127.0.0.1\" }\n", ports.FreePort(t)))
 	o := w.localport(root, "exec", "--wait", "300ms", "--", "true")
-	if o.code != output.ExitExecFailed || !strings.Contains(o.stderr, `service "gone" is unhealthy after 300ms`) ||
+	if o.code != output.ExitExecFailed || !strings.Contains(o.stderr, `service "gone" is still unhealthy after 300ms`) ||
 		!strings.Contains(o.stderr, "connection refused") {
 		t.Errorf("exit %d, %q", o.code, o.stderr)
 	}

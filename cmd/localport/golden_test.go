@@ -22,6 +22,8 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/filelimit"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/ports"
@@ -94,9 +96,9 @@ func shownErrors() []shownError {
 	}
 	return []shownError{
 		{"output.Usage", output.Usage(errors.New("unknown flag --wach, did you mean \"--watch\"?"))},
-		{"output.Hinted (unknown service)", unknownNameError("service", "dbb", []string{"db", "docs"})},
-		{"output.Hinted (nothing similar)", unknownNameError("service", "x", []string{"postgres", "docs"})},
-		{"output.Hinted (unknown tag)", unknownNameError("tag", "x", []string{"database", "essential"})},
+		{"output.WithHint (unknown service)", unknownNameError("service", "dbb", []string{"db", "docs"})},
+		{"output.WithHint (nothing similar)", unknownNameError("service", "x", []string{"postgres", "docs"})},
+		{"output.WithHint (unknown tag)", unknownNameError("tag", "x", []string{"database", "essential"})},
 		{"project.NotFoundError", &project.NotFoundError{Tried: []string{"/home/you/src", "/home/you", "/home", "/"}}},
 		{"project.ErrDirectoryDeleted", project.ErrDirectoryDeleted},
 		{"project.InsecureConfigError", &project.InsecureConfigError{Path: "/home/you/.config/localport/config.toml"}},
@@ -116,6 +118,11 @@ func shownErrors() []shownError {
 		{"client.StartError (not allowed)", start(client.OutcomeNotAllowed, (&client.NotAllowedError{Config: config}).Error())},
 		{"client.StartError (failed)", start(client.OutcomeFailed, "the supervisor exited while starting: panic: runtime error\ngoroutine 1 [running]:")},
 		{"client.StartError (too slow)", start(client.OutcomeFailed, "the supervisor did not become ready in time")},
+		{"api.ErrTooManyWatchers", api.ErrTooManyWatchers},
+		{"api.ErrEnding", api.ErrEnding},
+		{"filelimit.TooLowError", &filelimit.TooLowError{Limit: 64, Needed: 217}},
+		{"process.NotFoundError", &process.NotFoundError{Name: "kubectl", Path: "/usr/local/bin:/usr/bin:/bin"}},
+		{"process.NotFoundError (a path)", &process.NotFoundError{Name: "/home/you/shop/bin/tunnel"}},
 		{"lockstate.NotRegularError", &lockstate.NotRegularError{Path: "/home/you/.local/state/localport/projects/1/state.json", Kind: "named pipe"}},
 		{"lockstate.WriteError", &lockstate.WriteError{Path: "/home/you/.local/state/localport/projects/1/state.json", Err: syscall.ENOSPC}},
 		{"lockstate.WriteError (not the disk)", &lockstate.WriteError{Path: "/home/you/.local/state/localport/projects/1/state.json", Err: syscall.EROFS}},
@@ -139,7 +146,7 @@ func TestGolden_Errors(t *testing.T) {
 		output.PrintError(&prompt, output.ReportOnOneLine(&prompt, e.err))
 		fmt.Fprintf(&b, "== %s: exit code %d\n%sat a prompt:\n%s\n", e.name, code, command.String(), prompt.String())
 	}
-	for _, dir := range []string{"../../forwarder/client", "../../lockstate", "../../project"} {
+	for _, dir := range []string{"../../forwarder/api", "../../forwarder/client", "../../forwarder/filelimit", "../../forwarder/process", "../../lockstate", "../../project"} {
 		for _, name := range declaredErrors(t, dir) {
 			if !seen[name] {
 				t.Errorf("shownErrors has no %s", name)

@@ -37,19 +37,19 @@ type grammar struct {
 	Start  startCmd  `cmd:"" help:"Start services and keep them running without a shell."`
 	Stop   stopCmd   `cmd:"" help:"Stop services; without names, the whole project."`
 
-	Restart restartCmd `cmd:"" help:"Reconnect services; their ports stay open."`
-	Login   loginCmd   `cmd:"" help:"Log in to services that need it, in this terminal."`
-	Exec    execCmd    `cmd:"" help:"Run a command when the project's services are healthy."`
-	Env     envCmd     `cmd:"" help:"Print the project's environment variables."`
-	Port    portCmd    `cmd:"" help:"Print a service's local port."`
-	Logs    logsCmd    `cmd:"" help:"Print the services' logs."`
-	Events  eventsCmd  `cmd:"" help:"Print what happened to the services: failures, recoveries, changes of state."`
-	Daemon  daemonCmd  `cmd:"" help:"Control the supervisor."`
-	Conf    configCmd  `cmd:"" name:"config" help:"Check the config."`
-	Recipes recipesCmd `cmd:"" help:"Print ready-made services for Cloud SQL, AWS, IAP, Teleport and Azure."`
-	Metrics metricsCmd `cmd:"" help:"Print metrics in the Prometheus text format."`
-	Demo    demoCmd    `cmd:"" help:"Show how LocalPort works, on a temporary project."`
-	Ver     versionCmd `cmd:"" name:"version" help:"Print the version."`
+	Restart    restartCmd `cmd:"" help:"Reconnect services; their ports stay open."`
+	Login      loginCmd   `cmd:"" help:"Log in to services that need it, in this terminal."`
+	Exec       execCmd    `cmd:"" help:"Run a command when the project's services are healthy."`
+	Env        envCmd     `cmd:"" help:"Print the project's environment variables."`
+	Port       portCmd    `cmd:"" help:"Print a service's local port."`
+	Logs       logsCmd    `cmd:"" help:"Print the services' logs."`
+	Events     eventsCmd  `cmd:"" help:"Print what happened to the services: failures, recoveries, changes of state."`
+	Daemon     daemonCmd  `cmd:"" help:"Control the supervisor."`
+	ConfigCmd  configCmd  `cmd:"" name:"config" help:"Check the config."`
+	Recipes    recipesCmd `cmd:"" help:"Print ready-made services for Cloud SQL, AWS, IAP, Teleport and Azure."`
+	Metrics    metricsCmd `cmd:"" help:"Print metrics in the Prometheus text format."`
+	Demo       demoCmd    `cmd:"" help:"Show how LocalPort works, on a temporary project."`
+	VersionCmd versionCmd `cmd:"" name:"version" help:"Print the version."`
 
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`
 }
@@ -95,10 +95,10 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 	defer cancel()
 	a := &app{out: stdout, err: stderr}
 	var g grammar
+	// kong writes its help to os.Stdout itself: it takes the width of a terminal from an *os.File only.
 	parser := kong.Must(&g, append(keepArgumentBytes(),
 		kong.Name("localport"),
 		kong.Description("Port forwards for each project: started when you cd into it, stopped when the last shell leaves."),
-		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.DefaultEnvars("LOCALPORT"),
 		kong.Vars{"version": version.Own()},

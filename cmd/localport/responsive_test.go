@@ -162,7 +162,7 @@ func (p *slowProject) callDuring(t *testing.T, op slowOperation, number int) (ma
 	t.Helper()
 	for startTime := time.Now(); made < number && time.Since(startTime) < callWindow; made += concurrentCalls {
 		replies := make([]reply, concurrentCalls)
-		early := op.accepted != nil && !op.accepted()
+		isEarly := op.accepted != nil && !op.accepted()
 		var calling sync.WaitGroup
 		for i := range replies {
 			calling.Go(func() {
@@ -171,12 +171,12 @@ func (p *slowProject) callDuring(t *testing.T, op slowOperation, number int) (ma
 					args = []string{"export", "bash", "--pid", fmt.Sprint(p.callers[i].Process.Pid), "--root", "", "--line", "", "--told", ""}
 				}
 				o := p.w.localport(p.root, args...)
-				replies[i] = reply{commandResult: o, call: args[0], isEarly: early, alive: p.aliveServices()}
+				replies[i] = reply{commandResult: o, call: args[0], isEarly: isEarly, alive: p.aliveServices()}
 			})
 		}
 		calling.Go(func() {
 			text := getMetrics(p.address("metrics"))
-			if op.metric != "" && !early && !strings.Contains(text, op.metric+"\n") {
+			if op.metric != "" && !isEarly && !strings.Contains(text, op.metric+"\n") {
 				t.Errorf("metrics lack %s in %q", op.metric, text)
 			}
 		})

@@ -89,8 +89,8 @@ func startOptions(names []string, sel selection, verdict trust.Verdict, action a
 	if action == api.ActionStart {
 		options.Lease = lease
 	}
-	options.OnUpdate = func(tx *lockstate.Tx, alive bool) {
-		if alive {
+	options.OnUpdate = func(tx *lockstate.Tx, isAlive bool) {
+		if isAlive {
 			return
 		}
 		tx.AddLease(lease)
@@ -325,7 +325,7 @@ func areSettled(status api.Status, names []string) bool {
 func notReadyError(svc api.ServiceStatus, timedOut bool, limit time.Duration) error {
 	text := fmt.Sprintf("service %q %s", svc.Name, output.DescribeState(svc.State))
 	if timedOut && !svc.State.IsSettled() {
-		text += fmt.Sprintf(" after %v", limit)
+		text = fmt.Sprintf("service %q is still %s after %v", svc.Name, svc.State, limit)
 	}
 	if svc.LastError != "" {
 		text += ": " + output.JoinLines(svc.LastError)

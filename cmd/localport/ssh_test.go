@@ -228,11 +228,11 @@ func TestSSH_OnlyTheServiceOfADeadUpstreamIsUnhealthy(t *testing.T) {
 	open := serveBanner(t)
 	host := sshd.Start(t, fmt.Sprintf("PermitOpen 127.0.0.1:%d 127.0.0.1:1", open.port))
 	root := w.allowedProject(sshConfig("good", ports.FreePort(t), host, open.port) +
-		sshConfig("absent", ports.FreePort(t), host, 1) + sshConfig("barred", ports.FreePort(t), host, serveBanner(t).port))
+		sshConfig("absent", ports.FreePort(t), host, 1) + sshConfig("forbidden", ports.FreePort(t), host, serveBanner(t).port))
 	w.localport(root, "start", "--no-wait")
 	for name, want := range map[string]string{
-		"absent": "open failed: connect failed: Connection refused",
-		"barred": "open failed: administratively prohibited",
+		"absent":    "open failed: connect failed: Connection refused",
+		"forbidden": "open failed: administratively prohibited",
 	} {
 		eventually(t, name+" has its error", func() bool { return strings.HasPrefix(w.service(root, name).LastError, want) })
 		if svc := w.service(root, name); svc.State != forwarder.Unhealthy || svc.Restarts != 0 {

@@ -31,7 +31,7 @@ func runningStatus() api.Status {
 		Project: "/home/you/shop", State: api.StateRunning,
 		Leases: []api.Lease{{Kind: "shell"}, {Kind: "shell"}, {Kind: "start"}},
 		Supervisor: &api.SupervisorStatus{
-			Version: "0.1.0", Since: time.Unix(1_700_000_000, 500e6), Memory: 12 << 20, Socket: "/run/secret.sock",
+			Version: "0.5.0", Since: time.Unix(1_700_000_000, 500e6), Memory: 12 << 20, Socket: "/run/secret.sock",
 		},
 		Services: []api.ServiceStatus{
 			{
@@ -40,7 +40,7 @@ func runningStatus() api.Status {
 					Open: 1, Waiting: 2, Total: 30, Waited: 4, WaitTime: 1.5, Replays: 6, BytesIn: 7000, BytesOut: 80000,
 				},
 				RestartReasons: map[string]uint64{"ended": 2, "unhealthy": 1},
-				Health:         api.Health{Check: "tcp", Latencies: latencies.Snapshot(), Results: map[string]uint64{"well": 3, "ill": 1}},
+				Health:         api.Health{Check: "tcp", Latencies: latencies.Snapshot(), Results: map[string]uint64{"ok": 3, "timeout": 1}},
 			},
 			{Name: "api", State: forwarder.NeedsAttention, Technology: "ssh"},
 		},
@@ -101,7 +101,7 @@ func TestWrite_MetricsMatchTheStatus(t *testing.T) {
 		"localport_restarts_total" + db + `,reason="ended"} 2`,
 		"localport_restarts_total" + db + `,reason="unhealthy"} 1`,
 		"localport_restarts_total" + db + `,reason="other"} 2`,
-		"localport_probe_total" + db + `,result="well"} 3`,
+		"localport_probe_total" + db + `,result="ok"} 3`,
 		"localport_probe_duration_seconds_bucket" + db + `,check="tcp",le="0.001"} 1`,
 		"localport_probe_duration_seconds_bucket" + db + `,check="tcp",le="0.005"} 2`,
 		"localport_probe_duration_seconds_bucket" + db + `,check="tcp",le="10"} 3`,
@@ -110,7 +110,7 @@ func TestWrite_MetricsMatchTheStatus(t *testing.T) {
 		"localport_probe_duration_seconds_count" + db + `,check="tcp"} 4`,
 		`localport_leases{project="/home/you/shop",kind="shell"} 2`,
 		`localport_leases{project="/home/you/shop",kind="exec"} 0`,
-		`localport_info{project="/home/you/shop",version="0.1.0"} 1`,
+		`localport_info{project="/home/you/shop",version="0.5.0"} 1`,
 		`localport_supervisor_start_time_seconds{project="/home/you/shop"} 1.7000000005e+09`,
 		`localport_supervisor_resident_memory_bytes{project="/home/you/shop"} 1.2582912e+07`,
 	} {

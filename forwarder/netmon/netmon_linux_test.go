@@ -9,9 +9,9 @@ import (
 )
 
 func TestNamespace_EveryNetworkChangeIsReportedAndNothingElse(t *testing.T) {
-	here, there := netns.NewHostPair(t)
+	local, peer := netns.NewHostPair(t)
 	var s *eventSource
-	here.RunInNamespace(func() {
+	local.RunInNamespace(func() {
 		var err error
 		if s, err = openSource(); err != nil {
 			t.Error(err)
@@ -32,14 +32,14 @@ func TestNamespace_EveryNetworkChangeIsReportedAndNothingElse(t *testing.T) {
 		name  string
 		apply func()
 	}{
-		{"our link goes down", func() { here.SetLink(false) }},
-		{"our link comes up", func() { here.SetLink(true) }},
-		{"the other side's link goes down", func() { there.SetLink(false) }},
-		{"the other side's link comes up", func() { there.SetLink(true) }},
-		{"an address is added", func() { here.AddAddress(other) }},
-		{"an address is removed", func() { here.RemoveAddress(other) }},
-		{"a default route is added", func() { here.Run("ip", "route", "add", "default", "via", there.Addr.String()) }},
-		{"a default route is removed", func() { here.Run("ip", "route", "del", "default") }},
+		{"our link goes down", func() { local.SetLink(false) }},
+		{"our link comes up", func() { local.SetLink(true) }},
+		{"the other side's link goes down", func() { peer.SetLink(false) }},
+		{"the other side's link comes up", func() { peer.SetLink(true) }},
+		{"an address is added", func() { local.AddAddress(other) }},
+		{"an address is removed", func() { local.RemoveAddress(other) }},
+		{"a default route is added", func() { local.Run("ip", "route", "add", "default", "via", peer.Addr.String()) }},
+		{"a default route is removed", func() { local.Run("ip", "route", "del", "default") }},
 	} {
 		change.apply()
 		select {
@@ -50,11 +50,11 @@ func TestNamespace_EveryNetworkChangeIsReportedAndNothingElse(t *testing.T) {
 		drainEvents(seen)
 	}
 	// These are no changes: a renewed lifetime, a route that is not a default route, a neighbour.
-	here.Run("ip", "route", "add", "10.99.0.0/16", "via", there.Addr.String())
-	here.Run("ip", "neigh", "add", "10.77.0.50", "lladdr", "02:00:00:00:00:01", "dev", here.Link)
-	here.Run("ip", "addr", "change", here.Addr.String()+"/24", "dev", here.Link, "valid_lft", "600", "preferred_lft", "600")
+	local.Run("ip", "route", "add", "10.99.0.0/16", "via", peer.Addr.String())
+	local.Run("ip", "neigh", "add", "10.77.0.50", "lladdr", "02:00:00:00:00:01", "dev", local.Link)
+	local.Run("ip", "addr", "change", local.Addr.String()+"/24", "dev", local.Link, "valid_lft", "600", "preferred_lft", "600")
 	drainEvents(seen)
-	here.Run("ip", "addr", "change", here.Addr.String()+"/24", "dev", here.Link, "valid_lft", "900", "preferred_lft", "900")
+	local.Run("ip", "addr", "change", local.Addr.String()+"/24", "dev", local.Link, "valid_lft", "900", "preferred_lft", "900")
 	if n := drainEvents(seen); n > 0 {
 		t.Errorf("%d reports without a change", n)
 	}

@@ -111,8 +111,8 @@ func writeHangingProgram(t *testing.T) (path string, ids func() []lockstate.Proc
 		var found []lockstate.Process
 		for word := range strings.FieldsSeq(string(data)) {
 			pid, _ := strconv.Atoi(word)
-			process, alive := lockstate.FindProcess(pid)
-			if !alive {
+			process, isAlive := lockstate.FindProcess(pid)
+			if !isAlive {
 				t.Fatalf("process %d does not run", pid)
 			}
 			found = append(found, process)

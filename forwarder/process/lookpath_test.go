@@ -29,13 +29,13 @@ func TestLookPath_UsesTheGivenPATHAndDirectory(t *testing.T) {
 	first := writeProgram(t, 0o755, dir, "first", "tool")
 	writeProgram(t, 0o755, dir, "second", "tool")
 	writeProgram(t, 0o644, dir, "noexec", "tool")
-	here := writeProgram(t, 0o755, dir, "project", "bin", "tool")
+	program := writeProgram(t, 0o755, dir, "project", "bin", "tool")
 	project := filepath.Join(dir, "project")
 	tests := []struct{ name, path, want string }{
 		{"tool", dir + "/first:" + dir + "/second", first},
 		{"tool", dir + "/noexec:" + dir + "/none:" + dir + "/first", first},
-		{"tool", "bin:" + dir + "/first", here},
-		{"./bin/tool", "/nowhere", here},
+		{"tool", "bin:" + dir + "/first", program},
+		{"./bin/tool", "/nowhere", program},
 		{first, "", first},
 	}
 	for _, tt := range tests {

@@ -22,8 +22,8 @@ func KillOrphans(runID string) (killed int, err error) {
 	}
 	for _, info := range all {
 		pid := int(info.Proc.P_pid)
-		process, alive := lockstate.FindProcess(pid)
-		if !alive || pid == os.Getpid() || !hasRunID(processStrings(pid), runID) {
+		process, isAlive := lockstate.FindProcess(pid)
+		if !isAlive || pid == os.Getpid() || !hasRunID(processStrings(pid), runID) {
 			continue
 		}
 		if process.IsAlive() && syscall.Kill(pid, syscall.SIGKILL) == nil {

@@ -155,15 +155,15 @@ func TestWatch_DisconnectsStoppedReader(t *testing.T) {
 		theirs, ours := net.Pipe()
 		defer ours.Close()
 		ln.connCh <- theirs
-		began := time.Now()
+		startTime := time.Now()
 		if _, err := io.WriteString(ours, "GET /v1/watch HTTP/1.1\r\nHost: localport\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := io.ReadFull(ours, make([]byte, 10)); err != nil { // the first bytes, and no more
 			t.Fatal(err)
 		}
-		if err := <-watchErrCh; !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != watchWriteTimeout {
-			t.Errorf("after %v: %v", time.Since(began), err)
+		if err := <-watchErrCh; !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(startTime) != watchWriteTimeout {
+			t.Errorf("after %v: %v", time.Since(startTime), err)
 		}
 		if err := stop(); err != nil {
 			t.Error(err)

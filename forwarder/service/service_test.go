@@ -401,7 +401,7 @@ func TestService_ClientOfFailedServiceCausesOneAttempt(t *testing.T) {
 		if n := len(c.driver.openTimes()); n != 2 || c.port.dropped <= dropped || c.port.Stats().Waiting != 0 {
 			t.Errorf("%d attempts, %d times reset, %d still wait", n, c.port.dropped-dropped, c.port.Stats().Waiting)
 		}
-		for range 5 { // a crowd: no attempt a client
+		for range 5 { // many clients at once do not each cause an attempt
 			c.addClient()
 			synctest.Wait()
 		}

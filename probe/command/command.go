@@ -87,7 +87,7 @@ func runProgram(ctx context.Context, run process.Command, output *lastLines) err
 }
 
 // lastLines holds the last line that a program printed on each of its outputs.
-type lastLines struct{ out, err string }
+type lastLines struct{ stdout, stderr string }
 
 func (l *lastLines) addLine(from process.Stream, line string) {
 	const maxLength = 200 // characters in a message
@@ -95,15 +95,15 @@ func (l *lastLines) addLine(from process.Stream, line string) {
 		return
 	}
 	if from == process.Stderr {
-		l.err = line
+		l.stderr = line
 		return
 	}
-	l.out = line
+	l.stdout = line
 }
 
 // errorLine returns the last line on stderr, else that on stdout. Call it only after the program has ended.
 func (l *lastLines) errorLine() []string {
-	for _, line := range []string{l.err, l.out} {
+	for _, line := range []string{l.stderr, l.stdout} {
 		if line != "" {
 			return []string{line}
 		}

@@ -143,8 +143,8 @@ func TestCheck_ReportsExitStatusAndLastLine(t *testing.T) {
 func TestCheck_RunsInTheProjectWithItsEnvironment(t *testing.T) {
 	p := startUppercaseServer(t)
 	p.env = []string{"PATH=" + p.dir + ":" + os.Getenv("PATH"), "OWN=project"}
-	script := "#!/bin/sh\n[ \"$OWN\" = project ] && [ \"$HOME\" = '' ] && [ -e here ]\n"
-	for name, text := range map[string]string{"own-check": script, "here": ""} {
+	script := "#!/bin/sh\n[ \"$OWN\" = project ] && [ \"$HOME\" = '' ] && [ -e file ]\n"
+	for name, text := range map[string]string{"own-check": script, "file": ""} {
 		if err := os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -46,15 +46,15 @@ func (p *project) run(s *shell, line string) (status int) {
 }
 
 func (p *project) checkPrompt(s *shell, line string, startedAt time.Time, err error) {
-	took := time.Since(startedAt)
+	elapsed := time.Since(startedAt)
 	switch {
 	case err != nil:
 		s.isDead = true
 		p.fail("%s: %q: %v", s.kind, line, err)
-	case took > promptLimit:
+	case elapsed > promptLimit:
 		screen := ""
 		_ = catchHelperError(func() { screen = s.Screen() })
-		p.fail("%s: the prompt after %q took %v; on the screen:\n%s", s.kind, line, took, screen)
+		p.fail("%s: the prompt after %q took %v; on the screen:\n%s", s.kind, line, elapsed, screen)
 	}
 }
 

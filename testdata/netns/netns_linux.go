@@ -30,14 +30,14 @@ type Host struct {
 }
 
 // NewHostPair makes two hosts that can connect to each other.
-func NewHostPair(t testing.TB) (near, far *Host) {
+func NewHostPair(t testing.TB) (local, remote *Host) {
 	t.Helper()
 	requireNetns(t)
-	near, far = newHost(t, "10.77.0.1"), newHost(t, "10.77.0.2")
-	connectHosts(near, far, near.Link, far.Link)
-	near.AddAddress(near.Addr)
-	far.AddAddress(far.Addr)
-	return near, far
+	local, remote = newHost(t, "10.77.0.1"), newHost(t, "10.77.0.2")
+	connectHosts(local, remote, local.Link, remote.Link)
+	local.AddAddress(local.Addr)
+	remote.AddAddress(remote.Addr)
+	return local, remote
 }
 
 // AddHostBehind makes a third host, which can connect to h alone: h is a bastion and does not route.

@@ -55,17 +55,17 @@ func (h *Host) dialAndRead(t *testing.T, addr string) string {
 }
 
 func TestHostPair_HostsReachOnlyEachOther(t *testing.T) {
-	near, bastion := NewHostPair(t)
+	local, bastion := NewHostPair(t)
 	inner := bastion.AddHostBehind()
-	if got := near.dialAndRead(t, startGreetingServer(t, bastion, "bastion")); got != "bastion" {
-		t.Errorf("the near host reads %q", got)
+	if got := local.dialAndRead(t, startGreetingServer(t, bastion, "bastion")); got != "bastion" {
+		t.Errorf("the local host reads %q", got)
 	}
 	secret := startGreetingServer(t, inner, "inner")
 	if got := bastion.dialAndRead(t, secret); got != "inner" {
 		t.Errorf("the bastion reads %q", got)
 	}
-	if _, err := near.Dial(secret); !errors.Is(err, unix.ENETUNREACH) {
-		t.Errorf("the near host dials the inner one: got %v, want ENETUNREACH", err)
+	if _, err := local.Dial(secret); !errors.Is(err, unix.ENETUNREACH) {
+		t.Errorf("the local host dials the inner one: got %v, want ENETUNREACH", err)
 	}
 }
 
@@ -117,9 +117,9 @@ func TestHostPair_NamespacesEndWithKilledTest(t *testing.T) {
 
 // holdHosts makes three hosts, prints the processes that hold them, and returns when standard input ends.
 func holdHosts(t *testing.T) {
-	near, far := NewHostPair(t)
-	inner := far.AddHostBehind()
-	fmt.Println(near.pid(), far.pid(), inner.pid())
+	local, remote := NewHostPair(t)
+	inner := remote.AddHostBehind()
+	fmt.Println(local.pid(), remote.pid(), inner.pid())
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 

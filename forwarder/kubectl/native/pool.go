@@ -24,8 +24,8 @@ const (
 	// maxDialsPerPod is how many upstreams to a pod are opened for clients concurrently. After an outage many clients come at once;
 	// with a handshake for each of them, all would be slow, time out and start again.
 	maxDialsPerPod = 32
-	// spareUpstreamTTL is how long idle upstreams beyond the warm ones are kept.
-	spareUpstreamTTL = 30 * time.Second
+	// idleUpstreamTTL is how long idle upstreams beyond the warm ones are kept.
+	idleUpstreamTTL = 30 * time.Second
 	// replacementDelay is how long after a client has acquired a warm upstream it is replaced, if it has not been released by then.
 	replacementDelay = 100 * time.Millisecond
 	// maxQueuedBytes is how many received bytes are queued for a client that does not read.
@@ -228,7 +228,7 @@ func (t *tunnel) openWarmUpstreamsLocked(dest destination) {
 }
 
 // closeUnneededUpstreams closes idle upstreams that have ended, whose pod does not run any more, or that exceed warmTarget for
-// spareUpstreamTTL.
+// idleUpstreamTTL.
 func (t *tunnel) closeUnneededUpstreams() {
 	p := &t.pool
 	var unneeded []*upstream
@@ -239,7 +239,7 @@ func (t *tunnel) closeUnneededUpstreams() {
 			continue
 		}
 		idle++
-		if u.hasEnded() || !t.finder.isPodRunning(u.uid) || idle > p.warmTarget() && time.Since(u.idleSince) > spareUpstreamTTL {
+		if u.hasEnded() || !t.finder.isPodRunning(u.uid) || idle > p.warmTarget() && time.Since(u.idleSince) > idleUpstreamTTL {
 			unneeded = append(unneeded, u)
 			delete(p.upstreams, u)
 		}

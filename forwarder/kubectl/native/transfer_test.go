@@ -134,13 +134,13 @@ func TestTunnel_DeliversBytesUnchanged(t *testing.T) {
 		before := runtime.NumGoroutine()
 		var all sync.WaitGroup
 		together := make(chan struct{})
-		var here sync.WaitGroup
-		here.Add(500)
+		var connected sync.WaitGroup
+		connected.Add(500)
 		for range 500 {
 			all.Go(func() {
 				conn, err := net.Dial("tcp", greet)
 				if err != nil {
-					here.Done()
+					connected.Done()
 					t.Error(err)
 					return
 				}
@@ -148,7 +148,7 @@ func TestTunnel_DeliversBytesUnchanged(t *testing.T) {
 				_ = conn.SetDeadline(time.Now().Add(2 * time.Minute))
 				reader := bufio.NewReader(conn)
 				_, err = reader.ReadString('\n')
-				here.Done()
+				connected.Done()
 				if err != nil {
 					t.Error(err)
 					return
@@ -160,7 +160,7 @@ func TestTunnel_DeliversBytesUnchanged(t *testing.T) {
 				}
 			})
 		}
-		here.Wait()
+		connected.Wait()
 		var memory runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&memory)

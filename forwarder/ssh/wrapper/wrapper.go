@@ -14,7 +14,8 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 )
 
-// dirVariable holds the directory in which this program is named ssh.
+// dirVariable holds the directory in which this program is named ssh. Its name is a wire name: a supervisor of another release may have
+// started the ssh that passes it on.
 const dirVariable = "LOCALPORT_WAY"
 
 // bypassOptions make ssh neither use nor become a master.

@@ -17,6 +17,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/shellhook"
 )
 
 // Exit codes.
@@ -188,7 +189,10 @@ func Hints(err error) []string {
 	case errors.As(err, &start) && start.Outcome == client.OutcomeFailed:
 		return []string{"read the log: " + start.Log}
 	case errors.As(err, &locked):
-		return []string{"try again; if this repeats, end that process"}
+		if locked.PID == 0 {
+			return []string{"try again; if this repeats, find the process: fuser " + shellhook.Quote(locked.Path)}
+		}
+		return []string{fmt.Sprint("try again; if this repeats: kill ", locked.PID)}
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return []string{"free disk space, then try again"}
 	case errors.Is(err, project.ErrDirectoryDeleted):

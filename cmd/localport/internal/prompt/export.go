@@ -253,19 +253,19 @@ func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error 
 	if err != nil {
 		return err
 	}
-	shell, alive := lockstate.FindProcess(e.args.pid)
-	if !alive {
+	shell, isAlive := lockstate.FindProcess(e.args.pid)
+	if !isAlive {
 		return fmt.Errorf("no process has the shell's pid %d", e.args.pid)
 	}
 	j, err := p.Join(ctx, client.JoinOptions{
 		Lease:            lockstate.Lease{Kind: lockstate.ShellLease, Process: shell, Dir: e.cwd, Since: time.Now().UTC()},
 		ReleasedBySocket: slices.Contains(e.args.retry.BySocket, e.root),
 		RestartStopped:   isEntering, Allowed: verdict == trust.Allowed,
-		OnUpdate: func(tx *lockstate.Tx, alive bool) {
+		OnUpdate: func(tx *lockstate.Tx, isAlive bool) {
 			if isStampChanged {
 				tx.Bump()
 			}
-			if isEntering && !alive {
+			if isEntering && !isAlive {
 				tx.Stopped, tx.Started, tx.Only = nil, nil, nil
 			}
 		},

@@ -41,16 +41,16 @@ func (e *evaluation) printSummary(view api.ProjectView) {
 // printNewEvents prints which services failed or recovered since the last evaluation in this shell; nothing if it has just
 // entered.
 func (e *evaluation) printNewEvents(p *client.Project) {
-	seen, now := parseLineNumber(e.args.line), parseLineNumber(e.line)
-	if e.args.root != e.root || seen == 0 || now <= seen {
+	lastLine, currentLine := parseLineNumber(e.args.line), parseLineNumber(e.line)
+	if e.args.root != e.root || lastLine == 0 || currentLine <= lastLine {
 		return
 	}
-	events, err := eventlog.EventsSince(p.Dir.LogDir(), seen)
+	events, err := eventlog.EventsSince(p.Dir.LogDir(), lastLine)
 	if err != nil {
 		return // the messages are a convenience
 	}
 	for _, event := range latestEvents(events) {
-		if event.PromptLine > now {
+		if event.PromptLine > currentLine {
 			continue // the next prompt prints it
 		}
 		if text := formatEvent(event); text != "" {

@@ -7,7 +7,7 @@ import "runtime/debug"
 var Release = ""
 
 // Own returns the version of this program: Release or, if it is empty, the module's version that go install has recorded, or
-// "0.1.0-dev".
+// "0.5.0-dev".
 func Own() string {
 	if Release != "" {
 		return Release
@@ -16,5 +16,5 @@ func Own() string {
 	if ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
 		return info.Main.Version
 	}
-	return "0.1.0-dev"
+	return "0.5.0-dev"
 }

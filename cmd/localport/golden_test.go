@@ -156,6 +156,28 @@ func TestGolden_Errors(t *testing.T) {
 	checkGolden(t, "errors.txt", b.String())
 }
 
+// The errors of configs are golden files of package project; here they stand together, beside all others, for whoever reads them.
+func TestGolden_ConfigErrors(t *testing.T) {
+	paths, err := filepath.Glob("../../project/testdata/invalid/*.txtar")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("found %d configs: %v", len(paths), err)
+	}
+	var b strings.Builder
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, want, ok := strings.Cut(string(data), "\n-- want --\n")
+		if !ok {
+			t.Fatalf("%s has no section want", path)
+		}
+		description, _, _ := strings.Cut("\n"+string(data), "\n-- ")
+		fmt.Fprintf(&b, "== %s%s\n%s\n", strings.TrimSuffix(filepath.Base(path), ".txtar"), description, want)
+	}
+	checkGolden(t, "config-errors.txt", b.String())
+}
+
 // declaredErrors returns the exported error types and variables of a package.
 func declaredErrors(t *testing.T, dir string) []string {
 	t.Helper()

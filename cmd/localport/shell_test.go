@@ -119,9 +119,7 @@ func TestShell_LastOneToLeaveStopsTheProject(t *testing.T) {
 	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	first, second, third := w.shell("bash", root), w.shell("zsh", root), w.shell("fish", root)
 	supervisor := w.supervisor(root)
-	if n := len(w.state(root).Leases); n != 3 {
-		t.Errorf("%d leases, want 3", n)
-	}
+	eventually(t, "the three leases are written", func() bool { return len(w.state(root).Leases) == 3 })
 	first.Exit("exit")
 	second.Hangup()
 	eventually(t, "one lease is left", func() bool { return len(w.state(root).Leases) == 1 })

@@ -27,9 +27,8 @@ func newReleaseEnv(t testing.TB) releaseEnv {
 	if out, err := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", w.exe, ".").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	w.env = slices.DeleteFunc(w.env, func(entry string) bool {
-		return strings.HasPrefix(entry, mainVariable) || strings.HasPrefix(entry, "GOCOVERDIR=")
-	})
+	// mainVariable stays: stopAll finds the processes by it.
+	w.env = slices.DeleteFunc(w.env, func(entry string) bool { return strings.HasPrefix(entry, "GOCOVERDIR=") })
 	return releaseEnv{w}
 }
 

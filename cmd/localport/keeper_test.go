@@ -257,16 +257,7 @@ func TestKeeper_RetriesAfterGivingUpThePorts(t *testing.T) {
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
 	w.waitKeeper(root)
-	restore := w.replaceProgram("#!/bin/sh\nexit 1\n")
-	kill(t, w.supervisor(root).PID)
-	eventually(t, "the port is closed", func() bool {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			conn.Close()
-		}
-		return errors.Is(err, syscall.ECONNREFUSED)
-	})
-	restore()
+	w.killUntilPortsClose(root, addr)
 	eventually(t, "the port is open again, without a prompt", func() bool {
 		answer, err := ask(addr, "you")
 		return err == nil && answer == "hello you\n"
@@ -283,16 +274,7 @@ func TestKeeper_EndsWithoutALeaseAfterGivingUpThePorts(t *testing.T) {
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
 	w.waitKeeper(root)
-	restore := w.replaceProgram("#!/bin/sh\nexit 1\n")
-	kill(t, w.supervisor(root).PID)
-	eventually(t, "the port is closed", func() bool {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			conn.Close()
-		}
-		return errors.Is(err, syscall.ECONNREFUSED)
-	})
-	restore()
+	w.killUntilPortsClose(root, addr)
 	dir := &lockstate.Dir{Path: w.stateDir(root), Config: w.state(root).Config}
 	if _, err := dir.Update(t.Context(), func(tx *lockstate.Tx) error {
 		tx.RemoveLease(lockstate.StartLease, lockstate.Process{})
@@ -305,6 +287,23 @@ func TestKeeper_EndsWithoutALeaseAfterGivingUpThePorts(t *testing.T) {
 		conn.Close()
 		t.Error("the port is open although nobody uses the project")
 	}
+}
+
+// killUntilPortsClose kills the supervisor, and has every next one fail until the keeper gives up the ports.
+func (w *testEnv) killUntilPortsClose(root, addr string) {
+	w.t.Helper()
+	restore := w.replaceProgram("#!/bin/sh\nexit 1\n")
+	if err := syscall.Kill(w.supervisor(root).PID, syscall.SIGKILL); err != nil {
+		w.t.Fatal(err)
+	}
+	eventually(w.t, "the port is closed", func() bool {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
+	restore()
 }
 
 // replaceProgram writes a script in place of localport until restore.

@@ -157,10 +157,10 @@ func (s *Supervisor) abortStart(ctx context.Context, cause error) {
 		s.abortTakeover()
 	case s.options.Inherit != nil && startOutcome(cause) == client.OutcomeFailed:
 		s.abortTakeover()
-		s.recordFailure(ctx, func(tx *lockstate.Tx) bool { return tx.Failure != s.mask(cause.Error()) }, cause)
+		s.recordFailure(ctx, cause)
 	default:
 		s.releaseAll()
-		s.recordFailure(ctx, func(*lockstate.Tx) bool { return true }, cause)
+		s.recordFailure(ctx, cause)
 		if err := s.election.Resign(); err != nil {
 			s.log.Error("resign", "error", err)
 		}
@@ -176,13 +176,14 @@ func (s *Supervisor) releaseAll() {
 	s.socket.close()
 }
 
-// recordFailure records in the state why the start failed, if isNews says so.
-func (s *Supervisor) recordFailure(ctx context.Context, isNews func(*lockstate.Tx) bool, cause error) {
+// recordFailure records in the state why the start failed. Prompts re-evaluate only if that is news: a keeper retries indefinitely.
+func (s *Supervisor) recordFailure(ctx context.Context, cause error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
-		if isNews(tx) {
-			tx.Supervisor, tx.Failure = nil, s.mask(cause.Error())
+		tx.Supervisor = nil
+		if text := s.mask(cause.Error()); text != tx.Failure {
+			tx.Failure = text
 			tx.Bump()
 		}
 		return nil

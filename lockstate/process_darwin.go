@@ -50,10 +50,7 @@ func WaitExit(ctx context.Context, p Process) error {
 		// The timeout is for the context: closing a kqueue does not wake its waiter.
 		got := make([]unix.Kevent_t, 1)
 		n, err := unix.Kevent(kq, nil, got, &unix.Timespec{Sec: 1})
-		if n > 0 {
-			return nil
-		}
-		if err != nil && err != unix.EINTR {
+		if n > 0 || err != nil && err != unix.EINTR {
 			return pollExit(ctx, p)
 		}
 	}

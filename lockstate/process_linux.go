@@ -13,9 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// startTime reads field 22 of /proc/PID/stat (proc_pid_stat(5)). The second field is a name in parentheses that may
-// hold anything, so fields are counted after the last parenthesis.
-// The error is errEnded if the process has ended; after any other error this is not known.
+// startTime reads the start time from /proc/PID/stat. The error is errEnded if the process has ended; after any other error this is not
+// known.
 func startTime(pid int) (uint64, error) {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || errors.Is(err, fs.ErrPermission) {
@@ -24,13 +23,20 @@ func startTime(pid int) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
+	return parseStartTime(data)
+}
+
+// parseStartTime returns field 22 of the text of /proc/PID/stat (proc_pid_stat(5)). The second field is a name in parentheses that may
+// hold anything, so fields are counted after the last parenthesis. The error is errEnded if the process is dead or a zombie.
+func parseStartTime(stat []byte) (uint64, error) {
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 20 || fields[0][0] == 'X' {
 		return 0, errEnded
 	}
-	// A zombie has ended, unless it has more threads: a thread that calls execve ends the first thread before it replaces it.
-	const threads = 17 // field 20
-	if fields[0][0] == 'Z' && string(fields[threads]) == "1" {
+	// A zombie has ended, unless it has other threads: a thread that calls execve ends the first thread before it replaces it. The number
+	// is 0, not 1, while the parent reaps the zombie, because the kernel reads the two fields one after the other.
+	threads, err := strconv.Atoi(string(fields[17])) // field 20
+	if fields[0][0] == 'Z' && (err != nil || threads <= 1) {
 		return 0, errEnded
 	}
 	return strconv.ParseUint(string(fields[19]), 10, 64)
@@ -85,8 +91,5 @@ func WaitExit(ctx context.Context, p Process) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err != nil {
-		return pollExit(ctx, p)
-	}
-	return nil
+	return pollExit(ctx, p) // the process has ended, unless raw.Read failed or there is no descriptor left to read /proc
 }

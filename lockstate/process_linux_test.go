@@ -1,6 +1,8 @@
 package lockstate
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -62,6 +64,33 @@ func TestProcess_AliveThroughoutExec(t *testing.T) {
 		} else {
 			recent++
 		}
+	}
+}
+
+func TestProcess_ParseStartTime(t *testing.T) {
+	const rest = " 1 1 1 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 %s 0 3510283 0 0"
+	for _, tt := range []struct {
+		name, stat, threads string
+		want                uint64
+		wantErr             error
+	}{
+		{"running", "7 (sh) R", "1", 3510283, nil},
+		{"name with parentheses", "7 (a) Z (b) S", "1", 3510283, nil},
+		{"zombie", "7 (sh) Z", "1", 0, errEnded},
+		{"zombie that is being reaped", "7 (sh) Z", "0", 0, errEnded},
+		{"zombie with another thread, which calls execve", "7 (sh) Z", "2", 3510283, nil},
+		{"dead", "7 (sh) X", "0", 0, errEnded},
+		{"empty", "", "", 0, errEnded},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			stat := tt.stat
+			if stat != "" {
+				stat += fmt.Sprintf(rest, tt.threads)
+			}
+			if got, err := parseStartTime([]byte(stat)); got != tt.want || !errors.Is(err, tt.wantErr) {
+				t.Errorf("%q: %d, %v; want %d, %v", stat, got, err, tt.want, tt.wantErr)
+			}
+		})
 	}
 }
 

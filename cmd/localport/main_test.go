@@ -93,7 +93,26 @@ func newTestEnv(t testing.TB) *testEnv {
 		w.env = append(w.env, name+"="+path)
 	}
 	t.Cleanup(w.stopAll)
+	t.Cleanup(w.describeFailure)
 	return w
+}
+
+// describeFailure logs, if the test has failed, each project's state and the end of its supervisor's log, and the environment's processes.
+func (w *testEnv) describeFailure() {
+	if !w.t.Failed() {
+		return
+	}
+	const maxLog = 3000 // bytes
+	dirs, _ := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*"))
+	for _, dir := range dirs {
+		state, err := os.ReadFile(filepath.Join(dir, "state.json"))
+		log, logErr := os.ReadFile(filepath.Join(dir, "log/supervisor.log"))
+		w.t.Logf("state of %s (error: %v): %s\nsupervisor.log (error: %v): %s", filepath.Base(dir), err, state, logErr, log[max(0, len(log)-maxLog):])
+	}
+	for _, pid := range w.processes() {
+		args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		w.t.Logf("process %d: %s", pid, bytes.ReplaceAll(args, []byte{0}, []byte(" ")))
+	}
 }
 
 // stopAll ends all supervisors and keepers that are still running, and waits until they have exited.

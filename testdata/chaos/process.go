@@ -62,8 +62,11 @@ func findProcess(pid int) (process, bool) {
 		return process{}, false
 	}
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	// A zombie with more than one thread is in the middle of its execve.
-	if len(fields) < 18 || fields[0][0] == 'Z' && string(fields[17]) == "1" || fields[0][0] == 'X' {
+	if len(fields) < 18 || fields[0][0] == 'X' {
+		return process{}, false
+	}
+	// A zombie with other threads is in the middle of its execve; one that is being reaped has 0 threads.
+	if threads, err := strconv.Atoi(string(fields[17])); fields[0][0] == 'Z' && (err != nil || threads <= 1) {
 		return process{}, false
 	}
 	parent, _ := strconv.Atoi(string(fields[1]))

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -389,6 +392,65 @@ func TestGuard_StopsWithTheProjectsDirectory(t *testing.T) {
 	if err != nil || !strings.Contains(string(log), "the project's directory is gone") {
 		t.Errorf("the log (%v):\n%s", err, log)
 	}
+}
+
+// If its keeper is killed at the wrong moment, a supervisor that starts and the one that it replaces both have the ports. The state shows
+// which of them continues.
+func TestGuard_OnlyTheRecordedSupervisorContinues(t *testing.T) {
+	t.Parallel()
+	other := exec.Command("cat") // in place of the other supervisor
+	stdin, err := other.StdinPipe()
+	if err == nil {
+		err = other.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	process, _ := lockstate.FindProcess(other.Process.Pid)
+	w := newTestEnv(t)
+	port := ports.FreePort(t)
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	w.waitKeeper(root)
+	supervisor := w.supervisor(root)
+
+	record := func(p lockstate.Process) {
+		state := w.state(root)
+		state.Supervisor.Process = p
+		data, err := json.Marshal(state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(w.stateDir(root), "state.json")
+		if err := os.WriteFile(path+".test", data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".test", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record(lockstate.Process{PID: process.PID, Start: process.Start + 1}) // it has ended
+	eventually(t, "the supervisor records itself again", func() bool { return w.state(root).Supervisor.Process == supervisor })
+	conn := dial(t, addr)
+	conn.exchangeLine("hi")
+	record(process)
+	eventually(t, "the port is closed", func() bool {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
+	if got := conn.exchangeLine("still there?"); got != "hello still there?\n" {
+		t.Errorf("the established connection answers %q", got)
+	}
+	stdin.Close()
+	_ = other.Wait()
+	w.waitExit(supervisor) // with the other one
+	w.mustRun(root, "exec", "--", "true")
+	checkServed(t, addr)
+	w.stopProject(root, addr)
 }
 
 // leasePIDs returns the pids of the leases of a kind, according to the supervisor.

@@ -79,7 +79,8 @@ func bytesUnlessUTF8(texts []string) (raw [][]byte) {
 // answerTimeout bounds every request but replace.
 const answerTimeout = 2 * time.Second
 
-var errKeeperEnded = errors.New("the keeper has ended")
+// ErrKeeperEnded says that the keeper ended before it answered: it may have done what was requested.
+var ErrKeeperEnded = errors.New("the keeper has ended")
 
 // KeeperLink is a supervisor's connection to its keeper. Its methods are safe for concurrent use; each returns when the keeper has
 // answered.
@@ -294,7 +295,7 @@ func (l *KeeperLink) call(f frame, limit time.Duration) error {
 	_ = l.conn.SetWriteDeadline(time.Now().Add(limit))
 	if err := writeFrame(l.conn, f); err != nil {
 		l.killKeeper()
-		return fmt.Errorf("%w: %w", errKeeperEnded, err)
+		return fmt.Errorf("%w: %w", ErrKeeperEnded, err)
 	}
 	for {
 		select {
@@ -307,7 +308,7 @@ func (l *KeeperLink) call(f frame, limit time.Duration) error {
 			}
 			return nil
 		case <-l.doneCh:
-			return errKeeperEnded
+			return ErrKeeperEnded
 		case <-timer.C:
 			if f.Verb != verbReplace {
 				l.killKeeper()

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/api"
@@ -47,10 +48,13 @@ func Listen(path string) (*net.UnixListener, error) {
 	return ln, os.Chmod(path, 0o600)
 }
 
-// Serve serves clients on ln until ctx ends or ln is closed, then waits up to a second for running requests. It closes ln.
+// Serve serves clients on ln until ctx ends or ln is closed, then waits up to a second for running requests, and until the backend has closed
+// the connections that TakeOver has received. It closes ln.
 func Serve(ctx context.Context, ln net.Listener, backend Backend, log *slog.Logger) error {
+	var handOvers sync.WaitGroup
+	defer handOvers.Wait()
 	server := &http.Server{
-		Handler:           logRequests(newHandler(backend), log),
+		Handler:           logRequests(newHandler(backend, &handOvers), log),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
@@ -101,7 +105,8 @@ type refusalRecorder struct {
 // Unwrap returns the wrapped writer to http.ResponseController, which flushes it.
 func (r *refusalRecorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-func newHandler(b Backend) http.Handler {
+// newHandler adds the hijacked connections to handOvers: http.Server does not wait for them.
+func newHandler(b Backend, handOvers *sync.WaitGroup) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST /v1/join", handleJSON(b.Join))
 	mux.Handle("POST /v1/leave", handleJSON(withoutResult(b.Leave)))
@@ -125,7 +130,7 @@ func newHandler(b Backend) http.Handler {
 	}))
 	mux.Handle("POST /v1/replace", handleJSON(withoutResult(b.Replace)))
 	mux.Handle("POST /v1/login", handleJSON(withoutResult(b.Login)))
-	mux.Handle("POST /v1/handover", handleHandOver(b))
+	mux.Handle("POST /v1/handover", handleHandOver(b, handOvers))
 	mux.Handle("POST /v1/end", handleJSON(func(ctx context.Context, _ struct{}) (struct{}, error) {
 		return struct{}{}, b.End(ctx)
 	}))
@@ -192,8 +197,10 @@ func handleWatch(b Backend, watchers chan struct{}) http.Handler {
 }
 
 // handleHandOver passes the hijacked connection to the backend.
-func handleHandOver(b Backend) http.Handler {
+func handleHandOver(b Backend, handOvers *sync.WaitGroup) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handOvers.Add(1)
+		defer handOvers.Done()
 		const limit = 1 << 10
 		var request api.HandOverRequest
 		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit)) // to the end of the body: descriptors follow

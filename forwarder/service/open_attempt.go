@@ -49,7 +49,7 @@ func (s *Service) open(ctx context.Context) {
 	}
 	attempt := &openAttempt{resultCh: make(chan openResult, 1), isInteractive: a.askSocket != "", needsUser: a.needsUser}
 	s.openAttempt = attempt
-	run, removeRun, err := s.host.NewRun(s.processLog)
+	run, removeRun, err := s.host.NewRun(ctx, s.processLog)
 	run.RequestedAt, run.IsUrgent, run.AskSocket = a.requestedAt, a.isUrgent, a.askSocket
 	a.askSocket, a.needsUser, a.isUrgent = "", false, false
 	s.status.run = run.ID

@@ -37,7 +37,7 @@ type Host struct {
 	// OnLastClient is called when the last client of a service disconnects.
 	OnLastClient func()
 	// NewRun makes the run of one tunnel, and a function that removes its files.
-	NewRun func(log *eventlog.File) (forwarder.Run, func(), error)
+	NewRun func(ctx context.Context, log *eventlog.File) (forwarder.Run, func(), error)
 	// OpenPort binds the service's listeners, or takes them from another project, and accepts clients on them.
 	OpenPort func(ctx context.Context, svc project.Service, o relay.Options) (Port, error)
 	// ExplainPort says why a port could not be bound, and what to do.

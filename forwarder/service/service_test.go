@@ -165,7 +165,7 @@ func testHost() Host {
 		Dependencies: NewDependencies(), CheckSlots: make(chan struct{}, checkLimit),
 		PublishEvent: func(eventlog.Event, forwarder.State) {},
 		OnChange:     func() {}, OnLastClient: func() {}, OnPortOpened: func() {},
-		NewRun: func(*eventlog.File) (forwarder.Run, func(), error) {
+		NewRun: func(context.Context, *eventlog.File) (forwarder.Run, func(), error) {
 			return forwarder.Run{Log: io.Discard}, func() {}, nil
 		},
 		ExplainPort: func(err error, _ project.Service) (string, string) { return err.Error(), "" },

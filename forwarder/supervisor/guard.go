@@ -24,6 +24,7 @@ func (s *Supervisor) guardFiles(ctx context.Context) {
 	defer tick.Stop()
 	var checkedAt time.Time
 	var seen externalState
+	var other otherSupervisor
 	for isIntact := false; s.waitForTick(ctx, tick); {
 		now := s.readExternalState()
 		if isIntact && now == seen && time.Since(checkedAt) < leaseInterval {
@@ -36,12 +37,13 @@ func (s *Supervisor) guardFiles(ctx context.Context) {
 		s.guardSocket(ctx)
 		s.resizeClientSlots(s.active.Load()) // the file limit of a running process can be changed
 		s.guardStateFile(ctx, now.files != seen.files)
+		isRecorded := s.guardRecord(ctx, &other)
 		seen, checkedAt = s.readExternalState(), time.Now()
 		if seen.files != now.files {
 			wait.Notify(s.leasesChangedCh) // changed during the check
 		}
 		isElected, _ := s.election.IsHeld() // false if a deleted file could not be locked again yet
-		isIntact = isElected && seen.files.IsComplete() && s.currentConditions().directoryError == ""
+		isIntact = isElected && isRecorded && seen.files.IsComplete() && s.currentConditions().directoryError == ""
 	}
 }
 
@@ -135,6 +137,55 @@ func (s *Supervisor) guardStateFile(ctx context.Context, changed bool) {
 	if changed {
 		wait.Notify(s.leasesChangedCh)
 	}
+}
+
+// otherSupervisor is another living supervisor that the state records.
+type otherSupervisor struct {
+	process lockstate.Process
+	seenAt  time.Time // when it was first found recorded
+}
+
+// otherSupervisorGrace is how long another living supervisor must be recorded before this one leaves the ports to it: one that finds its
+// keeper dead gives up and ends.
+const otherSupervisorGrace = 5 * time.Second
+
+// guardRecord restores this supervisor's record in the state, and reports whether it is there. If another living supervisor is recorded,
+// the keeper died after that one was ready and before it told this one, or the reverse. Both have the ports and the election lock; the
+// one that is not recorded leaves them to the other.
+func (s *Supervisor) guardRecord(ctx context.Context, other *otherSupervisor) bool {
+	lockCtx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	err := s.store.refresh(lockCtx)
+	if record := s.store.state().Supervisor; record != nil && record.Process == lockstate.Self() {
+		*other = otherSupervisor{}
+		return true
+	}
+	if err != nil || s.beginOperation(lockCtx) != nil { // during a replacement the successor is recorded
+		return false
+	}
+	defer s.endOperation()
+	record := s.store.state().Supervisor
+	switch {
+	case record == nil || !record.IsAlive():
+		s.log.Warn("the state does not record this supervisor; recording it again")
+		s.saveState(ctx, s.recordSelf, true)
+	case record.Process != other.process:
+		*other = otherSupervisor{record.Process, time.Now()}
+	case time.Since(other.seenAt) >= otherSupervisorGrace:
+		s.log.Warn("another supervisor has taken over the ports", "pid", record.PID)
+		s.leaveTo(s.watchExit(ctx, record.Process))
+	}
+	return false
+}
+
+// watchExit returns a channel that is closed when a process has ended, or when ctx ends.
+func (s *Supervisor) watchExit(ctx context.Context, p lockstate.Process) <-chan struct{} {
+	endedCh := make(chan struct{})
+	s.tasks.Go(func() {
+		defer close(endedCh)
+		_ = lockstate.WaitExit(ctx, p)
+	})
+	return endedCh
 }
 
 // guardDirectory ends the supervisor if the project directory is missing for directoryGrace, and returns when ctx ends. A missing config

@@ -2,11 +2,13 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/lockstate"
 )
 
@@ -24,11 +26,18 @@ func (s *Supervisor) Replace(ctx context.Context, r api.ReplaceRequest) error {
 		s.recordFailedReplacement(ctx, r, err)
 		return err
 	}
+	s.leaveTo(successorEndedCh)
+	return nil
+}
+
+// leaveTo leaves the project to a supervisor that has the listeners and the election lock too, and starts to drain this one's connections.
+// successorEndedCh is closed when that one ends. It is called within an operation.
+func (s *Supervisor) leaveTo(successorEndedCh <-chan struct{}) {
 	s.startDraining(successorEndedCh)
+	s.keeper.endKeeper() // unless it serves the successor
 	s.socket.closeListener()
 	_ = s.election.Handover()
 	close(s.endedCh)
-	return nil
 }
 
 // startDraining stops accepting, after another supervisor has copies of the listeners. Established connections stay open until
@@ -41,12 +50,15 @@ func (s *Supervisor) startDraining(successorEndedCh <-chan struct{}) {
 	s.stopAccepting()
 }
 
-// recordFailedReplacement records this supervisor again, and that the other version failed to replace it and is not to try again.
+// recordFailedReplacement records this supervisor again, and that the other version failed to replace it and is not to try again. If the
+// keeper ended, the failure was not that version's.
 func (s *Supervisor) recordFailedReplacement(ctx context.Context, r api.ReplaceRequest, cause error) {
 	s.log.Error("the replacement failed; this supervisor continues", "version", r.Version, "error", cause)
 	s.saveState(ctx, func(state *lockstate.State) {
 		s.recordSelf(state)
-		state.Supervisor.Refused = r.Version
+		if !errors.Is(cause, handoff.ErrKeeperEnded) {
+			state.Supervisor.Refused = r.Version
+		}
 	}, true)
 }
 

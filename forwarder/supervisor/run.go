@@ -88,7 +88,7 @@ func newSupervisor(o Options) (*Supervisor, error) {
 		return nil, err
 	}
 	s := &Supervisor{
-		options: o, dir: dir, source: configSource{o.Config, trust.Store{Dir: filepath.Join(data, "trust")}},
+		options: o, dir: dir, runDir: newRunDirectory(o.RunID), source: configSource{o.Config, trust.Store{Dir: filepath.Join(data, "trust")}},
 		startedAt:    time.Now(),
 		dependencies: service.NewDependencies(), checkSlots: make(chan struct{}, maxConcurrentChecks),
 		clientSlots:   relay.NewSlotAllocator(filelimit.Current(), filelimit.Reserve(nil, 0)),

@@ -43,10 +43,10 @@ func (s *Supervisor) serviceHost() service.Host {
 }
 
 // newRun makes the run id and the socket directory of one tunnel, and a function that removes the directory.
-func (s *Supervisor) newRun(lines *eventlog.File) (forwarder.Run, func(), error) {
+func (s *Supervisor) newRun(ctx context.Context, lines *eventlog.File) (forwarder.Run, func(), error) {
 	n := s.tunnelCount.Add(1)
 	id := fmt.Sprintf("%s.%d", s.options.RunID, n)
-	sockets, err := s.runDir.createSubdirectory(fmt.Sprint(n))
+	sockets, err := s.runDir.createSubdirectory(ctx, fmt.Sprint(n))
 	if err != nil {
 		return forwarder.Run{}, func() {}, err
 	}

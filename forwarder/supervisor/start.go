@@ -83,8 +83,7 @@ func (s *Supervisor) removeAbandoned() {
 
 // prepare loads the config, opens every port and the control socket, and gives the keeper copies of them.
 func (s *Supervisor) prepare(ctx context.Context) error {
-	s.runDir.runID = s.options.RunID
-	if err := s.runDir.create(); err != nil {
+	if err := s.runDir.create(ctx); err != nil {
 		return err
 	}
 	_ = s.readUserConfig() // watchFiles tries again

@@ -59,11 +59,8 @@ func (s *Supervisor) handOverToElected(ctx context.Context) error {
 		defer context.AfterFunc(ctx, func() { conn.Close() })()
 		_, _ = io.Copy(io.Discard, conn) // until the elected supervisor ends
 	})
-	s.startDraining(electedEndedCh)
-	s.keeper.endKeeper()
 	s.socket.close()
-	_ = s.election.Handover()
-	close(s.endedCh)
+	s.leaveTo(electedEndedCh)
 	return nil
 }
 

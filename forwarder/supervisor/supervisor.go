@@ -48,7 +48,7 @@ type Supervisor struct {
 	source    configSource
 	log       *slog.Logger
 	logFile   *eventlog.File
-	runDir    runDirectory // for the private sockets of this run's tunnels
+	runDir    *runDirectory // for the private sockets of this run's tunnels
 	startedAt time.Time
 	changes   wait.Broadcast // of anything that status shows
 	events    *eventPublisher

@@ -13,21 +13,23 @@ type Dependencies struct {
 	changes wait.Broadcast
 
 	mu         sync.Mutex // guards the fields below
-	states     map[string]forwarder.State
+	states     map[string]dependency
+	version    uint64                     // of the last change
 	waitingChs map[string]chan<- struct{} // a service's signal that a client waits; also identifies the newest service of a name
 }
 
 // NewDependencies returns an empty Dependencies.
 func NewDependencies() *Dependencies {
 	return &Dependencies{
-		states: make(map[string]forwarder.State), waitingChs: make(map[string]chan<- struct{}),
+		states: make(map[string]dependency), waitingChs: make(map[string]chan<- struct{}),
 	}
 }
 
-// dependency is a service that another one depends on.
+// dependency is a service that another one depends on, as of a change of its state.
 type dependency struct {
-	name  string
-	state forwarder.State // empty: there is no such service
+	name    string
+	state   forwarder.State // empty: there is no such service
+	version uint64          // differs if the state was another one meanwhile: a failure may be that of another attempt
 }
 
 // add adds a service, replacing one of the same name that may not have ended yet.
@@ -42,10 +44,11 @@ func (d *Dependencies) add(name string, waitingCh chan<- struct{}) {
 func (d *Dependencies) set(name string, state forwarder.State, waitingCh chan<- struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.waitingChs[name] != waitingCh || d.states[name] == state {
+	if d.waitingChs[name] != waitingCh || d.states[name].state == state {
 		return
 	}
-	d.states[name] = state
+	d.version++
+	d.states[name] = dependency{name, state, d.version}
 	d.changes.Announce()
 }
 
@@ -69,8 +72,10 @@ func (d *Dependencies) firstUnready(names []string) dependency {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, name := range names {
-		if state := d.states[name]; !state.IsReady() {
-			return dependency{name, state}
+		current := d.states[name]
+		current.name = name
+		if !current.state.IsReady() {
+			return current
 		}
 	}
 	return dependency{}

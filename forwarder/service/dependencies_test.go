@@ -29,3 +29,20 @@ func TestDependencies_EndOfReplacedServiceKeepsStateOfItsReplacement(t *testing.
 		w.requireState(t, forwarder.Healthy)
 	})
 }
+
+// A dependency that was tried again and failed again meanwhile is told from one that was not: clients that wait for it are reset.
+func TestDependencies_SecondFailureDiffersFromTheFirst(t *testing.T) {
+	d, waitingCh := NewDependencies(), make(chan struct{}, 1)
+	d.add("bastion", waitingCh)
+	d.set("bastion", forwarder.Failed, waitingCh)
+	first := d.firstUnready([]string{"bastion"})
+	d.set("bastion", forwarder.Failed, waitingCh)
+	if again := d.firstUnready([]string{"bastion"}); again != first {
+		t.Errorf("without another attempt: %+v, was %+v", again, first)
+	}
+	d.set("bastion", forwarder.Restarting, waitingCh)
+	d.set("bastion", forwarder.Failed, waitingCh)
+	if second := d.firstUnready([]string{"bastion"}); second == first || second.state != forwarder.Failed {
+		t.Errorf("after another attempt: %+v", second)
+	}
+}

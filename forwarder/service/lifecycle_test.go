@@ -148,11 +148,11 @@ func TestService_AnswersRequestsWhileTunnelIsClosing(t *testing.T) {
 		defer s.end()
 		s.requireState(t, forwarder.Healthy)
 		start := time.Now()
-		s.Restart()
-		s.Restart()
+		s.Restart(time.Time{})
+		s.Restart(time.Time{})
 		s.Start(StartOptions{})
 		s.OnNetworkChange()
-		s.Redefine(Definition{testServiceConfig("db"), s.driver, checkSucceeds}, true)
+		s.Redefine(Definition{testServiceConfig("db"), s.driver, checkSucceeds}, true, time.Time{})
 		if took := time.Since(start); took > 0 || s.state() != forwarder.Restarting {
 			t.Errorf("after %v the service is %s", took, s.state())
 		}
@@ -176,11 +176,26 @@ func TestService_AttemptHasTheTimeOfItsRequest(t *testing.T) {
 		defer s.end()
 		s.requireState(t, forwarder.Healthy)
 		asked := time.Now()
-		s.Restart()
+		s.Restart(time.Time{})
 		time.Sleep(2 * time.Minute)
 		s.requireState(t, forwarder.Healthy)
 		if !s.driver.run.RequestedAt.Equal(asked) {
 			t.Errorf("asked %v after the request", s.driver.run.RequestedAt.Sub(asked))
+		}
+		// The time of a command that applies to several services is that of the command.
+		for name, request := range map[string]func(){
+			"restart":  func() { s.Restart(asked) },
+			"start":    func() { <-s.Stop(); s.Start(StartOptions{RequestedAt: asked}) },
+			"redefine": func() { s.Redefine(Definition{testServiceConfig("db"), s.driver, checkSucceeds}, false, asked) },
+			"login":    func() { s.LogIn("/ask", asked) },
+		} {
+			s.Restart(time.Time{})
+			synctest.Wait()
+			request()
+			s.requireState(t, forwarder.Healthy)
+			if !s.driver.run.RequestedAt.Equal(asked) {
+				t.Errorf("%s: asked %v after the command", name, s.driver.run.RequestedAt.Sub(asked))
+			}
 		}
 	})
 }
@@ -236,7 +251,7 @@ func TestService_IgnoresReportsOfEarlierTunnel(t *testing.T) {
 		})
 		defer s.end()
 		s.requireState(t, forwarder.Healthy)
-		s.Restart()
+		s.Restart(time.Time{})
 		s.requireState(t, forwarder.Healthy)
 		s.port.options.OnRefusal(first, forwarder.Refusal{Reason: "connection refused", IsConnectFailure: true})
 		s.port.options.OnPanic(first, &forwarder.Failure{Class: forwarder.Permanent, Reason: "an error of ours"}, nil)
@@ -310,7 +325,7 @@ func TestService_AnswersRequestsWhilePortIsReleased(t *testing.T) {
 		s.requireState(t, forwarder.Stopped)
 		described := testServiceConfig("db")
 		described.Description = "described"
-		s.Redefine(Definition{described, s.driver, checkSucceeds}, true)
+		s.Redefine(Definition{described, s.driver, checkSucceeds}, true, time.Time{})
 		if took := time.Since(start); took > 0 || s.Snapshot().Service.Description != "described" {
 			t.Errorf("another request was answered after %v", took)
 		}

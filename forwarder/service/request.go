@@ -19,7 +19,7 @@ const (
 // request is a message from other goroutines to the run loop.
 type request struct {
 	kind          requestKind
-	requestedAt   time.Time
+	requestedAt   time.Time // zero: when it is sent
 	definition    *Definition
 	keepTunnel    bool
 	isJustSpawned bool
@@ -33,7 +33,10 @@ type request struct {
 // send sends a request to the run loop and waits for its doneCh, or for the end of the loop.
 func (s *Service) send(r request) {
 	done := make(chan struct{})
-	r.requestedAt, r.doneCh = time.Now(), done
+	r.doneCh = done
+	if r.requestedAt.IsZero() {
+		r.requestedAt = time.Now()
+	}
 	select {
 	case s.requestCh <- r:
 	case <-s.doneCh:
@@ -49,12 +52,15 @@ func (s *Service) send(r request) {
 type StartOptions struct {
 	// Spawned is set if the caller has just spawned the supervisor. A service that has failed since is not tried a second time.
 	Spawned bool
+	// RequestedAt is when the user asked for it: the same for all services of a command, so that what they share, such as a login, is tried
+	// once. Zero means now.
+	RequestedAt time.Time
 }
 
 // Start starts a stopped service. One that has failed, needs attention, is in backoff or has no port retries at once. When Start
 // returns, the port is open or the snapshot says why it is not.
 func (s *Service) Start(o StartOptions) {
-	s.send(request{kind: requestStart, isJustSpawned: o.Spawned})
+	s.send(request{kind: requestStart, isJustSpawned: o.Spawned, requestedAt: o.RequestedAt})
 }
 
 // Stop closes the port. When it returns, the port is free and the snapshot says so. The tunnel is closed once every channel of
@@ -70,19 +76,22 @@ func (s *Service) Stop(closeAfter ...<-chan struct{}) <-chan struct{} {
 	}
 }
 
-// Restart replaces the tunnel of a running service, and starts a stopped one.
-func (s *Service) Restart() { s.send(request{kind: requestRestart}) }
-
-// LogIn opens another tunnel while the user answers questions at a socket. A service that needed attention needs it again if that
-// fails.
-func (s *Service) LogIn(askSocket string) {
-	needsUser := askSocket != "" && s.Snapshot().State == forwarder.NeedsAttention
-	s.send(request{kind: requestRestart, askSocket: askSocket, needsUser: needsUser})
+// Restart replaces the tunnel of a running service, and starts a stopped one. requestedAt is as in StartOptions.
+func (s *Service) Restart(requestedAt time.Time) {
+	s.send(request{kind: requestRestart, requestedAt: requestedAt})
 }
 
-// Redefine gives the service another definition with the same addresses. The tunnel stays if keepTunnel is set.
-func (s *Service) Redefine(d Definition, keepTunnel bool) {
-	s.send(request{kind: requestRedefine, definition: &d, keepTunnel: keepTunnel})
+// LogIn opens another tunnel while the user answers questions at a socket. A service that needed attention needs it again if that
+// fails. requestedAt is as in StartOptions.
+func (s *Service) LogIn(askSocket string, requestedAt time.Time) {
+	needsUser := askSocket != "" && s.Snapshot().State == forwarder.NeedsAttention
+	s.send(request{kind: requestRestart, askSocket: askSocket, needsUser: needsUser, requestedAt: requestedAt})
+}
+
+// Redefine gives the service another definition with the same addresses. The tunnel stays if keepTunnel is set. requestedAt is as in
+// StartOptions.
+func (s *Service) Redefine(d Definition, keepTunnel bool, requestedAt time.Time) {
+	s.send(request{kind: requestRedefine, definition: &d, keepTunnel: keepTunnel, requestedAt: requestedAt})
 }
 
 // OnNetworkChange has the service check its tunnel now. It never waits.

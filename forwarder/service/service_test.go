@@ -295,8 +295,8 @@ func TestService_RetriesAfterAttemptsAreUsedUp(t *testing.T) {
 	for name, help := range map[string]func(*testService){
 		"a client":         func(c *testService) { c.addClient() },
 		"a network change": func(c *testService) { c.OnNetworkChange() },
-		"restart":          func(c *testService) { c.Restart() },
-		"a config change":  func(c *testService) { c.Redefine(Definition{changed, c.driver, checkSucceeds}, true) },
+		"restart":          func(c *testService) { c.Restart(time.Time{}) },
+		"a config change":  func(c *testService) { c.Redefine(Definition{changed, c.driver, checkSucceeds}, true, time.Time{}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -338,7 +338,7 @@ func TestService_NeedsAttentionAgainAfterFailedLogin(t *testing.T) {
 				})
 				defer c.end()
 				synctest.Wait()
-				c.LogIn("/ask")
+				c.LogIn("/ask", time.Time{})
 				c.requireState(t, tt.want)
 				if got := c.lastError(); got != "no route" {
 					t.Errorf("it says %q", got)
@@ -356,7 +356,7 @@ func TestService_CancelsAbandonedLogin(t *testing.T) {
 		defer c.end()
 		synctest.Wait()
 		c.driver.hang.Store(true)
-		c.LogIn("/ask")
+		c.LogIn("/ask", time.Time{})
 		time.Sleep(loginTimeout - time.Second)
 		c.requireState(t, forwarder.Restarting)
 		time.Sleep(time.Second)
@@ -742,9 +742,9 @@ func TestService_PanicAffectsNoOtherService(t *testing.T) {
 		loop := startService(t, host, testServiceConfig("loop"), checkSucceeds, openSucceeds)
 		defer loop.end()
 		loop.requireState(t, forwarder.Healthy)
-		loop.Redefine(Definition{Service: testServiceConfig("loop")}, false) // without a driver
+		loop.Redefine(Definition{Service: testServiceConfig("loop")}, false, time.Time{}) // without a driver
 		loop.requireState(t, forwarder.Failed)
-		loop.Restart()
+		loop.Restart(time.Time{})
 		loop.requireState(t, forwarder.Healthy)
 		other.requireState(t, forwarder.Healthy)
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
@@ -27,16 +28,17 @@ func (s *Supervisor) ApplyAction(ctx context.Context, r api.ActionRequest) ([]st
 	}
 	targets, needed := active.affectedBy(r.Action, r.Names)
 	affected := inDependencyOrder(active.project.Services, slices.Concat(targets, needed))
+	options := service.StartOptions{Spawned: r.Spawned, RequestedAt: time.Now()}
 	switch r.Action {
 	case api.ActionStop:
 		active.stopServices(affected)
 	case api.ActionRestart:
-		active.startServices(needed, service.StartOptions{Spawned: r.Spawned})
+		active.startServices(needed, options)
 		for _, name := range inDependencyOrder(active.project.Services, targets) {
-			active.services[name].Restart()
+			active.services[name].Restart(options.RequestedAt)
 		}
 	default:
-		active.startServices(affected, service.StartOptions{Spawned: r.Spawned})
+		active.startServices(affected, options)
 	}
 	s.saveState(ctx, func(state *lockstate.State) {
 		state.Stopped, state.Started = without(state.Stopped, affected), without(state.Started, affected)
@@ -97,8 +99,9 @@ func (s *Supervisor) Login(ctx context.Context, r api.LoginRequest) error {
 			return fmt.Errorf("service %q: %w", name, err)
 		}
 	}
+	requestedAt := time.Now()
 	for _, name := range r.Names {
-		active.services[name].LogIn(r.Ask)
+		active.services[name].LogIn(r.Ask, requestedAt)
 	}
 	return nil
 }

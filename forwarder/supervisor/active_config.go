@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/eventlog"
@@ -28,6 +29,9 @@ type runningService struct {
 
 // startServices starts the named services concurrently, and returns when each port is open or has failed to open.
 func (c *activeConfig) startServices(names []string, o service.StartOptions) {
+	if o.RequestedAt.IsZero() {
+		o.RequestedAt = time.Now()
+	}
 	var wg sync.WaitGroup
 	for _, name := range names {
 		wg.Go(func() { c.services[name].Start(o) })
@@ -103,9 +107,10 @@ func (s serviceSelection) isSelected(svc project.Service) bool {
 
 // retryNeedsAttention restarts the services that need attention, after the environment has changed.
 func (c *activeConfig) retryNeedsAttention() {
+	requestedAt := time.Now()
 	for _, svc := range c.services {
 		if svc.Snapshot().State == forwarder.NeedsAttention {
-			svc.Restart()
+			svc.Restart(requestedAt)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/eventlog"
@@ -103,16 +104,16 @@ func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig) api.R
 	s.active.Store(after)
 	s.changes.Announce()
 	s.endReplacedServices(before, ended)
-	selected := s.selection()
+	selected, requestedAt := s.selection(), time.Now()
 	wanted := wantedServices(next.project, selected)
-	after.startServices(without(wanted, without(wanted, added)), service.StartOptions{})
+	after.startServices(without(wanted, without(wanted, added)), service.StartOptions{RequestedAt: requestedAt})
 	for _, svc := range next.project.Services {
 		old, had := before.project.FindService(svc.Name)
 		switch {
 		case !had:
 			reload.Added = append(reload.Added, svc.Name)
 		case !slices.Contains(added, svc.Name) &&
-			s.updateService(after, old, next.definitions[svc.Name], slices.Contains(wanted, svc.Name), environmentChanged):
+			s.updateService(after, old, next.definitions[svc.Name], slices.Contains(wanted, svc.Name), environmentChanged, requestedAt):
 			reload.Updated = append(reload.Updated, svc.Name)
 		}
 	}
@@ -134,7 +135,7 @@ func (s *Supervisor) endReplacedServices(before *activeConfig, ended map[string]
 
 // updateService gives a service that keeps its addresses its new definition, and reports whether anything changed. A changed
 // environment counts for a service that runs a child process.
-func (s *Supervisor) updateService(config *activeConfig, old project.Service, d service.Definition, wanted, environmentChanged bool) bool {
+func (s *Supervisor) updateService(config *activeConfig, old project.Service, d service.Definition, wanted, environmentChanged bool, requestedAt time.Time) bool {
 	svc := config.services[d.Name]
 	environmentChanged = environmentChanged && !hasNoChildProcess(d.Service)
 	changed := !reflect.DeepEqual(old, d.Service) || environmentChanged
@@ -142,10 +143,10 @@ func (s *Supervisor) updateService(config *activeConfig, old project.Service, d 
 		svc.Stop()
 	}
 	if changed {
-		svc.Redefine(d, !environmentChanged && hasSameTunnel(old, d.Service))
+		svc.Redefine(d, !environmentChanged && hasSameTunnel(old, d.Service), requestedAt)
 	}
 	if wanted && svc.Snapshot().IsStopped() {
-		svc.Start(service.StartOptions{})
+		svc.Start(service.StartOptions{RequestedAt: requestedAt})
 	}
 	return changed
 }

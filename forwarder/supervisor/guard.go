@@ -145,13 +145,13 @@ type otherSupervisor struct {
 	seenAt  time.Time // when it was first found recorded
 }
 
-// otherSupervisorGrace is how long another living supervisor must be recorded before this one leaves the ports to it: one that finds its
-// keeper dead gives up and ends.
+// otherSupervisorGrace is how long another living supervisor must be recorded before this one leaves the ports to it: a new supervisor whose
+// keeper has ended exits within that time.
 const otherSupervisorGrace = 5 * time.Second
 
 // guardRecord restores this supervisor's record in the state, and reports whether it is there. If another living supervisor is recorded,
-// the keeper died after that one was ready and before it told this one, or the reverse. Both have the ports and the election lock; the
-// one that is not recorded leaves them to the other.
+// the keeper ended during a replacement, before the old supervisor learned that the new one is ready. Both have the ports and the election
+// lock; the one that is not recorded leaves them to the other.
 func (s *Supervisor) guardRecord(ctx context.Context, other *otherSupervisor) bool {
 	lockCtx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()

@@ -41,11 +41,11 @@ func (d *runDirectory) create(ctx context.Context) error {
 		return err
 	}
 	defer d.release()
-	return d.createAcquired()
+	return d.createLocked()
 }
 
-// createAcquired creates the directory in the current runtime directory, for a caller that has acquired d.
-func (d *runDirectory) createAcquired() error {
+// createLocked creates the directory in the current runtime directory, for a caller that has acquired d.
+func (d *runDirectory) createLocked() error {
 	dir, err := lockstate.CreateRunDir(d.runID)
 	if err == nil {
 		d.dir.Release()
@@ -66,7 +66,7 @@ func (d *runDirectory) createSubdirectory(ctx context.Context, name string) (pat
 	if !errors.Is(err, fs.ErrNotExist) {
 		return path, err
 	}
-	if err := d.createAcquired(); err != nil {
+	if err := d.createLocked(); err != nil {
 		return "", err
 	}
 	path = filepath.Join(d.dir.Path, name)

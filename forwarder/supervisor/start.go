@@ -117,7 +117,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	s.keeper.replaceHeld(socketHoldName, s.socket.copyListener)
 	s.updateSuccessor()
 	if s.inherited.isPredecessorAlive && s.keeper.hasDied() {
-		return errors.New("the keeper has died, so the predecessor has not heard of this supervisor and continues")
+		return errors.New("the keeper ended before it reported that this supervisor is ready; the previous supervisor continues")
 	}
 	s.events.publish(eventlog.Event{Kind: eventlog.SupervisorStarted, Run: s.options.RunID, Reason: s.options.Version}, "")
 	return nil

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dropProgramPages drops the executable's read-only pages from this process's memory. No data is lost (madvise(2),
-// MADV_DONTNEED: "subsequent accesses … repopulat[e] the memory contents from the up-to-date contents of the underlying
-// mapped file").
+// dropProgramPages drops the executable's read-only pages, and the code of shared libraries, from this process's memory (libc's is
+// 1 MB, needed to start a thread). No data is lost (madvise(2), MADV_DONTNEED: "subsequent accesses … repopulat[e] the memory contents
+// from the up-to-date contents of the underlying mapped file").
 func dropProgramPages() {
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {
@@ -22,7 +22,7 @@ func dropProgramPages() {
 	}
 	var mappings [][2]uintptr
 	for line := range strings.Lines(string(maps)) {
-		if from, to, ok := parseReadOnlyMapping(line, exe); ok {
+		if from, to, ok := parseDroppableMapping(line, exe); ok {
 			mappings = append(mappings, [2]uintptr{from, to})
 		}
 	}
@@ -33,10 +33,16 @@ func dropProgramPages() {
 	}
 }
 
-// parseReadOnlyMapping parses a line of /proc/self/maps (proc_pid_maps(5)). It is ok for a private read-only mapping of the file.
-func parseReadOnlyMapping(line, file string) (from, to uintptr, ok bool) {
+// parseDroppableMapping parses a line of /proc/self/maps (proc_pid_maps(5)). It is ok for a private mapping of a file whose pages equal
+// those of the file: what is read-only in the executable exe, and what can be executed in any file. A library's other read-only pages
+// may have been relocated before they became read-only (ld(1), -z relro): they would be lost.
+func parseDroppableMapping(line, exe string) (from, to uintptr, ok bool) {
 	fields := strings.Fields(line)
-	if len(fields) < 6 || fields[5] != file || !strings.HasPrefix(fields[1], "r-") || fields[1][3] != 'p' {
+	if len(fields) < 6 {
+		return 0, 0, false
+	}
+	isCode := fields[1] == "r-xp" && strings.HasPrefix(fields[5], "/")
+	if !isCode && (fields[1] != "r--p" || fields[5] != exe) {
 		return 0, 0, false
 	}
 	low, high, _ := strings.Cut(fields[0], "-")

@@ -31,17 +31,20 @@ func TestTrim_ReducesResidentPages(t *testing.T) {
 	}
 }
 
-func TestParseReadOnlyMapping_AcceptsOnlyReadOnlyMappingsOfTheFile(t *testing.T) {
+func TestParseDroppableMapping(t *testing.T) {
 	for line, want := range map[string]bool{
 		"00400000-00c92000 r-xp 00000000 fe:00 9978457                            /bin/x":  true,
 		"00c92000-015cf000 r--p 00892000 fe:00 9978457                            /bin/x":  true,
 		"015cf000-01673000 rw-p 011cf000 fe:00 9978457                            /bin/x":  false,
-		"00400000-00c92000 r-xp 00000000 fe:00 9978457                            /bin/xy": false,
+		"00400000-00c92000 r--p 00000000 fe:00 9978457                            /bin/xy": false,
+		"00400000-00c92000 r-xp 00000000 fe:00 9978457                            /lib/y":  true,
+		"00400000-00c92000 rwxp 00000000 fe:00 9978457                            /lib/y":  false,
+		"7ffd5000-7ffd7000 r-xp 00000000 00:00 0                                  [vdso]":  false,
 		"c000000000-c000400000 rw-p 00000000 00:00 0":                                      false,
 		"00400000-00c92000 r--s 00000000 fe:00 9978457                            /bin/x":  false,
 		"": false,
 	} {
-		if from, to, ok := parseReadOnlyMapping(line, "/bin/x"); ok != want || ok && (from == 0 || to <= from) {
+		if from, to, ok := parseDroppableMapping(line, "/bin/x"); ok != want || ok && (from == 0 || to <= from) {
 			t.Errorf("%q: %x-%x, %t", line, from, to, ok)
 		}
 	}

@@ -25,18 +25,18 @@ type attempt struct {
 	connectedAt           time.Time   // guarded by the relay's mu
 	isUpstreamWriteClosed atomic.Bool // set before the upstream's sending side is closed
 
-	// Guarded by the client's mu.
-	upstream         halfCloseConn
+	// Guarded by the client's mu. As in client, the small fields stand side by side.
 	phase            attemptPhase
+	mayHaveDelivered bool // a byte of the client may have reached the server
+	shouldRetry      bool // the client is to get another attempt
+	hasWriteFailed   bool // a direction ended because of a write error
+	upstream         halfCloseConn
 	sentBytes        int     // how many bytes of the replay buffer this attempt has sent, or is sending
-	mayHaveDelivered bool    // a byte of the client may have reached the server
-	shouldRetry      bool    // the client is to get another attempt
 	hasEnded         [2]bool // by direction
-	hasWriteFailed   bool    // a direction ended because of a write error
 }
 
 // attemptPhase is where an attempt is in its lifecycle.
-type attemptPhase int
+type attemptPhase uint8
 
 const (
 	phaseDialing        attemptPhase = iota

@@ -23,11 +23,12 @@ type client struct {
 	connectDeadline time.Time   // it is reset if it is not connected by then
 	isWriteClosed   atomic.Bool // set before the client's connection is closed for sending
 
-	// Guarded by the relay's mu.
-	tunnelState  *tunnelState // of the tunnel that it is admitted to; nil: none
+	// Guarded by the relay's mu. The small fields stand side by side: with them apart a client takes the next larger size of
+	// the allocator, 16 bytes for each idle connection.
 	state        clientState
 	isDropped    bool // it will be reset
 	hasWaited    bool
+	tunnelState  *tunnelState // of the tunnel that it is admitted to; nil: none
 	waitingSince time.Time
 
 	mu       sync.Mutex // guards the fields below, and those of the attempt that say so

@@ -54,7 +54,7 @@ func (r *Relay) countUnserved(s shortage) int {
 }
 
 // clientState is what a client is counted as in Stats.
-type clientState int
+type clientState uint8
 
 const (
 	stateWaiting clientState = iota

@@ -21,8 +21,15 @@ type superviseCmd struct {
 	Kept bool `help:"Take over the listeners of the keeper that started this supervisor."`
 }
 
-// Run runs the project's supervisor, from its election to its end.
+// Run prepares the supervisor; see app.superviseProject.
 func (c superviseCmd) Run(a *app) error {
+	config, logLevel := a.config, a.logLevel
+	a.superviseProject = func() error { return c.supervise(config, logLevel) }
+	return nil
+}
+
+// supervise runs the project's supervisor, from its election to its end.
+func (c superviseCmd) supervise(config, logLevel string) error {
 	var inherit func() (*handoff.KeeperLink, *handoff.Inheritance, error)
 	if c.Kept {
 		client.CloseInherited(client.ExtraFD)
@@ -30,7 +37,7 @@ func (c superviseCmd) Run(a *app) error {
 	} else {
 		client.CloseInherited()
 	}
-	if a.config == "" {
+	if config == "" {
 		return output.Usage(errors.New("supervise needs --config"))
 	}
 	// The supervisor outlives its terminal, and a write to a closed pipe returns an error.
@@ -38,8 +45,8 @@ func (c superviseCmd) Run(a *app) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	level := new(slog.LevelVar)
-	if a.logLevel != "" {
-		if err := level.UnmarshalText([]byte(a.logLevel)); err != nil {
+	if logLevel != "" {
+		if err := level.UnmarshalText([]byte(logLevel)); err != nil {
 			return output.Usage(err)
 		}
 	}
@@ -48,7 +55,7 @@ func (c superviseCmd) Run(a *app) error {
 		return err
 	}
 	return supervisor.Run(ctx, supervisor.Options{
-		Config: a.config, Version: version.Own(), Exe: exe, RunID: strings.ToLower(rand.Text()[:8]), LogLevel: level,
+		Config: config, Version: version.Own(), Exe: exe, RunID: strings.ToLower(rand.Text()[:8]), LogLevel: level,
 		OnStartResult: client.ReportReadiness, Inherit: inherit,
 	})
 }

@@ -22,7 +22,7 @@ type eventPublisher struct {
 	log      *slog.Logger
 	recorder *eventlog.Recorder
 	notifier *notify.Notifier
-	queueCh  chan queuedEvent
+	queueCh  chan *queuedEvent
 }
 
 // queuedEvent is an event, and the state of its service at that time.
@@ -39,7 +39,7 @@ func newEventPublisher(dir *lockstate.Dir, log *slog.Logger, mask func(string) s
 		dir: dir, project: filepath.Base(filepath.Dir(dir.Config)), log: log,
 		recorder: eventlog.NewRecorder(dir.LogDir(), mask, eventlog.Limits{}),
 		notifier: notify.New(notify.Settings{}, log),
-		queueCh:  make(chan queuedEvent, eventQueueSize),
+		queueCh:  make(chan *queuedEvent, eventQueueSize),
 	}
 }
 
@@ -63,7 +63,7 @@ func logLimits(user project.UserConfig) eventlog.Limits {
 func (p *eventPublisher) publish(e eventlog.Event, state forwarder.State) {
 	e.Time = time.Now()
 	select {
-	case p.queueCh <- queuedEvent{e, state}:
+	case p.queueCh <- &queuedEvent{e, state}:
 	default:
 		p.log.Warn("dropped an event: the queue is full", "kind", e.Kind, "service", e.Service)
 	}

@@ -217,6 +217,7 @@ func TestOnDemand_TunnelOpensForTheFirstClientAndClosesAfterTheLast(t *testing.T
 				t.Fatalf("before the first client it is %s", svc.State)
 			}
 			supervisor := w.supervisor(root)
+			eventually(t, "the keeper has started", func() bool { return w.state(root).Supervisor.Keeper > 0 }) // until then it looks like another child
 			if children := findChildren(t, supervisor.PID); len(children) != 0 {
 				t.Errorf("before the first client there are children: %v", children)
 			}

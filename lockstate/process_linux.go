@@ -16,6 +16,24 @@ import (
 // startTime reads the start time from /proc/PID/stat. The error is errEnded if the process has ended; after any other error this is not
 // known.
 func startTime(pid int) (uint64, error) {
+	for range maxStatReads {
+		start, err := readStartTime(pid)
+		if !errors.Is(err, errReleased) {
+			return start, err
+		}
+	}
+	return 0, errEnded
+}
+
+// maxStatReads is how often /proc/PID/stat is read. One read more tells the two cases of errReleased apart: before the kernel releases the
+// first thread in an execve, it gives the PID to the thread that called it. The others are for processes that execute again and again.
+const maxStatReads = 5
+
+// errReleased means that the text describes a first thread that the kernel was releasing: the process has ended and is being reaped, or
+// another thread of it called execve.
+var errReleased = errors.New("the first thread is being released")
+
+func readStartTime(pid int) (uint64, error) {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || errors.Is(err, fs.ErrPermission) {
 		return 0, errEnded
@@ -27,16 +45,19 @@ func startTime(pid int) (uint64, error) {
 }
 
 // parseStartTime returns field 22 of the text of /proc/PID/stat (proc_pid_stat(5)). The second field is a name in parentheses that may
-// hold anything, so fields are counted after the last parenthesis. The error is errEnded if the process is dead or a zombie.
+// hold anything, so fields are counted after the last parenthesis. The error is errEnded if the process is a zombie, or errReleased.
 func parseStartTime(stat []byte) (uint64, error) {
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 20 || fields[0][0] == 'X' {
+	if len(fields) < 20 {
 		return 0, errEnded
 	}
 	// A zombie has ended, unless it has other threads: a thread that calls execve ends the first thread before it replaces it. The number
-	// is 0, not 1, while the parent reaps the zombie, because the kernel reads the two fields one after the other.
+	// is 0 while the kernel releases the zombie, because it reads the two fields one after the other.
 	threads, err := strconv.Atoi(string(fields[17])) // field 20
-	if fields[0][0] == 'Z' && (err != nil || threads <= 1) {
+	switch isZombie := fields[0][0] == 'Z'; {
+	case fields[0][0] == 'X', isZombie && err == nil && threads == 0:
+		return 0, errReleased
+	case isZombie && (err != nil || threads == 1):
 		return 0, errEnded
 	}
 	return strconv.ParseUint(string(fields[19]), 10, 64)

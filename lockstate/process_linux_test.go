@@ -77,9 +77,9 @@ func TestProcess_ParseStartTime(t *testing.T) {
 		{"running", "7 (sh) R", "1", 3510283, nil},
 		{"name with parentheses", "7 (a) Z (b) S", "1", 3510283, nil},
 		{"zombie", "7 (sh) Z", "1", 0, errEnded},
-		{"zombie that is being reaped", "7 (sh) Z", "0", 0, errEnded},
+		{"zombie that is being released", "7 (sh) Z", "0", 0, errReleased},
 		{"zombie with another thread, which calls execve", "7 (sh) Z", "2", 3510283, nil},
-		{"dead", "7 (sh) X", "0", 0, errEnded},
+		{"dead", "7 (sh) X", "0", 0, errReleased},
 		{"empty", "", "", 0, errEnded},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -54,10 +54,13 @@ func parseStartTime(stat []byte) (uint64, error) {
 	// A zombie has ended, unless it has other threads: a thread that calls execve ends the first thread before it replaces it. The number
 	// is 0 while the kernel releases the zombie, because it reads the two fields one after the other.
 	threads, err := strconv.Atoi(string(fields[17])) // field 20
-	switch isZombie := fields[0][0] == 'Z'; {
-	case fields[0][0] == 'X', isZombie && err == nil && threads == 0:
+	if err != nil {
+		return 0, err
+	}
+	switch state := fields[0][0]; {
+	case state == 'X', state == 'Z' && threads == 0:
 		return 0, errReleased
-	case isZombie && (err != nil || threads == 1):
+	case state == 'Z' && threads == 1:
 		return 0, errEnded
 	}
 	return strconv.ParseUint(string(fields[19]), 10, 64)

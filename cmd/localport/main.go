@@ -64,8 +64,8 @@ type app struct {
 	logLevel      string // of the supervisor's log; empty: unchanged, or info for a new supervisor
 
 	project *client.Project // set once the project was found
-	// superviseProject, if the command is supervise, runs the supervisor after the command has returned: the memory of the command
-	// line's parser, 0.2 MB, is free by then.
+	// superviseProject runs the supervisor; only the command supervise sets it. It is called after that command has returned, when the
+	// memory of the command line's parser, 0.2 MB, can be freed.
 	superviseProject func() error
 }
 

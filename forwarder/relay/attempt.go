@@ -25,7 +25,7 @@ type attempt struct {
 	connectedAt           time.Time   // guarded by the relay's mu
 	isUpstreamWriteClosed atomic.Bool // set before the upstream's sending side is closed
 
-	// Guarded by the client's mu. As in client, the small fields stand side by side.
+	// Guarded by the client's mu. As in client, the small fields are adjacent.
 	phase            attemptPhase
 	mayHaveDelivered bool // a byte of the client may have reached the server
 	shouldRetry      bool // the client is to get another attempt

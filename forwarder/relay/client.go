@@ -23,8 +23,8 @@ type client struct {
 	connectDeadline time.Time   // it is reset if it is not connected by then
 	isWriteClosed   atomic.Bool // set before the client's connection is closed for sending
 
-	// Guarded by the relay's mu. The small fields stand side by side: with them apart a client takes the next larger size of
-	// the allocator, 16 bytes for each idle connection.
+	// Guarded by the relay's mu. The small fields are adjacent: otherwise padding moves the struct to the allocator's next
+	// size class, 16 bytes more for each idle connection.
 	state        clientState
 	isDropped    bool // it will be reset
 	hasWaited    bool

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -42,6 +43,9 @@ func Run(ctx context.Context, o Options) error {
 
 	crashed, err := s.elect(ctx)
 	if err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("a signal ended the supervisor while it started: %w", err)
+		}
 		o.OnStartResult(client.Readiness{Outcome: client.OutcomeFailed, Error: err.Error()})
 		return err
 	}
@@ -53,7 +57,8 @@ func Run(ctx context.Context, o Options) error {
 	s.startTask = taskStarter(context.WithoutCancel(ctx))
 	// Drivers outlive tasksCtx: they are closed after the last tunnel.
 	s.drivers = newDrivers(context.WithoutCancel(ctx), forwarder.Host{Dir: s.root(), Log: s.log})
-	if err := s.prepare(ctx); err != nil {
+	// A SIGTERM during the start is handled by awaitShutdown: only a supervisor that has started can hand over, or release, its ports.
+	if err := s.prepare(context.WithoutCancel(ctx)); err != nil {
 		s.abortStart(ctx, err)
 		cancel()
 		s.stopTasks()

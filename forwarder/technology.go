@@ -65,6 +65,12 @@ type ClusterReporter interface {
 	Cluster(svc project.Service) (ClusterInfo, bool)
 }
 
+// NetworkObserver is implemented by a driver that remembers failures which another network may end.
+type NetworkObserver interface {
+	// OnNetworkChange is called when the machine's network has changed, and after it has slept. It does not block.
+	OnNetworkChange()
+}
+
 // CredentialReceiver is implemented by a driver that takes the credential of a login in the foreground.
 type CredentialReceiver interface {
 	// ReceiveCredential takes the credential of a service's login. Only Dir, Env and Log of run are set. An error never quotes the

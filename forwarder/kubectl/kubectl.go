@@ -49,6 +49,7 @@ type driver struct {
 var (
 	_ forwarder.ClusterReporter    = (*driver)(nil)
 	_ forwarder.CredentialReceiver = (*driver)(nil)
+	_ forwarder.NetworkObserver    = (*driver)(nil)
 )
 
 // serviceSpec is the part of a service's config that its tunnel depends on.
@@ -143,6 +144,8 @@ func (s *service) resolveLocation(run forwarder.Run) session.Location {
 func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) (forwarder.Tunnel, error) {
 	s := d.serviceFor(svc)
 	ref := session.ResourceRef{Resource: s.target.Resource(), Kubeconfig: s.kubeconfig, Location: s.resolveLocation(run)}
+	src := newSource(run, ref)
+	files := src.ReadFiles()
 	program := process.Getenv(run.Env, programVariable)
 	if s.engine == "kubectl" || program != "" && s.engine != "native" {
 		if s.target.Selector != "" {
@@ -151,19 +154,26 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 				Hint: `name a service or a deployment, or set engine = "native"`,
 			}
 		}
-		return kubectlprocess.Open(ctx, run, kubectlprocess.Spec{Program: cmp.Or(program, "kubectl"), ResourceRef: ref, Port: s.target.Port})
+		return kubectlprocess.Open(ctx, run, kubectlprocess.Spec{Program: cmp.Or(program, "kubectl"), ResourceRef: ref, Port: s.target.Port, Files: files})
 	}
-	kubeSession, release, err := d.sessions.Open(newSource(run, ref))
+	kubeSession, release, err := d.sessions.Open(src)
 	if err != nil {
-		return nil, err
+		return nil, files.ReconsiderError(err)
 	}
 	s.mu.Lock()
 	s.lastSession = kubeSession
 	s.mu.Unlock()
-	return native.Open(ctx, run, native.Spec{
-		Target: s.target, Ref: ref, Session: kubeSession, Release: release, ClusterHealth: s.clusterHealth, Tasks: d.tasks, Reserve: d.reserve,
+	tunnel, err := native.Open(ctx, run, native.Spec{
+		Target: s.target, Ref: ref, Session: kubeSession, Release: release, Files: files, ClusterHealth: s.clusterHealth, Tasks: d.tasks, Reserve: d.reserve,
 	})
+	if err != nil {
+		return nil, files.ReconsiderError(err)
+	}
+	return tunnel, nil
 }
+
+// OnNetworkChange implements forwarder.NetworkObserver.
+func (d *driver) OnNetworkChange() { d.sessions.OnNetworkChange() }
 
 func newSource(run forwarder.Run, ref session.ResourceRef) session.Source {
 	return session.Source{ResourceRef: ref, Dir: run.Dir, Env: run.Env, Log: run.Log, RequestedAt: run.RequestedAt}

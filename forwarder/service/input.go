@@ -48,6 +48,8 @@ func (s *Service) nextInput(ctx context.Context) input {
 		return closeDoneInput{}
 	case <-s.attemptTimer.C:
 		return attemptDueInput{}
+	case <-s.causeChangedCh:
+		return causeChangedInput{}
 	case <-dependenciesCh:
 		return dependenciesInput{}
 	case <-s.waitingCh:
@@ -84,6 +86,7 @@ type (
 	bindDueInput         struct{}
 	closeDoneInput       struct{}
 	attemptDueInput      struct{}
+	causeChangedInput    struct{}
 	dependenciesInput    struct{}
 	clientWaitingInput   struct{}
 	networkChangeInput   struct{}
@@ -128,6 +131,12 @@ func (bindDueInput) apply(*Service) (event, bool) { return eventBindDue, true }
 func (attemptDueInput) apply(s *Service) (event, bool) {
 	s.attempts.isUrgent = s.attempts.isUrgent || s.port.Stats().Waiting > 0
 	return eventAttemptDue, true
+}
+
+// apply gives the new cause as many attempts as a request of the user.
+func (causeChangedInput) apply(s *Service) (event, bool) {
+	s.attempts.failures = 0
+	return eventCauseChanged, true
 }
 
 func (dependenciesInput) apply(s *Service) (event, bool) { return s.dependencyEvent(), true }

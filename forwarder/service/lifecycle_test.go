@@ -371,3 +371,44 @@ func TestService_StopReleasesPortBeingBound(t *testing.T) {
 		<-ended
 	})
 }
+
+// A failure that only a person can end is tried again when what it rests on has changed; stopping the service ends the wait.
+func TestService_RetriesWhenTheCauseHasChanged(t *testing.T) {
+	for class, want := range map[forwarder.Class]forwarder.State{
+		forwarder.NeedsUser: forwarder.NeedsAttention, forwarder.Permanent: forwarder.Failed,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			changedCh, waits := make(chan struct{}), make(chan error, 2)
+			failure := &forwarder.Failure{Class: class, Reason: "the file is missing", AwaitChange: func(ctx context.Context) bool {
+				select {
+				case <-changedCh:
+					waits <- nil
+					return true
+				case <-ctx.Done():
+					waits <- ctx.Err()
+					return false
+				}
+			}}
+			s := startService(t, testHost(), testServiceConfig("web"), nil, func(n int) (forwarder.Tunnel, error) {
+				if n == 2 {
+					return newTunnelEndingAfter(time.Hour), nil
+				}
+				return nil, failure
+			})
+			defer s.end()
+			time.Sleep(time.Minute)
+			s.requireState(t, want)
+			if opened := len(s.driver.openTimes()); opened != 1 {
+				t.Fatalf("%d attempts without a change", opened)
+			}
+			changedCh <- struct{}{}
+			s.requireState(t, forwarder.Healthy)
+			time.Sleep(2 * time.Hour) // the tunnel ends, and the third attempt fails
+			s.requireState(t, want)
+			<-s.Stop()
+			if first, second := <-waits, <-waits; first != nil || second == nil {
+				t.Errorf("the waits ended with %v and %v", first, second)
+			}
+		})
+	}
+}

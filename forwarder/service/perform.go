@@ -64,6 +64,8 @@ func (s *Service) perform(ctx context.Context, a action) {
 		if s.port.Stats().Waiting > 0 {
 			wait.Notify(s.waitingCh)
 		}
+	case actionAwaitChange:
+		s.awaitChange(ctx)
 	case actionFinish:
 		_ = s.processLog.Close()
 		s.publish(func(st *status) { st.isEnding = false })
@@ -229,6 +231,32 @@ func (s *Service) close(all bool) {
 			removeRun()
 		}
 	})
+}
+
+// awaitChange starts to wait until what the last failure rests on has changed.
+func (s *Service) awaitChange(ctx context.Context) {
+	failure, isFailure := s.failure()
+	if !isFailure || failure.AwaitChange == nil {
+		return
+	}
+	ctx, s.endAwaitChange = context.WithCancel(ctx)
+	changedCh := make(chan struct{})
+	s.causeChangedCh = changedCh
+	s.jobs.Go(func() {
+		forwarder.CatchPanic(func() {
+			if failure.AwaitChange(ctx) {
+				close(changedCh)
+			}
+		}, s.logPanic)
+	})
+}
+
+// stopAwaitingChange ends the wait of awaitChange.
+func (s *Service) stopAwaitingChange() {
+	if s.endAwaitChange != nil {
+		s.endAwaitChange()
+	}
+	s.causeChangedCh, s.endAwaitChange = nil, nil
 }
 
 // requireUserAgain turns a transient failure of a login into one that needs attention: a retry could not ask the user.

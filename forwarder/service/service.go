@@ -125,6 +125,9 @@ type Service struct {
 	closeAfter   []<-chan struct{} // channels to wait for before the tunnel is closed
 	attemptTimer *time.Timer
 
+	causeChangedCh <-chan struct{}    // closed when what the last failure rests on has changed; nil: nothing is awaited
+	endAwaitChange context.CancelFunc // nil: nothing is awaited
+
 	blockedOn            dependency // what the next attempt waits for; zero: nothing
 	isDependencyNotified bool       // blockedOn was notified that a client waits
 }
@@ -214,6 +217,7 @@ func (s *Service) step(ctx context.Context, e event) {
 	if next != s.phase {
 		s.attemptTimer.Stop()
 		s.bindTimer.Stop()
+		s.stopAwaitingChange()
 	}
 	s.phase = next
 	for _, a := range actions {

@@ -15,7 +15,7 @@ const (
 	phaseClosing                     // the last tunnel is being closed; the next phase is decided when that is done
 	phaseBackoff                     // the next attempt is due at a set time; a waiting client or a network change brings it forward
 	phaseFailed                      // permanent failure or attempts used up; a client may cause one attempt a second
-	phaseNeedsAttention              // only a person can help
+	phaseNeedsAttention              // only a person can help, here or by changing what the failure rests on
 	phaseStopping                    // the port is closed, but the tunnel's processes have not ended yet
 	phaseCount
 )
@@ -45,6 +45,7 @@ const (
 	eventClientThrottled              // a client waits, but the last attempt began less than minAttemptInterval ago
 	eventNetworkChanged               // the network changed or the machine slept
 	eventAttemptDue                   // the time of the next attempt has come
+	eventCauseChanged                 // what the last failure rests on has changed
 	eventOpened                       // the attempt opened a tunnel
 	eventTunnelLost                   // the tunnel ended or is to be closed
 	eventRetryNow                     // nothing runs: the next attempt is due at once
@@ -60,7 +61,7 @@ const (
 
 var eventNames = [eventCount]string{
 	"start", "stop", "restart", "redefine", "bind due", "bound", "bound on demand", "bind failed", "blocked", "unblocked",
-	"client waiting", "client throttled", "network changed", "attempt due", "opened", "tunnel lost", "retry now", "retry later",
+	"client waiting", "client throttled", "network changed", "attempt due", "cause changed", "opened", "tunnel lost", "retry now", "retry later",
 	"idle", "failed", "needs attention", "port lost", "closed", "panicked",
 }
 
@@ -90,6 +91,7 @@ const (
 	actionScheduleAttempt                 // the next attempt is due at the end of the backoff
 	actionScheduleThrottled               // the next attempt is due minAttemptInterval after the last
 	actionServeWaiting                    // check whether a client already waits
+	actionAwaitChange                     // wait until what the failure rests on has changed
 	actionFinish                          // notify the callers of Stop
 	actionCount
 )
@@ -97,7 +99,7 @@ const (
 var actionNames = [actionCount]string{
 	"bind", "schedule bind", "release port", "close all", "check dependencies", "show blocked", "start dependency", "open",
 	"cancel open", "attach", "detach", "close tunnel", "apply definition", "recheck", "hold", "reject", "drop waiting",
-	"schedule attempt", "schedule throttled", "serve waiting", "finish",
+	"schedule attempt", "schedule throttled", "serve waiting", "await change", "finish",
 }
 
 func (a action) String() string { return actionNames[a] }
@@ -191,6 +193,7 @@ var transitions = [phaseCount][eventCount]*step{
 		eventNetworkChanged:  {phaseBlocked, beginAttemptActions},
 		eventClientWaiting:   {phaseBlocked, []action{actionCheckDependencies}},
 		eventClientThrottled: {phaseFailed, []action{actionDropWaiting}},
+		eventCauseChanged:    {phaseBlocked, beginAttemptActions},
 	},
 	phaseNeedsAttention: {
 		eventRestart:         {phaseBlocked, beginAttemptActions},
@@ -198,6 +201,7 @@ var transitions = [phaseCount][eventCount]*step{
 		eventNetworkChanged:  {phaseNeedsAttention, nil},
 		eventClientWaiting:   {phaseNeedsAttention, nil},
 		eventClientThrottled: {phaseNeedsAttention, nil},
+		eventCauseChanged:    {phaseBlocked, beginAttemptActions},
 	},
 	phaseStopping: {
 		eventStart:          {phaseClosing, []action{actionBind}}, // the port is opened at once; the tunnel waits for the end of the last one
@@ -214,8 +218,8 @@ var outcomes = [eventCount]*step{
 	eventRetryNow:       {phaseBlocked, []action{actionCheckDependencies}},
 	eventRetryLater:     {phaseBackoff, []action{actionScheduleAttempt, actionServeWaiting}},
 	eventIdle:           {phaseIdle, []action{actionServeWaiting}},
-	eventFailed:         {phaseFailed, []action{actionDropWaiting}},
-	eventNeedsAttention: {phaseNeedsAttention, []action{actionReject}},
+	eventFailed:         {phaseFailed, []action{actionDropWaiting, actionAwaitChange}},
+	eventNeedsAttention: {phaseNeedsAttention, []action{actionReject, actionAwaitChange}},
 }
 
 // transition returns the next phase and the actions to perform for an event. It has no side effects. It panics for an event that cannot

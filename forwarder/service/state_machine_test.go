@@ -52,8 +52,8 @@ connecting: client throttled    -> connecting
 connecting: retry now       -> blocked [check dependencies]
 connecting: retry later     -> backoff [schedule attempt, serve waiting]
 connecting: idle          -> idle [serve waiting]
-connecting: failed       -> failed [drop waiting]
-connecting: needs attention     -> needs attention [reject]
+connecting: failed       -> failed [drop waiting, await change]
+connecting: needs attention     -> needs attention [reject, await change]
 connecting: stop            -> stopping [release port, close all]
 connecting: panicked        -> closing [detach, close tunnel]
 
@@ -78,8 +78,8 @@ closing: port lost       -> unbound [schedule bind]
 closing: retry now       -> blocked [check dependencies]
 closing: retry later     -> backoff [schedule attempt, serve waiting]
 closing: idle          -> idle [serve waiting]
-closing: failed       -> failed [drop waiting]
-closing: needs attention     -> needs attention [reject]
+closing: failed       -> failed [drop waiting, await change]
+closing: needs attention     -> needs attention [reject, await change]
 closing: stop            -> stopping [release port, close all]
 closing: panicked        -> closing [detach, close tunnel]
 
@@ -97,6 +97,7 @@ failed: redefine        -> blocked [hold, check dependencies]
 failed: network changed -> blocked [hold, check dependencies]
 failed: client waiting  -> blocked [check dependencies]
 failed: client throttled    -> failed [drop waiting]
+failed: cause changed   -> blocked [hold, check dependencies]
 failed: stop            -> stopping [release port, close all]
 failed: panicked        -> closing [detach, close tunnel]
 
@@ -105,6 +106,7 @@ needs attention: redefine        -> blocked [hold, check dependencies]
 needs attention: network changed -> needs attention
 needs attention: client waiting  -> needs attention
 needs attention: client throttled    -> needs attention
+needs attention: cause changed   -> blocked [hold, check dependencies]
 needs attention: stop            -> stopping [release port, close all]
 needs attention: panicked        -> closing [detach, close tunnel]
 

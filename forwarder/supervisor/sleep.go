@@ -36,6 +36,12 @@ func watchSleep(ctx context.Context, sleepTime func() time.Duration, onWake func
 // onWake has every service check its tunnel after the machine has slept.
 func (s *Supervisor) onWake(after time.Duration) {
 	s.log.Info("the machine has slept", "for", after.Round(time.Second))
+	s.onNetworkChange()
+}
+
+// onNetworkChange has the drivers forget failures of the previous network, and every service check its tunnel.
+func (s *Supervisor) onNetworkChange() {
+	s.drivers.onNetworkChange()
 	s.active.Load().onNetworkChange()
 }
 
@@ -45,7 +51,7 @@ func (s *Supervisor) watchNetwork(ctx context.Context) {
 		startedAt := time.Now()
 		err := netmon.Watch(ctx, func() {
 			s.log.Info("the network has changed")
-			s.active.Load().onNetworkChange()
+			s.onNetworkChange()
 		})
 		if ctx.Err() != nil {
 			return

@@ -84,6 +84,15 @@ func (d drivers) target(svc project.Service) string {
 	return ""
 }
 
+// onNetworkChange tells the drivers that the network has changed.
+func (d drivers) onNetworkChange() {
+	for _, driver := range d {
+		if observer, ok := driver.(forwarder.NetworkObserver); ok {
+			observer.OnNetworkChange()
+		}
+	}
+}
+
 // close closes the drivers. Every tunnel must have been closed before.
 func (d drivers) close() error {
 	var all []error

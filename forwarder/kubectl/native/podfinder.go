@@ -225,8 +225,8 @@ func (f *podFinder) evaluate() {
 
 // currentFailure returns why no connection is possible now; nil if one is. f.mu is held.
 func (f *podFinder) currentFailure() *forwarder.Failure {
-	if err, _ := f.session.Reachability(); err != nil {
-		return f.session.ClassifyError(err, f.ref)
+	if failure := f.session.UnreachableFailure(f.ref); failure != nil {
+		return failure
 	}
 	if f.targetErr != nil {
 		return f.session.ClassifyError(f.targetErr, f.ref)
@@ -274,8 +274,8 @@ func (f *podFinder) checkTarget(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			if err, _ := f.session.Reachability(); err != nil {
-				return f.session.ClassifyError(err, f.ref)
+			if failure := f.session.UnreachableFailure(f.ref); failure != nil {
+				return failure
 			}
 			return ctx.Err()
 		}
@@ -283,8 +283,8 @@ func (f *podFinder) checkTarget(ctx context.Context) error {
 	f.mu.Lock()
 	err, isMissing := f.targetErr, f.owner == nil && f.ownerWatch != nil || f.target.Type == "pod" && f.target.Selector == "" && len(f.pods) == 0
 	f.mu.Unlock()
-	if reachErr, _ := f.session.Reachability(); reachErr != nil {
-		return f.session.ClassifyError(reachErr, f.ref)
+	if failure := f.session.UnreachableFailure(f.ref); failure != nil {
+		return failure
 	}
 	if err == nil && !isMissing {
 		return nil

@@ -23,8 +23,9 @@ type Spec struct {
 	Target
 	Ref           session.ResourceRef
 	Session       *session.Session
-	Release       func() // releases Session; called once, also after an error
-	ClusterHealth bool   // check the cluster's nodes when something is wrong
+	Release       func()               // releases Session; called once, also after an error
+	Files         *session.ConfigFiles // of Session
+	ClusterHealth bool                 // check the cluster's nodes when something is wrong
 	Tasks         *tasks.Group
 	Reserve       *spdy.BufferReserve // shared by all tunnels of a driver
 }
@@ -41,6 +42,7 @@ var (
 type tunnel struct {
 	ref           session.ResourceRef
 	session       *session.Session
+	files         *session.ConfigFiles
 	release       func()
 	finder        *podFinder
 	log           io.Writer
@@ -63,7 +65,7 @@ type tunnel struct {
 // *forwarder.Failure or that of ctx.
 func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, error) {
 	t := &tunnel{
-		ref: spec.Ref, session: spec.Session, release: spec.Release, log: run.Log, clusterHealth: spec.ClusterHealth,
+		ref: spec.Ref, session: spec.Session, files: spec.Files, release: spec.Release, log: run.Log, clusterHealth: spec.ClusterHealth,
 		refusalCh: make(chan forwarder.Refusal, 64), doneCh: make(chan struct{}), changedCh: make(chan struct{}, 1),
 	}
 	t.pool.upstreams, t.pool.clientDials = make(map[*upstream]struct{}), make(map[string]int)
@@ -104,8 +106,8 @@ func (t *tunnel) dialFirst(ctx context.Context) error {
 	if failure.Class != forwarder.Transient {
 		return failure
 	}
-	if err, _ := t.session.Reachability(); err != nil {
-		return t.session.ClassifyError(err, t.ref)
+	if failure := t.session.UnreachableFailure(t.ref); failure != nil {
+		return failure
 	}
 	t.recordDialResult(*dest, err)
 	return nil
@@ -136,6 +138,10 @@ func (t *tunnel) run(ctx context.Context) {
 		case <-changed:
 		case <-ticker.C:
 			t.pingQuietUpstreams()
+			if t.CurrentFailure() != nil && t.files.DescribeAnother() {
+				t.endWith(&forwarder.Failure{Reason: "the kubeconfig has changed"}) // the next tunnel uses it
+				return
+			}
 		case <-ctx.Done():
 			return
 		}
@@ -341,6 +347,7 @@ func (t *tunnel) Err() error {
 
 // endWith ends the tunnel, with an error if only the user can help.
 func (t *tunnel) endWith(err error) {
+	err = t.files.ReconsiderError(err)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !wait.IsClosed(t.doneCh) {

@@ -15,7 +15,8 @@ import (
 type Spec struct {
 	Program string // resolved in the PATH of the run
 	session.ResourceRef
-	Port string // a number or a name
+	Port  string               // a number or a name
+	Files *session.ConfigFiles // that kubectl reads
 }
 
 // podRunningTimeout is how long kubectl waits for a pod. Its default, a minute, is longer than we wait for a tunnel.
@@ -38,6 +39,7 @@ func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, 
 	tunnel := &tunnel{
 		log:       run.Log,
 		ref:       spec.ResourceRef,
+		files:     spec.Files,
 		addrCh:    make(chan string, 1),
 		refusalCh: make(chan forwarder.Refusal, 8),
 		startedCh: make(chan struct{}),
@@ -52,7 +54,7 @@ func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, 
 	close(tunnel.startedCh)
 	if err := tunnel.waitReady(ctx); err != nil {
 		_ = tunnel.Close()
-		return nil, err
+		return nil, spec.Files.ReconsiderError(err)
 	}
 	return tunnel, nil
 }

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 }
 
 func newTestSpec() Spec {
-	return Spec{Program: "kubectl", Port: "5432", ResourceRef: session.ResourceRef{
+	return Spec{Program: "kubectl", Port: "5432", Files: session.Source{}.ReadFiles(), ResourceRef: session.ResourceRef{
 		Resource: "service/postgres", Location: session.Location{Context: "staging", Namespace: "default"},
 	}}
 }

@@ -17,6 +17,7 @@ type tunnel struct {
 	*process.Child
 	log       io.Writer
 	ref       session.ResourceRef
+	files     *session.ConfigFiles
 	addr      string
 	addrCh    chan string // receives the address once
 	refusalCh chan forwarder.Refusal
@@ -94,7 +95,7 @@ func (t *tunnel) Err() error {
 	if t.WasStopped() {
 		return nil
 	}
-	return t.exitFailure()
+	return t.files.ReconsiderError(t.exitFailure())
 }
 
 func (t *tunnel) exitFailure() error {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/tasks"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // authenticator provides the credential for a server. It outlives sessions, so that a plugin that has been run, or has failed, is
@@ -26,12 +27,15 @@ type authenticator struct {
 	tasks  *tasks.Group // of the Registry
 	plugin *execPlugin  // nil: the kubeconfig contains the credential
 
-	mu           sync.Mutex
-	cred         *credential
-	pluginDoneCh chan struct{} // closed when the running plugin has ended; nil: none runs
-	failure      *forwarder.Failure
-	failedAt     time.Time // time of failure
-	expiresAt    time.Time // of a credential in the kubeconfig; zero: unknown
+	mu              sync.Mutex
+	cred            *credential
+	pluginDoneCh    chan struct{} // closed when the running plugin has ended; nil: none runs
+	pluginStartedAt time.Time
+	failure         *forwarder.Failure
+	failedAt        time.Time // time of failure
+	failureCount    int       // of transient failures in a row
+	retryAt         time.Time // when the plugin is run again after a transient failure; zero: not by itself
+	expiresAt       time.Time // of a credential in the kubeconfig; zero: unknown
 }
 
 // credential is what a plugin returned. The zero value stands for the kubeconfig's own credential, which the transport adds.
@@ -70,7 +74,7 @@ func (a *authenticator) currentCredential(ctx context.Context) (*credential, err
 	for {
 		a.mu.Lock()
 		switch {
-		case a.failure != nil:
+		case a.failure != nil && (a.retryAt.IsZero() || time.Now().Before(a.retryAt)):
 			failure := *a.failure
 			a.mu.Unlock()
 			return nil, &failure
@@ -83,7 +87,7 @@ func (a *authenticator) currentCredential(ctx context.Context) (*credential, err
 			return cred, nil
 		}
 		if a.pluginDoneCh == nil {
-			a.pluginDoneCh = make(chan struct{})
+			a.pluginDoneCh, a.pluginStartedAt = make(chan struct{}), time.Now()
 			ended := a.pluginDoneCh
 			a.tasks.Go(func(ctx context.Context) { a.runPlugin(ctx, ended) })
 		}
@@ -92,10 +96,16 @@ func (a *authenticator) currentCredential(ctx context.Context) (*credential, err
 		select {
 		case <-running:
 		case <-ctx.Done():
+			if failure := a.currentFailure(); failure != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return nil, failure
+			}
 			return nil, ctx.Err()
 		}
 	}
 }
+
+// pluginBackoff is the delays before a plugin is run again that failed because of the network.
+var pluginBackoff = wait.Backoff{First: 30 * time.Second, Max: 10 * time.Minute}
 
 // runPlugin runs the plugin, which has its own timeout, and records the result.
 func (a *authenticator) runPlugin(ctx context.Context, doneCh chan struct{}) {
@@ -104,11 +114,11 @@ func (a *authenticator) runPlugin(ctx context.Context, doneCh chan struct{}) {
 	forwarder.CatchPanic(func() { cred, err = a.plugin.run(ctx) }, func(failure *forwarder.Failure, _ []byte) { err = failure })
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.cred = cred
 	if err != nil {
+		a.cred = nil
 		a.setFailure(err)
 	} else {
-		cred.scheduleRenewal()
+		a.useCredential(cred)
 	}
 	a.pluginDoneCh = nil
 	close(doneCh)
@@ -119,7 +129,32 @@ func (a *authenticator) setFailure(err error) {
 	if !ok {
 		failure = &forwarder.Failure{Class: forwarder.NeedsUser, Reason: err.Error()}
 	}
-	a.failure, a.failedAt = failure, time.Now()
+	a.failure, a.failedAt, a.retryAt = failure, time.Now(), time.Time{}
+	if failure.Class == forwarder.Transient {
+		a.failureCount++
+		a.retryAt = a.failedAt.Add(pluginBackoff.After(a.failureCount))
+	}
+}
+
+// useCredential uses a new credential. a.mu is held.
+func (a *authenticator) useCredential(cred *credential) {
+	cred.scheduleRenewal()
+	a.cred = cred
+	a.clearFailure()
+}
+
+// clearFailure forgets the last failure: the plugin is run when a credential is needed. a.mu is held.
+func (a *authenticator) clearFailure() {
+	a.failure, a.failureCount, a.retryAt = nil, 0, time.Time{}
+}
+
+// onNetworkChange has a plugin that failed because of the network run again when a credential is needed.
+func (a *authenticator) onNetworkChange() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.retryAt.IsZero() {
+		a.clearFailure()
+	}
 }
 
 // discardRejected discards a credential that the server rejected, and reports whether the request is to be retried with another:
@@ -141,7 +176,8 @@ func (a *authenticator) clearFailureBefore(requestedAt time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.failure != nil && requestedAt.After(a.failedAt) {
-		a.failure, a.cred = nil, nil
+		a.cred = nil
+		a.clearFailure()
 	}
 }
 
@@ -149,14 +185,19 @@ func (a *authenticator) clearFailureBefore(requestedAt time.Time) {
 func (a *authenticator) setCredential(cred *credential) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	cred.scheduleRenewal()
-	a.cred, a.failure = cred, nil
+	a.useCredential(cred)
 }
+
+// slowPluginTime is how long a plugin may run before currentFailure says so.
+const slowPluginTime = 5 * time.Second
 
 // currentFailure is why there is no credential; nil if there is one, or none has been needed yet.
 func (a *authenticator) currentFailure() *forwarder.Failure {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if running := time.Since(a.pluginStartedAt); a.failure == nil && a.pluginDoneCh != nil && running >= slowPluginTime {
+		return a.plugin.newSlowFailure(running)
+	}
 	return a.failure
 }
 

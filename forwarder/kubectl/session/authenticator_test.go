@@ -197,6 +197,79 @@ func TestAuthenticator_RemembersLoginHelperFailures(t *testing.T) {
 	}
 }
 
+// A login helper that failed because of the network is run again by itself, not before the backoff, and at once when the network changes.
+func TestAuthenticator_RetriesANetworkErrorOfTheLoginHelper(t *testing.T) {
+	s := startServer(t, "secret")
+	for _, message := range []string{
+		"dial tcp: lookup sso.example.com: no such host",
+		`Could not connect to the endpoint URL: "https://sts.amazonaws.com/"`,
+		"ERROR: gcloud crashed (TransportError): HTTPSConnectionPool: Max retries exceeded (Caused by NewConnectionError: Failed to establish a new connection)",
+		"Error: getaddrinfo ENOTFOUND login.example.com",
+	} {
+		src := s.source(t, execUser, "[ -e $0.online ] || { echo '"+strings.ReplaceAll(message, "'", "")+"' >&2; exit 1; }\n"+printCredential(`"token": "secret"`))
+		for range 3 {
+			f := getObject(t, src)
+			if f == nil || f.Class != forwarder.Transient || !strings.Contains(f.Reason, "the login helper") || strings.Contains(f.Reason, "API server") {
+				t.Errorf("%s: %+v", message, f)
+			}
+		}
+		if n := countHelperRuns(t, src); n != 1 {
+			t.Errorf("%s: it ran %d times before the backoff", message, n)
+		}
+		testRegistry.OnNetworkChange()
+		if f := getObject(t, src); f == nil || countHelperRuns(t, src) != 2 {
+			t.Errorf("%s: after a change of the network: %+v, %d runs", message, f, countHelperRuns(t, src))
+		}
+		writeFile(t, filepath.Join(src.Dir, "helper.online"), "")
+		testRegistry.expireBackoff(t, src)
+		if f := getObject(t, src); f != nil || countHelperRuns(t, src) != 3 {
+			t.Errorf("%s: after the backoff: %+v, %d runs", message, f, countHelperRuns(t, src))
+		}
+	}
+}
+
+// expireBackoff ends the backoff of a source's login helper.
+func (r *Registry) expireBackoff(t *testing.T, src Source) {
+	t.Helper()
+	config, err := src.loadConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	auth := r.authenticators[src.key(config)]
+	auth.mu.Lock()
+	defer auth.mu.Unlock()
+	if wait := time.Until(auth.retryAt); wait <= 0 || wait > pluginBackoff.Max {
+		t.Errorf("it is run again in %v", wait)
+	}
+	auth.retryAt = time.Now()
+}
+
+// A helper that takes long has words of its own, in place of a timeout of the API server.
+func TestAuthenticator_NamesASlowLoginHelper(t *testing.T) {
+	s := startServer(t, "secret")
+	src := s.source(t, execUser, "while ! [ -e $0.done ]; do sleep 0.1; done\n"+printCredential(`"token": "secret"`))
+	opened, release, err := testRegistry.Open(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	err = opened.Get(t.Context(), "/x", nil, &struct{}{})
+	f := opened.ClassifyError(err, src.ResourceRef)
+	if f.Class != forwarder.Transient || !strings.Contains(f.Reason, "may be waiting for you") || !strings.Contains(f.Hint, "localport login") {
+		t.Errorf("%+v", f)
+	}
+	if report := opened.Report(src.ResourceRef); report.Failure == nil || !strings.Contains(report.Failure.Reason, "may be waiting for you") {
+		t.Errorf("the report: %+v", report)
+	}
+	writeFile(t, filepath.Join(src.Dir, "helper.done"), "")
+	if err := opened.Get(t.Context(), "/x", nil, &struct{}{}); err != nil {
+		t.Errorf("after the login: %v", err)
+	}
+	if n := countHelperRuns(t, src); n != 1 {
+		t.Errorf("it ran %d times", n)
+	}
+}
+
 func TestRegistry_SetCredentialServesAllSessions(t *testing.T) {
 	s := startServer(t, "given")
 	src := s.source(t, execUser, "exit 1\n")

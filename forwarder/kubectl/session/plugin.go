@@ -19,8 +19,23 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 )
 
-// pluginTimeout is how long a plugin may run: one that takes longer probably waits for the user.
-const pluginTimeout = 30 * time.Second
+// pluginTimeout is how long a plugin may run. One that opens a browser and asks for a second factor takes up to three minutes.
+const pluginTimeout = 3 * time.Minute
+
+// A plugin that fails within networkErrorTime and whose last lines hold one of networkErrors has failed because of the network: it is run
+// again by itself. One that asks the user, or that takes longer, is not: it might open a browser each time.
+const networkErrorTime = 10 * time.Second
+
+// networkErrors are what programs print, in lower case, when a name cannot be resolved or a server cannot be reached: the texts of glibc's
+// getaddrinfo and strerror, of Go's net package (kubelogin, aws-iam-authenticator), of Python's urllib3 and botocore (aws, gcloud, az), and
+// of Node.js.
+var networkErrors = []string{
+	"no such host", "name or service not known", "temporary failure in name resolution", "could not resolve", "failed to resolve",
+	"name resolution", "server misbehaving", "network is unreachable", "network is down", "no route to host", "connection refused",
+	"connection reset", "connection timed out", "i/o timeout", "tls handshake timeout", "could not connect to the endpoint",
+	"connect timeout", "read timeout", "connection aborted", "failed to establish a new connection", "enotfound", "econnrefused",
+	"econnreset", "etimedout", "eai_again", "ehostunreach", "enetunreach",
+}
 
 // execPlugin is a credential plugin, a program that users[].user.exec of a kubeconfig names. Messages call it a login helper.
 // https://kubernetes.io/docs/reference/config-api/client-authentication.v1/
@@ -106,6 +121,7 @@ func (p *execPlugin) run(ctx context.Context) (*credential, error) {
 		return nil, p.newFailure("the login helper " + name + " needs a terminal")
 	}
 	var output bytes.Buffer
+	startedAt := time.Now()
 	c, err := process.Start(process.Command{
 		Argv: append([]string{name}, p.config.Args...), Dir: p.dir,
 		Env: append(slices.Clip(p.env), "KUBERNETES_EXEC_INFO="+p.info), Stdout: &output,
@@ -133,7 +149,11 @@ func (p *execPlugin) run(ctx context.Context) (*credential, error) {
 		return nil, p.newFailure(fmt.Sprintf("the login helper %s did not answer within %v%s", name, pluginTimeout, lastLineSuffix(c)))
 	}
 	if !c.HasSucceeded() {
-		return nil, p.newFailure(fmt.Sprintf("the login helper %s failed: %s%s", name, c.ExitStatus(), lastLineSuffix(c)))
+		failure := p.newFailure(fmt.Sprintf("the login helper %s failed: %s%s", name, c.ExitStatus(), lastLineSuffix(c)))
+		if time.Since(startedAt) < networkErrorTime && isNetworkError(c.LastLines()) {
+			failure.Class, failure.Hint = forwarder.Transient, "check the network or VPN; the login helper is run again by itself"
+		}
+		return nil, failure
 	}
 	cred, err := parseCredential(output.Bytes(), p.config.APIVersion)
 	if err != nil {
@@ -149,6 +169,20 @@ func lastLineSuffix(c *process.Child) string {
 		return ""
 	}
 	return ": " + strings.TrimSpace(last[len(last)-1])
+}
+
+// isNetworkError reports whether one of a plugin's last lines says that the network or a server cannot be reached.
+func isNetworkError(lines []string) bool {
+	text := strings.ToLower(strings.Join(lines, "\n"))
+	return slices.ContainsFunc(networkErrors, func(message string) bool { return strings.Contains(text, message) })
+}
+
+// newSlowFailure says that the plugin is still running, perhaps because it waits for the user in a browser.
+func (p *execPlugin) newSlowFailure(running time.Duration) *forwarder.Failure {
+	return &forwarder.Failure{
+		Reason: fmt.Sprintf("the login helper %s has been running for %v and may be waiting for you", p.config.Command, running.Round(time.Second)),
+		Hint:   `finish the login where it asks for it, for example in the browser, or run "localport login"`,
+	}
 }
 
 func (p *execPlugin) newFailure(reason string) *forwarder.Failure {

@@ -61,6 +61,19 @@ func (s *Session) probeUntilReachable(ctx context.Context) {
 	}
 }
 
+// UnreachableFailure is why no request can succeed: the login failed, or the server is unreachable. Nil: neither is known. A login that
+// failed is named first, because the server is not asked without one.
+func (s *Session) UnreachableFailure(ref ResourceRef) *forwarder.Failure {
+	err, _ := s.Reachability()
+	if err == nil {
+		return nil
+	}
+	if failure := s.auth.currentFailure(); failure != nil {
+		return failure
+	}
+	return s.ClassifyError(err, ref)
+}
+
 // StartProbe probes the server in the background, because something got no response.
 func (s *Session) StartProbe() {
 	s.goTask(func(ctx context.Context) { _ = s.Probe(ctx) })

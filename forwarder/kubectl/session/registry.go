@@ -38,7 +38,7 @@ type Registry struct {
 	tasks *tasks.Group
 
 	mu             sync.Mutex
-	sessions       map[string]*sharedSession // by Source.key
+	sessions       map[string]*sharedSession // by Source.sessionKey
 	authenticators map[string]*authenticator // by Source.key; never removed, so that a plugin's result is kept as long as the driver
 }
 
@@ -60,7 +60,7 @@ func (r *Registry) Open(src Source) (s *Session, release func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	key := src.key(config)
+	key, sessionKey := src.key(config), src.sessionKey(config)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	auth, err := r.authenticatorFor(key, src, config)
@@ -68,7 +68,7 @@ func (r *Registry) Open(src Source) (s *Session, release func(), err error) {
 		return nil, nil, err
 	}
 	auth.updateEnvironment(src)
-	shared := r.sessions[key]
+	shared := r.sessions[sessionKey]
 	if shared == nil {
 		group := r.tasks.Subgroup()
 		s, err := newSession(config, auth, group)
@@ -80,13 +80,13 @@ func (r *Registry) Open(src Source) (s *Session, release func(), err error) {
 			}
 		}
 		shared = &sharedSession{Session: s}
-		r.sessions[key] = shared
+		r.sessions[sessionKey] = shared
 	}
 	shared.refs++
-	return shared.Session, sync.OnceFunc(func() { r.release(key, shared) }), nil
+	return shared.Session, sync.OnceFunc(func() { r.release(sessionKey, shared) }), nil
 }
 
-// key is a digest of all that distinguishes sessions.
+// key is a digest of all that distinguishes logins.
 func (src Source) key(config *rest.Config) string {
 	return digest(src.Location.Context, src.Dir, config.Host, config.APIPath, config.TLSClientConfig, config.Username, config.Password,
 		config.BearerToken, config.BearerTokenFile, config.Impersonate, config.AuthProvider, execKey(config.ExecProvider))
@@ -159,6 +159,15 @@ func RunLoginHelper(ctx context.Context, src Source, terminal forwarder.Terminal
 	return output, true, nil
 }
 
+// OnNetworkChange has login helpers that failed because of the network run again when a credential is needed.
+func (r *Registry) OnNetworkChange() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, auth := range r.authenticators {
+		auth.onNetworkChange()
+	}
+}
+
 func (r *Registry) release(key string, shared *sharedSession) {
 	r.mu.Lock()
 	shared.refs--
@@ -196,10 +205,7 @@ func execKey(exec *api.ExecConfig) any {
 // loadConfig reads the kubeconfig files as kubectl does.
 func (src Source) loadConfig() (*rest.Config, error) {
 	files := KubeconfigFiles(src.Kubeconfig, src.Env, src.Dir)
-	rules := &clientcmd.ClientConfigLoadingRules{Precedence: files}
-	if src.Kubeconfig != "" {
-		rules = &clientcmd.ClientConfigLoadingRules{ExplicitPath: src.Kubeconfig}
-	}
+	rules := src.loadingRules(files)
 	raw, err := rules.Load()
 	if err != nil {
 		return nil, &forwarder.Failure{

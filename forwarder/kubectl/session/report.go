@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -72,12 +73,7 @@ func (s *Session) checkNode(ctx context.Context, name string) {
 func (s *Session) Report(ref ResourceRef) forwarder.ClusterInfo {
 	cluster := forwarder.ClusterInfo{Address: s.Server}
 	cluster.ExpiresAt, cluster.IsRenewed = s.auth.expiry()
-	if err, _ := s.Reachability(); err != nil {
-		cluster.Failure = s.ClassifyError(err, ref)
-		return cluster
-	}
-	if failure := s.auth.currentFailure(); failure != nil {
-		cluster.Failure = failure
+	if cluster.Failure = cmp.Or(s.auth.currentFailure(), s.UnreachableFailure(ref)); cluster.Failure != nil {
 		return cluster
 	}
 	s.nodeHealth.mu.Lock()

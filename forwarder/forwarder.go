@@ -52,6 +52,9 @@ type Failure struct {
 	Class  Class
 	Reason string // what the tool said, in its own words if it said anything
 	Hint   string // the next step for the user; may be empty
+	// MayPass is set for a failure of class NeedsUser that may be one of a moment: a server that is starting answers 401, a captive portal shows
+	// its own certificate. It is retried for a while before the service needs attention, and slowly after that.
+	MayPass bool
 	// AwaitChange waits until what the failure rests on has changed, for example a file, so that another attempt may succeed although nobody
 	// has asked for one. It returns false when ctx ends. Nil: there is nothing to wait for. A transient failure is retried anyway.
 	AwaitChange func(ctx context.Context) bool

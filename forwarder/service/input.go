@@ -133,9 +133,11 @@ func (attemptDueInput) apply(s *Service) (event, bool) {
 	return eventAttemptDue, true
 }
 
-// apply gives the new cause as many attempts as a request of the user.
+// apply begins a new series of attempts, unless the failure may only have passed: that is one attempt.
 func (causeChangedInput) apply(s *Service) (event, bool) {
-	s.attempts.failures = 0
+	if failure, isFailure := s.failure(); isFailure && !failure.MayPass {
+		s.attempts.failures = 0
+	}
 	return eventCauseChanged, true
 }
 

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -411,4 +412,35 @@ func TestService_RetriesWhenTheCauseHasChanged(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A failure that may pass is retried with backoff for a minute; then the service needs attention, and an attempt is made every five minutes.
+func TestService_RetriesAFailureThatMayPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var isOver atomic.Bool
+		s := startService(t, testHost(), testServiceConfig("web"), nil, func(int) (forwarder.Tunnel, error) {
+			if isOver.Load() {
+				return newTunnelEndingAfter(24 * time.Hour), nil
+			}
+			return nil, &forwarder.Failure{Class: forwarder.NeedsUser, Reason: "Unauthorized", MayPass: true}
+		})
+		defer s.end()
+		s.requireState(t, forwarder.Restarting)
+		time.Sleep(50 * time.Second)
+		s.requireState(t, forwarder.Restarting)
+		if got := s.lastError(); got != "Unauthorized" {
+			t.Errorf("meanwhile it says %q", got)
+		}
+		time.Sleep(30 * time.Second)
+		s.requireState(t, forwarder.NeedsAttention)
+		attempts := len(s.driver.openTimes())
+		time.Sleep(passRetryInterval + time.Minute)
+		s.requireState(t, forwarder.NeedsAttention)
+		if more := len(s.driver.openTimes()) - attempts; more != 1 {
+			t.Errorf("%d attempts in the next five minutes, want 1", more)
+		}
+		isOver.Store(true)
+		time.Sleep(passRetryInterval)
+		s.requireState(t, forwarder.Healthy)
+	})
 }

@@ -169,6 +169,7 @@ func (s *Service) releasePort() {
 func (s *Service) attach(ctx context.Context) {
 	s.endCause = nil
 	s.connectedAt = time.Now()
+	s.attempts.mayPassSince = time.Time{}
 	s.attempts.restartReason = restartReasonEnded
 	target := s.definition.Driver.Target(s.definition.Service) // kubectl knows its context and namespace only after opening
 	s.publish(func(st *status) { st.upSince, st.target = s.connectedAt, target })
@@ -236,7 +237,7 @@ func (s *Service) close(all bool) {
 // awaitChange starts to wait until what the last failure rests on has changed.
 func (s *Service) awaitChange(ctx context.Context) {
 	failure, isFailure := s.failure()
-	if !isFailure || failure.AwaitChange == nil {
+	if !isFailure || failure.AwaitChange == nil && !failure.MayPass {
 		return
 	}
 	ctx, s.endAwaitChange = context.WithCancel(ctx)
@@ -244,11 +245,27 @@ func (s *Service) awaitChange(ctx context.Context) {
 	s.causeChangedCh = changedCh
 	s.jobs.Go(func() {
 		forwarder.CatchPanic(func() {
-			if failure.AwaitChange(ctx) {
+			if awaitChange(ctx, failure) {
 				close(changedCh)
 			}
 		}, s.logPanic)
 	})
+}
+
+// awaitChange waits until another attempt may succeed after a failure. It returns false when ctx ends.
+func awaitChange(ctx context.Context, failure *forwarder.Failure) bool {
+	waitCtx := ctx
+	if failure.MayPass {
+		var cancel context.CancelFunc
+		waitCtx, cancel = context.WithTimeout(ctx, passRetryInterval)
+		defer cancel()
+	}
+	if failure.AwaitChange == nil {
+		<-waitCtx.Done()
+	} else if failure.AwaitChange(waitCtx) {
+		return true
+	}
+	return ctx.Err() == nil
 }
 
 // stopAwaitingChange ends the wait of awaitChange.

@@ -153,6 +153,7 @@ type attemptHistory struct {
 	failures      int       // in a row
 	count         int       // attempts since the start
 	startedAt     time.Time // of the last attempt
+	mayPassSince  time.Time // of the first failure that may pass, since a tunnel was open; zero: there was none
 	requestedAt   time.Time // of the last request of the user or a changed config
 	askSocket     string    // where the user answers questions during the next attempt
 	needsUser     bool      // if the next attempt fails, the service needs attention

@@ -151,6 +151,9 @@ func (s *Service) publishEnd() {
 	failure, isFailure := s.failure()
 	if isFailure {
 		s.attempts.failures++
+		if failure.MayPass && s.attempts.mayPassSince.IsZero() {
+			s.attempts.mayPassSince = time.Now()
+		}
 		s.host.Log.Warn("tunnel ended", "service", s.name, "reason", s.host.Mask(failure.Reason),
 			"failures", s.attempts.failures, "tunnel", s.status.run)
 	}
@@ -179,6 +182,19 @@ func (s *Service) failure() (*forwarder.Failure, bool) {
 	return &forwarder.Failure{Reason: s.endCause.Error()}, true
 }
 
+// A failure that may pass is final after passAttempts attempts and passTime, whichever is later. After that it is tried again every
+// passRetryInterval.
+const (
+	passAttempts      = 3
+	passTime          = time.Minute
+	passRetryInterval = 5 * time.Minute
+)
+
+// mayStillPass reports whether a failure is to be retried, although only a person can end it if it lasts.
+func (a *attemptHistory) mayStillPass(failure *forwarder.Failure) bool {
+	return failure.MayPass && (a.failures < passAttempts || time.Since(a.mayPassSince) < passTime)
+}
+
 // outcome is the event that follows the end of the attempt or tunnel.
 func (s *Service) outcome() event {
 	failure, isFailure := s.failure()
@@ -189,7 +205,7 @@ func (s *Service) outcome() event {
 	case !isFailure:
 		s.attempts.isUrgent = s.attempts.isUrgent || errors.Is(s.endCause, errNetworkChanged)
 		return eventRetryNow
-	case failure.Class == forwarder.NeedsUser:
+	case failure.Class == forwarder.NeedsUser && !s.attempts.mayStillPass(failure):
 		return eventNeedsAttention
 	case failure.Class == forwarder.Permanent, !policy.Enabled,
 		policy.MaxAttempts > 0 && s.attempts.failures >= policy.MaxAttempts:

@@ -150,6 +150,30 @@ func TestOpen_FailureOfServersAndContexts(t *testing.T) {
 	}
 }
 
+// A server that moved, as that of kind and minikube does, is followed as soon as the kubeconfig says where it is.
+func TestTunnel_FollowsAServerThatMoved(t *testing.T) {
+	c := startCluster(t)
+	ns := c.Namespace(t)
+	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns, Replicas: 1})
+	cert, key := c.Credential(t, "moving", cluster.Identity{User: "moving", Groups: []string{"system:masters"}})
+	user := fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key)
+	before, stopBefore := startDelayProxy(t, c.Server(), time.Millisecond)
+	kubeconfig := c.KubeconfigFor(t, "moving", user, before)
+	first := openTunnel(t, kubeconfig, specFor("service/web:greet", ns))
+	readGreeting(t, dial(t, first))
+	stopBefore()
+	_ = waitCurrentFailure(t, first, "cannot be reached")
+	after, _ := startDelayProxy(t, c.Server(), time.Millisecond)
+	c.KubeconfigFor(t, "moving", user, after)
+	<-first.Done()
+	failure, ok := errors.AsType[*forwarder.Failure](first.Err())
+	if !ok || failure.Class != forwarder.Transient || failure.Reason != "the kubeconfig has changed" {
+		t.Errorf("the tunnel ended with %+v", first.Err())
+	}
+	second := openTunnel(t, kubeconfig, specFor("service/web:greet", ns))
+	readGreeting(t, dial(t, second))
+}
+
 // The rights that "kubectl port-forward" needs are enough.
 func TestTunnel_NeedsNoMoreRightsThanKubectl(t *testing.T) {
 	c := startCluster(t)

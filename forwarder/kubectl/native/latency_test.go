@@ -19,8 +19,8 @@ import (
 )
 
 // startDelayProxy starts a proxy to an API server that simulates a network: each direction takes half of the round trip time, and
-// one piece in a hundred is delayed by a retransmission.
-func startDelayProxy(t testing.TB, server string, roundTrip time.Duration) (addr string) {
+// one piece in a hundred is delayed by a retransmission. stop ends it and its connections.
+func startDelayProxy(t testing.TB, server string, roundTrip time.Duration) (addr string, stop func()) {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -55,7 +55,7 @@ func startDelayProxy(t testing.TB, server string, roundTrip time.Duration) (addr
 			})
 		}
 	})
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		l.Close()
 		mu.Lock()
 		for c := range open {
@@ -64,7 +64,8 @@ func startDelayProxy(t testing.TB, server string, roundTrip time.Duration) (addr
 		mu.Unlock()
 		running.Wait()
 	})
-	return "https://" + l.Addr().String()
+	t.Cleanup(stop)
+	return "https://" + l.Addr().String(), stop
 }
 
 // copyDelayed copies in order, with a delay.
@@ -109,7 +110,8 @@ func TestPool_SlowReaderOnASharedUpstreamDelaysNobody(t *testing.T) {
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
 	cert, key := c.Credential(t, "slow", cluster.Identity{User: "slow", Groups: []string{"system:masters"}})
-	config := c.KubeconfigFor(t, "slow", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), startDelayProxy(t, c.Server(), 50*time.Millisecond))
+	server, _ := startDelayProxy(t, c.Server(), 50*time.Millisecond)
+	config := c.KubeconfigFor(t, "slow", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), server)
 	addr, tunnel := startRelay(t, config, specFor("service/web:80", ns))
 	const size = 16 << 20 // more than socket buffers hold
 	request := func(what string) *bufio.Reader {
@@ -171,7 +173,8 @@ func BenchmarkBurstFarAway(b *testing.B) {
 	cert, key := c.Credential(b, "far", cluster.Identity{User: "far", Groups: []string{"system:masters"}})
 	for _, roundTrip := range []time.Duration{50 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond} {
 		b.Run(roundTrip.String(), func(b *testing.B) {
-			config := c.KubeconfigFor(b, "far", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), startDelayProxy(b, c.Server(), roundTrip))
+			server, _ := startDelayProxy(b, c.Server(), roundTrip)
+			config := c.KubeconfigFor(b, "far", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), server)
 			addr, tunnel := startRelay(b, config, specFor("service/web:7000", ns))
 			peer := startKubectl(b, config, ns, "service/web", "7000")
 			connectBurst(b, peer)
@@ -242,7 +245,8 @@ func TestTunnel_LosesNoClientOverALossyHighLatencyNetwork(t *testing.T) {
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
 	cert, key := c.Credential(t, "lossy", cluster.Identity{User: "lossy", Groups: []string{"system:masters"}})
-	config := c.KubeconfigFor(t, "lossy", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), startDelayProxy(t, c.Server(), 200*time.Millisecond))
+	server, _ := startDelayProxy(t, c.Server(), 200*time.Millisecond)
+	config := c.KubeconfigFor(t, "lossy", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), server)
 	addr, _ := startRelay(t, config, specFor("service/web:7000", ns))
 	for range 3 {
 		connectBurst(t, addr)

@@ -22,7 +22,7 @@ func classifyError(err error, server string, ref ResourceRef) *forwarder.Failure
 	}
 	f := &forwarder.Failure{Reason: describeUnreachable(err, server), Hint: fmt.Sprintf("check the network or VPN, then test the server with %q", ref.Command("cluster-info"))}
 	if text := err.Error(); strings.Contains(text, "x509: ") || strings.Contains(text, "tls: ") && strings.Contains(text, "certificate") {
-		f.Class = forwarder.NeedsUser
+		f.Class, f.MayPass = forwarder.NeedsUser, true
 		f.Hint = fmt.Sprintf("the kubeconfig's certificates do not match the server; log in to the cluster again, then test it with %q", ref.Command("get namespaces"))
 	}
 	return f
@@ -32,10 +32,10 @@ func classifyRefusal(status *StatusError, ref ResourceRef) *forwarder.Failure {
 	f := &forwarder.Failure{Reason: status.Error()}
 	switch {
 	case status.Code == http.StatusUnauthorized:
-		f.Class = forwarder.NeedsUser
+		f.Class, f.MayPass = forwarder.NeedsUser, true
 		f.Hint = fmt.Sprintf(`log in to the cluster, or run "localport login"; test it with %q`, ref.Command("get namespaces"))
 	case status.Code == http.StatusForbidden:
-		f.Class = forwarder.NeedsUser
+		f.Class, f.MayPass = forwarder.NeedsUser, true
 		f.Hint = fmt.Sprintf("ask the cluster's administrator for permission; list yours with %q", ref.NamespacedCommand("auth can-i --list"))
 	case status.Code == http.StatusNotFound && status.Details.Kind == "namespaces":
 		f.Class, f.Hint = forwarder.Permanent, ref.Command("get namespaces")

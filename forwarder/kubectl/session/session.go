@@ -192,7 +192,8 @@ func (s *Session) sendAuthorized(ctx context.Context, send func(*credential) (*h
 }
 
 // Upgrade opens a connection that carries SPDY frames for port forwards to a pod. Like kubectl it tries WebSocket first, then an
-// upgrade to SPDY, which older servers and some proxies need, and users who may "create" but not "get" pods/portforward.
+// upgrade to SPDY, which older servers and some proxies need, and users who may "create" but not "get" pods/portforward. Where only SPDY
+// has succeeded, it is used alone until it fails.
 func (s *Session) Upgrade(ctx context.Context, path string) (io.ReadWriteCloser, error) {
 	var webSocketErr error
 	if !s.lacksWebSocket.Load() {
@@ -203,30 +204,20 @@ func (s *Session) Upgrade(ctx context.Context, path string) (io.ReadWriteCloser,
 		webSocketErr = err
 	}
 	conn, err := s.upgradeSPDY(ctx, path)
-	if err == nil && webSocketErr != nil {
-		s.lacksWebSocket.Store(true)
-	}
+	s.lacksWebSocket.Store(err == nil && (webSocketErr != nil || s.lacksWebSocket.Load()))
 	if err != nil && webSocketErr != nil && (hasStatusCode(webSocketErr, http.StatusForbidden) || hasStatusCode(err, http.StatusBadRequest)) {
 		return nil, webSocketErr
 	}
 	return conn, err
 }
 
-// canFallBackToSPDY reports whether an upgrade to SPDY may succeed after this error of WebSocket.
+// canFallBackToSPDY reports whether an upgrade to SPDY may succeed after this error of WebSocket: after every response but 401, and
+// without one. Proxies that do not support WebSocket respond with 301, 403, 404, 500, 502 or 503, or not at all.
 func canFallBackToSPDY(err error) bool {
-	if strings.Contains(err.Error(), "proxy: unknown scheme: https") {
-		return true
+	if status, refused := asStatus(err); refused {
+		return status.Code != http.StatusUnauthorized
 	}
-	status, refused := asStatus(err)
-	if !refused {
-		return errors.Is(err, errNoWebSocket)
-	}
-	switch status.Code {
-	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusUpgradeRequired,
-		http.StatusNotImplemented, http.StatusOK:
-		return true
-	}
-	return false
+	return errors.Is(err, errNoWebSocket) || strings.Contains(err.Error(), "proxy: unknown scheme: https")
 }
 
 func asStatus(err error) (*StatusError, bool) { return errors.AsType[*StatusError](err) }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -27,9 +29,18 @@ func (t webSocketTransport) RoundTrip(req *http.Request) (*http.Response, error)
 	target.Scheme = map[string]string{"https": "wss", "http": "ws"}[target.Scheme]
 	dialer := *t.dialer
 	dialer.Subprotocols = []string{webSocketProtocol}
+	isConnected := false
+	dialer.NetDialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := t.dialer.NetDialContext(ctx, network, addr)
+		isConnected = err == nil
+		return conn, err
+	}
 	conn, resp, err := dialer.DialContext(req.Context(), target.String(), req.Header)
 	if errors.Is(err, websocket.ErrBadHandshake) {
 		return resp, nil // the caller reads the error response
+	}
+	if isConnected && req.Context().Err() == nil && isNoResponse(err) {
+		return nil, fmt.Errorf("%w: %w", errNoWebSocket, err)
 	}
 	if err != nil {
 		return nil, err
@@ -39,6 +50,13 @@ func (t webSocketTransport) RoundTrip(req *http.Request) (*http.Response, error)
 		return nil, errNoWebSocket
 	}
 	return &http.Response{StatusCode: http.StatusOK, Body: &webSocket{conn: conn}}, nil
+}
+
+// isNoResponse reports whether a connection was closed, or timed out, without a response.
+func isNoResponse(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
+		errors.As(err, &timeout) && timeout.Timeout()
 }
 
 func (s *Session) upgradeWebSocket(ctx context.Context, path string) (io.ReadWriteCloser, error) {

@@ -234,7 +234,7 @@ func (h *healthMonitor) onRefusal(refusal forwarder.Refusal) {
 		return
 	}
 	h.successes = 0
-	h.s.setStateAndError(forwarder.Unhealthy, refusal.Reason, "")
+	h.s.setStateAndError(forwarder.Unhealthy, refusal.Reason, refusal.Hint)
 	if !h.isChecking && h.s.definition.check != nil {
 		h.checkAfter(firstRecheckDelay)
 	}

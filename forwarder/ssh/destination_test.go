@@ -95,7 +95,7 @@ func TestDestination_SharesFailureOfOneAttempt(t *testing.T) {
 	first := openFailure(t, svc, r)
 	firstAttemptAt := d.lastAttemptAt
 	for range 5 {
-		if f := openFailure(t, svc, r); *f != *first {
+		if f := openFailure(t, svc, r); f.Class != first.Class || f.Reason != first.Reason || f.Hint != first.Hint {
 			t.Errorf("got %+v, want %+v", f, first)
 		}
 	}

@@ -108,6 +108,10 @@ func (c *conn) reportIfPodFailed(ctx context.Context) {
 // reportRefusal passes the node's report to the relay, which may retry the connection.
 func (c *conn) reportRefusal(r forwarder.Refusal, hasReceived bool) {
 	r.Conn = c
+	if isNothingListening(r.Reason) && r.IsConnectFailure {
+		r.Reason = fmt.Sprintf("nothing listens on port %d of pod %s: connection refused", c.dest.port, c.dest.pod)
+		r.Hint = fmt.Sprintf("check remote_port, or see whether the program in the pod has started with %q", c.tunnel.ref.NamespacedCommand("logs "+c.dest.pod))
+	}
 	if r.IsConnectFailure = r.IsConnectFailure && !hasReceived; r.IsConnectFailure {
 		c.tunnel.finder.recordRefusal(c.upstream.uid)
 	} else {

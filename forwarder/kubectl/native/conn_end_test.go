@@ -145,7 +145,8 @@ func TestTunnel_ReportsARefusedPort(t *testing.T) {
 	}
 	select {
 	case r := <-tunnel.Refusals():
-		if !r.IsConnectFailure || r.Conn != conn || !strings.Contains(r.Reason, "connection refused") {
+		if !r.IsConnectFailure || r.Conn != conn || r.Reason != fmt.Sprintf("nothing listens on port 9 of pod %s: connection refused", pod) ||
+			!strings.Contains(r.Hint, "kubectl logs "+pod) {
 			t.Errorf("%+v", r)
 		}
 	default:

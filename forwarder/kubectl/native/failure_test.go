@@ -37,6 +37,7 @@ func TestOpen_FailureNamesTheMissingObjectAndTheNextStep(t *testing.T) {
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns, Replicas: 1})
 	pod := c.Pods(t, ns, "app=web")[0]
 	c.Apply(t, fmt.Sprintf("{apiVersion: v1, kind: Service, metadata: {name: bare, namespace: %s}, spec: {ports: [{port: 80}]}}", ns))
+	c.Apply(t, fmt.Sprintf("{apiVersion: v1, kind: Service, metadata: {name: alias, namespace: %s}, spec: {type: ExternalName, externalName: db.example.com}}", ns))
 	for _, tt := range []struct {
 		target, namespace string
 		class             forwarder.Class
@@ -48,12 +49,18 @@ func TestOpen_FailureNamesTheMissingObjectAndTheNextStep(t *testing.T) {
 		{"service/web:80", "nowhere", forwarder.Permanent, `namespaces "nowhere" not found`, "kubectl get namespaces"},
 		{"service/web:81", ns, forwarder.Permanent, "service web does not have a port 81; it has 7000 (greet), 7001 (echo), 80 (http)", "describe service/web"},
 		{"service/web:db", ns, forwarder.Permanent, "service web does not have a port named db", "describe service/web"},
-		{"service/bare:80", ns, forwarder.Permanent, "service bare has no selector", "describe service/bare"},
+		{"service/bare:80", ns, forwarder.Permanent, "service bare has no selector", "get endpointslices -l kubernetes.io/service-name=bare -n " + ns},
+		{"service/alias:80", ns, forwarder.Permanent, "service alias is another name of the host db.example.com", `technology = "tcp" with the host db.example.com`},
 	} {
 		f := openExpectingFailure(t, c.Kubeconfig(), specFor(tt.target, tt.namespace))
 		if f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) || !strings.Contains(f.Hint, tt.hint) {
 			t.Errorf("%s: %+v", tt.target, f)
 		}
+	}
+	bySelector := specFor("", "nowhere")
+	bySelector.Target = Target{Selector: "app=web", Port: "7000"}
+	if f := openExpectingFailure(t, c.Kubeconfig(), bySelector); f.Class != forwarder.Permanent || !strings.Contains(f.Reason, `namespaces "nowhere" not found`) {
+		t.Errorf("a selector in a namespace that does not exist: %+v", f)
 	}
 	// A port that the pod does not name does not end the tunnel: another pod may name it.
 	tunnel := openTunnel(t, c.Kubeconfig(), specFor("pod/"+pod+":db", ns))

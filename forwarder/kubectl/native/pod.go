@@ -56,11 +56,12 @@ func (p *pod) restartCount() (n int) {
 	return n
 }
 
+// namedPort returns the number of the TCP port that a container of the pod declares under a name.
 func (p *pod) namedPort(name string) (int, error) {
 	var available []string
 	for _, c := range slices.Concat(p.Spec.Containers, p.Spec.InitContainers) {
 		for _, port := range c.Ports {
-			if port.Name == name {
+			if port.Name == name && isTCP(port.Protocol) {
 				return port.ContainerPort, nil
 			}
 			if port.Name != "" {
@@ -70,6 +71,9 @@ func (p *pod) namedPort(name string) (int, error) {
 	}
 	return 0, fmt.Errorf("pod %s does not have a port named %s; it names %s", p.Metadata.Name, name, cmp.Or(strings.Join(available, ", "), "none"))
 }
+
+// isTCP reports whether a port's protocol is TCP, which is the default.
+func isTCP(protocol string) bool { return protocol == "" || protocol == "TCP" }
 
 func (p *pod) isTerminating() bool { return p.Metadata.Deletion != nil }
 

@@ -1,11 +1,15 @@
 package native
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/kubectl/session"
 )
 
 func parsePods(t *testing.T, texts ...string) podList {
@@ -82,7 +86,7 @@ func TestPodFinder_IsUnchangedDetectsAFailedPod(t *testing.T) {
 		{podJSON("web", "01", "Running", "True", ""), destination{uid: "web", isEligible: true, restartCount: 1}, false},
 		{podJSON("other", "01", "Running", "True", ""), chosen, false},
 	} {
-		f := &podFinder{pods: parsePods(t, tt.now)}
+		f := &podFinder{target: Target{Type: "deployment", Name: "web", Port: "80"}, pods: parsePods(t, tt.now)}
 		if got := f.isUnchanged(tt.was); got != tt.want {
 			t.Errorf("%+v, now %s: %v", tt.was, tt.now, got)
 		}
@@ -108,7 +112,8 @@ func TestPodOwner_PodSelectorIsInAPISyntax(t *testing.T) {
 }
 
 func TestTarget_PodPortResolvesTheTargetPort(t *testing.T) {
-	p := parsePods(t, `{"metadata": {"name": "p"}, "spec": {"containers": [{"ports": [{"name": "http", "containerPort": 8080}]}]}}`)[0]
+	p := parsePods(t, `{"metadata": {"name": "p"}, "spec": {"containers": [{"ports": [
+		{"name": "http", "containerPort": 8080}, {"name": "dns", "containerPort": 5353, "protocol": "UDP"}, {"name": "dns", "containerPort": 5355}]}]}}`)[0]
 	for _, tt := range []struct {
 		service, port string
 		want          int
@@ -118,6 +123,8 @@ func TestTarget_PodPortResolvesTheTargetPort(t *testing.T) {
 		{`{"spec": {"ports": [{"port": 80}]}}`, "80", 80},
 		{`{"spec": {"clusterIP": "None", "ports": [{"port": 80, "targetPort": 8081}]}}`, "80", 80},
 		{`{"spec": {"ports": [{"port": 53, "protocol": "UDP"}]}}`, "53", 0},
+		{`{"spec": {"ports": [{"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 5353}, {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 5354}]}}`, "53", 5354},
+		{`{"spec": {"ports": [{"port": 80, "targetPort": "dns"}]}}`, "80", 5355},
 		{`{"spec": {"ports": [{"port": 80, "targetPort": "none"}]}}`, "80", 0},
 	} {
 		var o podOwner
@@ -128,6 +135,47 @@ func TestTarget_PodPortResolvesTheTargetPort(t *testing.T) {
 		if got != tt.want || (err == nil) != (tt.want != 0) {
 			t.Errorf("%s: %d, %v", tt.service, got, err)
 		}
+	}
+}
+
+// A named port of a service may exist in only some of its pods, under different numbers.
+func TestPodFinder_ChoosesAmongPodsThatHaveThePort(t *testing.T) {
+	pod := func(name, created, ready, ports string) string {
+		return strings.Replace(podJSON(name, created, "Running", ready, ""), `"status": {`, `"spec": {"containers": [{"ports": [`+ports+`]}]}, "status": {`, 1)
+	}
+	const http, admin = `{"name": "http", "containerPort": 8080}`, `{"name": "admin", "containerPort": 9090}`
+	for _, tt := range []struct {
+		name, wantPod, wantFailure string
+		wantPort                   int
+		pods                       []string
+	}{
+		{"the newest has another port", "old", "", 8080, []string{pod("old", "01", "True", http), pod("new", "02", "True", admin)}},
+		{"each has its own number", "new", "", 8081, []string{pod("old", "01", "True", http), pod("new", "02", "True", strings.ReplaceAll(http, "8080", "8081"))}},
+		{"the only one is not Ready", "old", "pod old is Running", 8080, []string{pod("old", "01", "False", http), pod("new", "02", "True", admin)}},
+		{"none has it", "", "does not have a port named http; it names admin", 0, []string{pod("new", "02", "True", admin)}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var o podOwner
+			if err := json.Unmarshal([]byte(`{"spec": {"ports": [{"port": 80, "targetPort": "http"}]}}`), &o); err != nil {
+				t.Fatal(err)
+			}
+			f := &podFinder{session: &session.Session{}, target: Target{Type: "service", Name: "web", Port: "80"}, owner: &o, pods: parsePods(t, tt.pods...)}
+			f.evaluate()
+			if !f.unreadySince.IsZero() {
+				f.unreadySince = time.Now().Add(-readyPodWait)
+			}
+			dest, _, _, _ := f.choosePod()
+			if got := cmp.Or(dest, &destination{}); got.pod != tt.wantPod || got.port != tt.wantPort {
+				t.Errorf("connections go to %+v, want pod %s and port %d", dest, tt.wantPod, tt.wantPort)
+			}
+			reason := ""
+			if f.failure != nil {
+				reason = f.failure.Reason
+			}
+			if !strings.Contains(reason, tt.wantFailure) || (reason == "") != (tt.wantFailure == "") {
+				t.Errorf("the failure is %q, want %q", reason, tt.wantFailure)
+			}
+		})
 	}
 }
 

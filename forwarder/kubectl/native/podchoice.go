@@ -23,12 +23,27 @@ type destination struct {
 	restartCount   int  // of the pod's containers, when it was chosen
 }
 
-// isEligible reports whether connections may use a pod at once: it is Ready, or it runs and is itself the target.
+// isEligible reports whether connections may use a pod at once: it has the port, and it is Ready, or it runs and is itself the target.
 func (f *podFinder) isEligible(p *pod) bool {
+	if !f.hasPort(p) {
+		return false
+	}
 	if f.target.Type == "pod" && f.target.Selector == "" {
 		return p.isRunning()
 	}
 	return p.isReady()
+}
+
+// isUsable reports whether connections may use a pod if there is no eligible one: it has the port, and it runs.
+func (f *podFinder) isUsable(p *pod) bool { return f.hasPort(p) && p.isRunning() }
+
+// hasPort reports whether a pod has the target's port. The port of a service may have a name that only some of its pods know.
+func (f *podFinder) hasPort(p *pod) bool {
+	if f.owner == nil && f.ownerWatch != nil {
+		return true // not known yet
+	}
+	_, err := f.target.podPort(p, f.owner)
+	return err == nil
 }
 
 // recordRefusal records that a pod refused a connection.
@@ -88,7 +103,7 @@ func (f *podFinder) choosePod() (dest *destination, failure *forwarder.Failure, 
 	if p == nil && !f.unreadySince.IsZero() {
 		left := readyPodWait - time.Since(f.unreadySince)
 		if left <= 0 {
-			p = f.pods.newest((*pod).isRunning, f.hasRefusedLately)
+			p = f.pods.newest(f.isUsable, f.hasRefusedLately)
 		} else {
 			retryCh = time.After(left)
 		}

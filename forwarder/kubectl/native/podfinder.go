@@ -231,13 +231,12 @@ func (f *podFinder) currentFailure() *forwarder.Failure {
 	if f.targetErr != nil {
 		return f.session.ClassifyError(f.targetErr, f.ref)
 	}
+	if len(f.pods) > 0 && !slices.ContainsFunc(f.pods, f.hasPort) {
+		_, err := f.target.podPort(f.pods[0], f.owner)
+		return &forwarder.Failure{Class: forwarder.Permanent, Reason: err.Error(), Hint: f.ref.NamespacedCommand("describe pod/" + f.pods[0].Metadata.Name)}
+	}
 	if !f.unreadySince.IsZero() {
 		return f.noReadyPodFailure()
-	}
-	if p := f.pods.newest(f.isEligible, f.hasRefusedLately); p != nil {
-		if _, err := f.target.podPort(p, f.owner); err != nil {
-			return &forwarder.Failure{Class: forwarder.Permanent, Reason: err.Error(), Hint: f.ref.NamespacedCommand("describe pod/" + p.Metadata.Name)}
-		}
 	}
 	return nil
 }
@@ -257,7 +256,7 @@ func (f *podFinder) noReadyPodFailure() *forwarder.Failure {
 		}
 		return &forwarder.Failure{Reason: reason + "; clients wait for one", Hint: hint}
 	}
-	newest := f.pods[0]
+	newest := f.pods[max(0, slices.IndexFunc(f.pods, f.hasPort))]
 	reason := fmt.Sprintf("pod %s is %s", newest.Metadata.Name, newest.describeState())
 	if more := len(f.pods) - 1; more > 0 {
 		reason += fmt.Sprintf(" (and %d more pods are not Ready)", more)
@@ -281,7 +280,7 @@ func (f *podFinder) checkTarget(ctx context.Context) error {
 		}
 	}
 	f.mu.Lock()
-	err, isMissing := f.targetErr, f.owner == nil && f.ownerWatch != nil || f.target.Type == "pod" && f.target.Selector == "" && len(f.pods) == 0
+	err, isMissing := f.targetErr, f.owner == nil && f.ownerWatch != nil || f.ownerWatch == nil && len(f.pods) == 0
 	f.mu.Unlock()
 	if failure := f.session.UnreachableFailure(f.ref); failure != nil {
 		return failure

@@ -48,10 +48,11 @@ func objectPath(kind, namespace string) string {
 type podOwner struct {
 	Metadata session.ObjectMeta
 	Spec     struct {
-		Selector  json.RawMessage // a map of labels in a service, a LabelSelector in others
-		ClusterIP string
-		Type      string
-		Ports     []servicePort
+		Selector     json.RawMessage // a map of labels in a service, a LabelSelector in others
+		ClusterIP    string
+		Type         string // of a service: "ClusterIP", "ExternalName", …
+		ExternalName string
+		Ports        []servicePort
 	}
 }
 
@@ -109,24 +110,29 @@ func joinLabels(labels map[string]string) string {
 	return strings.Join(terms, ",")
 }
 
-// findPort returns the target's port of a service; nil if the target is no service.
+// findPort returns the target's port of a service; nil if the target is no service. A number or name may stand for a UDP port and a TCP
+// port, as 53 of kube-dns does: that is the TCP port.
 func (o *podOwner) findPort(t Target) (*servicePort, error) {
 	if t.Type != "service" {
 		return nil, nil
 	}
 	var available []string
+	var protocolErr error
 	for i, p := range o.Spec.Ports {
 		if strconv.Itoa(p.Port) == t.Port || p.Name == t.Port {
-			if p.Protocol != "" && p.Protocol != "TCP" {
-				return nil, fmt.Errorf("port %s of service %s is %s; only TCP can be forwarded", t.Port, t.Name, p.Protocol)
+			if isTCP(p.Protocol) {
+				return &o.Spec.Ports[i], nil
 			}
-			return &o.Spec.Ports[i], nil
+			protocolErr = fmt.Errorf("port %s of service %s is %s; only TCP can be forwarded", t.Port, t.Name, p.Protocol)
 		}
 		text := strconv.Itoa(p.Port)
 		if p.Name != "" {
 			text += " (" + p.Name + ")"
 		}
 		available = append(available, text)
+	}
+	if protocolErr != nil {
+		return nil, protocolErr
 	}
 	what := "port "
 	if _, err := strconv.Atoi(t.Port); err != nil {
@@ -164,7 +170,7 @@ func (t Target) podPort(p *pod, owner *podOwner) (int, error) {
 // diagnose requests the target's object and returns what is wrong with it; nil if nothing is.
 func (t Target) diagnose(ctx context.Context, s *session.Session, ref session.ResourceRef) error {
 	if t.Selector != "" {
-		return nil
+		return t.diagnoseNamespace(ctx, s, ref)
 	}
 	var o podOwner
 	err := s.Get(ctx, objectPath(t.Type, ref.Location.Namespace)+"/"+url.PathEscape(t.Name), nil, &o)
@@ -178,12 +184,19 @@ func (t Target) diagnose(ctx context.Context, s *session.Session, ref session.Re
 }
 
 func (t Target) checkOwner(o *podOwner, ref session.ResourceRef) error {
+	hint := ref.NamespacedCommand("describe " + t.Resource())
 	_, err := o.podSelector(t)
-	if err == nil {
+	switch {
+	case err == nil:
 		_, err = o.findPort(t)
+	case o.Spec.Type == "ExternalName":
+		err = fmt.Errorf("service %s is another name of the host %s and has no pods to forward to", t.Name, o.Spec.ExternalName)
+		hint = fmt.Sprintf(`use technology = "tcp" with the host %s, or forward to a pod that can reach it`, o.Spec.ExternalName)
+	case t.Type == "service":
+		hint = fmt.Sprintf("forward to one of its addresses, which %q lists, with another technology", ref.NamespacedCommand("get endpointslices -l kubernetes.io/service-name="+t.Name))
 	}
 	if err != nil {
-		return &forwarder.Failure{Class: forwarder.Permanent, Reason: err.Error(), Hint: ref.NamespacedCommand("describe " + t.Resource())}
+		return &forwarder.Failure{Class: forwarder.Permanent, Reason: err.Error(), Hint: hint}
 	}
 	return nil
 }
@@ -194,14 +207,23 @@ func (t Target) diagnoseMissing(ctx context.Context, s *session.Session, ref ses
 	if failure.Class != forwarder.Permanent {
 		return failure
 	}
+	if missing := t.diagnoseNamespace(ctx, s, ref); missing != nil {
+		return missing
+	}
+	return failure
+}
+
+// diagnoseNamespace returns a failure if the namespace does not exist; nil if it does, or if that is not known.
+func (t Target) diagnoseNamespace(ctx context.Context, s *session.Session, ref session.ResourceRef) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	var namespace struct{ Metadata session.ObjectMeta }
-	namespaceErr := s.Get(ctx, "/api/v1/namespaces/"+url.PathEscape(ref.Location.Namespace), nil, &namespace)
-	if namespaceErr != nil {
-		if f := s.ClassifyError(namespaceErr, ref); f.Class == forwarder.Permanent {
-			return f
-		}
+	err := s.Get(ctx, "/api/v1/namespaces/"+url.PathEscape(ref.Location.Namespace), nil, &namespace)
+	if err == nil {
+		return nil
 	}
-	return failure
+	if f := s.ClassifyError(err, ref); f.Class == forwarder.Permanent {
+		return f
+	}
+	return nil
 }

@@ -123,6 +123,11 @@ func parseRefusal(text string) (r forwarder.Refusal, isRefused bool) {
 	return forwarder.Refusal{Reason: shortenReason(text), IsConnectFailure: session.IsConnectFailure(text)}, true
 }
 
+// isNothingListening reports whether a node's message about a failed connect says that no program listens on the port.
+func isNothingListening(reason string) bool {
+	return strings.Contains(strings.ToLower(reason), "connection refused")
+}
+
 // shortenReason removes the node's network namespace from a message.
 func shortenReason(text string) string {
 	text = strings.Join(strings.Fields(text), " ")

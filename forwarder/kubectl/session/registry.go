@@ -241,8 +241,22 @@ func (src Source) loadConfig() (*rest.Config, error) {
 			Hint: src.Command("config view"),
 		}
 	}
+	if config.AuthProvider != nil && retiredAuthProviders[config.AuthProvider.Name] != "" {
+		return nil, &forwarder.Failure{
+			Class:  forwarder.NeedsUser,
+			Reason: fmt.Sprintf("the kubeconfig uses the auth provider %q, which Kubernetes 1.26 and newer do not have", config.AuthProvider.Name),
+			Hint:   retiredAuthProviders[config.AuthProvider.Name],
+		}
+	}
 	config.UserAgent = "localport"
 	return config, nil
+}
+
+// retiredAuthProviders has, for each auth provider that client-go has removed, what replaces it.
+var retiredAuthProviders = map[string]string{
+	"gcp":       `install gke-gcloud-auth-plugin, then run "gcloud container clusters get-credentials CLUSTER"`,
+	"azure":     `install kubelogin (github.com/Azure/kubelogin), then run "kubelogin convert-kubeconfig"`,
+	"openstack": "install client-keystone-auth (github.com/kubernetes/cloud-provider-openstack) and name it in the kubeconfig as an exec plugin",
 }
 
 // inClusterConfig returns the config of a process that runs in a pod; nil elsewhere.

@@ -54,6 +54,16 @@ func TestSource_MergesAListOfKubeconfigs(t *testing.T) {
 	}
 }
 
+func TestSource_NamesWhatReplacesARetiredAuthProvider(t *testing.T) {
+	s := startServer(t, "x")
+	for provider, hint := range map[string]string{"gcp": "gke-gcloud-auth-plugin", "azure": "kubelogin", "openstack": "client-keystone-auth"} {
+		f := getObject(t, s.source(t, "{auth-provider: {name: "+provider+"}}", ""))
+		if f == nil || f.Class != forwarder.NeedsUser || !strings.Contains(f.Reason, fmt.Sprintf("the auth provider %q", provider)) || !strings.Contains(f.Hint, hint) {
+			t.Errorf("%s: %+v", provider, f)
+		}
+	}
+}
+
 func TestSession_UsesTheKubeconfigsProxy(t *testing.T) {
 	s := startServer(t, "x")
 	var proxied atomic.Int32

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"iter"
 	"maps"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/joho/godotenv"
@@ -34,6 +35,7 @@ func parseDotEnv(path string, data []byte) dotEnv {
 		d.addError(lineNumber(data, at), "must not contain a NUL byte", "")
 		return d
 	}
+	data = emptyCommentedValues(data)
 	values, err := godotenv.Parse(bytes.NewReader(data))
 	d.values = values
 	seen := map[string]bool{}
@@ -51,6 +53,36 @@ func parseDotEnv(path string, data []byte) dotEnv {
 		d.addError(1, "expected lines of NAME=value", "")
 	}
 	return d
+}
+
+// commentedValuePattern matches a line whose value is only a comment.
+var commentedValuePattern = LazyRegexp(`^(\s*(?:export\s+)?[A-Za-z_][A-Za-z0-9_.]*\s*[=:])[ \t]+#.*`)
+
+// emptyCommentedValues removes the comment of each NAME=   # comment: the value is empty, as docker compose reads it. godotenv takes the
+// comment for the value.
+func emptyCommentedValues(data []byte) []byte {
+	if !bytes.Contains(data, []byte(" #")) && !bytes.Contains(data, []byte("\t#")) {
+		return data
+	}
+	lines := bytes.SplitAfter(data, []byte("\n"))
+	for s := range readStatements(data) {
+		if s.isBroken {
+			continue
+		}
+		line := lines[s.line-1]
+		if m := commentedValuePattern().FindSubmatch(bytes.TrimRight(line, "\r\n")); m != nil && bytes.Equal(s.text, ensureNewline(line)) {
+			lines[s.line-1] = append(slices.Clone(m[1]), '\n')
+		}
+	}
+	return bytes.Join(lines, nil)
+}
+
+// ensureNewline returns a line with the newline that the last one may lack.
+func ensureNewline(line []byte) []byte {
+	if bytes.HasSuffix(line, []byte("\n")) {
+		return line
+	}
+	return append(slices.Clone(line), '\n')
 }
 
 func (d *dotEnv) addError(line int, message, source string) {

@@ -80,11 +80,20 @@ func (p *parser) addEnvSecrets(table *node) {
 	}
 }
 
-var commandArgumentPattern = LazyRegexp(`^services\..*\.command\[\d+\]$`)
+// The keys whose values become arguments: of the user's own programs, and of ssh.
+var (
+	commandArgumentPattern = LazyRegexp(`^services\..*\.(command|login)\[\d+\]$`)
+	sshArgumentPattern     = LazyRegexp(`^services\..*\.connection\.(user|jump|options\..+)$`)
+)
 
 // warnSecretArgument warns of a secret that would become an argument of a process, which every user of the machine can read.
 func (p *parser) warnSecretArgument(n *node, t template) {
-	if !commandArgumentPattern().MatchString(n.path()) {
+	advice := "let the command read %s from its environment instead"
+	switch path := n.path(); {
+	case commandArgumentPattern().MatchString(path):
+	case sshArgumentPattern().MatchString(path):
+		advice = "set what %s holds in ~/.ssh/config instead"
+	default:
 		return
 	}
 	for ref := range t.references() {
@@ -92,8 +101,7 @@ func (p *parser) warnSecretArgument(n *node, t template) {
 			continue
 		}
 		if _, set := p.options.Getenv(ref.variable); !set {
-			p.warnings.reportValue(n, "%s comes from %s, and other users can read the arguments of a process; let the command read %s from its environment instead",
-				ref.variable, EnvName, ref.variable)
+			p.warnings.reportValue(n, "%s comes from %s, and other users can read the arguments of a process; "+advice, ref.variable, EnvName, ref.variable)
 		}
 	}
 }

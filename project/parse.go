@@ -237,9 +237,6 @@ func (p *parser) checkAddressConflict(s Service, n *node, listening map[netip.Ad
 	}
 }
 
-// reservedPrefix begins the names of our own variables, which tell a shell what to undo.
-const reservedPrefix = "LOCALPORT_"
-
 // readEnv reads [env]. The values stay templates; only errors that do not depend on the environment are reported.
 func (p *parser) readEnv() {
 	for _, n := range p.root.membersAt("env") {
@@ -247,8 +244,8 @@ func (p *parser) readEnv() {
 		switch {
 		case !variableNamePattern().MatchString(name):
 			p.reportKey(n, `invalid variable name: use letters, digits and "_", and do not start with a digit`)
-		case strings.HasPrefix(name, reservedPrefix):
-			p.reportKey(n, "reserved name: variables that start with %s belong to localport", reservedPrefix)
+		case describeReservedName(name) != "":
+			p.reportKey(n, "reserved name: %s", describeReservedName(name))
 		}
 		if n.kind != stringKind {
 			p.reportHidden(n, "%v", n.typeError("a string"))

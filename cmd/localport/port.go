@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
 )
 
@@ -14,7 +15,7 @@ type portCmd struct {
 	outputFormat
 }
 
-// Run prints the local port of a service, also if it is stopped.
+// Run prints the local port of a service, also if it is stopped. A port that another program has is an error.
 func (c portCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	status, err := p.queryStatus(ctx)
 	if err != nil {
@@ -24,6 +25,9 @@ func (c portCmd) Run(ctx context.Context, a *app, p commandProject) error {
 		return err
 	}
 	svc := status.Services[slices.IndexFunc(status.Services, func(svc api.ServiceStatus) bool { return svc.Name == c.Service })]
+	if svc.State == forwarder.Failed && !svc.Held {
+		return output.WithHint(fmt.Errorf("service %q does not have its port %d: %s", svc.Name, svc.Port, output.JoinLines(svc.LastError)), svc.Hint)
+	}
 	if c.isJSON() {
 		return output.JSON(a.out, struct {
 			Name      string   `json:"name"`

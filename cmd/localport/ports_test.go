@@ -65,9 +65,16 @@ func TestPorts_TakenPortFailsOnlyItsServiceAndNamesTheHolder(t *testing.T) {
 		t.Errorf("the other service: %q, %v", answer, err)
 	}
 
+	if o := w.localport(root, "port", "taken"); o.code != output.ExitFailed || o.stdout != "" || !strings.Contains(o.stderr, "is already in use by") {
+		t.Errorf("port: exit %d, %q, %q", o.code, o.stdout, o.stderr)
+	}
+
 	taken.Close()
 	eventually(t, "the service holds its port", func() bool { return w.service(root, "taken").Held })
 	eventually(t, "it is healthy", func() bool { return w.service(root, "taken").State == forwarder.Healthy })
+	if got := w.mustRun(root, "port", "taken"); got != fmt.Sprintln(port) {
+		t.Errorf("port: %q", got)
+	}
 	// The line that prompts compare is written after the status, and its own file last.
 	eventually(t, "a prompt exports the variables of the port that is ours now", func() bool {
 		sh.Run("true")

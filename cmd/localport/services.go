@@ -216,7 +216,8 @@ func (p commandProject) waitAndPrint(ctx context.Context, a *app, client client.
 	return err
 }
 
-// waitReady returns when the services are ready, or an error for each that is not.
+// waitReady returns when the services are ready. Its error names those that are not: as soon as one has failed or needs attention, or when
+// ctx ends.
 func (p commandProject) waitReady(ctx context.Context, client client.Client, names []string, limit time.Duration) (api.Status, error) {
 	status, err := p.waitSettled(ctx, client, names)
 	if err != nil && (ctx.Err() == nil || isNoAnswerError(err)) {
@@ -226,8 +227,8 @@ func (p commandProject) waitReady(ctx context.Context, client client.Client, nam
 	var problems []error
 	var hints []string
 	for _, svc := range status.Services {
-		if !slices.Contains(names, svc.Name) || svc.State.IsReady() {
-			continue
+		if !slices.Contains(names, svc.Name) || svc.State.IsReady() || !timedOut && !svc.State.IsSettled() {
+			continue // the wait ended because of another service
 		}
 		problems = append(problems, notReadyError(svc, timedOut, limit))
 		if svc.Hint != "" {
@@ -240,7 +241,7 @@ func (p commandProject) waitReady(ctx context.Context, client client.Client, nam
 	return status, output.WithHint(errors.Join(problems...), hints...)
 }
 
-// waitSettled returns the first status in which each of the services is settled: ready, or in a state that only a person can change.
+// waitSettled returns the first status in which each of the services is ready, or one is in a state that only a person can change.
 // When ctx ends first, it returns the last status that it received and the error of ctx. If the supervisor ends meanwhile, it continues
 // with the one that its keeper or another command has started.
 func (p commandProject) waitSettled(ctx context.Context, running client.Client, names []string) (status api.Status, err error) {
@@ -283,7 +284,7 @@ func (p commandProject) waitSettled(ctx context.Context, running client.Client, 
 // pollInterval is how often a supervisor that has too many watchers is asked for its status.
 const pollInterval = 200 * time.Millisecond
 
-// pollSettled asks for the status until each of the services is settled.
+// pollSettled asks for the status until areSettled.
 func pollSettled(ctx context.Context, running client.Client, names []string) (last api.Status, err error) {
 	for {
 		status, err := running.Status(ctx)
@@ -313,11 +314,20 @@ func (p commandProject) statusAfterTimeout(ctx context.Context, running client.C
 	return status, ctxErr
 }
 
-// areSettled reports whether each of the services that the project still has is settled.
+// areSettled reports whether it is useless to wait longer: each of the services that the project still has is settled, or one of them has
+// failed or needs attention.
 func areSettled(status api.Status, names []string) bool {
-	return !slices.ContainsFunc(status.Services, func(svc api.ServiceStatus) bool {
-		return slices.Contains(names, svc.Name) && !svc.State.IsSettled()
-	})
+	areAllSettled := true
+	for _, svc := range status.Services {
+		if !slices.Contains(names, svc.Name) {
+			continue
+		}
+		if svc.State == forwarder.Failed || svc.State == forwarder.NeedsAttention {
+			return true
+		}
+		areAllSettled = areAllSettled && svc.State.IsSettled()
+	}
+	return areAllSettled
 }
 
 // notReadyError describes a service that is not ready, with its last error. If timedOut is set, limit is how long the command waited for

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -125,6 +126,26 @@ func TestStart_FailsIfOneServiceFails(t *testing.T) {
 	}
 	if svc := w.service(root, "bad"); svc.State != forwarder.NeedsAttention || !strings.Contains(svc.LastError, "PATH") {
 		t.Errorf("bad is %s: %q", svc.State, svc.LastError)
+	}
+}
+
+// A command that waits ends at the first service that only a person can help, whatever the others are doing.
+func TestStart_EndsWhenOneServiceNeedsAttention(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts and never answers the health check
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	root := w.allowedProject(tcpConfig("slow", `"auto"`, &server{port: silent.Addr().(*net.TCPAddr).Port}) +
+		"[services.slow.health_check]\ntype = \"http\"\n" +
+		"[services.bad]\ntechnology = \"command\"\nlocal_port = \"auto\"\ncommand = [\"no-such-program\", \"{port}\"]\n")
+	for _, args := range [][]string{{"start"}, {"exec", "--wait", "10m", "--", "true"}} {
+		o := w.localport(root, args...)
+		if o.code == 0 || !strings.Contains(o.stderr, `"bad"`) || strings.Contains(o.stderr, `"slow"`) || strings.Contains(o.stderr, "still") {
+			t.Errorf("%v: exit %d, %q", args, o.code, o.stderr)
+		}
 	}
 }
 

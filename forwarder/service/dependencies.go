@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 
@@ -29,7 +30,9 @@ func NewDependencies() *Dependencies {
 type dependency struct {
 	name    string
 	state   forwarder.State // empty: there is no such service
-	version uint64          // differs if the state was another one meanwhile: a failure may be that of another attempt
+	hint    string          // its own next step for the user; may be empty
+	waitsOn string          // the dependency that it waits for itself; empty: none
+	version uint64          // differs if something of it was different meanwhile: a failure may be that of another attempt
 }
 
 // add adds a service, replacing one of the same name that may not have ended yet.
@@ -40,16 +43,32 @@ func (d *Dependencies) add(name string, waitingCh chan<- struct{}) {
 	d.waitingChs[name] = waitingCh
 }
 
-// set sets the state of a service, unless another has replaced it.
-func (d *Dependencies) set(name string, state forwarder.State, waitingCh chan<- struct{}) {
+// set sets what is known of a service, except the version, unless another has replaced it.
+func (d *Dependencies) set(now dependency, waitingCh chan<- struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.waitingChs[name] != waitingCh || d.states[name].state == state {
+	now.version = d.states[now.name].version
+	if d.waitingChs[now.name] != waitingCh || d.states[now.name] == now {
 		return
 	}
 	d.version++
-	d.states[name] = dependency{name, state, d.version}
+	now.version = d.version
+	d.states[now.name] = now
 	d.changes.Announce()
+}
+
+// culprit returns the service at the end of a chain of services that wait for each other: the one that has to become ready first.
+func (d *Dependencies) culprit(of dependency) dependency {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for range d.states { // a config has no cycles, but two configs are in use during a reload
+		next := d.states[of.waitsOn]
+		if of.waitsOn == "" || next.name == "" || next.state.IsReady() {
+			break
+		}
+		of = next
+	}
+	return of
 }
 
 // remove removes a service, unless another has replaced it.
@@ -100,10 +119,17 @@ func (s *Service) showBlocked() bool {
 	}
 	state, verb, hint := s.attemptState(), "waiting for", ""
 	if d.state.IsSettled() {
-		state, verb, hint = forwarder.Failed, "depends on", `"localport status" shows why; then run "localport restart `+d.name+`"`
+		state, verb = forwarder.Failed, "depends on"
 	}
 	reason := fmt.Sprintf("%s %q, which %s", verb, d.name, describeState(d.state))
-	if s.status.state != state || s.status.lastError != reason {
+	if state == forwarder.Failed {
+		culprit := s.host.Dependencies.culprit(d)
+		if culprit.name != d.name {
+			reason += fmt.Sprintf(" because of %q, which %s", culprit.name, describeState(culprit.state))
+		}
+		hint = cmp.Or(culprit.hint, `"localport status" shows why; then run "localport restart `+culprit.name+`"`)
+	}
+	if s.status.state != state || s.status.lastError != reason || s.status.hint != hint {
 		s.setStateAndError(state, reason, hint)
 	}
 	switch {

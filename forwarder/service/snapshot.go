@@ -101,7 +101,7 @@ func (s *Service) publish(change func(*status)) {
 		Restarts: st.restarts, LastError: st.lastError, Hint: st.hint, Target: st.target, CheckedAt: st.checkedAt,
 		Latency: st.latency, IsEnding: st.isEnding, port: s.port,
 	})
-	s.host.Dependencies.set(s.name, st.state, s.waitingCh)
+	s.host.Dependencies.set(dependency{name: s.name, state: st.state, hint: st.hint, waitsOn: s.blockedOn.name}, s.waitingCh)
 	s.host.OnChange()
 	// Whoever reads an event finds its change in the snapshot.
 	if st.state != before && before != "" { // else the service has just been made

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -460,5 +461,25 @@ func TestRuntimeDir_IsOwnedByTheUserOrAnError(t *testing.T) {
 	requireNoError(t, os.Symlink("/tmp", link))
 	if err := privateDir(link); err == nil {
 		t.Error("a symbolic link is taken for a directory of ours")
+	}
+}
+
+// Programs that cron or a service manager starts may have no HOME.
+func TestHomeDir_IsThatOfThePasswordDatabaseWithoutHOME(t *testing.T) {
+	t.Setenv("HOME", "/elsewhere")
+	if home, err := HomeDir(); home != "/elsewhere" || err != nil {
+		t.Errorf("with HOME: %q, %v", home, err)
+	}
+	t.Setenv("HOME", "")
+	u, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if home, err := HomeDir(); home != u.HomeDir || err != nil {
+		t.Errorf("without HOME: %q, %v, want %q", home, err, u.HomeDir)
+	}
+	t.Setenv("XDG_STATE_HOME", "")
+	if state, err := StateHome(); state != filepath.Join(u.HomeDir, ".local/state/localport") || err != nil {
+		t.Errorf("the state is in %q, %v", state, err)
 	}
 }

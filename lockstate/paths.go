@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -29,12 +30,24 @@ func DataHome() (string, error) { return xdgDir("XDG_DATA_HOME", ".local/share")
 // ConfigHome returns $XDG_CONFIG_HOME/localport, or its default.
 func ConfigHome() (string, error) { return xdgDir("XDG_CONFIG_HOME", ".config") }
 
+// HomeDir returns $HOME, or the home directory in the password database if that is not set, as under cron and in some units.
+func HomeDir() (string, error) {
+	home, err := os.UserHomeDir()
+	if err == nil {
+		return home, nil
+	}
+	if u, lookupErr := user.Current(); lookupErr == nil && u.HomeDir != "" {
+		return u.HomeDir, nil
+	}
+	return "", err
+}
+
 func xdgDir(name, fallback string) (string, error) {
 	// The XDG specification requires that relative paths are ignored.
 	if base := os.Getenv(name); filepath.IsAbs(base) {
 		return filepath.Join(base, "localport"), nil
 	}
-	home, err := os.UserHomeDir()
+	home, err := HomeDir()
 	if err != nil {
 		return "", fmt.Errorf("find the home directory for $%s: %w", name, err)
 	}

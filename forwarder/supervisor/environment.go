@@ -9,6 +9,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project/environ"
 )
 
@@ -22,8 +23,13 @@ type environment struct {
 	dotenv map[string]string
 }
 
+// newEnvironment makes the environment of a shell's. A missing HOME, which ssh and kubectl need, is added.
 func newEnvironment(list []string, run string) *environment {
-	return &environment{runID: run, shell: environ.Undo(environ.Parse(list))}
+	e := &environment{runID: run, shell: environ.Undo(environ.Parse(list))}
+	if home, err := lockstate.HomeDir(); e.shell["HOME"] == "" && err == nil {
+		e.shell["HOME"] = home
+	}
+	return e
 }
 
 func (e *environment) lookup(name string) (string, bool) {

@@ -3,7 +3,6 @@ package supervisor
 import (
 	"context"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -45,7 +44,7 @@ func newEventPublisher(dir *lockstate.Dir, log *slog.Logger, mask func(string) s
 
 // setUserConfig applies the user's notification and log settings.
 func (p *eventPublisher) setUserConfig(user project.UserConfig, env []string) {
-	home, err := os.UserHomeDir()
+	home, err := lockstate.HomeDir()
 	if err != nil {
 		home = "/"
 	}

@@ -1,7 +1,11 @@
 package ssh
 
 import (
+	"bufio"
+	"context"
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 
 	"github.com/localport-sh/localport/forwarder"
@@ -15,6 +19,9 @@ var (
 	offendingKeyPattern = project.LazyRegexp(`^Offending .*key in (.+):\d+$`)
 )
 
+// configErrorPattern matches ssh's message about a line of a config file: the file, the line's number and what is wrong with it.
+var configErrorPattern = project.LazyRegexp(`^(.+?):? line (\d+): (.+)$`)
+
 // Texts of ssh.
 const (
 	permissionDenied  = "Permission denied ("
@@ -23,6 +30,9 @@ const (
 	socketBindError   = "unix_listener: "            // begins the error of a control socket that cannot be bound
 	proxyPeerName     = "UNKNOWN port 65535"         // the peer of a connection through a ProxyCommand or jump host
 	bannerExchange    = "_exchange_identification: " // part of the error of a connection that ends before the server's banner
+	configTerminating = ": terminating, "            // follows every mistake in a config file
+	commandLinePrefix = "command-line"               // begins the error of a mistake in an option of the command line
+	keyNotAccessible  = "not accessible: "           // part of the error of a key file that cannot be read
 )
 
 const loginCommand = `"localport login"`
@@ -33,6 +43,8 @@ func (p *outputParser) classifyFailure() *forwarder.Failure {
 	f := p.lines.Classify(failureRules())
 	switch {
 	case f == nil:
+	case strings.Contains(f.Reason, configTerminating):
+		p.describeConfigMistake(f)
 	case strings.Contains(f.Reason, "HAS CHANGED"):
 		f.Reason, f.Hint = p.describeChangedKey(f.Reason)
 	case strings.Contains(f.Reason, permissionDenied):
@@ -47,6 +59,7 @@ func (p *outputParser) classifyFailure() *forwarder.Failure {
 // before the ssh that waited for it.
 func failureRules() []process.Rule {
 	return []process.Rule{
+		{Text: configTerminating, Class: forwarder.Permanent},
 		{Text: "Bad configuration option", Class: forwarder.Permanent},
 		{Text: "command-line line 0", Class: forwarder.Permanent},
 		{Text: "command-line: line 0", Class: forwarder.Permanent},
@@ -74,6 +87,64 @@ func failureRules() []process.Rule {
 		{Text: "Broken pipe"},
 		{Text: ""}, // any other line
 	}
+}
+
+// describeConfigMistake replaces the line with which ssh gives up by the mistake in the config file before it, with the option's name.
+func (p *outputParser) describeConfigMistake(f *forwarder.Failure) {
+	mistake, ok := p.lines.LastWithout(configTerminating)
+	if !ok {
+		return
+	}
+	f.Reason, f.Hint = mistake, `correct that line; "ssh -G HOST" tries it`
+	parts := configErrorPattern().FindStringSubmatch(mistake)
+	if parts == nil {
+		return
+	}
+	option := readOptionName(parts[1], parts[2])
+	if option != "" && !strings.Contains(strings.ToLower(parts[3]), strings.ToLower(option)) {
+		f.Reason = fmt.Sprintf("%s line %s: %s: %s", parts[1], parts[2], option, parts[3])
+	}
+}
+
+// readOptionName returns the first word of a line of a config file; empty if it cannot be read.
+func readOptionName(path, number string) string {
+	file, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer file.Close()
+	lines := bufio.NewScanner(file)
+	for n := 1; lines.Scan(); n++ {
+		if strconv.Itoa(n) == number {
+			name, _, _ := strings.Cut(strings.TrimSpace(strings.ReplaceAll(lines.Text(), "=", " ")), " ")
+			return name
+		}
+	}
+	return ""
+}
+
+// findBadOption returns the name of the first -o option of a command line that ssh rejects; empty if it rejects none.
+func findBadOption(ctx context.Context, argv []string, run forwarder.Run) string {
+	for i, option := range argv {
+		if i == 0 || argv[i-1] != "-o" {
+			continue
+		}
+		check, err := process.Start(process.Command{Argv: []string{"ssh", "-G", "-F", "none", "-o", option, "--", "localhost"}, Dir: run.Dir, Env: run.Env})
+		if err != nil {
+			return ""
+		}
+		select {
+		case <-check.Done():
+		case <-ctx.Done():
+			check.Stop(process.DefaultGracePeriod)
+			return ""
+		}
+		if !check.HasSucceeded() {
+			name, _, _ := strings.Cut(option, "=")
+			return name
+		}
+	}
+	return ""
 }
 
 // describeChangedKey returns the reason and the hint for a host key that differs from the known one.
@@ -104,10 +175,14 @@ func (p *outputParser) addProxyOutput(f *forwarder.Failure) {
 // addKeyErrors adds ssh's preceding errors about keys to a denial.
 func (p *outputParser) addKeyErrors(f *forwarder.Failure) {
 	deniedLine := f.Reason
-	for _, text := range []string{"agent refused operation", "Load key ", "not accessible: "} {
+	for _, text := range []string{"agent refused operation", "Load key ", keyNotAccessible} {
 		if line, ok := p.lines.LastContaining(text); ok {
 			f.Reason = line + "; " + f.Reason
 		}
+	}
+	if _, ok := p.lines.LastContaining(keyNotAccessible); ok && p.keyFile != "" {
+		f.Hint = "correct key_file, or create the key: " + p.keyFile
+		return
 	}
 	if _, ok := p.lines.LastContaining("UNPROTECTED PRIVATE KEY FILE"); ok {
 		f.Hint = "make the key readable only by you: chmod 600 " + p.keyFile

@@ -37,11 +37,15 @@ func TestDriver_FailedLoginHasClassReasonAndHint(t *testing.T) {
 	}{
 		{"wrong key", func(c project.Settings) { c["key_file"] = wrong }, forwarder.NeedsUser, "Permission denied (publickey)", "localport login"},
 		{"passphrase", func(c project.Settings) { c["key_file"] = locked }, forwarder.NeedsUser, "it may have a passphrase", `run "ssh-add ` + locked + `", then "localport restart"; or, for one login, "localport login"`},
-		{"missing key", func(c project.Settings) { c["key_file"] = dir + "/none" }, forwarder.NeedsUser, dir + "/none not accessible: ", ""},
+		{"missing key", func(c project.Settings) { c["key_file"] = dir + "/none" }, forwarder.NeedsUser, dir + "/none not accessible: ", "correct key_file, or create the key: " + dir + "/none"},
 		{"key readable by others", func(c project.Settings) { c["key_file"] = bare }, forwarder.NeedsUser, "bad permissions", "chmod 600 " + bare},
 		{"unknown host key", setKnownHosts("/dev/null"), forwarder.NeedsUser, "Host key verification failed.", `accept the host's key, run "localport login"`},
 		{"bad option", setOption("NoSuchOption", "1"), forwarder.Permanent, "Bad configuration option: nosuchoption", ""},
-		{"bad value", setOption("ServerAliveInterval", "often"), forwarder.Permanent, "command-line line 0", ""},
+		{"bad value", setOption("ServerAliveInterval", "often"), forwarder.Permanent, "option ServerAliveInterval: command-line line 0: invalid time value.", "connection.options"},
+		{"mistake in the config file", setConfigLine(t, "ServerAliveInterval often"), forwarder.Permanent, "/config line 2: ServerAliveInterval: invalid time value.", "ssh -G HOST"},
+		{"unknown option in the config file", setConfigLine(t, "NoSuchOption 1"), forwarder.Permanent, "/config: line 2: Bad configuration option: nosuchoption", "ssh -G HOST"},
+		{"unsupported value in the config file", setConfigLine(t, "StrictHostKeyChecking=maybe"), forwarder.Permanent, `/config line 2: StrictHostKeyChecking: unsupported option "maybe".`, "ssh -G HOST"},
+		{"quotes in the config file", setConfigLine(t, `User "x`), forwarder.Permanent, "/config line 2: User: invalid quotes", "ssh -G HOST"},
 		{"missing config file", func(c project.Settings) { c["config_file"] = dir + "/none" }, forwarder.Permanent, "Can't open user config file", ""},
 		{"option as host", func(c project.Settings) { c["host"] = "-oProxyCommand=touch " + dir + "/run" }, forwarder.Permanent, "invalid characters", ""},
 		{"unknown host name", func(c project.Settings) { c["host"] = "no-such-host.invalid" }, forwarder.Transient, "Could not resolve hostname", ""},
@@ -77,6 +81,15 @@ func readFile(t *testing.T, path string) string {
 
 func setOption(name, value string) func(project.Settings) {
 	return func(c project.Settings) { c["options"] = map[string]string{name: value} }
+}
+
+// setConfigLine makes a line the second one of the config file.
+func setConfigLine(t *testing.T, line string) func(project.Settings) {
+	path := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(path, []byte("Host *\n"+line+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return func(c project.Settings) { c["config_file"] = path }
 }
 
 func setKnownHosts(file string) func(project.Settings) { return setOption("UserKnownHostsFile", file) }

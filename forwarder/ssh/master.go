@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,6 +84,11 @@ func (m *master) run(ctx context.Context, isOldSSH, bypassesJumpMaster bool) {
 func (m *master) logInAndServe(ctx context.Context, isOldSSH, bypassesJumpMaster bool) (isLoggedIn bool) {
 	if err := m.logIn(ctx, isOldSSH, bypassesJumpMaster); err != nil {
 		f, isFailure := errors.AsType[*forwarder.Failure](err)
+		if isFailure && f.Class == forwarder.Permanent && strings.HasPrefix(f.Reason, commandLinePrefix) {
+			if option := findBadOption(ctx, m.destination.baseArgv, m.runConfig); option != "" {
+				f.Reason, f.Hint = fmt.Sprintf("option %s: %s", option, f.Reason), "correct the service's connection.options"
+			}
+		}
 		switch {
 		case isFailure && !isOldSSH && isUnknownOption(f, forkOption):
 			err = errOldSSH

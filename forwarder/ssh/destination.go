@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/filestamps"
 	"github.com/localport-sh/localport/forwarder/tasks"
 	"github.com/localport-sh/localport/forwarder/wait"
 )
@@ -19,6 +20,7 @@ type destination struct {
 	tasks    *tasks.Group // the driver's
 	baseArgv []string     // of a master, without the options of one run
 	keyFile  string       // key_file of the config; may be empty
+	files    []string     // of the service's config that ssh reads; see filePaths
 	log      sharedLog    // the logs of all services with a tunnel to here
 
 	mu                 sync.Mutex
@@ -29,6 +31,7 @@ type destination struct {
 	lastFailure        *forwarder.Failure // of the last attempt; nil: it succeeded
 	failureCount       int                // consecutive
 	lastAttemptAt      time.Time          // start of the last attempt
+	lastFiles          filestamps.Stamps  // what ssh reads, before the last attempt
 	lastAskSocket      string             // where that attempt's questions went; empty: nobody was asked
 }
 
@@ -47,7 +50,7 @@ func (d *driver) destinationFor(s *tunnelSpec, run forwarder.Run) *destination {
 	}
 	dest := d.destinations[key]
 	if dest == nil {
-		dest = &destination{tasks: d.tasks, baseArgv: argv, keyFile: s.connection.keyFile}
+		dest = &destination{tasks: d.tasks, baseArgv: argv, keyFile: s.connection.keyFile, files: s.filePaths()}
 		d.destinations[key] = dest
 	}
 	return dest
@@ -110,20 +113,29 @@ func (d *destination) acquireMaster(ctx context.Context, run forwarder.Run) (*ma
 // tryAcquireMaster makes the caller a user of the current master, or of a new one. Without a master, delay is when to try again, or
 // err why not to.
 func (d *destination) tryAcquireMaster(run forwarder.Run) (m *master, delay time.Duration, err error) {
+	haveFilesChanged := d.filesOfLastAttempt().HaveChanged()
+	files := filestamps.Of(d.filePaths(run)...)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.master == nil {
-		if f := d.cachedFailure(run); f != nil {
+		if f := d.cachedFailure(run); f != nil && !haveFilesChanged {
 			return nil, 0, f
 		}
 		if delay := minUrgentInterval - time.Since(d.lastAttemptAt); d.lastFailure != nil && run.IsUrgent && delay > 0 {
 			return nil, delay, nil
 		}
-		d.lastAttemptAt, d.lastAskSocket = time.Now(), run.AskSocket
+		d.lastAttemptAt, d.lastAskSocket, d.lastFiles = time.Now(), run.AskSocket, files
 		d.master = d.startMaster(run)
 	}
 	d.master.userCount++
 	return d.master, 0, nil
+}
+
+// filesOfLastAttempt returns the files that ssh reads as they were before the last attempt; empty if there was none.
+func (d *destination) filesOfLastAttempt() filestamps.Stamps {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lastFiles
 }
 
 // cachedFailure returns the failure of the last attempt if it still counts, so that ten services at one destination attempt no more

@@ -178,3 +178,52 @@ func TestDriver_MissingSSHFailureNamesPATH(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// What a person changes outside, a key, an accepted host key or the config, is tried by itself, for all services of the destination.
+func TestDriver_FailureEndsWhenItsFilesChange(t *testing.T) {
+	server := sshd.Start(t)
+	stripped := readFile(t, server.ConfigFile)
+	for _, line := range []string{"IdentityFile " + server.KeyFile + "\n", "UserKnownHostsFile " + server.KnownHosts + "\n"} {
+		if !strings.Contains(stripped, line) {
+			t.Fatalf("the config has no line %q", line)
+		}
+		stripped = strings.ReplaceAll(stripped, line, "")
+	}
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct{ name, missing, content string }{
+		{"key file", "key", readFile(t, server.KeyFile)},
+		{"known hosts", "known_hosts", readFile(t, server.KnownHosts)},
+		{"config file", "config", stripped},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(filepath.Join(dir, "key"), readFile(t, server.KeyFile))
+			write(filepath.Join(dir, "known_hosts"), readFile(t, server.KnownHosts))
+			write(filepath.Join(dir, "config"), stripped)
+			if err := os.Remove(filepath.Join(dir, tt.missing)); err != nil {
+				t.Fatal(err)
+			}
+			svc := newService(server, "127.0.0.1:1")
+			svc.Connection.Settings["key_file"], svc.Connection.Settings["config_file"] = filepath.Join(dir, "key"), filepath.Join(dir, "config")
+			svc.Connection.Settings["options"] = map[string]string{"UserKnownHostsFile": filepath.Join(dir, "known_hosts")}
+			run := newRun(t)
+			failure := openFailure(t, svc, run)
+			if failure.Class == forwarder.Transient || failure.AwaitChange == nil {
+				t.Fatalf("without the file: %+v", failure)
+			}
+			if again := openFailure(t, svc, run); again.Reason != failure.Reason {
+				t.Errorf("without a change: %+v", again)
+			}
+			write(filepath.Join(dir, tt.missing), tt.content)
+			if !failure.AwaitChange(t.Context()) {
+				t.Error("the change was not seen")
+			}
+			_ = openTunnel(t, svc, run).Close()
+		})
+	}
+}

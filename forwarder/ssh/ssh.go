@@ -5,12 +5,14 @@ package ssh
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/filestamps"
 	"github.com/localport-sh/localport/forwarder/tasks"
 	"github.com/localport-sh/localport/project"
 )
@@ -82,7 +84,13 @@ func (*driver) Target(svc project.Service) string {
 func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) (forwarder.Tunnel, error) {
 	s := newTunnelSpec(svc)
 	dest := d.destinationFor(s, run)
+	files := filestamps.Of(dest.filePaths(run)...) // before ssh reads them
 	m, err := dest.acquireMaster(ctx, run)
+	if f, isFailure := errors.AsType[*forwarder.Failure](err); isFailure && f.Class != forwarder.Transient {
+		awaiting := *f
+		awaiting.AwaitChange = files.AwaitChange // a key, an accepted host key, a corrected config
+		return nil, &awaiting
+	}
 	if err != nil {
 		return nil, err
 	}

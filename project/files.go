@@ -31,8 +31,9 @@ type Files struct {
 	Config []byte
 	Local  []byte // .localport.local.toml; nil: absent
 	DotEnv []byte // .env; nil: absent
-	// DotEnvPath is where DotEnv was read from: Root/.env, or in a linked worktree without one, the main checkout's.
-	DotEnvPath string
+	// LocalPath and DotEnvPath are where Local and DotEnv were read from: in Root, or in a linked worktree without the file, in the main
+	// checkout. LocalPath is empty if the config file has no local override.
+	LocalPath, DotEnvPath string
 	// ReferencedFiles holds the files that kubeconfig and the keys in _file (key_file, ca_file) name and that lie inside Root, by
 	// path relative to Root; nil: absent. Of a file that a symbolic link leads out of Root, it holds the link's target, not the
 	// contents: these are the user's own.
@@ -51,20 +52,56 @@ func ReadFiles(path string) (*Files, error) {
 	if f.Config, err = readRegular(f.Path, maxConfigSize); err != nil {
 		return nil, err
 	}
-	if filepath.Base(path) == ConfigName {
-		if f.Local, err = readOptional(filepath.Join(root, LocalName), maxConfigSize); err != nil {
-			return nil, err
-		}
+	if err := f.loadLocal(root); err != nil {
+		return nil, err
 	}
-	if err := f.LoadDotEnv(root); err != nil {
+	if err := f.loadDotEnv(root); err != nil {
 		return nil, err
 	}
 	f.ReferencedFiles, err = readReferencedFiles(f)
 	return f, err
 }
 
-// LoadDotEnv replaces f.DotEnv by the contents of dir/.env, nil if there is none.
-func (f *Files) LoadDotEnv(dir string) error {
+// WithMissingFrom returns f with the .localport.local.toml and the .env of dir, each where f has none: neither is in git, so that a new
+// worktree has none. It returns f itself if dir adds nothing.
+func (f *Files) WithMissingFrom(dir string) (*Files, error) {
+	combined := *f
+	if f.Local == nil {
+		if err := combined.loadLocal(dir); err != nil {
+			return nil, err
+		}
+		if combined.Local == nil {
+			combined.LocalPath = f.LocalPath
+		}
+	}
+	if f.DotEnv == nil {
+		if err := combined.loadDotEnv(dir); err != nil {
+			return nil, err
+		}
+		if combined.DotEnv == nil {
+			combined.DotEnvPath = f.DotEnvPath
+		}
+	}
+	if combined.Local == nil && combined.DotEnv == nil {
+		return f, nil
+	}
+	var err error
+	combined.ReferencedFiles, err = readReferencedFiles(&combined)
+	return &combined, err
+}
+
+// loadLocal replaces f.Local by the contents of dir/.localport.local.toml, nil if there is none.
+func (f *Files) loadLocal(dir string) (err error) {
+	if filepath.Base(f.Path) != ConfigName {
+		return nil
+	}
+	f.LocalPath = filepath.Join(dir, LocalName)
+	f.Local, err = readOptional(f.LocalPath, maxConfigSize)
+	return err
+}
+
+// loadDotEnv replaces f.DotEnv by the contents of dir/.env, nil if there is none.
+func (f *Files) loadDotEnv(dir string) error {
 	path := filepath.Join(dir, EnvName)
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return nil // Python programmers call their virtual environment .env

@@ -121,6 +121,7 @@ type TechnologyType struct {
 // GivenKeys are the keys that the config sets for a service, in its table or in [defaults].
 type GivenKeys struct {
 	report *report
+	advice *report
 	table  *node
 	keys   map[string]bool
 }
@@ -136,6 +137,9 @@ func (g GivenKeys) RejectKey(key, why string) {
 	}
 	g.report.reportKey(at, "%s", why)
 }
+
+// Advise adds a warning about the service that only "config validate" shows.
+func (g GivenKeys) Advise(why string) { g.advice.reportKey(g.table, "%s", why) }
 
 // ReportMissing reports that the service lacks something.
 func (g GivenKeys) ReportMissing(why string) { g.report.reportKey(g.table, "%s", why) }

@@ -46,6 +46,7 @@ func Parse(f *Files, o Options) (*Project, error) {
 	p.readEnv()
 	slices.Sort(p.secrets)
 	p.project.Secrets = slices.Compact(p.secrets)
+	p.project.Advice = p.advice.diagnostics(p.secrets)
 	p.project.Warnings = append(p.dotEnv.warnings, p.warnings.diagnostics(p.secrets)...)
 	if found := p.diagnostics(p.secrets); len(found) > 0 {
 		return nil, &InvalidError{Diagnostics: found}
@@ -64,12 +65,13 @@ type parser struct {
 	scope    EnvScope // what ${…} is resolved from; the services' addresses are read before the rest of them
 	dotEnv   dotEnv
 	warnings report
+	advice   report
 	secrets  []string
 }
 
 // readDocuments parses the files. A syntax error is the only one reported: after it everything else would be a guess.
 func (p *parser) readDocuments() []Diagnostic {
-	local := filepath.Join(p.files.Root, LocalName)
+	local := cmp.Or(p.files.LocalPath, filepath.Join(p.files.Root, LocalName))
 	for i, data := range [][]byte{p.files.Config, p.files.Local} { // an absent file is like an empty one
 		doc, invalid := parseDocument(p.files, []string{p.files.Path, local}[i], data)
 		if invalid != nil {
@@ -199,7 +201,7 @@ func (p *parser) readService(n, defaults *node) {
 	r.readTable(n)
 	r.reportMissing(n, r.fields, "")
 	s.setDerivedDefaults()
-	p.completeSettings(&s, GivenKeys{report: &p.report, table: n, keys: r.given})
+	p.completeSettings(&s, GivenKeys{report: &p.report, advice: &p.advice, table: n, keys: r.given})
 	if s.AutoPort {
 		s.LocalPort = p.scope.Services[n.name].Port
 	}

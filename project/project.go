@@ -26,6 +26,7 @@ type Project struct {
 	DotEnv      map[string]string // .env as read; every value is a secret
 	Secrets     []string          // every value that must never be shown
 	Warnings    []Diagnostic
+	Advice      []Diagnostic // warnings about what may be intended: only "config validate" shows them
 }
 
 // Service is one entry of the file: something reachable on a local port.

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/client"
@@ -26,7 +27,7 @@ func (validateCmd) Run(a *app, p commandProject) error {
 	if err != nil {
 		return err
 	}
-	for _, warning := range parsed.Warnings {
+	for _, warning := range slices.Concat(parsed.Warnings, parsed.Advice) {
 		fmt.Fprintln(a.err, "warning:", output.Diagnostic(warning))
 	}
 	if err := checkHealthChecks(parsed); err != nil {

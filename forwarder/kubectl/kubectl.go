@@ -23,7 +23,7 @@ const programVariable = "LOCALPORT_KUBECTL"
 
 // Technology is "kubectl".
 var Technology = forwarder.Technology{
-	TechnologyType: project.TechnologyType{Name: "kubectl", HasRemotePort: true, SupportsPortNames: true, Keys: connectionKeys, Finish: setDefaultResourceType},
+	TechnologyType: project.TechnologyType{Name: "kubectl", HasRemotePort: true, SupportsPortNames: true, Keys: connectionKeys, Finish: completeService},
 	New:            New,
 	Login:          newLogin,
 }

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
 	"github.com/localport-sh/localport/forwarder/ssh/wrapper"
 )
@@ -33,9 +31,6 @@ const forkOption = "ForkAfterAuthentication"
 // since 8.5.
 const logVerboseOption = "LogVerbose"
 
-// defaultOptions can be overridden by the service's options. With them, a server that is silent for nine seconds ends the tunnel.
-var defaultOptions = []string{"ServerAliveInterval=3", "ServerAliveCountMax=2", "ConnectTimeout=10"}
-
 // baseArgv returns the command line of a master without the options of one run. Services with the same one share a master.
 func (s *tunnelSpec) baseArgv() []string {
 	argv := []string{"ssh", "-N", "-T"}
@@ -43,7 +38,6 @@ func (s *tunnelSpec) baseArgv() []string {
 	for _, name := range slices.Sorted(maps.Keys(s.connection.options)) {
 		options = append(options, name+"="+s.connection.options[name])
 	}
-	options = append(options, defaultOptions...)
 	if s.connection.keyFile != "" {
 		// Without it ssh tries every key of the agent first, and the server may have had enough attempts.
 		options = append(options, "IdentitiesOnly=yes")
@@ -95,15 +89,16 @@ var userFiles = []string{
 }
 
 // systemFiles are the files that ssh reads for all users.
-var systemFiles = []string{"/etc/ssh/ssh_config", "/etc/ssh/ssh_known_hosts"}
+var systemFiles = []string{systemConfigFile, "/etc/ssh/ssh_known_hosts"}
 
 // filePaths returns the files that ssh reads for this destination.
-func (d *destination) filePaths(run forwarder.Run) []string {
+func (d *destination) filePaths() []string {
 	paths := slices.Concat(d.files, systemFiles)
-	if home := process.Getenv(run.Env, "HOME"); home != "" {
+	if config := userConfigFile(); config != "" {
 		for _, name := range userFiles {
-			paths = append(paths, filepath.Join(home, ".ssh", name))
+			paths = append(paths, filepath.Join(filepath.Dir(config), name))
 		}
+		paths = append(paths, includedFiles(config)...)
 	}
 	return paths
 }

@@ -23,16 +23,22 @@ type destination struct {
 	files    []string     // of the service's config that ssh reads; see filePaths
 	log      sharedLog    // the logs of all services with a tunnel to here
 
-	mu                 sync.Mutex
-	master             *master            // logged in or starting; nil: none
-	isOldSSH           bool               // OpenSSH before 8.7: it rejected forkOption
-	isSharingRefused   bool               // the server refuses the channels of several services on one connection
-	bypassesJumpMaster bool               // the user's own master to a jump host does not answer
-	lastFailure        *forwarder.Failure // of the last attempt; nil: it succeeded
-	failureCount       int                // consecutive
-	lastAttemptAt      time.Time          // start of the last attempt
-	lastFiles          filestamps.Stamps  // what ssh reads, before the last attempt
-	lastAskSocket      string             // where that attempt's questions went; empty: nobody was asked
+	mu               sync.Mutex
+	master           *master // logged in or starting; nil: none
+	nextLogin        loginOptions
+	isSharingRefused bool               // the server refuses the channels of several services on one connection
+	lastFailure      *forwarder.Failure // of the last attempt; nil: it succeeded
+	failureCount     int                // consecutive
+	lastAttemptAt    time.Time          // start of the last attempt
+	lastFiles        filestamps.Stamps  // what ssh reads, before the last attempt
+	lastAskSocket    string             // where that attempt's questions went; empty: nobody was asked
+}
+
+// loginOptions is what earlier attempts have shown to be needed for a login.
+type loginOptions struct {
+	isOldSSH           bool // OpenSSH before 8.7: it rejected forkOption
+	bypassesJumpMaster bool // the user's own master to a jump host does not answer
+	connectTimeout     time.Duration
 }
 
 // destinationFor returns the destination of a tunnel, shared or its own.
@@ -50,7 +56,7 @@ func (d *driver) destinationFor(s *tunnelSpec, run forwarder.Run) *destination {
 	}
 	dest := d.destinations[key]
 	if dest == nil {
-		dest = &destination{tasks: d.tasks, baseArgv: argv, keyFile: s.connection.keyFile, files: s.filePaths()}
+		dest = &destination{nextLogin: loginOptions{connectTimeout: defaultConnectTimeout}, tasks: d.tasks, baseArgv: argv, keyFile: s.connection.keyFile, files: s.filePaths()}
 		d.destinations[key] = dest
 	}
 	return dest
@@ -114,7 +120,7 @@ func (d *destination) acquireMaster(ctx context.Context, run forwarder.Run) (*ma
 // err why not to.
 func (d *destination) tryAcquireMaster(run forwarder.Run) (m *master, delay time.Duration, err error) {
 	haveFilesChanged := d.filesOfLastAttempt().HaveChanged()
-	files := filestamps.Of(d.filePaths(run)...)
+	files := filestamps.Of(d.filePaths()...)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.master == nil {
@@ -197,8 +203,11 @@ func (d *destination) recordFailure(m *master, f *forwarder.Failure) {
 	defer d.mu.Unlock()
 	d.lastFailure = f
 	d.failureCount++
-	if strings.Contains(f.Reason, proxyPeerName) && strings.Contains(f.Reason, "timed out during banner exchange") {
-		d.bypassesJumpMaster = !d.bypassesJumpMaster
+	if strings.Contains(f.Reason, "timed out during banner exchange") {
+		d.nextLogin.connectTimeout = min(3*d.nextLogin.connectTimeout, maxConnectTimeout)
+		if strings.Contains(f.Reason, proxyPeerName) {
+			d.nextLogin.bypassesJumpMaster = !d.nextLogin.bypassesJumpMaster
+		}
 	}
 	d.detachMaster(m)
 }
@@ -207,7 +216,7 @@ func (d *destination) recordFailure(m *master, f *forwarder.Failure) {
 func (d *destination) recordOldSSH(m *master) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.isOldSSH = true
+	d.nextLogin.isOldSSH = true
 	d.detachMaster(m)
 }
 

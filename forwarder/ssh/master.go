@@ -55,16 +55,16 @@ func (d *destination) startMaster(run forwarder.Run) *master {
 		output:  &outputParser{loggedInCh: make(chan bool, 1), keyFile: d.keyFile},
 		readyCh: make(chan struct{}), doneCh: make(chan struct{}),
 	}
-	isOldSSH, bypassesJumpMaster := d.isOldSSH, d.bypassesJumpMaster
-	m.cancel = d.tasks.Go(func(ctx context.Context) { m.run(ctx, isOldSSH, bypassesJumpMaster) })
+	options := d.nextLogin
+	m.cancel = d.tasks.Go(func(ctx context.Context) { m.run(ctx, options) })
 	return m
 }
 
 // run starts ssh, serves until ssh or ctx ends, and returns when the process has ended.
-func (m *master) run(ctx context.Context, isOldSSH, bypassesJumpMaster bool) {
+func (m *master) run(ctx context.Context, options loginOptions) {
 	defer close(m.doneCh)
 	isLoggedIn := false
-	forwarder.CatchPanic(func() { isLoggedIn = m.logInAndServe(ctx, isOldSSH, bypassesJumpMaster) }, func(f *forwarder.Failure, stack []byte) {
+	forwarder.CatchPanic(func() { isLoggedIn = m.logInAndServe(ctx, options) }, func(f *forwarder.Failure, stack []byte) {
 		m.destination.log.writeLine(string(stack))
 		m.recordErr(f)
 		m.destination.recordFailure(m, f)
@@ -81,8 +81,8 @@ func (m *master) run(ctx context.Context, isOldSSH, bypassesJumpMaster bool) {
 }
 
 // logInAndServe returns false if ssh could not log in, and true when the master has ended after a login.
-func (m *master) logInAndServe(ctx context.Context, isOldSSH, bypassesJumpMaster bool) (isLoggedIn bool) {
-	if err := m.logIn(ctx, isOldSSH, bypassesJumpMaster); err != nil {
+func (m *master) logInAndServe(ctx context.Context, options loginOptions) (isLoggedIn bool) {
+	if err := m.logIn(ctx, options); err != nil {
 		f, isFailure := errors.AsType[*forwarder.Failure](err)
 		if isFailure && f.Class == forwarder.Permanent && strings.HasPrefix(f.Reason, commandLinePrefix) {
 			if option := findBadOption(ctx, m.destination.baseArgv, m.runConfig); option != "" {
@@ -90,7 +90,7 @@ func (m *master) logInAndServe(ctx context.Context, isOldSSH, bypassesJumpMaster
 			}
 		}
 		switch {
-		case isFailure && !isOldSSH && isUnknownOption(f, forkOption):
+		case isFailure && !options.isOldSSH && isUnknownOption(f, forkOption):
 			err = errOldSSH
 			m.destination.recordOldSSH(m)
 		case isFailure && !m.isClosed.Load():
@@ -120,7 +120,7 @@ func (m *master) recordErr(err error) {
 }
 
 // logIn starts ssh and returns when it has logged in and both connections to its control socket are open.
-func (m *master) logIn(ctx context.Context, isOldSSH, bypassesJumpMaster bool) error {
+func (m *master) logIn(ctx context.Context, options loginOptions) error {
 	// Not in the run's own directory, which is removed with the one service that happened to come first.
 	dir, err := os.MkdirTemp(filepath.Dir(m.runConfig.SocketDir), "m")
 	if err != nil {
@@ -128,17 +128,17 @@ func (m *master) logIn(ctx context.Context, isOldSSH, bypassesJumpMaster bool) e
 	}
 	defer os.RemoveAll(dir)
 	m.output.socketPath = filepath.Join(dir, "s")
-	env, err := m.buildEnv(dir, bypassesJumpMaster)
+	env, err := m.buildEnv(dir, options.bypassesJumpMaster)
 	if err != nil {
 		return &forwarder.Failure{Reason: err.Error()}
 	}
-	argv, linkToPath, err := linkConfigFile(m.destination.baseArgv, dir)
+	argv, toConfigFile, err := useDefaults(m.destination.baseArgv, dir, defaultOptions(options.connectTimeout))
 	if err != nil {
 		return &forwarder.Failure{Reason: err.Error()}
 	}
 	program, err := process.Start(process.Command{
-		Argv: buildArgv(argv, m.output.socketPath, isOldSSH, m.askSocket != ""), Dir: m.runConfig.Dir, Env: env,
-		OnLine: func(_ process.Stream, line string) { m.handleLine(linkToPath.Replace(line)) },
+		Argv: buildArgv(argv, m.output.socketPath, options.isOldSSH, m.askSocket != ""), Dir: m.runConfig.Dir, Env: env,
+		OnLine: func(_ process.Stream, line string) { m.handleLine(toConfigFile.Replace(line)) },
 	})
 	if err != nil {
 		return process.ClassifyStartError(err, "install ssh (Debian and Ubuntu: openssh-client; Fedora: openssh-clients)")

@@ -84,7 +84,7 @@ func (*driver) Target(svc project.Service) string {
 func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) (forwarder.Tunnel, error) {
 	s := newTunnelSpec(svc)
 	dest := d.destinationFor(s, run)
-	files := filestamps.Of(dest.filePaths(run)...) // before ssh reads them
+	files := filestamps.Of(dest.filePaths()...) // before ssh reads them
 	m, err := dest.acquireMaster(ctx, run)
 	if f, isFailure := errors.AsType[*forwarder.Failure](err); isFailure && f.Class != forwarder.Transient {
 		awaiting := *f

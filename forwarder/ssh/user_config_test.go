@@ -137,12 +137,11 @@ func TestDriver_ConfigFilePathMayHoldShellCharacters(t *testing.T) {
 	}
 }
 
-func TestBuildArgv_ConfiguredOptionsPrecedeDefaults(t *testing.T) {
+func TestBuildArgv_OrdersOptions(t *testing.T) {
 	svc := newService(&sshd.Server{Host: "h", KeyFile: "/k"}, "localhost:1")
-	svc.Connection.Settings["options"] = map[string]string{"ConnectTimeout": "3", "BatchMode": "no", "IdentitiesOnly": "no"}
+	svc.Connection.Settings["options"] = map[string]string{"BatchMode": "no", "IdentitiesOnly": "no"}
 	argv := strings.Join(buildArgv(newTunnelSpec(svc).baseArgv(), "/s:%/m", false, false), " ")
 	for _, order := range [][2]string{
-		{"ConnectTimeout=3", "ConnectTimeout=10"},
 		{"IdentitiesOnly=no", "IdentitiesOnly=yes"},
 		{"BatchMode=yes", "BatchMode=no"},
 	} {

@@ -51,8 +51,10 @@ func (c configSource) watchedPaths(active *project.Files) []string {
 	if own := userConfigPath(); own != "" {
 		paths = append(paths, own)
 	}
-	if path := active.DotEnvPath; path != "" && !slices.Contains(paths, path) {
-		paths = append(paths, path) // in a linked worktree it may be the main checkout's
+	for _, path := range []string{active.LocalPath, active.DotEnvPath} { // in a linked worktree they may be the main checkout's
+		if path != "" && !slices.Contains(paths, path) {
+			paths = append(paths, path)
+		}
 	}
 	return paths
 }

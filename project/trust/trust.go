@@ -36,13 +36,13 @@ type Store struct {
 	Dir string // $XDG_DATA_HOME/localport/trust; created by the first decision
 }
 
-// Ask returns whether f is allowed, and the files that the verdict is about: f itself or, in a linked git worktree without a .env,
-// f with the .env of the main checkout. It only reads, starts no process, and returns Allowed also for a worktree whose
+// Ask returns whether f is allowed, and the files that the verdict is about: f itself or, in a linked git worktree without a
+// .localport.local.toml or .env, f with that of the main checkout. It only reads, starts no process, and returns Allowed also for a worktree whose
 // files are identical to those of another allowed checkout of its repository. If it cannot tell, the verdict is Unknown and
 // the error says why.
 func (s Store) Ask(f *project.Files) (Verdict, *project.Files, error) {
 	tree, isLinked := findLinkedWorktree(f.Root)
-	effective, err := withMainDotEnv(f, tree, isLinked)
+	effective, err := withMainFiles(f, tree, isLinked)
 	if err != nil {
 		return Unknown, f, err
 	}
@@ -67,7 +67,7 @@ func (s Store) Ask(f *project.Files) (Verdict, *project.Files, error) {
 // switching git branches and back needs no new decision. A denial is removed.
 func (s Store) Allow(f *project.Files) error {
 	tree, isLinked := findLinkedWorktree(f.Root)
-	effective, err := withMainDotEnv(f, tree, isLinked)
+	effective, err := withMainFiles(f, tree, isLinked)
 	if err != nil {
 		return err
 	}
@@ -79,23 +79,16 @@ func (s Store) Deny(f *project.Files) error {
 	return s.updateRecord(f.Path, func(r *record) { r.Allowed, r.Denied = nil, true })
 }
 
-// withMainDotEnv returns f or, in a linked worktree without a .env, f with the .env of the main checkout.
-func withMainDotEnv(f *project.Files, tree worktree, isLinked bool) (*project.Files, error) {
-	if !isLinked || f.DotEnv != nil {
+// withMainFiles returns f or, in a linked worktree without a .localport.local.toml or .env, f with that of the main checkout.
+func withMainFiles(f *project.Files, tree worktree, isLinked bool) (*project.Files, error) {
+	if !isLinked {
 		return f, nil
 	}
 	main, ok := tree.mainCheckout()
 	if !ok {
 		return f, nil
 	}
-	effective := *f
-	if err := effective.LoadDotEnv(main.subdirectory(tree.subdir)); err != nil {
-		return nil, err
-	}
-	if effective.DotEnv == nil {
-		return f, nil
-	}
-	return &effective, nil
+	return f.WithMissingFrom(main.subdirectory(tree.subdir))
 }
 
 // isAllowedElsewhere reports whether another checkout of the tree's repository is allowed with the same digest.

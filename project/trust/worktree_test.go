@@ -120,6 +120,30 @@ func TestWorktree_UsesTheMainCheckoutsDotEnv(t *testing.T) {
 	}
 }
 
+func TestWorktree_UsesTheMainCheckoutsLocalOverride(t *testing.T) {
+	r := newRepository(t)
+	override := filepath.Join(r.main, project.LocalName)
+	write(t, override, "[services.other]\ntechnology = \"tcp\"\nremote_port = 1\nconnection = { host = \"h\" }\n")
+	r.allow(t, r.main)
+	verdict, files, err := r.store.Ask(readFiles(t, r.linked))
+	if verdict != Allowed || err != nil {
+		t.Fatalf("%v, %v", verdict, err)
+	}
+	if files.LocalPath != override || !strings.Contains(string(files.Local), "services.other") {
+		t.Errorf("read %s: %q", files.LocalPath, files.Local)
+	}
+	own := filepath.Join(r.linked, project.LocalName)
+	write(t, own, "")
+	if verdict, files, err = r.store.Ask(readFiles(t, r.linked)); verdict != Unknown || err != nil || files.LocalPath != own {
+		t.Errorf("with an override of its own: %v, %v, %s", verdict, err, files.LocalPath)
+	}
+	must(t, os.Remove(own))
+	write(t, override, "# changed\n") // it acts in the worktree, so it asks again there too
+	if verdict, _, err = r.store.Ask(readFiles(t, r.linked)); verdict != Unknown || err != nil {
+		t.Errorf("after a change: %v, %v", verdict, err)
+	}
+}
+
 func TestWorktree_MovedIsUnknownUntilRepaired(t *testing.T) {
 	r := newRepository(t)
 	r.allow(t, r.main)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 )
@@ -93,16 +94,23 @@ func configText(configFile string) (text string, ok bool) {
 		return string(data), err == nil
 	}
 	for _, file := range []string{userConfigFile(), systemConfigFile} {
-		if _, err := os.Stat(file); file == "" || os.IsNotExist(err) {
+		info, err := os.Stat(file)
+		if file == "" || os.IsNotExist(err) {
 			continue
 		}
-		if strings.ContainsFunc(file, needsQuoting) {
+		if err != nil || strings.ContainsFunc(file, needsQuoting) || !canBeIncluded(info) {
 			return "", false
 		}
-		// ssh checks that nobody else can write what a file includes, as it does for the user's file.
 		text += "Include " + file + "\n"
 	}
 	return text, true
+}
+
+// canBeIncluded reports whether ssh includes a file: it must belong to root or the user, and nobody else may write it. ssh does not demand
+// that of the system's file when it reads it by itself: in a user namespace, root's files belong to nobody.
+func canBeIncluded(info os.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && (stat.Uid == 0 || int(stat.Uid) == os.Getuid()) && info.Mode().Perm()&0o022 == 0
 }
 
 // includedFiles returns the files that a config file of the user includes, whatever the Host or Match block.

@@ -101,6 +101,33 @@ func TestUseDefaults_AcceptsAConfigFileThatAGroupCanWrite(t *testing.T) {
 	requireWelcome(t, dialTunnel(t, openDirect(t, svc)))
 }
 
+func TestCanBeIncluded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for mode, want := range map[os.FileMode]bool{0o600: true, 0o644: true, 0o444: true, 0o620: false, 0o602: false} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := canBeIncluded(info); got != want {
+			t.Errorf("mode %o: got %t, want %t", mode, got, want)
+		}
+	}
+	if os.Getuid() == 0 {
+		if err := os.Chown(path, 65534, 0); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(path); err != nil || canBeIncluded(info) {
+			t.Errorf("a file of another user: %v", err)
+		}
+	}
+}
+
 func TestIncludedFiles(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"a", "b1", "b2"} {

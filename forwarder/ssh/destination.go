@@ -29,6 +29,7 @@ type destination struct {
 	isSharingRefused bool               // the server refuses the channels of several services on one connection
 	lastFailure      *forwarder.Failure // of the last attempt; nil: it succeeded
 	failureCount     int                // consecutive
+	refusalCount     int                // how many of the last failures, in a row, came from a server that answered
 	lastAttemptAt    time.Time          // start of the last attempt
 	lastFiles        filestamps.Stamps  // what ssh reads, before the last attempt
 	lastAskSocket    string             // where that attempt's questions went; empty: nobody was asked
@@ -80,8 +81,9 @@ func (d *destination) stopSharing(m *master) bool {
 // livenessMaxAge is how long a login or a received message proves that a master is alive.
 const livenessMaxAge = 3 * time.Second
 
-// minUrgentInterval is the least time between two attempts caused by waiting clients.
-const minUrgentInterval = time.Second
+// urgentInterval is the least time between two attempts caused by waiting clients. It grows while a server answers and ends each
+// connection: sshd counts these (MaxStartups, PerSourcePenalties), and so does fail2ban, which would lock the user out.
+var urgentInterval = wait.Backoff{First: time.Second, Max: 30 * time.Second}
 
 // acquireMaster returns a master whose server has answered lately, and starts one if there is none. The caller calls
 // releaseMaster.
@@ -127,7 +129,7 @@ func (d *destination) tryAcquireMaster(run forwarder.Run) (m *master, delay time
 		if f := d.cachedFailure(run); f != nil && !haveFilesChanged {
 			return nil, 0, f
 		}
-		if delay := minUrgentInterval - time.Since(d.lastAttemptAt); d.lastFailure != nil && run.IsUrgent && delay > 0 {
+		if delay := urgentInterval.After(max(1, d.refusalCount)) - time.Since(d.lastAttemptAt); d.lastFailure != nil && run.IsUrgent && delay > 0 {
 			return nil, delay, nil
 		}
 		d.lastAttemptAt, d.lastAskSocket, d.lastFiles = time.Now(), run.AskSocket, files
@@ -194,7 +196,7 @@ func (d *destination) detachMaster(m *master) {
 func (d *destination) recordLogin() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.lastFailure, d.failureCount = nil, 0
+	d.lastFailure, d.failureCount, d.refusalCount = nil, 0, 0
 }
 
 // recordFailure records why a master could not log in.
@@ -203,6 +205,9 @@ func (d *destination) recordFailure(m *master, f *forwarder.Failure) {
 	defer d.mu.Unlock()
 	d.lastFailure = f
 	d.failureCount++
+	if d.refusalCount++; !isFromServer(f) {
+		d.refusalCount = 0
+	}
 	if strings.Contains(f.Reason, "timed out during banner exchange") {
 		d.nextLogin.connectTimeout = min(3*d.nextLogin.connectTimeout, maxConnectTimeout)
 		if strings.Contains(f.Reason, proxyPeerName) {

@@ -3,8 +3,10 @@ package ssh
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/sshd"
 	"github.com/localport-sh/localport/testdata/tunneltest"
 )
@@ -104,7 +107,7 @@ func TestDestination_SharesFailureOfOneAttempt(t *testing.T) {
 	}
 	r.IsUrgent = true // a client waits
 	checkTransient(t, openFailure(t, svc, r), "Connection refused")
-	if interval := d.lastAttemptAt.Sub(firstAttemptAt); interval < minUrgentInterval {
+	if interval := d.lastAttemptAt.Sub(firstAttemptAt); interval < urgentInterval.First {
 		t.Errorf("the next attempt was made after %v", interval)
 	}
 }
@@ -192,4 +195,53 @@ func TestDestination_CancelledOpenLeavesNoMaster(t *testing.T) {
 	if d := driverOf(t).destinationFor(newTunnelSpec(svc), r); d.master != nil {
 		t.Error("the destination still has a master")
 	}
+}
+
+// A server that ends each connection, as sshd does above MaxStartups, is tried less and less often, however many clients wait.
+func TestDestination_AttemptsAtARefusingServerBecomeRare(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var count atomic.Int32
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			count.Add(1)
+			_ = conn.Close()
+		}
+	}()
+	defer func() { _ = listener.Close(); <-served }()
+	host, port, _ := net.SplitHostPort(listener.Addr().String())
+	svc := project.Service{RemotePort: "1", Connection: project.Connection{Settings: project.Settings{
+		"host": host, "port": mustAtoi(t, port), "config_file": "none", "remote_host": "localhost",
+		"options": map[string]string{"UserKnownHostsFile": "/dev/null"},
+	}}}
+	r := newRun(t)
+	r.IsUrgent = true
+	started := time.Now()
+	for range 3 {
+		checkTransient(t, openFailure(t, svc, r), "")
+	}
+	if got, elapsed := count.Load(), time.Since(started); got != 3 || elapsed < 3*time.Second { // 1 s, then 2 s
+		t.Errorf("%d connections in %v", got, elapsed)
+	}
+	d := driverOf(t).destinationFor(newTunnelSpec(svc), r)
+	if d.refusalCount != 3 {
+		t.Errorf("%d refusals are counted", d.refusalCount)
+	}
+}
+
+func mustAtoi(t *testing.T, text string) int {
+	t.Helper()
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -87,6 +88,12 @@ func failureRules() []process.Rule {
 		{Text: "Broken pipe"},
 		{Text: ""}, // any other line
 	}
+}
+
+// isFromServer reports whether a server answered before the attempt failed.
+func isFromServer(f *forwarder.Failure) bool {
+	return slices.ContainsFunc([]string{"closed by", "Connection reset", "Received disconnect", permissionDenied, "Too many authentication failures"},
+		func(text string) bool { return strings.Contains(f.Reason, text) })
 }
 
 // describeConfigMistake replaces the line with which ssh gives up by the mistake in the config file before it, with the option's name.

@@ -16,10 +16,10 @@ import (
 // ssh uses the first value of an option that it reads: the command line's, then the user's file's, then the system's (ssh_config(5)). The
 // defaults of this program are to lose against all of them, so they are read last: from a file that includes the others.
 
-// defaultOptions are the options that apply if neither the service nor a config file sets them. With the two for keepalives, a server
-// that is silent for nine seconds ends the tunnel.
+// defaultOptions are the options that apply if neither the service nor a config file sets them. The two for keepalives end a
+// connection after 45 s of silence; newcomers do not wait for that, see master.setAside.
 func defaultOptions(connectTimeout time.Duration) []string {
-	return []string{"ServerAliveInterval=3", "ServerAliveCountMax=2", fmt.Sprintf("ConnectTimeout=%d", connectTimeout/time.Second)}
+	return []string{"ServerAliveInterval=15", "ServerAliveCountMax=3", fmt.Sprintf("ConnectTimeout=%d", connectTimeout/time.Second)}
 }
 
 const systemConfigFile = "/etc/ssh/ssh_config"

@@ -23,12 +23,12 @@ func TestUseDefaults_LoseAgainstEveryOtherSource(t *testing.T) {
 		options map[string]string
 		want    []string
 	}{
-		"nothing is set":     {"", nil, []string{"serveraliveinterval 3", "serveralivecountmax 2", "connecttimeout 30"}},
-		"no config file":     {"-", nil, []string{"serveraliveinterval 3", "serveralivecountmax 2", "connecttimeout 30"}},
-		"a config file":      {"Host h\n ServerAliveInterval 60\n ConnectTimeout 7\n", nil, []string{"serveraliveinterval 60", "serveralivecountmax 2", "connecttimeout 7"}},
+		"nothing is set":     {"", nil, []string{"serveraliveinterval 15", "serveralivecountmax 3", "connecttimeout 30"}},
+		"no config file":     {"-", nil, []string{"serveraliveinterval 15", "serveralivecountmax 3", "connecttimeout 30"}},
+		"a config file":      {"Host h\n ServerAliveInterval 60\n ConnectTimeout 7\n", nil, []string{"serveraliveinterval 60", "serveralivecountmax 3", "connecttimeout 7"}},
 		"switched off":       {"ServerAliveInterval 0\n", nil, []string{"serveraliveinterval 0"}},
-		"of another host":    {"Host other\n ServerAliveInterval 60\n", nil, []string{"serveraliveinterval 3"}},
-		"the last block":     {"Host *\n ServerAliveCountMax 9\n", nil, []string{"serveraliveinterval 3", "serveralivecountmax 9"}},
+		"of another host":    {"Host other\n ServerAliveInterval 60\n", nil, []string{"serveraliveinterval 15"}},
+		"the last block":     {"Host *\n ServerAliveCountMax 9\n", nil, []string{"serveraliveinterval 15", "serveralivecountmax 9"}},
 		"the service":        {"ServerAliveInterval 60\n", map[string]string{"ServerAliveInterval": "5"}, []string{"serveraliveinterval 5"}},
 		"the service's none": {"", map[string]string{"ConnectTimeout": "none"}, []string{"connecttimeout none"}},
 	} {

@@ -107,6 +107,10 @@ func (d *destination) acquireMaster(ctx context.Context, run forwarder.Run) (*ma
 		}
 		isAnswered := run.AskSocket == "" || m.askSocket != "" // false: a login joined an attempt that could not ask
 		d.releaseMaster(m, nil)
+		if errors.Is(err, errUnresponsive) && !m.isSetAside() && m.endReason() == nil {
+			d.log.removeWriter(run.Log)
+			return nil, unresponsiveFailure()
+		}
 		switch {
 		case ctx.Err() == nil && (errors.Is(err, errUnresponsive) || errors.Is(err, errOldSSH) || !isAnswered):
 			continue // with another master

@@ -14,6 +14,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/ssh/mux"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // responseTimeout is how long a server may send nothing after a ping.
@@ -38,6 +39,7 @@ type master struct {
 	readyCh    chan struct{}      // closed when it has logged in, or cannot
 	doneCh     chan struct{}      // closed when run has returned and the process has ended
 	isClosed   atomic.Bool        // by close
+	setAsideCh chan struct{}      // closed by setAside
 
 	mu                sync.Mutex
 	child             *process.Child
@@ -53,7 +55,7 @@ func (d *destination) startMaster(run forwarder.Run) *master {
 	m := &master{
 		destination: d, runConfig: run, askSocket: run.AskSocket,
 		output:  &outputParser{loggedInCh: make(chan bool, 1), keyFile: d.keyFile},
-		readyCh: make(chan struct{}), doneCh: make(chan struct{}),
+		readyCh: make(chan struct{}), doneCh: make(chan struct{}), setAsideCh: make(chan struct{}),
 	}
 	options := d.nextLogin
 	m.cancel = d.tasks.Go(func(ctx context.Context) { m.run(ctx, options) })
@@ -221,13 +223,15 @@ func (m *master) close() {
 	<-m.doneCh
 }
 
-// waitReady waits for the login and checks that the server still answers. It returns errUnresponsive if not, after ending the
-// master.
+// waitReady waits for the login and checks that the server still answers. It returns errUnresponsive if not.
 func (m *master) waitReady(ctx context.Context) error {
 	select {
 	case <-m.readyCh:
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+	if m.isSetAside() {
+		return errUnresponsive
 	}
 	if err := m.endReason(); err != nil {
 		return err
@@ -246,7 +250,7 @@ func (m *master) endReason() error {
 }
 
 // verifyLiveness pings the server. Any message from it counts as an answer, because on a saturated link the answer itself may be
-// late. Without one it ends the master and returns errUnresponsive.
+// late. Without one it returns errUnresponsive, and sets the master aside.
 func (m *master) verifyLiveness(ctx context.Context) error {
 	pingedAt := time.Now()
 	pingCtx, cancel := context.WithTimeout(ctx, responseTimeout)
@@ -261,12 +265,34 @@ func (m *master) verifyLiveness(ctx context.Context) error {
 		if m.conn.LastReceived().After(pingedAt) {
 			return nil
 		}
-		m.recordErr(&forwarder.Failure{Reason: fmt.Sprintf("the ssh server did not answer within %v", responseTimeout)})
-		m.cancel()
+		m.setAside()
+		return errUnresponsive
 	}
 	<-m.doneCh
 	return errUnresponsive
 }
+
+// setAside makes newcomers use another master, because the server did not answer. Whether the connection is dead only ssh decides, by its
+// keepalives: established connections survive a silence that ends before, and the master ends with the last of them. A master that needed
+// the user to log in stays the current one: another could not log in.
+func (m *master) setAside() {
+	if m.askSocket != "" {
+		return
+	}
+	m.recordErr(unresponsiveFailure())
+	m.destination.recordEnd(m)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.isSetAside() {
+		close(m.setAsideCh)
+	}
+}
+
+func unresponsiveFailure() *forwarder.Failure {
+	return &forwarder.Failure{Reason: fmt.Sprintf("the ssh server did not answer within %v", responseTimeout)}
+}
+
+func (m *master) isSetAside() bool { return wait.IsClosed(m.setAsideCh) }
 
 // maxRefusals is after how many refused channels a master is replaced: ssh keeps a kilobyte for each until it exits.
 const maxRefusals = 2000

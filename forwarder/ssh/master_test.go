@@ -1,6 +1,8 @@
 package ssh
 
 import (
+	"errors"
+	"net"
 	"testing"
 	"time"
 
@@ -8,7 +10,7 @@ import (
 	"github.com/localport-sh/localport/testdata/tunneltest"
 )
 
-func TestMaster_LivenessCheckEndsUnresponsiveMaster(t *testing.T) {
+func TestMaster_LivenessCheckSetsUnresponsiveMasterAside(t *testing.T) {
 	server := sshd.Start(t)
 	svc := newService(server, startBackend(t))
 	svc.Connection.Settings["options"] = map[string]string{"ServerAliveInterval": "60"}
@@ -42,4 +44,57 @@ func TestMaster_SecondLivenessCheckPingsAgain(t *testing.T) {
 			t.Fatalf("%d pings", tunnel.master.conn.RefusalCount()-before)
 		}
 	}
+}
+
+// A silence that ends, after a VPN's interruption for example, breaks no connection.
+func TestMaster_SetAsideKeepsItsConnections(t *testing.T) {
+	server := sshd.Start(t)
+	svc := newService(server, startBackend(t))
+	r := newRun(t)
+	old := openTunnel(t, svc, r).(*directTunnel)
+	first, second := dialTunnel(t, old), dialTunnel(t, old)
+	requireWelcome(t, first)
+	requireWelcome(t, second)
+	server.Freeze()
+	old.CheckConnection()
+	checkTransient(t, tunneltest.WaitFailure(t, old), "the ssh server did not answer within 3s")
+	if err := old.Close(); err != nil {
+		t.Fatal(err)
+	}
+	server.Thaw()
+	next := openTunnel(t, svc, r).(*directTunnel)
+	requireWelcome(t, dialTunnel(t, next))
+	if next.master == old.master {
+		t.Error("a newcomer uses the master that was set aside")
+	}
+	for i, conn := range []net.Conn{first, second} {
+		if _, err := conn.Write([]byte("welcome ")); err != nil {
+			t.Fatal(err)
+		}
+		requireWelcome(t, conn)
+		select {
+		case <-old.master.doneCh:
+			t.Fatalf("the master has ended with %d connections", 2-i)
+		default:
+		}
+		_ = conn.Close()
+	}
+	select {
+	case <-old.master.doneCh:
+	case <-time.After(10 * time.Second):
+		t.Error("the master outlives its last connection")
+	}
+}
+
+// Another login would need the user.
+func TestMaster_ThatAskedForALoginIsNotSetAside(t *testing.T) {
+	server := sshd.Start(t)
+	tunnel := openDirect(t, newService(server, startBackend(t)))
+	tunnel.master.askSocket = "asked"
+	server.Freeze()
+	if err := tunnel.master.verifyLiveness(t.Context()); !errors.Is(err, errUnresponsive) {
+		t.Errorf("got %v", err)
+	}
+	server.Thaw()
+	requireWelcome(t, dialTunnel(t, tunnel))
 }

@@ -3,6 +3,7 @@ package ssh
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"strconv"
 	"sync"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/ssh/mux"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // tunnel is one service's use of a master.
@@ -22,8 +24,9 @@ type tunnel struct {
 	unshareCh   chan struct{} // closed when the service needs a master of its own
 	unshareOnce sync.Once
 
-	mu    sync.Mutex
-	conns map[*clientConn]struct{}
+	mu       sync.Mutex
+	conns    map[*clientConn]struct{}
+	isClosed bool
 }
 
 func newTunnel(m *master, release func()) *tunnel {
@@ -32,6 +35,7 @@ func newTunnel(m *master, release func()) *tunnel {
 		defer close(t.doneCh)
 		select {
 		case <-m.doneCh:
+		case <-m.setAsideCh:
 		case <-t.unshareCh:
 		case <-t.closeCh:
 		}
@@ -45,7 +49,7 @@ func (t *tunnel) Refusals() <-chan forwarder.Refusal { return nil }
 // Acknowledges returns true: Dial returns when the server has connected.
 func (t *tunnel) Acknowledges() bool { return true }
 
-// Done is closed when the master has ended, the service needs another one, or after Close.
+// Done is closed when the master has ended or does not answer, the service needs another one, or after Close.
 func (t *tunnel) Done() <-chan struct{} { return t.doneCh }
 
 // Err returns why the tunnel has ended; nil after Close.
@@ -60,14 +64,29 @@ func (t *tunnel) Err() error {
 	return t.master.endReason()
 }
 
-// Close breaks the tunnel's connections, and ends the master if no other tunnel uses it.
+// Close ends the tunnel's use of the master, and the master if no other tunnel uses it. Connections break, unless the tunnel had ended while
+// they went on: then the use ends with the last of them.
 func (t *tunnel) Close() error {
 	t.closeOnce.Do(func() {
+		keepsConns := t.master.isSetAside() || wait.IsClosed(t.unshareCh)
 		close(t.closeCh)
 		t.mu.Lock()
-		conns := t.conns
-		t.conns = nil
+		t.isClosed = true
+		conns := maps.Clone(t.conns)
 		t.mu.Unlock()
+		if keepsConns && len(conns) > 0 {
+			t.master.destination.tasks.Go(func(ctx context.Context) {
+				for c := range conns {
+					select {
+					case <-c.closedCh:
+					case <-ctx.Done():
+						c.Break()
+					}
+				}
+				t.release()
+			})
+			return
+		}
 		for c := range conns {
 			c.Break()
 		}
@@ -108,10 +127,10 @@ func (t *tunnel) openChannel(ctx context.Context, host string, port int) (*clien
 	if err != nil {
 		return nil, err
 	}
-	c := &clientConn{Stream: stream, tunnel: t}
+	c := &clientConn{Stream: stream, tunnel: t, closedCh: make(chan struct{})}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.conns == nil {
+	if t.isClosed {
 		_ = stream.Close()
 		return nil, net.ErrClosed
 	}
@@ -122,7 +141,9 @@ func (t *tunnel) openChannel(ctx context.Context, host string, port int) (*clien
 // clientConn is a client's channel, which its tunnel closes at the latest.
 type clientConn struct {
 	*mux.Stream
-	tunnel *tunnel
+	tunnel    *tunnel
+	closeOnce sync.Once
+	closedCh  chan struct{} // closed by Close
 }
 
 var _ forwarder.Stream = (*clientConn)(nil)
@@ -132,7 +153,9 @@ func (c *clientConn) Close() error {
 	c.tunnel.mu.Lock()
 	delete(c.tunnel.conns, c)
 	c.tunnel.mu.Unlock()
-	return c.Stream.Close()
+	err := c.Stream.Close()
+	c.closeOnce.Do(func() { close(c.closedCh) })
+	return err
 }
 
 // directTunnel connects to one address, as the server resolves it.

@@ -22,6 +22,12 @@ func dial(t *testing.T, addr string) *connection {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newConnection(t, conn)
+}
+
+// newConnection closes conn at the end of the test.
+func newConnection(t *testing.T, conn net.Conn) *connection {
+	t.Helper()
 	t.Cleanup(func() { conn.Close() })
 	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		t.Fatal(err)

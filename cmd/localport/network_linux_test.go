@@ -35,12 +35,18 @@ func (w *testEnv) runOnHost(h *netns.Host) {
 // serveBannerOn starts a server on a host that sends the banner, and returns its port.
 func serveBannerOn(t *testing.T, h *netns.Host, addr string) int {
 	t.Helper()
+	return serveOn(t, h, addr, sendBanner)
+}
+
+// serveOn starts a server on a host that calls handle for each connection, and returns its port.
+func serveOn(t *testing.T, h *netns.Host, addr string, handle func(net.Conn)) int {
+	t.Helper()
 	ln, err := h.Listen(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var serving sync.WaitGroup
-	serving.Go(func() { acceptAll(ln, &serving, sendBanner) })
+	serving.Go(func() { acceptAll(ln, &serving, handle) })
 	t.Cleanup(func() { ln.Close(); serving.Wait() })
 	return ln.Addr().(*net.TCPAddr).Port
 }
@@ -222,6 +228,34 @@ func TestNetwork_FaultsAreDetectedWithoutAClientNamespace(t *testing.T) {
 	s, all := newLANScenario(t)
 	for _, m := range all {
 		s.checkDetected(m)
+	}
+	s.stop()
+}
+
+// A silence that the service shows, as of a VPN that reconnects, breaks no established connection of ssh: plain ssh survives it too.
+func TestNetwork_EstablishedSSHConnectionSurvivesASilenceNamespace(t *testing.T) {
+	t.Parallel()
+	local, remote := netns.NewHostPair(t)
+	w := newTestEnv(t)
+	host := sshd.StartOn(t, remote, remote.Addr.String())
+	ports := map[string]int{"web": ports.FreePort(t)}
+	s := startScenario(w, t, local, ports, sshConfig("web", ports["web"], host, serveOn(t, remote, "127.0.0.1:0", greetLines)))
+	s.waitHealth(true, s.services(), "before the silence")
+	dialed, err := local.Dial(fmt.Sprintf("127.0.0.1:%d", ports["web"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := newConnection(t, dialed)
+	conn.exchangeLine("one")
+	remote.DropIncoming(true)
+	s.waitHealth(false, s.services(), "packets are dropped")
+	remote.DropIncoming(false)
+	if got := conn.exchangeLine("two"); got != "hello two\n" {
+		t.Errorf("got %q", got)
+	}
+	s.waitHealth(true, s.services(), "the silence is over")
+	if got := conn.exchangeLine("three"); got != "hello three\n" {
+		t.Errorf("got %q", got)
 	}
 	s.stop()
 }

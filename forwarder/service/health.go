@@ -14,8 +14,12 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// processCheckInterval is the time between checks of a tunnel's process.
-const processCheckInterval = 5 * time.Second
+// processCheckInterval is the time between checks of a tunnel's process. One that is found stopped is checked again after
+// secondProcessCheckDelay.
+const (
+	processCheckInterval    = 5 * time.Second
+	secondProcessCheckDelay = 2 * time.Second
+)
 
 // firstRecheckDelay is the first delay before an unhealthy service is checked again. It doubles up to health_check.interval.
 const firstRecheckDelay = time.Second
@@ -33,6 +37,7 @@ type healthMonitor struct {
 	failureChangedCh <-chan struct{}          // the tunnel's reported failure may have changed; nil if it reports none
 	isFailing        bool                     // the tunnel last reported a failure
 	isChecking       bool                     // a health check is running
+	isStopped        bool                     // the process was stopped at the last check
 	resultCh         chan checkResult
 	successes        int // in a row
 	failures         int
@@ -168,16 +173,23 @@ func (idleTimeoutInput) apply(s *Service) (event, bool) {
 	return s.loseTunnel(restartReasonIdle), true
 }
 
-// apply replaces a tunnel whose process is stopped.
+// apply replaces a tunnel whose process is stopped at two checks in a row: when all processes are continued, this one may be the last.
 func (processCheckDueInput) apply(s *Service) (event, bool) {
-	if s.health.processMonitor.IsProcessStopped() {
+	h := s.health
+	wasStopped := h.isStopped
+	if h.isStopped = h.processMonitor.IsProcessStopped(); h.isStopped && !wasStopped {
+		h.processTicker.Reset(secondProcessCheckDelay)
+		return 0, false
+	}
+	h.processTicker.Reset(processCheckInterval)
+	if h.isStopped {
 		s.endCause = &forwarder.Failure{Reason: "the tunnel's process is suspended (SIGSTOP)"}
 		return s.loseTunnel(restartReasonFrozen), true
 	}
 	return 0, false
 }
 
-// apply publishes a check's outcome. A tunnel that no longer carries anything is replaced.
+// apply publishes a check's outcome. A tunnel that no longer carries anything, and cannot find that out itself, is replaced.
 func (r checkResult) apply(s *Service) (event, bool) {
 	h, hc := s.health, s.definition.HealthCheck
 	h.isChecking = false
@@ -192,8 +204,12 @@ func (r checkResult) apply(s *Service) (event, bool) {
 		h.successes = 0
 		h.failures++
 		if r.isUnanswered() && h.failures >= hc.FailureThreshold && time.Since(s.port.Stats().LastByte) > hc.Interval {
-			s.endCause = &forwarder.Failure{Reason: "no response through the tunnel within " + hc.Timeout.String()}
-			return s.loseTunnel(restartReasonSilent), true
+			if checker, ok := s.tunnel.(forwarder.ConnectionChecker); ok {
+				checker.CheckConnection() // it knows better than a check whether its connections are dead
+			} else {
+				s.endCause = &forwarder.Failure{Reason: "no response through the tunnel within " + hc.Timeout.String()}
+				return s.loseTunnel(restartReasonSilent), true
+			}
 		}
 		h.onFailure(r, hc)
 	}

@@ -17,8 +17,11 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// responseTimeout is how long a server may send nothing after a ping.
-const responseTimeout = 3 * time.Second
+// A server that has sent nothing for livenessInterval gets a ping, and may send nothing for responseTimeout after it.
+const (
+	livenessInterval = 5 * time.Second
+	responseTimeout  = 3 * time.Second
+)
 
 // Errors after which acquireMaster tries another master.
 var (
@@ -39,15 +42,18 @@ type master struct {
 	readyCh    chan struct{}      // closed when it has logged in, or cannot
 	doneCh     chan struct{}      // closed when run has returned and the process has ended
 	isClosed   atomic.Bool        // by close
-	setAsideCh chan struct{}      // closed by setAside
+	setAsideCh chan struct{}      // closed by suspect
 
 	mu                sync.Mutex
 	child             *process.Child
 	control           *mux.Control
 	conn              *mux.Conn
-	err               error // why it ended, or could not log in; the first reason counts
-	isVerifying       bool  // a liveness check runs in the background
-	isVerifyRequested bool  // one more ping is needed: the answer to this one may be older than the last request
+	err               error              // why it ended, or could not log in; the first reason counts
+	isVerifying       bool               // a liveness check runs in the background
+	isVerifyRequested bool               // one more ping is needed: the answer to this one may be older than the last request
+	suspicion         *forwarder.Failure // why the server does not answer, if the master is not set aside for that; nil: it answers
+
+	suspicionChanged wait.Broadcast
 }
 
 // startMaster starts a master's run. d.mu is held.
@@ -104,12 +110,29 @@ func (m *master) logInAndServe(ctx context.Context, options loginOptions) (isLog
 	m.loggedInAt = time.Now()
 	m.destination.recordLogin()
 	close(m.readyCh)
-	select {
-	case <-m.child.Done():
-	case <-m.conn.Done():
-	case <-ctx.Done():
-	}
+	m.serve(ctx)
 	return true
+}
+
+// serve returns when ssh, its connection or ctx ends. Until then, it has a silent server checked.
+func (m *master) serve(ctx context.Context) {
+	tick := time.NewTicker(livenessInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-m.child.Done():
+			return
+		case <-m.conn.Done():
+			return
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		// A second less: the answer to the ping of the last tick must not postpone the next ping to the tick after this one.
+		if time.Since(m.conn.LastReceived()) >= livenessInterval-time.Second {
+			m.startLivenessCheck()
+		}
+	}
 }
 
 // recordErr records why the master ended, unless a reason is recorded.
@@ -252,40 +275,71 @@ func (m *master) endReason() error {
 // verifyLiveness pings the server. Any message from it counts as an answer, because on a saturated link the answer itself may be
 // late. Without one it returns errUnresponsive, and sets the master aside.
 func (m *master) verifyLiveness(ctx context.Context) error {
-	pingedAt := time.Now()
-	pingCtx, cancel := context.WithTimeout(ctx, responseTimeout)
-	defer cancel()
-	err := m.conn.Ping(pingCtx)
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case errors.Is(err, context.DeadlineExceeded):
-		if m.conn.LastReceived().After(pingedAt) {
+	for {
+		pingedAt := time.Now()
+		pingCtx, cancel := context.WithTimeout(ctx, responseTimeout)
+		err := m.conn.Ping(pingCtx)
+		cancel()
+		switch {
+		case err == nil:
+			m.setSuspicion(nil)
 			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !errors.Is(err, context.DeadlineExceeded):
+			<-m.doneCh
+			return errUnresponsive
+		case m.conn.LastReceived().After(pingedAt):
+			m.setSuspicion(nil)
+			return nil
+		case time.Since(pingedAt) > responseTimeout+suspensionTolerance:
+			continue // this process was suspended: the answer may have come in time
 		}
-		m.setAside()
+		m.suspect()
 		return errUnresponsive
 	}
-	<-m.doneCh
-	return errUnresponsive
 }
 
-// setAside makes newcomers use another master, because the server did not answer. Whether the connection is dead only ssh decides, by its
+// suspensionTolerance is how late a timer may be before it shows that this process, or the machine, was suspended.
+const suspensionTolerance = time.Second
+
+// suspect makes newcomers use another master, because the server did not answer. Whether the connection is dead only ssh decides, by its
 // keepalives: established connections survive a silence that ends before, and the master ends with the last of them. A master that needed
-// the user to log in stays the current one: another could not log in.
-func (m *master) setAside() {
+// the user to log in stays the current one: another could not log in. Its services show the failure until the server answers.
+func (m *master) suspect() {
+	failure := unresponsiveFailure()
+	if m.child.IsProcessStopped() {
+		failure = &forwarder.Failure{Reason: "the ssh process is suspended (SIGSTOP)"}
+	}
 	if m.askSocket != "" {
+		m.setSuspicion(failure)
 		return
 	}
-	m.recordErr(unresponsiveFailure())
+	m.recordErr(failure)
 	m.destination.recordEnd(m)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.isSetAside() {
 		close(m.setAsideCh)
 	}
+}
+
+// setSuspicion changes the failure that the master's services show.
+func (m *master) setSuspicion(failure *forwarder.Failure) {
+	m.mu.Lock()
+	hasChanged := (m.suspicion == nil) != (failure == nil)
+	m.suspicion = failure
+	m.mu.Unlock()
+	if hasChanged {
+		m.suspicionChanged.Announce()
+	}
+}
+
+// currentSuspicion returns why the server does not answer; nil if it does, as far as is known.
+func (m *master) currentSuspicion() *forwarder.Failure {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.suspicion
 }
 
 func unresponsiveFailure() *forwarder.Failure {
@@ -305,7 +359,7 @@ func (m *master) recycleAfterRefusals(lastRefusal *mux.OpenChannelError) {
 	}
 }
 
-// startLivenessCheck verifies in the background that the server answers, and ends the master if not.
+// startLivenessCheck verifies in the background that the server answers.
 func (m *master) startLivenessCheck() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -3,9 +3,11 @@ package ssh
 import (
 	"errors"
 	"net"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/testdata/sshd"
 	"github.com/localport-sh/localport/testdata/tunneltest"
 )
@@ -86,6 +88,38 @@ func TestMaster_SetAsideKeepsItsConnections(t *testing.T) {
 	}
 }
 
+// A silent server is noticed although nobody uses it; ssh's own keepalives take longer.
+func TestMaster_ServerThatFallsSilentIsNoticedWithoutClients(t *testing.T) {
+	server := sshd.Start(t)
+	tunnel := openDirect(t, newService(server, startBackend(t)))
+	server.Freeze()
+	defer server.Thaw()
+	checkTransient(t, tunneltest.WaitFailure(t, tunnel), "the ssh server did not answer within 3s")
+}
+
+// Connections of an ssh that is suspended go on when it is continued.
+func TestMaster_SuspendedProcessKeepsItsConnections(t *testing.T) {
+	server := sshd.Start(t)
+	tunnel := openDirect(t, newService(server, startBackend(t)))
+	conn := dialTunnel(t, tunnel)
+	requireWelcome(t, conn)
+	pid := tunnel.master.child.Pid()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	checkTransient(t, tunneltest.WaitFailure(t, tunnel), "the ssh process is suspended (SIGSTOP)")
+	if err := tunnel.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Write([]byte("welcome ")); err != nil {
+		t.Fatal(err)
+	}
+	requireWelcome(t, conn)
+}
+
 // Another login would need the user.
 func TestMaster_ThatAskedForALoginIsNotSetAside(t *testing.T) {
 	server := sshd.Start(t)
@@ -95,6 +129,26 @@ func TestMaster_ThatAskedForALoginIsNotSetAside(t *testing.T) {
 	if err := tunnel.master.verifyLiveness(t.Context()); !errors.Is(err, errUnresponsive) {
 		t.Errorf("got %v", err)
 	}
+	waitFailureChange(t, tunnel, func(f *forwarder.Failure) bool {
+		return f != nil && f.Reason == "the ssh server did not answer within 3s"
+	})
 	server.Thaw()
 	requireWelcome(t, dialTunnel(t, tunnel))
+	waitFailureChange(t, tunnel, func(f *forwarder.Failure) bool { return f == nil })
+}
+
+// waitFailureChange waits until the failure that a tunnel reports is as wanted.
+func waitFailureChange(t *testing.T, tunnel forwarder.FailureReporter, isWanted func(*forwarder.Failure) bool) {
+	t.Helper()
+	limit := time.After(10 * time.Second)
+	for {
+		select {
+		case <-tunnel.FailureChanged():
+		case <-limit:
+			t.Fatalf("the tunnel reports %+v", tunnel.CurrentFailure())
+		}
+		if isWanted(tunnel.CurrentFailure()) {
+			return
+		}
+	}
 }

@@ -23,6 +23,7 @@ type tunnel struct {
 	closeCh     chan struct{} // closed by Close
 	unshareCh   chan struct{} // closed when the service needs a master of its own
 	unshareOnce sync.Once
+	changedCh   chan struct{} // see FailureChanged
 
 	mu       sync.Mutex
 	conns    map[*clientConn]struct{}
@@ -30,17 +31,33 @@ type tunnel struct {
 }
 
 func newTunnel(m *master, release func()) *tunnel {
-	t := &tunnel{master: m, release: release, doneCh: make(chan struct{}), closeCh: make(chan struct{}), unshareCh: make(chan struct{}), conns: make(map[*clientConn]struct{})}
-	go func() {
-		defer close(t.doneCh)
+	t := &tunnel{
+		master: m, release: release, doneCh: make(chan struct{}), closeCh: make(chan struct{}), unshareCh: make(chan struct{}),
+		changedCh: make(chan struct{}, 1), conns: make(map[*clientConn]struct{}),
+	}
+	go t.watchMaster()
+	return t
+}
+
+// watchMaster closes doneCh when the tunnel ends, and signals changes of the failure until then.
+func (t *tunnel) watchMaster() {
+	defer close(t.doneCh)
+	for {
+		changedCh := t.master.suspicionChanged.Changed()
+		if t.CurrentFailure() != nil {
+			wait.Notify(t.changedCh)
+		}
 		select {
-		case <-m.doneCh:
-		case <-m.setAsideCh:
+		case <-changedCh:
+			wait.Notify(t.changedCh)
+			continue
+		case <-t.master.doneCh:
+		case <-t.master.setAsideCh:
 		case <-t.unshareCh:
 		case <-t.closeCh:
 		}
-	}()
-	return t
+		return
+	}
 }
 
 // Refusals returns nil: Dial itself returns refusals.
@@ -96,8 +113,11 @@ func (t *tunnel) Close() error {
 	return nil
 }
 
-// IsProcessStopped reports whether the ssh process is stopped (SIGSTOP).
-func (t *tunnel) IsProcessStopped() bool { return t.master.child.IsProcessStopped() }
+// CurrentFailure says that the server does not answer, while a master that the user had to log in waits for it.
+func (t *tunnel) CurrentFailure() *forwarder.Failure { return t.master.currentSuspicion() }
+
+// FailureChanged receives a signal when CurrentFailure may have changed.
+func (t *tunnel) FailureChanged() <-chan struct{} { return t.changedCh }
 
 // CheckConnection starts a liveness check of the master.
 func (t *tunnel) CheckConnection() { t.master.startLivenessCheck() }

@@ -12,6 +12,9 @@ const (
 	pingTimeout      = 4 * time.Second  // without a frame after a ping
 )
 
+// suspensionTolerance is how late a timer may be before it shows that this process, or the machine, was suspended.
+const suspensionTolerance = time.Second
+
 // pingQuietUpstreams pings the upstreams that have received nothing for a while. Those that do not respond are closed.
 func (t *tunnel) pingQuietUpstreams() {
 	for _, u := range t.pool.quietUpstreams() {
@@ -55,6 +58,7 @@ func (t *tunnel) ping(ctx context.Context, u *upstream) {
 	sent := time.Now()
 	answered := u.Ping()
 	for {
+		waitingSince := time.Now()
 		timer := time.NewTimer(pingTimeout)
 		select {
 		case <-answered:
@@ -68,6 +72,9 @@ func (t *tunnel) ping(ctx context.Context, u *upstream) {
 		if u.LastReceived().After(sent) {
 			sent = time.Now() // slow, but alive
 			continue
+		}
+		if time.Since(waitingSince) > pingTimeout+suspensionTolerance {
+			continue // this process was suspended: the answer may have come in time
 		}
 		// A pod that does not read blocks pings like data; then a request to the API server tells whether the path works.
 		if u.IsBackedUp() && t.session.Probe(ctx) == nil {

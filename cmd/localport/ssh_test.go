@@ -119,6 +119,45 @@ func TestSSH_LoginAsksOnceOnTheTerminal(t *testing.T) {
 	}
 }
 
+// A supervisor that would have to ask the user again does not take over; one that need not, because the service is stopped or the key has
+// no passphrase any more, does.
+func TestSSH_RestartOfTheSupervisorCostsNoLogin(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	host := sshd.Start(t)
+	config, ports := sshServicesByName(t, host, "one", "two")
+	root := w.allowedProject(config)
+	w.localport(root, "start")
+	session := w.startOnTerminal(root, "login")
+	session.answer("fingerprint is SHA256:", "yes\n")
+	session.answer("Enter passphrase for key", "open sesame\n")
+	if code := <-session.done; code != 0 {
+		t.Fatalf("login: exit %d\n%s", code, session.screen.String())
+	}
+	before := w.supervisor(root)
+	for range 2 {
+		o := w.localport(root, "daemon", "restart")
+		if o.code != 1 || !strings.Contains(o.stderr, "a new supervisor would need another login for one, two (") ||
+			!strings.Contains(o.stderr, "to give it up: localport stop one two") {
+			t.Errorf("daemon restart: exit %d\n%s", o.code, o.stderr)
+		}
+		if now := w.supervisor(root); now != before {
+			t.Errorf("the supervisor is %+v, was %+v", now, before)
+		}
+		for _, port := range ports {
+			if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != banner {
+				t.Errorf("%q, %v", got, err)
+			}
+		}
+	}
+	w.mustRun(root, "stop", "one", "two")
+	w.mustRun(root, "daemon", "restart")
+	if now := w.supervisor(root); now == before {
+		t.Error("the supervisor was not replaced")
+	}
+	w.stopProject(root)
+}
+
 func TestSSH_InterruptedLoginRestoresTerminalAndServices(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)

@@ -266,6 +266,8 @@ func (r ReloadResult) Summary() string {
 type ReplaceRequest struct {
 	Exe     string `json:"exe"`     // the program; empty: the same
 	Version string `json:"version"` // of that program
+	// IsRequested is set if the user asked for it and waits for the result. A prompt does not wait for an upgrade that may take long.
+	IsRequested bool `json:"requested,omitempty"`
 }
 
 // HandOverRequest is sent by a superseded supervisor that wants to hand its listeners over to the elected one. After the response 101

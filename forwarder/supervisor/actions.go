@@ -100,6 +100,7 @@ func (s *Supervisor) Login(ctx context.Context, r api.LoginRequest) error {
 		}
 	}
 	requestedAt := time.Now()
+	s.logins.add(r.Names)
 	for _, name := range r.Names {
 		active.services[name].LogIn(r.Ask, requestedAt)
 	}

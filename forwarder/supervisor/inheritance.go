@@ -22,6 +22,8 @@ type handoffState struct {
 	At     time.Time        `json:"at,omitzero"`     // leases in the file taken after this count too
 	// Terminated is set if a SIGTERM ended the supervisor and its keeper starts the next.
 	Terminated bool `json:"terminated,omitempty"`
+	// LoggedIn are the services that have a tunnel for which a user has logged in.
+	LoggedIn []string `json:"logged_in,omitempty"`
 }
 
 // inheritance has what a keeper handed over, until it is taken. It is safe for concurrent use.

@@ -13,13 +13,31 @@ import (
 )
 
 // Replace hands the project over to a new supervisor: leases, ports and connections that wait in the kernel's queues. This one
-// drains its own connections. After an error it continues unchanged.
+// drains its own connections. After an error it continues unchanged. If services have a login, whether the successor needs another one is
+// found out first, which takes seconds: unless the user waits for it, that is done in the background and the error is errUpgradesLater.
 func (s *Supervisor) Replace(ctx context.Context, r api.ReplaceRequest) error {
+	if r.IsRequested || len(s.loggedInServices()) == 0 {
+		return s.replace(ctx, r)
+	}
+	if !s.isUpgrading.Swap(true) {
+		s.tasks.Go(func() {
+			defer s.isUpgrading.Store(false)
+			_ = s.replace(context.WithoutCancel(ctx), r) // which has logged the error
+		})
+	}
+	return errUpgradesLater
+}
+
+// errUpgradesLater says that a replacement goes on in the background.
+var errUpgradesLater = errors.New("services are logged in: whether the upgrade needs another login is being checked")
+
+func (s *Supervisor) replace(ctx context.Context, r api.ReplaceRequest) error {
 	if err := s.beginOperation(ctx); err != nil {
 		return err
 	}
 	defer s.endOperation()
 	s.log.Info("replaced by another supervisor", "exe", r.Exe, "version", r.Version)
+	s.updateSuccessor() // with the logins
 	successorEndedCh, err := s.keeper.startSuccessor(ctx, r.Exe)
 	if err != nil {
 		err = fmt.Errorf("start %s: %w", r.Exe, err)
@@ -60,6 +78,7 @@ func (s *Supervisor) recordFailedReplacement(ctx context.Context, r api.ReplaceR
 			state.Supervisor.Refused = r.Version
 		}
 	}, true)
+	s.isRefusedForLogin.Store(isLoginRefusal(cause))
 }
 
 // drainConnections waits until every connection has ended, the successor has ended, or ctx ends.

@@ -143,6 +143,7 @@ func (s *Supervisor) awaitShutdown(ctx context.Context) {
 			tries++
 			hasNoLeases = false
 		}
+		s.reconsiderReplacement(ctx)
 		count, err := s.countLeases(ctx)
 		recheck.Reset(leaseInterval)
 		if err != nil {

@@ -82,7 +82,7 @@ func (s *Supervisor) removeAbandoned() {
 }
 
 // prepare loads the config, opens every port and the control socket, and gives the keeper copies of them.
-func (s *Supervisor) prepare(ctx context.Context) error {
+func (s *Supervisor) prepare(ctx context.Context) (err error) {
 	if err := s.runDir.create(ctx); err != nil {
 		return err
 	}
@@ -101,6 +101,17 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	}
 	s.resizeClientSlots(active)
 	s.active.Store(active)
+	trials, err := s.tryLogins(ctx, active)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			closeTrials(trials)
+			return
+		}
+		s.tasks.Go(func() { s.closeTrialsLater(trials) })
+	}()
 	active.startServices(wantedServices(l.project, s.selection()), service.StartOptions{})
 	path, err := s.dir.SocketPath()
 	if err != nil {

@@ -16,7 +16,7 @@ func (s *Supervisor) updateSuccessor() {
 	s.successorSlot <- struct{}{} // what is computed last is sent last
 	defer func() { <-s.successorSlot }()
 	active := s.active.Load()
-	handoffState := handoffState{Files: active.files, Socket: s.socket.boundFile(), At: time.Now(), Terminated: s.isTerminated.Load()}
+	handoffState := handoffState{Files: active.files, Socket: s.socket.boundFile(), At: time.Now(), Terminated: s.isTerminated.Load(), LoggedIn: s.loggedInServices()}
 	if s.store.writeError() != nil {
 		state := s.store.state()
 		handoffState.State = &state

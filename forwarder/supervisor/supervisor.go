@@ -77,11 +77,15 @@ type Supervisor struct {
 	successorStaleCh chan struct{}        // what the keeper holds for a successor is out of date
 	hadWriteError    atomic.Bool          // the last write of the state file failed
 	isTerminated     atomic.Bool          // ended by SIGTERM; the keeper starts a successor
-	pendingCheckCh   chan chan struct{}   // requests to compare the files now; each channel sent is closed when that is done
-	lastClientCh     chan struct{}        // the last client of a service disconnected
-	reloadedCh       chan struct{}        // another config is active
-	isClosing        atomic.Bool          // the ports are being closed or handed over: Join and operations return api.ErrEnding
-	endedCh          chan struct{}        // closed when the ports have been closed or handed over
+	logins           loginRecord
+	isUpgrading      atomic.Bool // a replacement is tried in the background
+	// isRefusedForLogin: the version that the state records as refused would have needed another login.
+	isRefusedForLogin atomic.Bool
+	pendingCheckCh    chan chan struct{} // requests to compare the files now; each channel sent is closed when that is done
+	lastClientCh      chan struct{}      // the last client of a service disconnected
+	reloadedCh        chan struct{}      // another config is active
+	isClosing         atomic.Bool        // the ports are being closed or handed over: Join and operations return api.ErrEnding
+	endedCh           chan struct{}      // closed when the ports have been closed or handed over
 	// isSuperseded: another supervisor holds the election lock.
 	isSuperseded atomic.Bool
 

@@ -275,6 +275,20 @@ func TestPool_UpstreamInUseSurvivesATimedOutConnection(t *testing.T) {
 		}
 		return upstreamOf(first).isDraining
 	}
+	// A warm upstream that is added later could take the second connection, and the next one its retry, until a ping ends the first
+	// upstream.
+	isDialing := func() bool {
+		tunnel.pool.mu.Lock()
+		defer tunnel.pool.mu.Unlock()
+		return tunnel.pool.warmDials > 0 || tunnel.pool.isReplacementScheduled
+	}
+	for limit := time.After(30 * time.Second); isDialing(); {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-limit:
+			t.Fatal("warm upstreams are still being opened")
+		}
+	}
 	c.Containerd.Freeze()
 	defer c.Containerd.Thaw()
 	drainOthers() // the second connection is to use the upstream of the first
@@ -287,7 +301,6 @@ func TestPool_UpstreamInUseSurvivesATimedOutConnection(t *testing.T) {
 			second <- conn
 		}
 	}()
-	// No further upstream can be opened now, but one whose dial was in progress may have been added.
 	for limit := time.After(30 * time.Second); !drainOthers(); {
 		select {
 		case <-time.After(10 * time.Millisecond):

@@ -125,8 +125,8 @@ func TestSSH_RestartOfTheSupervisorCostsNoLogin(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
 	host := sshd.Start(t)
-	config, ports := sshServicesByName(t, host, "one", "two")
-	root := w.allowedProject(config)
+	config, locals := sshServicesByName(t, host, "one", "two")
+	root := w.allowedProject(config + tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.localport(root, "start")
 	session := w.startOnTerminal(root, "login")
 	session.answer("fingerprint is SHA256:", "yes\n")
@@ -144,17 +144,25 @@ func TestSSH_RestartOfTheSupervisorCostsNoLogin(t *testing.T) {
 		if now := w.supervisor(root); now != before {
 			t.Errorf("the supervisor is %+v, was %+v", now, before)
 		}
-		for _, port := range ports {
+		for _, port := range locals {
 			if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != banner {
 				t.Errorf("%q, %v", got, err)
 			}
 		}
 	}
-	w.mustRun(root, "stop", "one", "two")
-	w.mustRun(root, "daemon", "restart")
-	if now := w.supervisor(root); now == before {
-		t.Error("the supervisor was not replaced")
+	// An upgrade at a command finds that out in the background, and is tried again when no login can be lost.
+	newer := w.withCurrentBinary("99.0.0")
+	newer.mustRun(root, "exec", "-s", "web", "--", "true")
+	eventually(t, "the upgrade is recorded as refused", func() bool { return w.state(root).Supervisor.Refused == "99.0.0" })
+	newer.mustRun(root, "exec", "-s", "web", "--", "true")
+	if now := w.supervisor(root); now != before {
+		t.Errorf("the supervisor is %+v, was %+v", now, before)
 	}
+	w.mustRun(root, "stop", "one", "two")
+	eventually(t, "the upgrade takes place", func() bool {
+		newer.mustRun(root, "exec", "-s", "web", "--", "true")
+		return w.supervisor(root) != before
+	})
 	w.stopProject(root)
 }
 

@@ -164,3 +164,6 @@ type Run struct {
 // RunVariable is set in the environment of every child process of a supervisor's tunnels, to the supervisor's run id. A process that
 // has it after the supervisor has ended is an orphan.
 const RunVariable = "LOCALPORT_RUN"
+
+// TunnelVariable is set to Run.ID in the environment of the processes of a tunnel that may start others in another session.
+const TunnelVariable = "LOCALPORT_TUNNEL"

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -83,8 +84,8 @@ func newProgramSpec(svc project.Service) programSpec {
 	return s
 }
 
-// Open starts the program and returns when it, or another process of its group, listens on the given port and, if ready is
-// configured, has printed a matching line.
+// Open starts the program and returns when it, or a process that it has started, listens on the given port and, if ready is configured,
+// has printed a matching line.
 func (driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) (forwarder.Tunnel, error) {
 	s := newProgramSpec(svc)
 	port, err := freePort()
@@ -95,11 +96,13 @@ func (driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) 
 	for i, arg := range s.argv {
 		argv[i] = strings.ReplaceAll(arg, portPlaceholder, strconv.Itoa(int(port)))
 	}
-	tunnel := &tunnel{programSpec: s, program: filepath.Base(argv[0]), log: run.Log, readyCh: make(chan struct{}), startedCh: make(chan struct{})}
+	tunnel := &tunnel{programSpec: s, id: run.ID, program: filepath.Base(argv[0]), log: run.Log, readyCh: make(chan struct{}), startedCh: make(chan struct{})}
 	if s.readyPattern == nil {
 		close(tunnel.readyCh)
 	}
-	program, err := process.Start(process.Command{Argv: argv, Dir: run.Dir, Env: run.Env, OnLine: tunnel.handleLine})
+	program, err := process.Start(process.Command{
+		Argv: argv, Dir: run.Dir, Env: append(slices.Clip(run.Env), forwarder.TunnelVariable+"="+run.ID), OnLine: tunnel.handleLine,
+	})
 	if err != nil {
 		return nil, process.ClassifyStartError(err, "install it, or set its full path in command")
 	}
@@ -125,11 +128,14 @@ func freePort() (uint16, error) {
 type tunnel struct {
 	*process.Child
 	programSpec
-	program   string
-	log       io.Writer
-	addr      netip.AddrPort
-	startedCh chan struct{} // closed when Child is set
-	readyCh   chan struct{} // closed when a line has matched readyPattern, or there is none
+	id      string // of the run
+	program string
+	log     io.Writer
+	addr    netip.AddrPort
+	// isDetached: a process outside the program's group listens, and may outlive it.
+	isDetached bool
+	startedCh  chan struct{} // closed when Child is set
+	readyCh    chan struct{} // closed when a line has matched readyPattern, or there is none
 
 	// Written by handleLine; others may read it after Done.
 	hasPrintedReady bool
@@ -153,10 +159,16 @@ func (t *tunnel) handleLine(_ process.Stream, line string) {
 // listenerPoll is how often the program's listener is looked for: often at first, because many programs start fast, then less often.
 var listenerPoll = wait.Backoff{First: 5 * time.Millisecond, Max: 250 * time.Millisecond, Factor: 1.5}
 
-// waitReady returns when the process group listens on the port and is ready. It polls, because no system reports new listeners.
+// detachedDelay is how long a process outside the program's group must have listened on the port before it is taken for the program's: a
+// server that the program has started in another session, or the proxy of a container. No other process was listening before the program
+// was started.
+const detachedDelay = time.Second
+
+// waitReady returns when the program listens on the port and is ready. It polls, because no system reports new listeners.
 func (t *tunnel) waitReady(ctx context.Context, port uint16) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var detachedSince time.Time
 	for poll := listenerPoll; ; {
 		select {
 		case <-ctx.Done():
@@ -165,15 +177,57 @@ func (t *tunnel) waitReady(ctx context.Context, port uint16) error {
 			return t.exitFailure()
 		case <-timer.C:
 		}
+		hasDetached := false
 		// A program that listens on "localhost" may have chosen either of its addresses.
 		for _, host := range []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()} {
-			if addr := netip.AddrPortFrom(host, port); holder.GroupListensOn(t.Pid(), addr) {
+			addr := netip.AddrPortFrom(host, port)
+			if holder.GroupListensOn(t.Pid(), addr) {
 				t.addr = addr
 				return t.waitReadyLine(ctx, port)
 			}
+			if !isOwnOrRootsListener(addr) {
+				continue
+			}
+			hasDetached = true
+			if !detachedSince.IsZero() && time.Since(detachedSince) >= detachedDelay && canConnect(ctx, addr) {
+				t.addr, t.isDetached = addr, true
+				return t.waitReadyLine(ctx, port)
+			}
+		}
+		if !hasDetached {
+			detachedSince = time.Time{}
+		} else if detachedSince.IsZero() {
+			detachedSince = time.Now()
 		}
 		timer.Reset(poll.Next())
 	}
+}
+
+// isOwnOrRootsListener reports whether a process of this user or root listens on an address. Another user's is not the program's.
+func isOwnOrRootsListener(addr netip.AddrPort) bool {
+	h, ok := holder.Find(addr)
+	return ok && (h.UID == os.Getuid() || h.UID == 0)
+}
+
+func canConnect(ctx context.Context, addr netip.AddrPort) bool {
+	ctx, cancel := context.WithTimeout(ctx, detachedDelay)
+	defer cancel()
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", addr.String())
+	if err != nil {
+		return false
+	}
+	return conn.Close() == nil
+}
+
+// Close ends the program and what it has started, and returns when nothing is left.
+func (t *tunnel) Close() error {
+	_ = t.Child.Close()
+	if !t.isDetached {
+		return nil
+	}
+	_, err := process.KillTunnel(t.id)
+	return err
 }
 
 // waitReadyLine returns when the listening program has printed its ready line, if one is configured.

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -33,6 +35,8 @@ func TestMain(m *testing.M) {
 		goleak.VerifyTestMain(m)
 	case "echo":
 		playEcho("127.0.0.1:" + os.Args[1])
+	case "detached echo":
+		startDetachedEcho()
 	case "echo6":
 		playEcho("[::1]:" + os.Args[1])
 	case "single connection":
@@ -40,6 +44,20 @@ func TestMain(m *testing.M) {
 	case "on request":
 		playOnRequest()
 	}
+}
+
+// startDetachedEcho starts an echo server in another session, as a program that runs a daemon does, and waits for a signal.
+func startDetachedEcho() {
+	server := exec.Command(os.Args[0], os.Args[1])
+	server.Env = append(os.Environ(), roleVariable+"=echo")
+	server.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := server.Start(); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM)
+	<-signals
 }
 
 // playEcho prints its arguments and echoes.
@@ -153,6 +171,54 @@ func openFailure(t *testing.T, ctx context.Context, run forwarder.Run, argv ...s
 		t.Fatalf("got %v, want a failure", err)
 	}
 	return failure
+}
+
+func TestTunnel_ListenerInAnotherSessionIsAcceptedAndEnded(t *testing.T) {
+	run := newRun(t, "detached echo")
+	run.ID = "detached." + strconv.Itoa(os.Getpid())
+	tunnel := openTunnel(t, run, testBinary(t), "{port}")
+	requireEcho(t, tunnel)
+	if err := tunnel.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if conn, err := tunnel.Dial(t.Context()); err == nil {
+		_ = conn.Close()
+		t.Error("the server still listens")
+	}
+}
+
+// A container's proxy runs as root and has nothing to do with the program, which waits for the container.
+func TestTunnel_ListenerOfAnUnrelatedProcessIsAcceptedWhileTheProgramRuns(t *testing.T) {
+	run := newRun(t, "")
+	go func() {
+		for {
+			select {
+			case <-t.Context().Done():
+				return
+			case <-time.After(time.Millisecond):
+			}
+			data, _ := os.ReadFile(filepath.Join(run.Dir, "port"))
+			port, ok := strings.CutSuffix(string(data), "\n")
+			if !ok {
+				continue
+			}
+			l, err := net.Listen("tcp", "127.0.0.1:"+port)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			context.AfterFunc(t.Context(), func() { _ = l.Close() })
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = io.Copy(conn, conn)
+				_ = conn.Close()
+			}
+		}
+	}()
+	requireEcho(t, openTunnel(t, run, "sh", "-c", "echo {port} > port; exec sleep 1000"))
 }
 
 func requireEcho(t *testing.T, tunnel forwarder.Tunnel) {

@@ -9,11 +9,9 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// KillOrphans kills what a dead supervisor left behind: every process of this user, except the caller, that was started with
-// forwarder.RunVariable=runID in its environment. It returns how many it killed. macOS hides the environment of the programs
-// that come with the system, its own ssh among them, so those are not found.
-func KillOrphans(runID string) (killed int, err error) {
-	if runID == "" {
+// killMarked kills every process of this user, except the caller, that has name=value in its environment.
+func killMarked(name, value string) (killed int, err error) {
+	if value == "" {
 		return 0, nil
 	}
 	all, err := unix.SysctlKinfoProcSlice("kern.proc.uid", os.Geteuid())
@@ -23,7 +21,7 @@ func KillOrphans(runID string) (killed int, err error) {
 	for _, info := range all {
 		pid := int(info.Proc.P_pid)
 		process, isAlive := lockstate.FindProcess(pid)
-		if !isAlive || pid == os.Getpid() || !hasRunID(processStrings(pid), runID) {
+		if !isAlive || pid == os.Getpid() || !hasEntry(processStrings(pid), name, value) {
 			continue
 		}
 		if process.IsAlive() && syscall.Kill(pid, syscall.SIGKILL) == nil {

@@ -11,14 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// orphansTimeout bounds KillOrphans: a process in uninterruptible sleep does not die until its I/O returns.
+// orphansTimeout bounds killMarked: a process in uninterruptible sleep does not die until its I/O returns.
 const orphansTimeout = 5 * time.Second
 
-// KillOrphans kills what the tunnels of a run left behind: every process of this user, except the caller, that was started with
-// forwarder.RunVariable=runID in its environment, and whatever those start meanwhile. It returns how many it killed. It spares
-// the ssh masters that the user's own ssh_config keeps alive (ControlPersist): other sessions of the user may depend on them.
-func KillOrphans(runID string) (killed int, err error) {
-	if runID == "" {
+// killMarked kills every process of this user, except the caller, that has name=value in its environment.
+func killMarked(name, value string) (killed int, err error) {
+	if value == "" {
 		return 0, nil
 	}
 	for end := time.Now().Add(orphansTimeout); time.Now().Before(end); {
@@ -28,7 +26,7 @@ func KillOrphans(runID string) (killed int, err error) {
 		}
 		found := 0
 		for _, pid := range pids {
-			if killIfOrphan(pid, runID) {
+			if killIfMarked(pid, name, value) {
 				found++
 			}
 		}
@@ -37,7 +35,7 @@ func KillOrphans(runID string) (killed int, err error) {
 		}
 		killed += found
 	}
-	return killed, fmt.Errorf("kill the processes of run %s: some still run after %v", runID, orphansTimeout)
+	return killed, fmt.Errorf("kill the processes with %s=%s: some still run after %v", name, value, orphansTimeout)
 }
 
 // userPIDs returns the pids of this user's processes, without this process.
@@ -65,16 +63,16 @@ func isPersistentSSHMaster(pid int) bool {
 	return err == nil && bytes.HasPrefix(title, []byte("ssh: ")) && bytes.Contains(title, []byte(" [mux]"))
 }
 
-// killIfOrphan kills a process that belongs to the run, and waits up to a second for its end. The pidfd is opened before the
+// killIfMarked kills a process that has name=value in its environment, and waits up to a second for its end. The pidfd is opened before the
 // environment is read: if the pid is reused in between, the signal reaches nobody.
-func killIfOrphan(pid int, runID string) bool {
+func killIfMarked(pid int, name, value string) bool {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return false
 	}
 	defer func() { _ = unix.Close(fd) }()
 	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-	if err != nil || !hasRunID(environ, runID) || isPersistentSSHMaster(pid) {
+	if err != nil || !hasEntry(environ, name, value) || isPersistentSSHMaster(pid) {
 		return false
 	}
 	if unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) != nil {

@@ -43,8 +43,8 @@ type Class int
 // The classes of failure.
 const (
 	Transient Class = iota // retried indefinitely, with backoff
-	NeedsUser              // not retried until the user acts: the service needs attention
-	Permanent              // not retried until the config changes or the user restarts the service
+	NeedsUser              // retried when the user has acted or what it rests on may have changed: the service needs attention
+	Permanent              // retried when the config, or what it rests on, may have changed
 )
 
 // Failure is why a tunnel could not be opened, or why it ended.
@@ -55,6 +55,9 @@ type Failure struct {
 	// MayPass is set for a failure of class NeedsUser that may be one of a moment: a server that is starting answers 401, a captive portal shows
 	// its own certificate. It is retried for a while before the service needs attention, and slowly after that.
 	MayPass bool
+	// RecheckAfter is the time to the next attempt after a failure of class NeedsUser or Permanent, in case that what it rests on has changed
+	// where nobody sees it: in a cluster, on a server. Zero: no attempt is made before AwaitChange returns.
+	RecheckAfter time.Duration
 	// AwaitChange waits until what the failure rests on has changed, for example a file, so that another attempt may succeed although nobody
 	// has asked for one. It returns false when ctx ends. Nil: there is nothing to wait for. A transient failure is retried anyway.
 	AwaitChange func(ctx context.Context) bool
@@ -62,6 +65,26 @@ type Failure struct {
 
 // Error returns the reason without the hint.
 func (f *Failure) Error() string { return f.Reason }
+
+// AlsoAwaiting returns a copy of the failure that ends also when await returns true.
+func (f *Failure) AlsoAwaiting(await func(ctx context.Context) bool) *Failure {
+	copied := *f
+	if copied.AwaitChange = await; f.AwaitChange != nil {
+		copied.AwaitChange = func(ctx context.Context) bool {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			resultCh := make(chan bool, 1)
+			go func() {
+				defer cancel()
+				resultCh <- f.AwaitChange(ctx)
+			}()
+			hasChanged := await(ctx)
+			cancel()
+			return <-resultCh || hasChanged
+		}
+	}
+	return &copied
+}
 
 // Refusal is a live tunnel's report that one connection failed. The tunnel stays up.
 type Refusal struct {

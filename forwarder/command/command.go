@@ -100,11 +100,12 @@ func (driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) 
 	if s.readyPattern == nil {
 		close(tunnel.readyCh)
 	}
-	program, err := process.Start(process.Command{
+	spec := process.Command{
 		Argv: argv, Dir: run.Dir, Env: append(slices.Clip(run.Env), forwarder.TunnelVariable+"="+run.ID), OnLine: tunnel.handleLine,
-	})
+	}
+	program, err := process.Start(spec)
 	if err != nil {
-		return nil, process.ClassifyStartError(err, "install it, or set its full path in command")
+		return nil, process.ClassifyStartError(err, spec, "install it, or set its full path in command")
 	}
 	tunnel.Child = program
 	close(tunnel.startedCh)

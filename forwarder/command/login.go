@@ -29,7 +29,7 @@ func newLogin(svc project.Service, dir string, env []string) forwarder.Login {
 func runLogin(argv []string, dir string, env []string, terminal forwarder.Terminal) error {
 	path, err := process.LookPath(argv[0], env, dir)
 	if err != nil {
-		return process.ClassifyStartError(err, fmt.Sprintf("install %s, or set its full path in login", argv[0]))
+		return process.ClassifyStartError(err, process.Command{Argv: argv, Dir: dir, Env: env}, fmt.Sprintf("install %s, or set its full path in login", argv[0]))
 	}
 	cmd := &exec.Cmd{Path: path, Args: argv, Dir: dir, Env: env, Stdin: terminal.In, Stdout: terminal.Out, Stderr: terminal.Err}
 	if err := cmd.Run(); err != nil {

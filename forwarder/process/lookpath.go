@@ -1,6 +1,7 @@
 package process
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,8 +9,11 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/filestamps"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // NotFoundError is the error for a program that does not exist.
@@ -87,9 +91,33 @@ func checkExecutable(path string) error {
 	return nil
 }
 
-// ClassifyStartError makes a tunnel's failure of an error of Start. A missing program needs the user's attention, with
-// installHint as the hint; one that cannot be executed is a permanent failure; a lack of processes or files is transient.
-func ClassifyStartError(err error, installHint string) *forwarder.Failure {
+// installCheckInterval is the time between checks whether a program has been installed.
+const installCheckInterval = 5 * time.Second
+
+// ClassifyStartError makes a tunnel's failure of an error of Start with this command. A missing program needs the user's attention, with
+// installHint as the hint; one that cannot be executed is a permanent failure; a lack of processes or files is transient. The failure ends
+// when another program is found, or the program was replaced.
+func ClassifyStartError(err error, c Command, installHint string) *forwarder.Failure {
+	f := classifyStartError(err, installHint)
+	if f.Class != forwarder.Transient {
+		path, lookErr := LookPath(c.Argv[0], c.Env, c.Dir)
+		stamps := filestamps.Of(path)
+		f.AwaitChange = func(ctx context.Context) bool {
+			for {
+				now, nowErr := LookPath(c.Argv[0], c.Env, c.Dir)
+				if now != path || fmt.Sprint(nowErr) != fmt.Sprint(lookErr) || stamps.HaveChanged() {
+					return true
+				}
+				if !wait.Sleep(ctx, installCheckInterval) {
+					return false
+				}
+			}
+		}
+	}
+	return f
+}
+
+func classifyStartError(err error, installHint string) *forwarder.Failure {
 	if _, isMissing := errors.AsType[*NotFoundError](err); isMissing {
 		return &forwarder.Failure{Class: forwarder.NeedsUser, Reason: err.Error(), Hint: installHint}
 	}

@@ -1,12 +1,14 @@
 package process
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder"
 )
@@ -51,7 +53,7 @@ func TestClassifyStartError_MissingProgramNamesThePATHSearched(t *testing.T) {
 	if missing, ok := errors.AsType[*NotFoundError](err); !ok || missing.Path != "/a:/b" {
 		t.Fatalf("got %v", err)
 	}
-	f := ClassifyStartError(err, "install it")
+	f := ClassifyStartError(err, Command{Argv: []string{"no-such-tool"}, Env: []string{"PATH=/a:/b"}}, "install it")
 	if f.Class != forwarder.NeedsUser || f.Hint != "install it" || !strings.Contains(f.Reason, "/a:/b") {
 		t.Errorf("got %+v", f)
 	}
@@ -67,14 +69,41 @@ func TestClassifyStartError_ProgramThatCannotRunIsPermanent(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"noexec", "lost", "garbage"} {
-		_, err := Start(Command{Argv: []string{name}, Env: []string{"PATH=" + dir}})
+		c := Command{Argv: []string{name}, Env: []string{"PATH=" + dir}}
+		_, err := Start(c)
 		if err == nil {
 			t.Errorf("%s ran", name)
 			continue
 		}
-		if f := ClassifyStartError(err, ""); f.Class != forwarder.Permanent || !strings.Contains(f.Reason, name) {
+		if f := ClassifyStartError(err, c, ""); f.Class != forwarder.Permanent || !strings.Contains(f.Reason, name) {
 			t.Errorf("%s: %+v", name, f)
 		}
+	}
+}
+
+// A program that is installed, or repaired, later is noticed without a command.
+func TestClassifyStartError_EndsWhenTheProgramIsInstalled(t *testing.T) {
+	dir := t.TempDir()
+	c := Command{Argv: []string{"late"}, Env: []string{"PATH=" + dir}}
+	for _, mode := range []os.FileMode{0o644, 0o755} {
+		_, err := Start(c)
+		f := ClassifyStartError(err, c, "")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		resultCh := make(chan bool, 1)
+		go func() { resultCh <- f.AwaitChange(ctx) }()
+		if err := os.Chmod(writeProgram(t, mode, dir, "late"), mode); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case hasChanged := <-resultCh:
+			if !hasChanged {
+				t.Error("the wait ended without a change")
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatal("the program was not noticed")
+		}
+		cancel()
 	}
 }
 

@@ -414,6 +414,29 @@ func TestService_RetriesWhenTheCauseHasChanged(t *testing.T) {
 	}
 }
 
+// What a cluster lacks may be deployed at any time.
+func TestService_RechecksAPermanentFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var isOver atomic.Bool
+		s := startService(t, testHost(), testServiceConfig("web"), nil, func(int) (forwarder.Tunnel, error) {
+			if isOver.Load() {
+				return newTunnelEndingAfter(24 * time.Hour), nil
+			}
+			return nil, &forwarder.Failure{Class: forwarder.Permanent, Reason: "not found", RecheckAfter: time.Minute}
+		})
+		defer s.end()
+		s.requireState(t, forwarder.Failed)
+		time.Sleep(150 * time.Second)
+		s.requireState(t, forwarder.Failed)
+		if got := len(s.driver.openTimes()); got != 3 {
+			t.Errorf("%d attempts, want 3", got)
+		}
+		isOver.Store(true)
+		time.Sleep(time.Minute)
+		s.requireState(t, forwarder.Healthy)
+	})
+}
+
 // A failure that may pass is retried with backoff for a minute; then the service needs attention, and an attempt is made every five minutes.
 func TestService_RetriesAFailureThatMayPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

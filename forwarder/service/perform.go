@@ -237,7 +237,7 @@ func (s *Service) close(all bool) {
 // awaitChange starts to wait until what the last failure rests on has changed.
 func (s *Service) awaitChange(ctx context.Context) {
 	failure, isFailure := s.failure()
-	if !isFailure || failure.AwaitChange == nil && !failure.MayPass {
+	if !isFailure || failure.AwaitChange == nil && recheckDelay(failure) == 0 {
 		return
 	}
 	ctx, s.endAwaitChange = context.WithCancel(ctx)
@@ -255,9 +255,9 @@ func (s *Service) awaitChange(ctx context.Context) {
 // awaitChange waits until another attempt may succeed after a failure. It returns false when ctx ends.
 func awaitChange(ctx context.Context, failure *forwarder.Failure) bool {
 	waitCtx := ctx
-	if failure.MayPass {
+	if delay := recheckDelay(failure); delay > 0 {
 		var cancel context.CancelFunc
-		waitCtx, cancel = context.WithTimeout(ctx, passRetryInterval)
+		waitCtx, cancel = context.WithTimeout(ctx, delay)
 		defer cancel()
 	}
 	if failure.AwaitChange == nil {
@@ -266,6 +266,14 @@ func awaitChange(ctx context.Context, failure *forwarder.Failure) bool {
 		return true
 	}
 	return ctx.Err() == nil
+}
+
+// recheckDelay is the time to the next attempt after a failure, if nothing is known to change meanwhile; zero: no attempt is made.
+func recheckDelay(failure *forwarder.Failure) time.Duration {
+	if failure.MayPass && failure.RecheckAfter == 0 {
+		return passRetryInterval
+	}
+	return failure.RecheckAfter
 }
 
 // stopAwaitingChange ends the wait of awaitChange.

@@ -161,12 +161,13 @@ func (m *master) logIn(ctx context.Context, options loginOptions) error {
 	if err != nil {
 		return &forwarder.Failure{Reason: err.Error()}
 	}
-	program, err := process.Start(process.Command{
+	spec := process.Command{
 		Argv: buildArgv(argv, m.output.socketPath, options.isOldSSH, m.askSocket != ""), Dir: m.runConfig.Dir, Env: env,
 		OnLine: func(_ process.Stream, line string) { m.handleLine(toConfigFile.Replace(line)) },
-	})
+	}
+	program, err := process.Start(spec)
 	if err != nil {
-		return process.ClassifyStartError(err, "install ssh (Debian and Ubuntu: openssh-client; Fedora: openssh-clients)")
+		return process.ClassifyStartError(err, spec, "install ssh (Debian and Ubuntu: openssh-client; Fedora: openssh-clients)")
 	}
 	m.mu.Lock()
 	m.child = program

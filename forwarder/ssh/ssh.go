@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/filestamps"
@@ -80,6 +81,10 @@ func (*driver) Target(svc project.Service) string {
 	return "ssh " + host + " → " + remoteAddr
 }
 
+// recheckInterval is the time between attempts at a server that does not accept the user: rare enough for programs that count failed
+// logins, such as fail2ban. Nothing is asked, so that no password is tried again.
+const recheckInterval = 15 * time.Minute
+
 // Open starts the destination's master unless it is running, and returns once it has logged in.
 func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) (forwarder.Tunnel, error) {
 	s := newTunnelSpec(svc)
@@ -87,9 +92,9 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 	files := filestamps.Of(dest.filePaths()...) // before ssh reads them
 	m, err := dest.acquireMaster(ctx, run)
 	if f, isFailure := errors.AsType[*forwarder.Failure](err); isFailure && f.Class != forwarder.Transient {
-		awaiting := *f
-		awaiting.AwaitChange = files.AwaitChange // a key, an accepted host key, a corrected config
-		return nil, &awaiting
+		failure := f.AlsoAwaiting(files.AwaitChange) // a key, an accepted host key, a corrected config
+		failure.RecheckAfter = recheckInterval       // what the server accepts
+		return nil, failure
 	}
 	if err != nil {
 		return nil, err

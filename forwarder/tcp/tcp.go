@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/wait"
@@ -163,6 +164,9 @@ func (r relayAddrs) contains(addr netip.AddrPort) bool {
 	return addr.Port() == r.port && slices.Contains(r.hosts, host)
 }
 
+// loopRecheckInterval is the time between resolutions of a name that leads back to the service: its address may change.
+const loopRecheckInterval = time.Minute
+
 // checkLoop returns a *forwarder.Failure if addr is an address of the relay. A name is resolved only if the port is the relay's; a
 // name that cannot be resolved is reported by Dial.
 func (r relayAddrs) checkLoop(ctx context.Context, addr string) error {
@@ -174,9 +178,10 @@ func (r relayAddrs) checkLoop(ctx context.Context, addr string) error {
 	for _, ip := range ips {
 		if r.contains(netip.AddrPortFrom(ip, r.port)) {
 			return &forwarder.Failure{
-				Class:  forwarder.Permanent,
-				Reason: fmt.Sprintf("%s: %v", addr, errLoop),
-				Hint:   `choose another local_port, or a local_address such as "127.0.0.2"`,
+				Class:        forwarder.Permanent,
+				RecheckAfter: loopRecheckInterval,
+				Reason:       fmt.Sprintf("%s: %v", addr, errLoop),
+				Hint:         `choose another local_port, or a local_address such as "127.0.0.2"`,
 			}
 		}
 	}

@@ -233,7 +233,10 @@ func (f *podFinder) currentFailure() *forwarder.Failure {
 	}
 	if len(f.pods) > 0 && !slices.ContainsFunc(f.pods, f.hasPort) {
 		_, err := f.target.podPort(f.pods[0], f.owner)
-		return &forwarder.Failure{Class: forwarder.Permanent, Reason: err.Error(), Hint: f.ref.NamespacedCommand("describe pod/" + f.pods[0].Metadata.Name)}
+		return &forwarder.Failure{
+			Class: forwarder.Permanent, RecheckAfter: session.RecheckInterval, Reason: err.Error(),
+			Hint: f.ref.NamespacedCommand("describe pod/" + f.pods[0].Metadata.Name),
+		}
 	}
 	if !f.unreadySince.IsZero() {
 		return f.noReadyPodFailure()

@@ -196,7 +196,7 @@ func (t Target) checkOwner(o *podOwner, ref session.ResourceRef) error {
 		hint = fmt.Sprintf("forward to one of its addresses, which %q lists, with another technology", ref.NamespacedCommand("get endpointslices -l kubernetes.io/service-name="+t.Name))
 	}
 	if err != nil {
-		return &forwarder.Failure{Class: forwarder.Permanent, Reason: err.Error(), Hint: hint}
+		return &forwarder.Failure{Class: forwarder.Permanent, RecheckAfter: session.RecheckInterval, Reason: err.Error(), Hint: hint}
 	}
 	return nil
 }

@@ -16,8 +16,17 @@ func classifyExit(transcript *process.Transcript, ref session.ResourceRef) *forw
 		return nil
 	}
 	f.Reason = strings.TrimPrefix(f.Reason, "error: ")
+	switch {
+	case f.Class == forwarder.Permanent:
+		f.RecheckAfter = session.RecheckInterval
+	case f.Class == forwarder.NeedsUser && !strings.Contains(f.Reason, loginHelperFailed): // a helper may open a browser each time
+		f.MayPass = true
+	}
 	return f
 }
+
+// loginHelperFailed is in kubectl's message about a login helper.
+const loginHelperFailed = "getting credentials: exec"
 
 // exitRules returns the rules for kubectl's error messages. What only the user can fix comes first: it may be part of an "Unable to
 // connect" message.
@@ -30,7 +39,7 @@ func exitRules(ref session.ResourceRef) []process.Rule {
 	info := ref.Command("cluster-info")
 	rights := ref.NamespacedCommand("auth can-i create pods/portforward")
 	return []process.Rule{
-		{Text: "getting credentials: exec", Class: forwarder.NeedsUser, Hint: plugin},
+		{Text: loginHelperFailed, Class: forwarder.NeedsUser, Hint: plugin},
 		{Text: "You must be logged in", Class: forwarder.NeedsUser, Hint: login},
 		{Text: "(Unauthorized)", Class: forwarder.NeedsUser, Hint: login},
 		{Text: "asked for the client to provide credentials", Class: forwarder.NeedsUser, Hint: login},

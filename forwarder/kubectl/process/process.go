@@ -44,11 +44,10 @@ func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, 
 		refusalCh: make(chan forwarder.Refusal, 8),
 		startedCh: make(chan struct{}),
 	}
-	kubectl, err := process.Start(process.Command{
-		Argv: spec.argv(), Dir: run.Dir, Env: run.Env, OnLine: tunnel.handleLine,
-	})
+	program := process.Command{Argv: spec.argv(), Dir: run.Dir, Env: run.Env, OnLine: tunnel.handleLine}
+	kubectl, err := process.Start(program)
 	if err != nil {
-		return nil, process.ClassifyStartError(err, "install kubectl: https://kubernetes.io/docs/tasks/tools/")
+		return nil, process.ClassifyStartError(err, program, "install kubectl: https://kubernetes.io/docs/tasks/tools/")
 	}
 	tunnel.Child = kubectl
 	close(tunnel.startedCh)

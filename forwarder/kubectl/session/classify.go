@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder"
 )
@@ -28,6 +29,9 @@ func classifyError(err error, server string, ref ResourceRef) *forwarder.Failure
 	return f
 }
 
+// RecheckInterval is the time between looks for an object or a port that a cluster lacks: it may be deployed at any time.
+const RecheckInterval = 30 * time.Second
+
 func classifyRefusal(status *StatusError, ref ResourceRef) *forwarder.Failure {
 	f := &forwarder.Failure{Reason: status.Error()}
 	switch {
@@ -38,9 +42,9 @@ func classifyRefusal(status *StatusError, ref ResourceRef) *forwarder.Failure {
 		f.Class, f.MayPass = forwarder.NeedsUser, true
 		f.Hint = fmt.Sprintf("ask the cluster's administrator for permission; list yours with %q", ref.NamespacedCommand("auth can-i --list"))
 	case status.Code == http.StatusNotFound && status.Details.Kind == "namespaces":
-		f.Class, f.Hint = forwarder.Permanent, ref.Command("get namespaces")
+		f.Class, f.RecheckAfter, f.Hint = forwarder.Permanent, RecheckInterval, ref.Command("get namespaces")
 	case status.Code == http.StatusNotFound:
-		f.Class, f.Hint = forwarder.Permanent, ref.NamespacedCommand("get "+ref.PluralKind())
+		f.Class, f.RecheckAfter, f.Hint = forwarder.Permanent, RecheckInterval, ref.NamespacedCommand("get "+ref.PluralKind())
 	case strings.Contains(status.Message, "error dialing backend"):
 		f.Hint = fmt.Sprintf("the API server cannot reach the node's kubelet; check the node with %q", ref.Command("get nodes"))
 	default:

@@ -82,12 +82,11 @@ func (f *ConfigFiles) Reconsider(failure *forwarder.Failure) *forwarder.Failure 
 	if failure.Class == forwarder.Transient {
 		return failure
 	}
-	reconsidered := *failure
-	reconsidered.AwaitChange = f.AwaitChange
+	reconsidered := failure.AlsoAwaiting(f.AwaitChange)
 	if f.DescribeAnother() {
 		reconsidered.Class = forwarder.Transient
 	}
-	return &reconsidered
+	return reconsidered
 }
 
 // ReconsiderError is Reconsider for an error that may be a failure.

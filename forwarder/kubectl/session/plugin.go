@@ -122,15 +122,16 @@ func (p *execPlugin) run(ctx context.Context) (*credential, error) {
 	}
 	var output bytes.Buffer
 	startedAt := time.Now()
-	c, err := process.Start(process.Command{
+	program := process.Command{
 		Argv: append([]string{name}, p.config.Args...), Dir: p.dir,
 		Env: append(slices.Clip(p.env), "KUBERNETES_EXEC_INFO="+p.info), Stdout: &output,
 		OnLine: func(_ process.Stream, line string) {
 			_, _ = io.WriteString(p.log, line+"\n")
 		},
-	})
+	}
+	c, err := process.Start(program)
 	if err != nil {
-		failure := process.ClassifyStartError(err, "install "+name)
+		failure := process.ClassifyStartError(err, program, "install "+name)
 		failure.Reason = "the login helper: " + failure.Reason
 		if p.config.InstallHint != "" {
 			failure.Hint = strings.Join(strings.Fields(p.config.InstallHint), " ")

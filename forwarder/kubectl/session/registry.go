@@ -145,7 +145,7 @@ func RunLoginHelper(ctx context.Context, src Source, terminal forwarder.Terminal
 	}
 	path, err := process.LookPath(p.config.Command, p.env, p.dir)
 	if err != nil {
-		return nil, true, process.ClassifyStartError(err, "install "+p.config.Command)
+		return nil, true, process.ClassifyStartError(err, process.Command{Argv: []string{p.config.Command}, Env: p.env, Dir: p.dir}, "install "+p.config.Command)
 	}
 	cmd := exec.CommandContext(ctx, path, p.config.Args...)
 	cmd.Dir, cmd.Env = p.dir, append(slices.Clip(p.env), "KUBERNETES_EXEC_INFO="+p.info)

@@ -48,8 +48,8 @@ func (s *Service) nextInput(ctx context.Context) input {
 		return closeDoneInput{}
 	case <-s.attemptTimer.C:
 		return attemptDueInput{}
-	case <-s.causeChangedCh:
-		return causeChangedInput{}
+	case hasChanged := <-s.causeChangedCh:
+		return causeChangedInput{hasChanged}
 	case <-dependenciesCh:
 		return dependenciesInput{}
 	case <-s.waitingCh:
@@ -86,7 +86,7 @@ type (
 	bindDueInput         struct{}
 	closeDoneInput       struct{}
 	attemptDueInput      struct{}
-	causeChangedInput    struct{}
+	causeChangedInput    struct{ hasChanged bool } // false: nothing is known to have changed
 	dependenciesInput    struct{}
 	clientWaitingInput   struct{}
 	networkChangeInput   struct{}
@@ -133,11 +133,12 @@ func (attemptDueInput) apply(s *Service) (event, bool) {
 	return eventAttemptDue, true
 }
 
-// apply begins a new series of attempts, unless the failure may only have passed: that is one attempt.
-func (causeChangedInput) apply(s *Service) (event, bool) {
-	if failure, isFailure := s.failure(); isFailure && !failure.MayPass {
+// apply begins a new series of attempts after a change. Without one it begins a single attempt, whose state is not shown.
+func (in causeChangedInput) apply(s *Service) (event, bool) {
+	if in.hasChanged {
 		s.attempts.failures = 0
 	}
+	s.attempts.isRecheck = !in.hasChanged
 	return eventCauseChanged, true
 }
 

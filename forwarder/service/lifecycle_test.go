@@ -431,6 +431,9 @@ func TestService_RechecksAPermanentFailure(t *testing.T) {
 		if got := len(s.driver.openTimes()); got != 3 {
 			t.Errorf("%d attempts, want 3", got)
 		}
+		if got := s.Snapshot().Restarts; got != 0 {
+			t.Errorf("%d restarts are shown", got)
+		}
 		isOver.Store(true)
 		time.Sleep(time.Minute)
 		s.requireState(t, forwarder.Healthy)

@@ -36,7 +36,10 @@ func (a *openAttempt) abort() {
 func (s *Service) open(ctx context.Context) {
 	a := &s.attempts
 	a.startedAt = time.Now()
-	a.count++
+	isRecheck := a.isRecheck
+	if a.isRecheck = false; !isRecheck {
+		a.count++
+	}
 	if s.blockedOn != (dependency{}) {
 		s.blockedOn, s.isDependencyNotified = dependency{}, false
 		s.port.Hold()
@@ -53,11 +56,13 @@ func (s *Service) open(ctx context.Context) {
 	run.RequestedAt, run.IsUrgent, run.AskSocket = a.requestedAt, a.isUrgent, a.askSocket
 	a.askSocket, a.needsUser, a.isUrgent = "", false, false
 	s.status.run = run.ID
-	if a.restartReason != "" { // else it is the first attempt, not a restart
+	if a.restartReason != "" && !isRecheck { // else it is the first attempt, not a restart
 		s.counters.countRestart(a.restartReason)
 	}
 	a.restartReason = restartReasonNotOpened // unless it opens
-	s.setState(s.attemptState())
+	if !isRecheck {
+		s.setState(s.attemptState())
+	}
 	ctx, attempt.cancel = context.WithTimeout(ctx, timeout)
 	if err != nil {
 		attempt.resultCh <- openResult{err: &forwarder.Failure{Reason: err.Error()}}

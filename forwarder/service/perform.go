@@ -241,18 +241,18 @@ func (s *Service) awaitChange(ctx context.Context) {
 		return
 	}
 	ctx, s.endAwaitChange = context.WithCancel(ctx)
-	changedCh := make(chan struct{})
+	changedCh := make(chan bool, 1)
 	s.causeChangedCh = changedCh
 	s.jobs.Go(func() {
 		forwarder.CatchPanic(func() {
-			if awaitChange(ctx, failure) {
-				close(changedCh)
+			if hasChanged := awaitChange(ctx, failure); ctx.Err() == nil {
+				changedCh <- hasChanged
 			}
 		}, s.logPanic)
 	})
 }
 
-// awaitChange waits until another attempt may succeed after a failure. It returns false when ctx ends.
+// awaitChange waits until what a failure rests on has changed, or the recheck is due or ctx ends; it returns false for these.
 func awaitChange(ctx context.Context, failure *forwarder.Failure) bool {
 	waitCtx := ctx
 	if delay := recheckDelay(failure); delay > 0 {
@@ -262,10 +262,9 @@ func awaitChange(ctx context.Context, failure *forwarder.Failure) bool {
 	}
 	if failure.AwaitChange == nil {
 		<-waitCtx.Done()
-	} else if failure.AwaitChange(waitCtx) {
-		return true
+		return false
 	}
-	return ctx.Err() == nil
+	return failure.AwaitChange(waitCtx)
 }
 
 // recheckDelay is the time to the next attempt after a failure, if nothing is known to change meanwhile; zero: no attempt is made.

@@ -125,7 +125,7 @@ type Service struct {
 	closeAfter   []<-chan struct{} // channels to wait for before the tunnel is closed
 	attemptTimer *time.Timer
 
-	causeChangedCh <-chan struct{}    // closed when what the last failure rests on has changed; nil: nothing is awaited
+	causeChangedCh <-chan bool        // receives true when what the last failure rests on has changed, false when it may have; nil: nothing is awaited
 	endAwaitChange context.CancelFunc // nil: nothing is awaited
 
 	blockedOn            dependency // what the next attempt waits for; zero: nothing
@@ -158,6 +158,7 @@ type attemptHistory struct {
 	askSocket     string    // where the user answers questions during the next attempt
 	needsUser     bool      // if the next attempt fails, the service needs attention
 	isUrgent      bool      // a client waits, or the network has changed
+	isRecheck     bool      // the next attempt finds out whether the last failure has passed; until it has, nothing of it is shown
 	restartReason string    // why the last tunnel ended, as in the metrics; empty before the first
 }
 
@@ -268,7 +269,7 @@ func trySend[T any](ch chan<- T, value T) {
 
 // applyRequest prepares for the next attempt, which the user or a changed config has requested.
 func (a *attemptHistory) applyRequest(r request) {
-	a.failures, a.count, a.requestedAt = 0, 0, r.requestedAt
+	a.failures, a.count, a.requestedAt, a.isRecheck = 0, 0, r.requestedAt, false
 	a.askSocket, a.needsUser = cmp.Or(r.askSocket, a.askSocket), r.needsUser || a.needsUser
 	a.restartReason = restartReasonRequested
 }

@@ -40,6 +40,7 @@ type Service struct {
 	Tags           []string
 	Description    string
 	Enabled        bool
+	Optional       bool     // commands that do not name it do not wait for it
 	DependsOn      []string // services that are started before it, and stopped after it
 	Connection     Connection
 	Reverse        bool // the remote side listens and forwards to the local port

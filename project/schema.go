@@ -67,6 +67,7 @@ func (o Options) serviceFields(s *Service) []field {
 		{name: "tags", read: storeIn(&s.Tags, listOf((*node).asString))},
 		{name: "description", perService: true, read: storeIn(&s.Description, (*node).asString)},
 		{name: "enabled", read: storeIn(&s.Enabled, (*node).asBool)},
+		{name: "optional", read: storeIn(&s.Optional, (*node).asBool)},
 		{name: "depends_on", perService: true, read: storeIn(&s.DependsOn, listOf((*node).asString))},
 	}, o.technologyFields(settings, true), []field{
 		{name: "start", read: storeIn(&s.OnDemand, (*node).asOnDemand)},

@@ -86,7 +86,9 @@ type ServiceStatus struct {
 	Description string          `json:"description,omitempty"`
 	Tags        []string        `json:"tags"`
 	Enabled     bool            `json:"enabled"`
-	Held        bool            `json:"held"` // the port is bound
+	Optional    bool            `json:"optional,omitempty"`   // commands that do not name it do not wait for it
+	DependsOn   []string        `json:"depends_on,omitempty"` // services that must be ready first
+	Held        bool            `json:"held"`                 // the port is bound
 	// Ending is set if the service is stopped but processes of its tunnel still run.
 	Ending      bool            `json:"ending,omitempty"`
 	Health      Health          `json:"health"`
@@ -105,6 +107,7 @@ type ServiceStatus struct {
 func ConfiguredStatus(svc project.Service) ServiceStatus {
 	status := ServiceStatus{
 		Name: svc.Name, State: forwarder.Stopped, Technology: svc.Technology, Enabled: svc.Enabled,
+		Optional: svc.Optional, DependsOn: svc.DependsOn,
 		Description: svc.Description, Tags: append([]string{}, svc.Tags...), Health: Health{Check: svc.HealthCheck.Type},
 	}
 	status.Reverse = svc.Reverse

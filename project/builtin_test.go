@@ -102,3 +102,12 @@ func (s Service) MarshalJSON() ([]byte, error) {
 		after{s.OnDemand, s.IdleTimeout, s.ConnectTimeout, s.HealthCheck, s.RestartPolicy},
 	})
 }
+
+// MarshalJSON returns the form of a project in testdata.
+func (p Project) MarshalJSON() ([]byte, error) {
+	type plain Project
+	return json.Marshal(struct {
+		plain
+		KeepConnections bool `json:",omitempty"`
+	}{plain(p), p.KeepConnections})
+}

@@ -34,7 +34,7 @@ var topLevelNames = []string{"version", "linger", "metrics_port", "defaults", "s
 func (p *parser) topLevelFields() []field {
 	return []field{
 		{name: "version", read: requireVersion},
-		{name: "linger", read: storeIn(&p.project.Linger, (*node).asDuration)},
+		{name: "linger", read: readLinger(&p.project.Linger, &p.project.KeepConnections)},
 		{name: "metrics_port", read: storeIn(&p.project.MetricsPort, (*node).asPort)},
 		{name: "defaults", read: requireTable("a table")},
 		{name: "services", read: requireTable("tables such as [services.NAME]")},

@@ -234,14 +234,9 @@ func reportNotAwaited(w io.Writer, status api.Status, started, awaited []string)
 
 // unknownNameError returns an error with a hint: the most similar known name or, if none is similar, all known names.
 func unknownNameError(kind, name string, known []string) error {
-	known = slices.Compact(slices.Sorted(slices.Values(known)))
 	err := fmt.Errorf("unknown %s %q", kind, name)
-	nearest := project.NearestName(name, known)
-	switch {
-	case nearest != "":
-		return output.WithHint(err, fmt.Sprintf("did you mean %q?", nearest))
-	case len(known) > 0:
-		return output.WithHint(err, kind+"s: "+strings.Join(known, ", "))
+	if hint := project.HintKnown(kind, name, known); hint != "" {
+		return output.WithHint(err, hint)
 	}
 	return err
 }

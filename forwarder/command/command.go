@@ -101,7 +101,7 @@ func (driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) 
 	}
 	program, err := process.Start(process.Command{Argv: argv, Dir: run.Dir, Env: run.Env, OnLine: tunnel.handleLine})
 	if err != nil {
-		return nil, process.ClassifyStartError(err, "install it, or set its full path in command")
+		return nil, process.ClassifyStartError(err, "install it, or set its full path in command; "+project.HintLocal("path"))
 	}
 	tunnel.Child = program
 	close(tunnel.startedCh)

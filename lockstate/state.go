@@ -49,6 +49,13 @@ type Supervisor struct {
 	Refused string `json:"refused,omitempty"`
 }
 
+// Draining is a supervisor that accepts no new clients, and runs until the established connections have ended.
+type Draining struct {
+	Process
+	Connections map[string]int `json:"connections"`    // by service, when they were last counted
+	Until       time.Time      `json:"until,omitzero"` // when it closes those that are left; zero: no limit
+}
+
 // State is the stored state of a project. It holds no secret.
 type State struct {
 	Version    int            `json:"version"`
@@ -63,6 +70,7 @@ type State struct {
 	Started    []string       `json:"started,omitempty"`    // services that the user started by name: they run even if disabled
 	Only       []string       `json:"only,omitempty"`       // if not empty: the project was started with only these services
 	Failure    string         `json:"failure,omitempty"`    // why the last start failed
+	Draining   []Draining     `json:"draining,omitempty"`   // older versions drop the field
 	Line       uint64         `json:"line"`                 // the number in the prompt's line
 	// DownFile is set by versions that keep the down file, which then takes precedence over Down. Older versions drop the field.
 	DownFile bool `json:"down_file,omitempty"`
@@ -132,7 +140,7 @@ func parseState(data []byte, config string) (State, error) {
 	}
 	if st.Boot != id {
 		st.Boot = id
-		st.Leases, st.Supervisor, st.Down = nil, nil, false
+		st.Leases, st.Supervisor, st.Draining, st.Down = nil, nil, nil, false
 	}
 	return st, nil
 }
@@ -159,4 +167,19 @@ func (st *State) RemoveLeaseAsOf(kind LeaseKind, p Process, at time.Time) {
 // PruneLeases removes the leases of processes that have ended.
 func (st *State) PruneLeases() {
 	st.Leases = slices.DeleteFunc(st.Leases, func(l Lease) bool { return !l.IsAlive() })
+}
+
+// SetDraining replaces the entry of a draining supervisor, removes it if no connection is left, and removes those that have ended.
+func (st *State) SetDraining(d Draining) {
+	draining := st.LiveDraining()
+	draining = slices.DeleteFunc(draining, func(other Draining) bool { return other.Process == d.Process })
+	if len(d.Connections) > 0 {
+		draining = append(draining, d)
+	}
+	st.Draining = draining
+}
+
+// LiveDraining are the draining supervisors that are still running.
+func (st *State) LiveDraining() []Draining {
+	return slices.DeleteFunc(slices.Clone(st.Draining), func(d Draining) bool { return !d.IsAlive() })
 }

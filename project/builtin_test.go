@@ -80,6 +80,7 @@ func (s Service) MarshalJSON() ([]byte, error) {
 		Tags             []string
 		Description      string
 		Enabled          bool
+		Optional         bool `json:",omitempty"`
 		DependsOn        []string
 		Connection       shownConnection
 	}
@@ -95,9 +96,18 @@ func (s Service) MarshalJSON() ([]byte, error) {
 		after
 	}{
 		before{
-			s.Name, s.Technology, s.LocalPort, s.AutoPort, s.LocalAddress, s.RemotePort, s.Tags, s.Description, s.Enabled, s.DependsOn, connection,
+			s.Name, s.Technology, s.LocalPort, s.AutoPort, s.LocalAddress, s.RemotePort, s.Tags, s.Description, s.Enabled, s.Optional, s.DependsOn, connection,
 		},
 		program,
 		after{s.OnDemand, s.IdleTimeout, s.ConnectTimeout, s.HealthCheck, s.RestartPolicy},
 	})
+}
+
+// MarshalJSON returns the form of a project in testdata.
+func (p Project) MarshalJSON() ([]byte, error) {
+	type plain Project
+	return json.Marshal(struct {
+		plain
+		KeepConnections bool `json:",omitempty"`
+	}{plain(p), p.KeepConnections})
 }

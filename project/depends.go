@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// checkDependencies reports unknown services in depends_on, and circular dependencies.
+// checkDependencies reports unknown services in depends_on and circular dependencies, and advises about optional services that are
+// needed nevertheless.
 func (p *parser) checkDependencies() {
 	dependencies := map[string][]string{}
 	var known []string
@@ -26,6 +27,14 @@ func (p *parser) checkDependencies() {
 		}
 		if cycle := findCycle(dependencies, s.Name); cycle != nil {
 			p.reportValue(n, "circular dependency: %s", strings.Join(cycle, " → "))
+		}
+	}
+	for _, s := range p.project.Services {
+		i := slices.IndexFunc(p.project.Services, func(other Service) bool {
+			return !other.Optional && slices.Contains(other.DependsOn, s.Name)
+		})
+		if n := p.root.member("services", s.Name, "optional"); n != nil && s.Optional && i >= 0 {
+			p.advice.reportValue(n, "no effect: service %q is not optional and depends on this one", p.project.Services[i].Name)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package project
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/agext/levenshtein"
@@ -29,6 +30,31 @@ func SuggestNearest(name string, known []string) string {
 		return didYouMean(nearest)
 	}
 	return ""
+}
+
+// maxListedNames limits the names that HintKnown lists.
+const maxListedNames = 20
+
+// HintKnown returns the hint for an unknown name: the known name that is similar or, if none is, what is known. It is empty if nothing is.
+// kind is the singular noun.
+func HintKnown(kind, name string, known []string) string {
+	if nearest := NearestName(name, known); nearest != "" {
+		return fmt.Sprintf("did you mean %q?", nearest)
+	}
+	known = slices.Compact(slices.Sorted(slices.Values(known)))
+	if len(known) == 0 {
+		return ""
+	}
+	more := ""
+	if unlisted := len(known) - maxListedNames; unlisted > 0 {
+		known, more = known[:maxListedNames], fmt.Sprintf(" and %d more", unlisted)
+	}
+	return kind + "s: " + strings.Join(known, ", ") + more
+}
+
+// HintLocal is a hint about a value that may be another one for each user of the project.
+func HintLocal(what string) string {
+	return fmt.Sprintf("a %s that differs from person to person belongs in %s", what, LocalName)
 }
 
 func didYouMean(name string) string { return fmt.Sprintf("; did you mean %q?", name) }

@@ -21,6 +21,8 @@ type Options struct {
 	PickAutoPort func(service string) int
 	// Linger is the value in the user's config, for a project without one; zero: the default.
 	Linger time.Duration
+	// KeepConnections is the value in the user's config, for a project that does not set linger.
+	KeepConnections bool
 }
 
 // Parse reads a project from the bytes of its files. The error is an *InvalidError with everything that is wrong.
@@ -30,7 +32,7 @@ func Parse(f *Files, o Options) (*Project, error) {
 	}
 	p := &parser{
 		files: f, options: o, scope: EnvScope{Lookup: o.Getenv},
-		project: &Project{Root: f.Root, Path: f.Path, Linger: cmp.Or(o.Linger, defaultLinger)},
+		project: &Project{Root: f.Root, Path: f.Path, Linger: cmp.Or(o.Linger, defaultLinger), KeepConnections: o.KeepConnections},
 	}
 	if diagnostics := p.readDocuments(); len(diagnostics) > 0 {
 		return nil, &InvalidError{Diagnostics: diagnostics}

@@ -19,6 +19,8 @@ type Project struct {
 	Root   string // physical path; the project's identity
 	Path   string // the config file
 	Linger time.Duration
+	// KeepConnections: after Linger, established connections stay open until they end.
+	KeepConnections bool
 	// MetricsPort is the port of 127.0.0.1 on which the supervisor serves its metrics; 0: none.
 	MetricsPort int
 	Services    []Service         // in the order of the file
@@ -40,6 +42,7 @@ type Service struct {
 	Tags           []string
 	Description    string
 	Enabled        bool
+	Optional       bool     // commands that do not name it do not wait for it
 	DependsOn      []string // services that are started before it, and stopped after it
 	Connection     Connection
 	Reverse        bool // the remote side listens and forwards to the local port

@@ -34,7 +34,7 @@ var topLevelNames = []string{"version", "linger", "metrics_port", "defaults", "s
 func (p *parser) topLevelFields() []field {
 	return []field{
 		{name: "version", read: requireVersion},
-		{name: "linger", read: storeIn(&p.project.Linger, (*node).asDuration)},
+		{name: "linger", read: readLinger(&p.project.Linger, &p.project.KeepConnections)},
 		{name: "metrics_port", read: storeIn(&p.project.MetricsPort, (*node).asPort)},
 		{name: "defaults", read: requireTable("a table")},
 		{name: "services", read: requireTable("tables such as [services.NAME]")},
@@ -67,6 +67,7 @@ func (o Options) serviceFields(s *Service) []field {
 		{name: "tags", read: storeIn(&s.Tags, listOf((*node).asString))},
 		{name: "description", perService: true, read: storeIn(&s.Description, (*node).asString)},
 		{name: "enabled", read: storeIn(&s.Enabled, (*node).asBool)},
+		{name: "optional", read: storeIn(&s.Optional, (*node).asBool)},
 		{name: "depends_on", perService: true, read: storeIn(&s.DependsOn, listOf((*node).asString))},
 	}, o.technologyFields(settings, true), []field{
 		{name: "start", read: storeIn(&s.OnDemand, (*node).asOnDemand)},

@@ -17,8 +17,10 @@ const UserConfigName = "config.toml"
 type UserConfig struct {
 	Verbosity Verbosity
 	Linger    time.Duration // of projects that do not set it; zero: not set
-	Logs      UserLogs
-	Notify    UserNotify
+	// KeepConnections is that of projects that do not set linger.
+	KeepConnections bool
+	Logs            UserLogs
+	Notify          UserNotify
 }
 
 // Verbosity is how much the hook prints at a prompt.

@@ -74,7 +74,7 @@ on = ["failed", "recoverd"]
 	want := []string{
 		`:1:1: verbosty: unknown key; did you mean "verbosity"?`,
 		`:2:13: verbosity: invalid verbosity "loud": must be quiet, normal or verbose`,
-		`:3:10: linger: must be a positive duration such as "30s" or "5m", or a number of seconds`,
+		`:3:10: linger: must be a positive duration such as "30s" or "5m", a number of seconds, or "connections"`,
 		`:4:1: keep: unknown key; did you mean "logs.keep"?`,
 		`:5:17: logs.keep: must be a positive age such as "7d" or "36h", or a number of days`,
 		`:5:32: logs.max_size: must be a size such as "512KB", "4MB" or "1GB", or a number of bytes, and at least "64KB"`,
@@ -130,6 +130,35 @@ func TestParse_PrefersTheProjectsLinger(t *testing.T) {
 		}
 		if p, err := Parse(f, Options{Technologies: BuiltIn, Linger: time.Minute}); err != nil || p.Linger != want {
 			t.Errorf("%q lingers %+v, %v; want %v", config, p, err, want)
+		}
+	}
+}
+
+func TestParse_LingerConnectionsKeepsTheUsersDuration(t *testing.T) {
+	user, err := ReadUserConfig(writeUserConfig(t, "linger = \"connections\"\n"))
+	if err != nil || !user.KeepConnections || user.Linger != 0 {
+		t.Errorf("user config: %+v, %v", user, err)
+	}
+	root := t.TempDir()
+	for _, c := range []struct {
+		config  string
+		options Options
+		linger  time.Duration
+		keeps   bool
+	}{
+		{"linger = \"connections\"\n", Options{}, 10 * time.Second, true},
+		{"linger = \"connections\"\n", Options{Linger: time.Minute}, time.Minute, true},
+		{"linger = \"5s\"\n", Options{KeepConnections: true}, 5 * time.Second, false},
+		{"", Options{KeepConnections: true}, 10 * time.Second, true},
+	} {
+		write(t, filepath.Join(root, ConfigName), c.config)
+		f, err := ReadFiles(filepath.Join(root, ConfigName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.options.Technologies = BuiltIn
+		if p, err := Parse(f, c.options); err != nil || p.Linger != c.linger || p.KeepConnections != c.keeps {
+			t.Errorf("%q with %+v: %+v, %v", c.config, c.options, p, err)
 		}
 	}
 }

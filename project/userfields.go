@@ -13,7 +13,7 @@ func userFields(u *UserConfig) []field {
 	verbosities := []string{string(VerbosityQuiet), string(VerbosityNormal), string(VerbosityVerbose)}
 	return []field{
 		{name: "verbosity", read: storeIn((*string)(&u.Verbosity), oneOf("verbosity", verbosities))},
-		{name: "linger", read: storeIn(&u.Linger, (*node).asDuration)},
+		{name: "linger", read: readLinger(&u.Linger, &u.KeepConnections)},
 		{name: "logs", fields: []field{
 			{name: "keep", read: storeIn(&u.Logs.Keep, (*node).asAge)},
 			{name: "max_size", read: storeIn(&u.Logs.MaxSize, (*node).asSize)},

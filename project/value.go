@@ -184,6 +184,30 @@ func (n *node) asDuration() (time.Duration, error) {
 	return 0, errDuration
 }
 
+// lingerConnections is the value of linger that keeps established connections.
+const lingerConnections = "connections"
+
+var errLinger = errors.New(`must be a positive duration such as "30s" or "5m", a number of seconds, or "connections"`)
+
+// readLinger returns a reader of linger: a duration, or "connections", which leaves the duration as it is.
+func readLinger(duration *time.Duration, keepConnections *bool) reader {
+	return func(n *node) error {
+		if n.kind == stringKind && n.text == lingerConnections {
+			*keepConnections = true
+			return nil
+		}
+		d, err := n.asDuration()
+		if err != nil {
+			if n.kind == stringKind {
+				return fmt.Errorf("%w%s", errLinger, SuggestNearest(n.text, []string{lingerConnections}))
+			}
+			return errLinger
+		}
+		*duration, *keepConnections = d, false
+		return nil
+	}
+}
+
 // ParseDuration parses "30s" or a number of seconds. The result is always positive.
 func ParseDuration(text string) (time.Duration, error) {
 	if f, err := strconv.ParseFloat(text, 64); err == nil {

@@ -84,7 +84,7 @@ func (c execCmd) prepareEnv(ctx context.Context, a *app) ([]string, error) {
 	} else if err := j.ReloadIfChanged(ctx, files); err != nil {
 		return nil, err
 	}
-	if err := c.waitHealthy(ctx, p, j); err != nil {
+	if err := c.waitHealthy(ctx, a, p, j); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
@@ -98,8 +98,9 @@ func (c execCmd) prepareEnv(ctx context.Context, a *app) ([]string, error) {
 	return environ.Enter(before, p.Config, pairs).List(), err
 }
 
-// waitHealthy starts those of the selected services that are stopped or failed, and waits until all selected ones are ready.
-func (c execCmd) waitHealthy(ctx context.Context, p commandProject, j *client.JoinedProject) error {
+// waitHealthy starts those of the selected services that are stopped or failed, and waits until all selected ones are ready, except
+// those that are optional and not named.
+func (c execCmd) waitHealthy(ctx context.Context, a *app, p commandProject, j *client.JoinedProject) error {
 	status, err := j.Status(ctx)
 	if err != nil {
 		return err
@@ -113,6 +114,10 @@ func (c execCmd) waitHealthy(ctx context.Context, p commandProject, j *client.Jo
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.Wait)
 	defer cancel()
-	_, err = p.waitReady(ctx, j.Client, names, c.Wait)
+	awaited := awaitedServices(status.Services, names, c.Service)
+	status, err = p.waitReady(ctx, j.Client, awaited, c.Wait)
+	if err == nil {
+		reportNotAwaited(a.err, status, names, awaited)
+	}
 	return err
 }

@@ -53,7 +53,8 @@ func (c loginCmd) Run(a *app, p commandProject) error {
 			return err
 		}
 	}
-	return p.waitAndPrint(ctx, a, *client, names)
+	_, err = p.waitAndPrint(ctx, a, *client, names, names)
+	return err
 }
 
 // selectNames returns the services named on the command line or, without any, those that need attention.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -55,7 +56,7 @@ func (p commandProject) startServices(ctx context.Context, a *app, action api.Ac
 	if err != nil {
 		return err
 	}
-	names, err := p.resolveNames(ctx, sel, files, verdict)
+	services, names, err := p.resolveNames(ctx, sel, files, verdict)
 	if err != nil {
 		return err
 	}
@@ -78,7 +79,12 @@ func (p commandProject) startServices(ctx context.Context, a *app, action api.Ac
 	if !wait {
 		return nil
 	}
-	return p.waitAndPrint(context.Background(), a, j.Client, names)
+	awaited := awaitedServices(services, names, sel.Services)
+	status, err := p.waitAndPrint(context.Background(), a, j.Client, names, awaited)
+	if err == nil {
+		reportNotAwaited(a.err, status, names, awaited)
+	}
+	return err
 }
 
 // startOptions returns how start and restart join the project: with a start lease, which restart takes only if no supervisor runs. A
@@ -131,25 +137,28 @@ func (c stopCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	return nil
 }
 
-// resolveNames returns the names of the selected services. It selects from the config or, while the config is not allowed, from what the
-// supervisor runs.
-func (p commandProject) resolveNames(ctx context.Context, sel selection, files *project.Files, verdict trust.Verdict) ([]string, error) {
+// resolveNames returns all services and the names of the selected ones. It selects from the config or, while the config is not allowed,
+// from what the supervisor runs.
+func (p commandProject) resolveNames(
+	ctx context.Context, sel selection, files *project.Files, verdict trust.Verdict,
+) (services []api.ServiceStatus, names []string, err error) {
 	running, status, err := p.FindSupervisor(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	services := status.Services
+	services = status.Services
 	switch {
 	case verdict == trust.Allowed:
 		parsed, err := p.parseConfig(files)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		services = declaredServices(parsed)
 	case running == nil:
-		return nil, &client.NotAllowedError{Config: p.Config}
+		return nil, nil, &client.NotAllowedError{Config: p.Config}
 	}
-	return selectServices(services, sel.Services, sel.Tag)
+	names, err = selectServices(services, sel.Services, sel.Tag)
+	return services, names, err
 }
 
 // declaredServices returns the status that the services of a config have before they are started.
@@ -187,33 +196,65 @@ func selectServices(services []api.ServiceStatus, names, tags []string) ([]strin
 	return selected, nil
 }
 
+// awaitedServices returns those of the started services that a command waits for: the ones that it names, those that are not optional,
+// and what these depend on.
+func awaitedServices(services []api.ServiceStatus, started, named []string) []string {
+	var awaited []string
+	var add func(name string)
+	add = func(name string) {
+		i := slices.IndexFunc(services, func(svc api.ServiceStatus) bool { return svc.Name == name })
+		if slices.Contains(awaited, name) || i < 0 {
+			return
+		}
+		awaited = append(awaited, name)
+		for _, dependency := range services[i].DependsOn {
+			add(dependency)
+		}
+	}
+	for _, svc := range services {
+		if slices.Contains(started, svc.Name) && (!svc.Optional || slices.Contains(named, svc.Name)) {
+			add(svc.Name)
+		}
+	}
+	return awaited
+}
+
+// reportNotAwaited names, on one line, the started services that are not ready and were not waited for.
+func reportNotAwaited(w io.Writer, status api.Status, started, awaited []string) {
+	var unready []string
+	for _, svc := range status.Services {
+		if slices.Contains(started, svc.Name) && !slices.Contains(awaited, svc.Name) && !svc.State.IsReady() {
+			unready = append(unready, fmt.Sprintf("%s (%s)", svc.Name, strings.ReplaceAll(string(svc.State), "_", " ")))
+		}
+	}
+	if len(unready) > 0 {
+		output.Info(w, "not waiting for optional %s: %s", plural("service", len(unready)), strings.Join(unready, ", "))
+	}
+}
+
 // unknownNameError returns an error with a hint: the most similar known name or, if none is similar, all known names.
 func unknownNameError(kind, name string, known []string) error {
-	known = slices.Compact(slices.Sorted(slices.Values(known)))
 	err := fmt.Errorf("unknown %s %q", kind, name)
-	nearest := project.NearestName(name, known)
-	switch {
-	case nearest != "":
-		return output.WithHint(err, fmt.Sprintf("did you mean %q?", nearest))
-	case len(known) > 0:
-		return output.WithHint(err, kind+"s: "+strings.Join(known, ", "))
+	if hint := project.HintKnown(kind, name, known); hint != "" {
+		return output.WithHint(err, hint)
 	}
 	return err
 }
 
-// waitAndPrint waits until the services are settled and prints their table. It is an error if one of them is not ready.
-func (p commandProject) waitAndPrint(ctx context.Context, a *app, client client.Client, names []string) error {
+// waitAndPrint waits until the awaited services are settled and prints the table of the shown ones. It is an error if an awaited one is
+// not ready.
+func (p commandProject) waitAndPrint(ctx context.Context, a *app, client client.Client, shown, awaited []string) (api.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	status, err := p.waitReady(ctx, client, names, startTimeout)
+	status, err := p.waitReady(ctx, client, awaited, startTimeout)
 	if len(status.Services) > 0 {
 		status.Services = slices.DeleteFunc(status.Services, func(s api.ServiceStatus) bool {
-			return !slices.Contains(names, s.Name)
+			return !slices.Contains(shown, s.Name)
 		})
 		columns, _ := a.out.Size()
 		printTable(a.out, status, columns)
 	}
-	return err
+	return status, err
 }
 
 // waitReady returns when the services are ready. Its error names those that are not: as soon as one has failed or needs attention, or when

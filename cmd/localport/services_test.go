@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -146,6 +147,44 @@ func TestStart_EndsWhenOneServiceNeedsAttention(t *testing.T) {
 		if o.code == 0 || !strings.Contains(o.stderr, `"bad"`) || strings.Contains(o.stderr, `"slow"`) || strings.Contains(o.stderr, "still") {
 			t.Errorf("%v: exit %d, %q", args, o.code, o.stderr)
 		}
+	}
+}
+
+// An optional service is started, and waited for only by a command that names it or needs it for another service.
+func TestOptionalService_IsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	missing := func(name string) string {
+		return "[services." + name + "]\ntechnology = \"command\"\nlocal_port = \"auto\"\ncommand = [\"no-such-program\", \"{port}\"]\noptional = true\n"
+	}
+	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")) + missing("cache") + missing("search") +
+		"[services.shop]\ntechnology = \"tcp\"\nlocal_port = \"auto\"\nremote_port = 1\nconnection = { remote_host = \"127.0.0.1\" }\n" +
+		"depends_on = [\"search\"]\nenabled = false\n")
+	const line = `^localport: not waiting for optional services: cache \([a-z ]+\), search \([a-z ]+\)\n$`
+	for _, c := range []struct {
+		args  []string
+		waits bool
+		want  string // a pattern of stderr
+	}{
+		{args: []string{"start"}, want: line},
+		{args: []string{"restart"}, want: line},
+		{args: []string{"exec", "--", "true"}, want: line},
+		{args: []string{"start", "web"}, want: "^$"},
+		{args: []string{"start", "cache"}, waits: true, want: `"cache" needs attention`},
+		{args: []string{"exec", "-s", "cache", "--", "true"}, waits: true, want: `"cache" needs attention`},
+		{args: []string{"start", "shop"}, waits: true, want: `"search" needs attention`},
+	} {
+		o := w.localport(root, c.args...)
+		if (o.code != 0) != c.waits || !regexp.MustCompile(c.want).MatchString(o.stderr) {
+			t.Errorf("%v: exit %d, %q", c.args, o.code, o.stderr)
+		}
+	}
+	if svc := w.service(root, "cache"); !svc.Optional || svc.State != forwarder.NeedsAttention {
+		t.Errorf("cache: %+v", svc)
+	}
+	o := w.localport(root, "config", "validate")
+	if o.code != 0 || !strings.Contains(o.stderr, "services.search.optional: no effect") || strings.Contains(o.stderr, "services.cache") {
+		t.Errorf("config validate: exit %d, %q", o.code, o.stderr)
 	}
 }
 

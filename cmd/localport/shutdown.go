@@ -26,9 +26,13 @@ const (
 	maxKillRounds = 5
 )
 
-// shutDown stops the project even if there are leases: it drops the start lease and stops the supervisor, gracefully if it answers.
-// Processes that do not answer are terminated, with a message on w.
+// shutDown stops the project even if there are leases: it drops the start lease and stops the supervisor, gracefully if it answers, and
+// those that are draining. Processes that do not answer are terminated, with a message on w.
 func (p commandProject) shutDown(ctx context.Context, w io.Writer) error {
+	return errors.Join(p.shutDownSupervisor(ctx, w), p.EndDraining())
+}
+
+func (p commandProject) shutDownSupervisor(ctx context.Context, w io.Writer) error {
 	recordErr := p.recordStop(ctx)
 	hasEnded := false
 	for {
@@ -101,7 +105,7 @@ func (p commandProject) recordStop(ctx context.Context) error {
 func (p commandProject) endGracefully(ctx context.Context, client *client.Client, recordErr error) error {
 	if recordErr != nil {
 		lease := api.Lease{Kind: api.StartLease}
-		if err := client.Leave(ctx, api.LeaveRequest{Lease: &lease}); err != nil {
+		if _, err := client.Leave(ctx, api.LeaveRequest{Lease: &lease}); err != nil {
 			return err
 		}
 	}

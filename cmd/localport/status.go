@@ -46,6 +46,7 @@ func (c statusCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	if err != nil {
 		return err
 	}
+	status.Draining = p.Draining()
 	if c.isJSON() {
 		return output.JSON(a.out, status)
 	}
@@ -131,6 +132,9 @@ func printStatus(w io.Writer, status api.Status, width int) {
 			}
 		}
 	}
+	for _, d := range status.Draining {
+		fmt.Fprintln(w, describeDraining(d))
+	}
 	for _, line := range []string{status.Failure, status.Pending} {
 		if line != "" {
 			fmt.Fprintln(w, output.JoinLines(line))
@@ -139,6 +143,21 @@ func printStatus(w io.Writer, status api.Status, width int) {
 	for _, warning := range status.Warnings {
 		fmt.Fprintln(w, "warning:", output.JoinLines(warning))
 	}
+}
+
+// describeDraining says which connections of an earlier supervisor are open, and until when.
+func describeDraining(d api.Draining) string {
+	services := make([]string, 0, len(d.Services))
+	total := 0
+	for _, svc := range d.Services {
+		services = append(services, fmt.Sprintf("%d on %s", svc.Open, output.EscapeLine(svc.Name)))
+		total += svc.Open
+	}
+	text := fmt.Sprintf("earlier %s still open (pid %d): %s", plural("connection", total), d.PID, strings.Join(services, ", "))
+	if d.Until != nil {
+		text += "; closed at " + d.Until.Local().Format("15:04") + " at the latest"
+	}
+	return text
 }
 
 // describeLeases says who holds the leases: "used by 1 shell and 2 commands".

@@ -37,6 +37,7 @@ func (c statusCmd) watch(a *app, p commandProject) error {
 		startTime := time.Now()
 		err := p.followStatus(ctx, func(status api.Status) error {
 			shown = true
+			status.Draining = p.Draining()
 			if err := view.show(status); err != nil {
 				return &writeError{err}
 			}

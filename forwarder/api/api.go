@@ -23,6 +23,21 @@ type Status struct {
 	Failure    string            `json:"failure,omitempty"` // why the last start failed, if no supervisor runs
 	Warnings   []string          `json:"warnings,omitempty"`
 	Clusters   []ClusterStatus   `json:"clusters,omitempty"` // that services connect to, one per context
+	// Draining are earlier supervisors whose established connections are still open. Only "status" sets it, from the state file.
+	Draining []Draining `json:"draining,omitempty"`
+}
+
+// Draining is a supervisor that accepts no new clients, and runs until the established connections have ended.
+type Draining struct {
+	PID      int               `json:"pid"`
+	Services []OpenConnections `json:"services"`
+	Until    *time.Time        `json:"until"` // when it closes the connections that are left; null: no limit
+}
+
+// OpenConnections are the client connections of a service.
+type OpenConnections struct {
+	Name string `json:"name"`
+	Open int    `json:"open"`
 }
 
 // The kinds of lease.
@@ -86,7 +101,9 @@ type ServiceStatus struct {
 	Description string          `json:"description,omitempty"`
 	Tags        []string        `json:"tags"`
 	Enabled     bool            `json:"enabled"`
-	Held        bool            `json:"held"` // the port is bound
+	Optional    bool            `json:"optional,omitempty"`   // commands that do not name it do not wait for it
+	DependsOn   []string        `json:"depends_on,omitempty"` // services that must be ready first
+	Held        bool            `json:"held"`                 // the port is bound
 	// Ending is set if the service is stopped but processes of its tunnel still run.
 	Ending      bool            `json:"ending,omitempty"`
 	Health      Health          `json:"health"`
@@ -105,6 +122,7 @@ type ServiceStatus struct {
 func ConfiguredStatus(svc project.Service) ServiceStatus {
 	status := ServiceStatus{
 		Name: svc.Name, State: forwarder.Stopped, Technology: svc.Technology, Enabled: svc.Enabled,
+		Optional: svc.Optional, DependsOn: svc.DependsOn,
 		Description: svc.Description, Tags: append([]string{}, svc.Tags...), Health: Health{Check: svc.HealthCheck.Type},
 	}
 	status.Reverse = svc.Reverse
@@ -196,6 +214,13 @@ type LeaveRequest struct {
 	Lease *Lease `json:"lease,omitempty"`
 	// At is the time of the release. A lease that the same process took later stays. Zero: any time.
 	At time.Time `json:"at,omitzero"`
+}
+
+// LeaveResponse says which client connections are open and what becomes of them, if the released lease was the last one.
+type LeaveResponse struct {
+	Services []OpenConnections `json:"services,omitempty"` // without those that have no connection
+	Linger   float64           `json:"linger,omitempty"`   // seconds until the ports close
+	Keep     float64           `json:"keep,omitempty"`     // seconds that the connections stay after that; 0: they end with the ports
 }
 
 // Action is what a user requests for services.

@@ -37,9 +37,11 @@ func (c Client) Join(ctx context.Context, r api.JoinRequest) (api.ProjectView, e
 	return view, c.call(ctx, "join", r, &view)
 }
 
-// Leave has the supervisor release the lease that r names, if any, and read the leases again. It returns before that is done.
-func (c Client) Leave(ctx context.Context, r api.LeaveRequest) error {
-	return c.call(ctx, "leave", r, nil)
+// Leave has the supervisor release the lease that r names, if any, and read the leases again. It returns before that is done. The
+// response of an older supervisor is empty.
+func (c Client) Leave(ctx context.Context, r api.LeaveRequest) (api.LeaveResponse, error) {
+	var response api.LeaveResponse
+	return response, c.call(ctx, "leave", r, &response)
 }
 
 // Status returns the current status of the project.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/api"
@@ -13,33 +14,45 @@ import (
 // leaveTimeout bounds the wait for a supervisor to acknowledge that a lease was released.
 const leaveTimeout = 200 * time.Millisecond
 
-// Leave releases a lease. If that cannot be written to the state file, the running supervisor records it instead, and bySocket is
-// true. If none runs, the error is why the file could not be written.
-func (p *Project) Leave(ctx context.Context, lease lockstate.Lease) (bySocket bool, err error) {
+// Departure is the result of Leave.
+type Departure struct {
+	BySocket bool              // the state file could not be written: the running supervisor has recorded the release instead
+	Left     api.LeaveResponse // what the supervisor says about open connections; empty if other leases keep them open
+}
+
+// Leave releases a lease. If that cannot be written to the state file, the running supervisor records it instead. If none runs, the error
+// is why the file could not be written.
+func (p *Project) Leave(ctx context.Context, lease lockstate.Lease) (Departure, error) {
 	lockCtx, cancel := withHalfOfTimeLeft(ctx) // then the supervisor is asked although another process holds the lock
 	defer cancel()
-	wasHeld := false
+	wasHeld, wasLast := false, false
 	_, cause := p.Dir.Update(lockCtx, func(tx *lockstate.Tx) error {
 		before := len(tx.Leases)
 		tx.RemoveLease(lease.Kind, lease.Process)
 		wasHeld = len(tx.Leases) < before
+		wasLast = !slices.ContainsFunc(tx.Leases, lockstate.Lease.IsAlive)
 		return nil
 	})
 	if cause == nil {
-		return false, p.notifyRelease(ctx, lease, wasHeld)
+		left, err := p.notifyRelease(ctx, lease, wasHeld)
+		if !wasLast { // the supervisor may not know the other leases yet
+			left = api.LeaveResponse{}
+		}
+		return Departure{Left: left}, err
 	}
 	client, _, err := p.askStatus(ctx)
 	if err != nil || client == nil {
-		return false, cmp.Or(err, cause)
+		return Departure{}, cmp.Or(err, cause)
 	}
 	released := WireLease(lease)
-	return true, client.Leave(ctx, api.LeaveRequest{Lease: &released})
+	left, err := client.Leave(ctx, api.LeaveRequest{Lease: &released})
+	return Departure{BySocket: true, Left: left}, err
 }
 
 // notifyRelease tells the supervisor that a lease was released. wasHeld says that the state file had the lease. One that it did not have may
 // have been sent to the supervisor's socket: then the release counts only if the supervisor acknowledges it. Every socket at which it may
 // listen is tried, because its record may have been lost with the state.
-func (p *Project) notifyRelease(ctx context.Context, lease lockstate.Lease, wasHeld bool) error {
+func (p *Project) notifyRelease(ctx context.Context, lease lockstate.Lease, wasHeld bool) (api.LeaveResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
 	released := WireLease(lease)
@@ -48,13 +61,13 @@ func (p *Project) notifyRelease(ctx context.Context, lease lockstate.Lease, wasH
 		r.At = time.Now()
 	}
 	for _, socket := range p.Dir.Sockets() {
-		err := Client{Socket: socket}.Leave(ctx, r)
+		left, err := Client{Socket: socket}.Leave(ctx, r)
 		switch {
 		case err == nil:
-			return nil
+			return left, nil
 		case !wasHeld && errors.Is(err, ErrNoAnswer):
-			return p.newNoAnswerError(leaveTimeout)
+			return api.LeaveResponse{}, p.newNoAnswerError(leaveTimeout)
 		}
 	}
-	return nil
+	return api.LeaveResponse{}, nil
 }

@@ -105,7 +105,7 @@ func (driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) 
 	}
 	program, err := process.Start(spec)
 	if err != nil {
-		return nil, process.ClassifyStartError(err, spec, "install it, or set its full path in command")
+		return nil, process.ClassifyStartError(err, spec, "install it, or set its full path in command; "+project.HintLocal("path"))
 	}
 	tunnel.Child = program
 	close(tunnel.startedCh)

@@ -25,7 +25,7 @@ var connectionKeys = []project.Key{
 // completeService makes a name without a resource type a service's, and warns about a service whose cluster the config does not choose.
 func completeService(s *project.Service, keys project.GivenKeys) {
 	if !keys.Has("connection.context") {
-		keys.Advise(`no "connection.context": the port leads to whatever context "kubectl config use-context" has selected when the service starts`)
+		keys.Advise(`no "connection.context": the port leads to whatever context "kubectl config use-context" has selected when the service starts; ` + project.HintLocal("context"))
 	}
 	if keys.Has("connection.resource_type") || keys.Has("connection.selector") {
 		return

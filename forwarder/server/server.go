@@ -21,7 +21,7 @@ import (
 // Backend implements the control API. Its methods must be safe for concurrent use.
 type Backend interface {
 	Join(ctx context.Context, session api.JoinRequest) (api.ProjectView, error)
-	Leave(ctx context.Context, r api.LeaveRequest) error
+	Leave(ctx context.Context, r api.LeaveRequest) (api.LeaveResponse, error)
 	Status(ctx context.Context) (api.Status, error)
 	// Watch calls on with the current status and after each change, until on returns an error or ctx ends.
 	Watch(ctx context.Context, on func(api.Status) error) error
@@ -109,7 +109,7 @@ func (r *refusalRecorder) Unwrap() http.ResponseWriter { return r.ResponseWriter
 func newHandler(b Backend, handOvers *sync.WaitGroup) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST /v1/join", handleJSON(b.Join))
-	mux.Handle("POST /v1/leave", handleJSON(withoutResult(b.Leave)))
+	mux.Handle("POST /v1/leave", handleJSON(b.Leave))
 	mux.Handle("GET /v1/watch", handleWatch(b, make(chan struct{}, api.MaxWatchers)))
 	mux.Handle("GET /v1/status", handleJSON(func(ctx context.Context, _ struct{}) (api.Status, error) {
 		return b.Status(ctx)

@@ -97,6 +97,9 @@ func (m *master) logInAndServe(ctx context.Context, options loginOptions) (isLog
 				f.Reason, f.Hint = fmt.Sprintf("option %s: %s", option, f.Reason), "correct the service's connection.options"
 			}
 		}
+		if isFailure {
+			m.destination.addUserHints(f)
+		}
 		switch {
 		case isFailure && !options.isOldSSH && isUnknownOption(f, forkOption):
 			err = errOldSSH

@@ -40,14 +40,29 @@ func decodeLease(l api.Lease) lockstate.Lease {
 	}
 }
 
-// Leave releases a lease, if r names one, and has the leases read again.
-func (s *Supervisor) Leave(_ context.Context, r api.LeaveRequest) error {
+// Leave releases a lease, if r names one, and has the leases read again. If it was the last one, the response says what becomes of open
+// connections.
+func (s *Supervisor) Leave(_ context.Context, r api.LeaveRequest) (api.LeaveResponse, error) {
 	if r.Lease != nil {
 		lease := decodeLease(*r.Lease)
 		s.store.add(func(state *lockstate.State) { state.RemoveLeaseAsOf(lease.Kind, lease.Process, r.At) })
 	}
 	wait.Notify(s.leasesChangedCh)
-	return nil
+	known, active := s.store.state(), s.active.Load()
+	if known.PruneLeases(); r.Lease == nil || len(known.Leases) > 0 || active == nil || s.isClosing.Load() {
+		return api.LeaveResponse{}, nil
+	}
+	response := api.LeaveResponse{Linger: active.project.Linger.Seconds()}
+	if active.project.KeepConnections {
+		response.Keep = maxKeepTime.Seconds()
+	}
+	open := active.openConnections()
+	for _, svc := range active.project.Services {
+		if open[svc.Name] > 0 {
+			response.Services = append(response.Services, api.OpenConnections{Name: svc.Name, Open: open[svc.Name]})
+		}
+	}
+	return response, nil
 }
 
 // countLeases reads the leases, watches their processes, and returns how many are live. If the file cannot be read, the cached

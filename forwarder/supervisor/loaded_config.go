@@ -36,7 +36,8 @@ func (s *Supervisor) parseConfig(files *project.Files) (*loadedConfig, error) {
 		l.ports = make(map[string]int)
 	}
 	parsed, err := project.Parse(files, project.Options{
-		Getenv: s.env.lookup, Checks: builtin.Types(), Technologies: Technologies(), Linger: s.userConfig().Linger,
+		Getenv: s.env.lookup, Checks: builtin.Types(), Technologies: Technologies(),
+		Linger: s.userConfig().Linger, KeepConnections: s.userConfig().KeepConnections,
 		PickAutoPort: func(service string) int { return s.pickAutoPort(l.ports, service) },
 	})
 	if err != nil {

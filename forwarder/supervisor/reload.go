@@ -154,7 +154,7 @@ func (s *Supervisor) updateService(config *activeConfig, old project.Service, d 
 // hasSameTunnel reports whether a tunnel of one definition can stay for the other.
 func hasSameTunnel(a, b project.Service) bool {
 	for _, svc := range []*project.Service{&a, &b} {
-		svc.Tags, svc.Description, svc.Enabled, svc.DependsOn = nil, "", false, nil
+		svc.Tags, svc.Description, svc.Enabled, svc.Optional, svc.DependsOn = nil, "", false, false, nil
 		svc.HealthCheck, svc.RestartPolicy = project.HealthCheck{}, project.RestartPolicy{}
 		svc.ConnectTimeout, svc.IdleTimeout = 0, 0
 	}

@@ -81,8 +81,9 @@ func (s *Supervisor) recordFailedReplacement(ctx context.Context, r api.ReplaceR
 	s.isRefusedForLogin.Store(isLoginRefusal(cause))
 }
 
-// drainConnections waits until every connection has ended, the successor has ended, or ctx ends.
-func (s *Supervisor) drainConnections(ctx context.Context, successorEndedCh <-chan struct{}) {
+// drainConnections waits until every connection has ended, the successor has ended, or ctx ends. Meanwhile it records what is left, until
+// when it may stay; zero: until the successor ends.
+func (s *Supervisor) drainConnections(ctx context.Context, successorEndedCh <-chan struct{}, until time.Time) {
 	left := maps.Clone(s.active.Load().services)
 	tick := time.NewTicker(5 * time.Second) // lastClientCh holds one signal for all services
 	defer tick.Stop()
@@ -96,6 +97,7 @@ func (s *Supervisor) drainConnections(ctx context.Context, successorEndedCh <-ch
 		if len(left) == 0 {
 			return
 		}
+		s.recordDraining(ctx, s.active.Load().openConnections(), until)
 		select {
 		case <-s.lastClientCh:
 		case <-tick.C:

@@ -75,7 +75,7 @@ func Run(ctx context.Context, o Options) error {
 	s.tasks.Go(s.removeAbandoned) // may wait for processes of other projects
 
 	s.awaitShutdown(ctx)
-	s.drainIfReplaced(ctx)
+	s.drain(ctx)
 	cancel()
 	s.stopTasks()
 	s.events.publish(eventlog.Event{Kind: eventlog.SupervisorEnded, Run: o.RunID}, "")
@@ -160,18 +160,6 @@ func (s *Supervisor) awaitShutdown(ctx context.Context) {
 		}
 		hasNoLeases = count == 0
 	}
-}
-
-// drainIfReplaced waits for this supervisor's connections if a successor has taken over the ports.
-func (s *Supervisor) drainIfReplaced(ctx context.Context) {
-	s.mu.Lock()
-	successorEndedCh := s.successorEndedCh
-	s.mu.Unlock()
-	if successorEndedCh == nil {
-		return
-	}
-	s.drainConnections(ctx, successorEndedCh)
-	s.keeper.disconnect()
 }
 
 // stopTimeout bounds stopTasks. It is longer than any tunnel takes to open or to close: what still runs after it hangs in a file

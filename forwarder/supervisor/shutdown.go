@@ -51,10 +51,10 @@ func (s *Supervisor) tryShutDown(ctx context.Context, reason shutdownReason, tri
 		if known.PruneLeases(); reason == shutdownUnused && len(known.Leases) > 0 {
 			return false
 		}
-		s.closePortsForElected()
+		s.closePortsForElected(s.connectionLimit(reason))
 		return true
 	}
-	err := s.recordShutdown(ctx, reason)
+	keepUntil, err := s.recordShutdown(ctx, reason)
 	if errors.Is(err, errHasLeases) {
 		return false
 	}
@@ -69,8 +69,9 @@ func (s *Supervisor) tryShutDown(ctx context.Context, reason shutdownReason, tri
 			return false
 		}
 		s.isClosing.Store(true)
+		keepUntil = s.connectionLimit(reason)
 	}
-	s.closePorts()
+	s.closePorts(keepUntil)
 	if err := s.election.Resign(); err != nil {
 		s.log.Error("cannot release the election lock", "error", err)
 	}
@@ -79,17 +80,21 @@ func (s *Supervisor) tryShutDown(ctx context.Context, reason shutdownReason, tri
 }
 
 // recordShutdown checks the leases, sets isClosing and writes the shutdown to the state. The error is errHasLeases if there are leases
-// that keep the supervisor running; after another error isClosing says whether the state could be read.
-func (s *Supervisor) recordShutdown(ctx context.Context, reason shutdownReason) error {
+// that keep the supervisor running; after another error isClosing says whether the state could be read. keepUntil is until when established
+// connections stay.
+func (s *Supervisor) recordShutdown(ctx context.Context, reason shutdownReason) (keepUntil time.Time, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
+	_, err = s.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		s.isClosing.Store(false)
 		s.store.restoreLost(tx)
 		if reason == shutdownUnused && s.hasLeases(tx) {
 			return errHasLeases
 		}
 		s.isClosing.Store(true)
+		if keepUntil = s.connectionLimit(reason); tx.Down { // the user is stopping the project
+			keepUntil = time.Time{}
+		}
 		if other := tx.Supervisor; other != nil && other.Process != lockstate.Self() && other.IsAlive() {
 			return errSuperseded // its record stays
 		}
@@ -104,12 +109,16 @@ func (s *Supervisor) recordShutdown(ctx context.Context, reason shutdownReason) 
 			tx.RemoveLease(lockstate.StartLease, lockstate.Process{})
 		}
 		tx.Supervisor, tx.Stopped, tx.Started, tx.Only = nil, nil, nil, nil
+		if !keepUntil.IsZero() { // recorded before the election is free: a "stop" after that finds this supervisor here
+			s.recordedDrain = lockstate.Draining{Process: lockstate.Self(), Connections: s.active.Load().openConnections(), Until: keepUntil}
+			tx.SetDraining(s.recordedDrain)
+		}
 		tx.Down = tx.Down || reason == shutdownRequested
 		tx.Bump()
 		tx.MarkFinal() // or released leases would come back once the disk is no longer full
 		return nil
 	})
-	return err
+	return keepUntil, err
 }
 
 // A SIGTERM means that everything is to end, as at a logout or shutdown, if the keeper ends within keeperTermTimeout too, or if the
@@ -159,7 +168,7 @@ func (s *Supervisor) handOverToKeeper() {
 		}
 	}
 	if !s.keeper.leaveToKeeper() {
-		s.closePorts()
+		s.closePorts(time.Time{})
 		_ = s.election.Resign()
 	}
 	s.socket.closeListener()

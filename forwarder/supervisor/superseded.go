@@ -34,7 +34,7 @@ func (s *Supervisor) onSuperseded(ctx context.Context) {
 	err := s.handOverToElected(ctx)
 	if client.IsUnknownRequest(err) {
 		s.log.Error("the other supervisor cannot take over open ports; closing them for it", "error", err)
-		s.closePortsForElected()
+		s.closePortsForElected(time.Time{})
 	} else if err != nil {
 		s.log.Debug("the other supervisor does not take over the ports yet", "error", err)
 	}

@@ -89,6 +89,10 @@ type Supervisor struct {
 	// isSuperseded: another supervisor holds the election lock.
 	isSuperseded atomic.Bool
 
+	// Set while operationSlot is held, and by drain once endedCh is closed.
+	keepUntil     time.Time          // until when established connections stay after the ports were closed; zero: they end
+	recordedDrain lockstate.Draining // the entry of this supervisor in the state
+
 	// startTask runs a function in a goroutine. stop cancels its context and waits for it.
 	startTask    func(run func(context.Context)) (stop func())
 	tasks        sync.WaitGroup // all goroutines but those of services

@@ -7,6 +7,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
 	"github.com/localport-sh/localport/forwarder/process"
+	"github.com/localport-sh/localport/project"
 )
 
 // classifyExit finds in its output why kubectl (1.27 to 1.33) ended; nil if it printed nothing.
@@ -27,6 +28,9 @@ func classifyExit(transcript *process.Transcript, ref session.ResourceRef) *forw
 
 // loginHelperFailed is in kubectl's message about a login helper.
 const loginHelperFailed = "getting credentials: exec"
+
+// missingContextPattern matches kubectl's messages about a context that the kubeconfig does not have.
+var missingContextPattern = project.LazyRegexp(`context was not found|context ".*" does not exist`)
 
 // exitRules returns the rules for kubectl's error messages. What only the user can fix comes first: it may be part of an "Unable to
 // connect" message.

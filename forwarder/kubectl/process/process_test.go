@@ -320,18 +320,20 @@ func TestOpen_ClassifiesFailuresOfRealKubectl(t *testing.T) {
 	tests := []struct {
 		context, file string
 		class         forwarder.Class
-		reason        string
+		reason, hint  string
 	}{
-		{"", config, forwarder.Transient, "The connection to the server " + server + " was refused"},
-		{"nope", config, forwarder.Permanent, "nope"},
-		{"helper", config, forwarder.NeedsUser, "Unable to connect to the server: getting credentials: exec: "},
-		{"", "/no/such/file", forwarder.Permanent, "/no/such/file"},
+		{"", config, forwarder.Transient, "The connection to the server " + server + " was refused", ""},
+		{"nope", config, forwarder.Permanent, "nope", "contexts: dead, helper; "},
+		{"helpr", config, forwarder.Permanent, "helpr", `did you mean "helper"? "kubectl config get-contexts --kubeconfig ` + config + `" lists all; `},
+		{"helper", config, forwarder.NeedsUser, "Unable to connect to the server: getting credentials: exec: ", ""},
+		{"", "/no/such/file", forwarder.Permanent, "/no/such/file", ""},
 	}
 	for _, tt := range tests {
 		spec := newTestSpec()
 		spec.Location.Context, spec.Kubeconfig = tt.context, tt.file
+		spec.Files = session.Source{ResourceRef: spec.ResourceRef}.ReadFiles()
 		r := forwarder.Run{Dir: t.TempDir(), Env: append(os.Environ(), "HOME="+t.TempDir()), Log: &syncbuf.Buffer{}}
-		if f := openExpectingFailure(t, spec, r); f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) {
+		if f := openExpectingFailure(t, spec, r); f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) || !strings.Contains(f.Hint, tt.hint) {
 			t.Errorf("context %q, file %q: %+v\n%s", tt.context, tt.file, f, r.Log)
 		}
 	}

@@ -66,7 +66,7 @@ func (t *tunnel) waitReady(ctx context.Context) error {
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return ctx.Err()
 	}
-	if f := classifyExit(&t.transcript, t.ref); f != nil {
+	if f := t.classifyExit(); f != nil {
 		return f
 	}
 	return &forwarder.Failure{Reason: "kubectl did not start listening in time"}
@@ -99,8 +99,18 @@ func (t *tunnel) Err() error {
 }
 
 func (t *tunnel) exitFailure() error {
-	if f := classifyExit(&t.transcript, t.ref); f != nil {
+	if f := t.classifyExit(); f != nil {
 		return f
 	}
 	return &forwarder.Failure{Reason: "kubectl exited: " + t.ExitStatus()}
+}
+
+// classifyExit is why kubectl ended, with a hint at the contexts that exist if it did not find the one it was to use; nil if it printed
+// nothing.
+func (t *tunnel) classifyExit() *forwarder.Failure {
+	f := classifyExit(&t.transcript, t.ref)
+	if f != nil && missingContextPattern().MatchString(f.Reason) {
+		f.Hint = t.files.ContextHint()
+	}
+	return f
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -220,7 +221,7 @@ func (src Source) loadConfig() (*rest.Config, error) {
 		return nil, &forwarder.Failure{
 			Class:  forwarder.NeedsUser,
 			Reason: fmt.Sprintf("no cluster is configured (looked in %v)", files),
-			Hint:   "set KUBECONFIG, or the service's connection.kubeconfig",
+			Hint:   src.kubeconfigHint(),
 		}
 	}
 	name := cmp.Or(src.Location.Context, raw.CurrentContext)
@@ -231,7 +232,7 @@ func (src Source) loadConfig() (*rest.Config, error) {
 		}
 		return nil, &forwarder.Failure{
 			Class: forwarder.Permanent, Reason: fmt.Sprintf("%s (looked in %v)", what, files),
-			Hint: ResourceRef{Kubeconfig: src.Kubeconfig}.Command("config get-contexts"),
+			Hint: src.contextHint(name, slices.Collect(maps.Keys(raw.Contexts))),
 		}
 	}
 	config, err := clientcmd.NewNonInteractiveClientConfig(*raw, name, &clientcmd.ConfigOverrides{}, rules).ClientConfig()

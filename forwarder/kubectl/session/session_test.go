@@ -40,6 +40,18 @@ func TestSource_MergesAListOfKubeconfigs(t *testing.T) {
 	if f := getObject(t, src); f == nil || f.Class != forwarder.Permanent || !strings.Contains(f.Reason, `context "other" does not exist`) {
 		t.Errorf("%+v", f)
 	}
+	const local = "a context that differs from person to person belongs in .localport.local.toml"
+	if f := getObject(t, src); f == nil || f.Hint != "contexts: test; "+local {
+		t.Errorf("%+v", f)
+	}
+	src.Location.Context = "tset2"
+	if f := getObject(t, src); f == nil || f.Hint != "contexts: test; "+local {
+		t.Errorf("%+v", f)
+	}
+	src.Location.Context = "Tests"
+	if f := getObject(t, src); f == nil || f.Hint != `did you mean "test"? "kubectl config get-contexts" lists all; `+local {
+		t.Errorf("%+v", f)
+	}
 	src.Location.Context = "test"
 	src.Kubeconfig = filepath.Join(dir, "clusters") // alone it has no context
 	if f := getObject(t, src); f == nil || f.Class != forwarder.Permanent || !strings.Contains(f.Hint, "--kubeconfig "+src.Kubeconfig) {

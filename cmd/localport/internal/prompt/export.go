@@ -216,8 +216,9 @@ func (e *evaluation) leaveProjects(ctx context.Context, root string) error {
 		if previousRoot == root || slices.Contains(e.retry.Unreleased, previousRoot) {
 			continue
 		}
-		bySocket, err := e.leaveProject(ctx, previousRoot)
-		if bySocket {
+		departure, err := e.leaveProject(ctx, previousRoot)
+		e.printOpenConnections(previousRoot, departure.Left)
+		if departure.BySocket {
 			e.retry.BySocket = append(e.retry.BySocket, previousRoot)
 		}
 		if err != nil {
@@ -233,10 +234,10 @@ func (e *evaluation) leaveProjects(ctx context.Context, root string) error {
 }
 
 // leaveProject releases the shell's lease in the state file or, if that cannot be written, through the supervisor's socket.
-func (e *evaluation) leaveProject(ctx context.Context, root string) (bySocket bool, err error) {
+func (e *evaluation) leaveProject(ctx context.Context, root string) (client.Departure, error) {
 	p, err := e.openProject(root)
 	if err != nil {
-		return false, err
+		return client.Departure{}, err
 	}
 	shell, _ := lockstate.FindProcess(e.args.pid)
 	return p.Leave(ctx, lockstate.Lease{Kind: lockstate.ShellLease, Process: shell})

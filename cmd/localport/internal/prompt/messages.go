@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
@@ -36,6 +37,46 @@ func (e *evaluation) printSummary(view api.ProjectView) {
 	if text := projectSummary(e.root, view, user.Verbosity); text != "" {
 		output.Info(e.err, "%s", text)
 	}
+}
+
+// printOpenConnections prints, after the last lease of a project was released, which connections are open and when they end.
+func (e *evaluation) printOpenConnections(root string, left api.LeaveResponse) {
+	if len(left.Services) == 0 {
+		return
+	}
+	if user, _ := e.userConfig(); user.Verbosity != project.VerbosityQuiet {
+		output.Info(e.err, "%s", openConnectionsSummary(root, left))
+	}
+}
+
+// openConnectionsSummary returns the line that leaving prints: "shop: 2 connections are open on db; they end in 30s (linger)".
+func openConnectionsSummary(root string, left api.LeaveResponse) string {
+	total := 0
+	names := make([]string, 0, len(left.Services))
+	for _, svc := range left.Services {
+		total += svc.Open
+		names = append(names, svc.Name)
+	}
+	what, fate, kept := "connections are", "they end", "they stay until they are closed"
+	if total == 1 {
+		what, fate, kept = "connection is", "it ends", "it stays until it is closed"
+	}
+	fate += fmt.Sprintf(" in %s (linger)", formatDuration(left.Linger))
+	if left.Keep > 0 {
+		fate = fmt.Sprintf("%s, for at most %s (linger = \"connections\")", kept, formatDuration(left.Keep))
+	}
+	return fmt.Sprintf("%s: %d %s open on %s; %s", filepath.Base(root), total, what, strings.Join(names, ", "), fate)
+}
+
+// formatDuration formats seconds like a time.Duration, without zeros at the end.
+func formatDuration(seconds float64) string {
+	text := time.Duration(seconds * float64(time.Second)).String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
 }
 
 // printNewEvents prints which services failed or recovered since the last evaluation in this shell; nothing if it has just

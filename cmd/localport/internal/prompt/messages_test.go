@@ -33,3 +33,28 @@ func TestProjectSummary_QuietListsOnlyServicesThatNeedTheUser(t *testing.T) {
 		t.Errorf("no service needs the user, but the summary is %q", got)
 	}
 }
+
+func TestOpenConnectionsSummary_SaysWhenTheyEnd(t *testing.T) {
+	one := []api.OpenConnections{{Name: "db", Open: 1}}
+	two := []api.OpenConnections{{Name: "db", Open: 1}, {Name: "web", Open: 2}}
+	for _, c := range []struct {
+		left api.LeaveResponse
+		want string
+	}{
+		{api.LeaveResponse{Services: one, Linger: 10}, "shop: 1 connection is open on db; it ends in 10s (linger)"},
+		{api.LeaveResponse{Services: two, Linger: 90}, "shop: 3 connections are open on db, web; they end in 1m30s (linger)"},
+		{api.LeaveResponse{Services: two, Linger: 600}, "shop: 3 connections are open on db, web; they end in 10m (linger)"},
+		{
+			api.LeaveResponse{Services: one, Linger: 10, Keep: 3600},
+			`shop: 1 connection is open on db; it stays until it is closed, for at most 1h (linger = "connections")`,
+		},
+		{
+			api.LeaveResponse{Services: two, Linger: 10, Keep: 3600},
+			`shop: 3 connections are open on db, web; they stay until they are closed, for at most 1h (linger = "connections")`,
+		},
+	} {
+		if got := openConnectionsSummary("/home/me/shop", c.left); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.left, got, c.want)
+		}
+	}
+}

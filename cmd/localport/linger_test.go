@@ -1,0 +1,180 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/ports"
+)
+
+func TestLeave_NamesOpenConnectionsOnlyInTheLastShell(t *testing.T) {
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnv(t)
+		upstream, db, web := serve(t, "127.0.0.1:0"), ports.FreePort(t), ports.FreePort(t)
+		root := w.allowedProject("linger = \"10m\"\n" + tcpConfig("web", web, upstream) + tcpConfig("db", db, upstream))
+		first, last := w.shell(kind, root), w.shell(kind, root)
+		eventually(t, "both leases are written", func() bool { return len(w.state(root).Leases) == 2 })
+		leave := func() string {
+			last.Run("cd /")
+			return last.Output()
+		}
+		clients := []*connection{dial(t, fmt.Sprint("127.0.0.1:", db)), dial(t, fmt.Sprint("127.0.0.1:", db))}
+		for _, c := range clients {
+			c.exchangeLine("hi")
+		}
+		if out := leave(); strings.Contains(out, "open") {
+			t.Errorf("leaving one of two shells printed %q", out)
+		}
+		last.Run("cd " + root)
+		first.Run("cd /")
+		if out := leave(); !strings.Contains(out, "localport: shop: 2 connections are open on db; they end in 10m (linger)") {
+			t.Errorf("leaving the last shell printed %q", out)
+		}
+		last.Run("cd " + root)
+		for _, c := range clients {
+			c.conn.Close()
+		}
+		eventually(t, "the connections have ended", func() bool { return w.service(root, "db").Connections.Open == 0 })
+		if out := leave(); strings.Contains(out, "open") {
+			t.Errorf("leaving without connections printed %q", out)
+		}
+	})
+}
+
+// keptProject is an unused project with linger = "connections" whose ports have been closed while a client was connected.
+type keptProject struct {
+	*testEnv
+	root, addr string
+	client     *connection
+	supervisor lockstate.Process // which is draining
+}
+
+func startKeptProject(t *testing.T) *keptProject {
+	t.Helper()
+	w := newTestEnv(t)
+	w.writeUserConfig("linger = 0.1\n")
+	port := ports.FreePort(t)
+	p := &keptProject{testEnv: w, addr: fmt.Sprint("127.0.0.1:", port)}
+	p.root = w.allowedProject("linger = \"connections\"\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	sh := w.shell("bash", p.root)
+	p.supervisor = w.supervisor(p.root)
+	p.client = dial(t, p.addr)
+	p.client.exchangeLine("before")
+	sh.Run("cd /")
+	if out := sh.Output(); !strings.Contains(out, `1 connection is open on web; it stays until it is closed, for at most 1h (linger = "connections")`) {
+		t.Errorf("leaving printed %q", out)
+	}
+	eventually(t, "the port is closed", func() bool { return !listens(p.addr) })
+	p.checkClientServed(t)
+	return p
+}
+
+func (p *keptProject) checkClientServed(t *testing.T) {
+	t.Helper()
+	if answer := p.client.exchangeLine("still"); answer != "hello still\n" {
+		t.Errorf("the established connection answered %q", answer)
+	}
+}
+
+func TestLingerConnections_DrainsAfterThePortsAreClosed(t *testing.T) {
+	t.Parallel()
+	p := startKeptProject(t)
+	status := p.status(p.root)
+	if status.State != "stopped" || len(status.Draining) != 1 || status.Draining[0].PID != p.supervisor.PID ||
+		len(status.Draining[0].Services) != 1 || status.Draining[0].Services[0].Open != 1 || status.Draining[0].Until == nil {
+		t.Errorf("status: %+v", status)
+	}
+	want := fmt.Sprintf("\nearlier connection still open (pid %d): 1 on web; closed at ", p.supervisor.PID)
+	if text := p.mustRun(p.root, "status"); !strings.Contains(text, want) {
+		t.Errorf("status lacks %q:\n%s", want, text)
+	}
+
+	// Another supervisor serves new clients on the same port.
+	p.mustRun(p.root, "start")
+	if now := p.supervisor; now == p.testEnv.supervisor(p.root) {
+		t.Error("the draining supervisor was elected again")
+	}
+	checkServed(t, p.addr)
+	p.checkClientServed(t)
+	if status := p.status(p.root); status.State != "running" || len(status.Draining) != 1 {
+		t.Errorf("status of the new supervisor: %+v", status)
+	}
+	p.client.conn.Close()
+	p.waitExit(p.supervisor)
+	if status := p.status(p.root); len(status.Draining) != 0 || len(p.state(p.root).Draining) != 0 {
+		t.Errorf("after the last connection: %+v", status)
+	}
+	checkServed(t, p.addr)
+}
+
+func TestLingerConnections_StopEndsThem(t *testing.T) {
+	t.Parallel()
+	p := startKeptProject(t)
+	p.mustRun(p.root, "stop")
+	if _, err := io.ReadAll(p.client.lines); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the established connection ended with %v, want a reset", err)
+	}
+	p.waitExit(p.supervisor)
+	p.checkNothingLeft(p.root, p.addr)
+}
+
+// A project that needs the port gets it, and the established connections stay.
+func TestLingerConnections_GivesUpThePort(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	w.writeUserConfig("linger = \"10m\"\n")
+	port := ports.FreePort(t)
+	addr := fmt.Sprint("127.0.0.1:", port)
+	config := "linger = \"connections\"\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0"))
+	root, other := w.allowedProject(config), w.allowedProject(config)
+	sh := w.shell("bash", root)
+	supervisor, client := w.supervisor(root), dial(t, addr)
+	client.exchangeLine("before")
+	sh.Run("cd /")
+	w.mustRun(other, "start")
+	if status := w.status(root); status.State != "stopped" || len(status.Draining) != 1 {
+		t.Errorf("status of the first project: %+v", status)
+	}
+	checkServed(t, addr)
+	if answer := client.exchangeLine("still"); answer != "hello still\n" {
+		t.Errorf("the established connection answered %q", answer)
+	}
+	client.conn.Close()
+	w.waitExit(supervisor)
+}
+
+// The connections of a supervisor that was replaced stay too when its successor ends.
+func TestLingerConnections_OutliveAReplacement(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	w.writeUserConfig("linger = 0.1\n")
+	port := ports.FreePort(t)
+	addr := fmt.Sprint("127.0.0.1:", port)
+	root := w.allowedProject("linger = \"connections\"\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	sh := w.shell("bash", root)
+	first, client := w.supervisor(root), dial(t, addr)
+	client.exchangeLine("before")
+	w.mustRun(root, "daemon", "restart")
+	successor := w.supervisor(root)
+	eventually(t, "status shows the connection", func() bool {
+		draining := w.status(root).Draining
+		return len(draining) == 1 && draining[0].PID == first.PID && draining[0].Until == nil
+	})
+	sh.Run("cd /")
+	w.waitExit(successor)
+	eventually(t, "the connection has a limit", func() bool {
+		draining := w.status(root).Draining
+		return len(draining) == 1 && draining[0].Until != nil
+	})
+	if answer := client.exchangeLine("still"); answer != "hello still\n" {
+		t.Errorf("the established connection answered %q", answer)
+	}
+	client.conn.Close()
+	w.waitExit(first)
+	w.checkNothingLeft(root, addr)
+}

@@ -357,11 +357,11 @@ func (r checkResult) explain(timeout time.Duration) (reason, hint string) {
 	case errors.As(r.err, &tunnelFailure):
 		return tunnelFailure.Reason, tunnelFailure.Hint
 	case errors.As(r.err, &probeFailure):
-		return probeFailure.Reason, probeFailure.Hint
+		return probe.JoinLines(probeFailure.Reason), probeFailure.Hint
 	case errors.Is(r.err, context.DeadlineExceeded) && r.isReached:
 		return fmt.Sprintf("no answer to the health check within %v", timeout), "is the service busy? health_check.timeout gives it more time"
 	case errors.Is(r.err, context.DeadlineExceeded):
 		return fmt.Sprintf("no response within %v", timeout), ""
 	}
-	return r.err.Error(), ""
+	return probe.Reason(r.err), ""
 }

@@ -54,7 +54,7 @@ func logLimits(user project.UserConfig) eventlog.Limits {
 
 // publish notifies the user of an event in the state of its service, and queues it to be written. Its texts must be masked.
 func (p *eventPublisher) publish(e eventlog.Event, state forwarder.State) {
-	e.Time = time.Now()
+	e.Time = eventTime(e.Time)
 	p.notifier.Notify(notify.Notification{
 		Event: string(e.Kind), Service: e.Service, Project: p.project, State: string(state), Reason: e.Reason,
 	})

@@ -55,6 +55,9 @@ type Failure struct {
 	// MayPass is set for a failure of class NeedsUser that may be one of a moment: a server that is starting answers 401, a captive portal shows
 	// its own certificate. It is retried for a while before the service needs attention, and slowly after that.
 	MayPass bool
+	// MayServe is set, by a FailureReporter, for a failure that a health check can disprove: no pod is Ready, but one runs. Connections are
+	// made meanwhile.
+	MayServe bool
 	// AwaitChange waits until what the failure rests on has changed, for example a file, so that another attempt may succeed although nobody
 	// has asked for one. It returns false when ctx ends. Nil: there is nothing to wait for. A transient failure is retried anyway.
 	AwaitChange func(ctx context.Context) bool

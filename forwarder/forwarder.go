@@ -58,6 +58,9 @@ type Failure struct {
 	// RecheckAfter is the time to the next attempt after a failure of class NeedsUser or Permanent, in case that what it rests on has changed
 	// where nobody sees it: in a cluster, on a server. Zero: no attempt is made before AwaitChange returns.
 	RecheckAfter time.Duration
+	// MayServe is set, by a FailureReporter, for a failure that a health check can disprove: no pod is Ready, but one runs. Connections are
+	// made meanwhile.
+	MayServe bool
 	// AwaitChange waits until what the failure rests on has changed, for example a file, so that another attempt may succeed although nobody
 	// has asked for one. It returns false when ctx ends. Nil: there is nothing to wait for. A transient failure is retried anyway.
 	AwaitChange func(ctx context.Context) bool

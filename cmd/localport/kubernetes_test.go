@@ -254,6 +254,31 @@ func TestCluster_RefusesNobodyWhilePodsComeAndGo(t *testing.T) {
 	}
 }
 
+// TestCluster_UsesAPodThatServesAndIsNeverReady: exec need not wait for a readiness that never comes.
+func TestCluster_UsesAPodThatServesAndIsNeverReady(t *testing.T) {
+	c := cluster.Start(t)
+	k := newClusterProject(t, c, `resource_name = "web"`)
+	k.kubectl("delete", "deployment", "web")
+	k.kubectl("wait", "--for=delete", "pod", "-l", "app=web", "--timeout=30s")
+	c.Apply(t, cluster.Deployment{Name: "web", Namespace: k.ns, Readiness: `{exec: {command: ["/echo", "ready", "127.0.0.1:9"]}, periodSeconds: 1}`}.YAML())
+	k.mustRun(k.root, "exec", "--wait", "30s", "--", "true")
+	k.mustRun(k.root, "start")
+	if r := askPod(k.addr); r.err != nil {
+		t.Errorf("the pod does not answer: %v", r.err)
+	}
+	svc := k.service(k.root, "web")
+	if svc.State != forwarder.Healthy || svc.LastError != "" || !strings.Contains(svc.Hint, "is Running, but not Ready") {
+		t.Errorf("status: %s, %q, hint %q", svc.State, svc.LastError, svc.Hint)
+	}
+	if out := k.mustRun(k.root, "status"); !strings.Contains(out, "but not Ready") {
+		t.Errorf("status prints %s", out)
+	}
+	k.Deploy(t, cluster.Deployment{Name: "other", Namespace: k.ns})
+	k.kubectl("patch", "service", "web", "-p", `{"spec": {"selector": {"app": "other"}}}`)
+	eventually(t, "the Ready pod is used", func() bool { return strings.HasPrefix(askPod(k.addr).pod, "other-") })
+	eventually(t, "status tells nothing any more", func() bool { svc := k.service(k.root, "web"); return svc.State == forwarder.Healthy && svc.Hint == "" })
+}
+
 // TestKubectlEngine_RecoversInAClusterAsFarAsKubectlCan runs the engine "kubectl", whose process exits in faults that the native engine
 // survives.
 func TestKubectlEngine_RecoversInAClusterAsFarAsKubectlCan(t *testing.T) {

@@ -121,6 +121,31 @@ func TestNotify_RunsTheUsersProgramOnFailure(t *testing.T) {
 	})
 }
 
+func TestNotify_TellsTheEndAndAFailureAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	notices := filepath.Join(w.home, "notices")
+	w.writeUserConfig(fmt.Sprintf(`[notify]
+command = ["sh", "-c", 'echo "$LOCALPORT_EVENT {service}" >>%s']
+on = ["state", "failed", "started", "ended"]
+`, notices))
+	config, setHealthy := w.unreliableService("db")
+	root := w.allowedProject(config)
+	countOf := func(line string) int {
+		data, _ := os.ReadFile(notices)
+		return strings.Count(string(data), line+"\n")
+	}
+	for round := range 3 {
+		setHealthy(true)
+		w.mustRun(root, "start")
+		eventually(t, "the start is told", func() bool { return countOf("started ") == round+1 })
+		setHealthy(false)
+		eventually(t, "the failure is told", func() bool { return countOf("failed db") == round+1 })
+		w.mustRun(root, "stop")
+		eventually(t, "the end is told", func() bool { return countOf("ended ") == round+1 })
+	}
+}
+
 func TestMetrics_AreServedOnTheConfiguredPort(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)

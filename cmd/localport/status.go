@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -58,6 +59,7 @@ func (c statusCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	}
 	columns, _ := a.out.Size()
 	printStatus(a.out, status, columns)
+	p.printDeathOnce(a.out, status.Supervisor)
 	return nil
 }
 
@@ -158,6 +160,24 @@ func describeDraining(d api.Draining) string {
 		text += "; closed at " + d.Until.Local().Format("15:04") + " at the latest"
 	}
 	return text
+}
+
+// printDeathOnce prints how the previous supervisor died, unless status has printed that before.
+func (p commandProject) printDeathOnce(w io.Writer, running *api.SupervisorStatus) {
+	if running == nil || running.PredecessorDeath == nil {
+		return
+	}
+	death := running.PredecessorDeath
+	path := filepath.Join(p.Dir.Path, "reported-death")
+	if reported, _ := os.ReadFile(path); string(reported) == death.Run {
+		return
+	}
+	when := ""
+	if death.At != nil {
+		when = " " + formatAge(*death.At) + " ago"
+	}
+	fmt.Fprintf(w, "the previous supervisor (pid %d) ended%s: %s\n", death.PID, when, output.JoinLines(death.Reason))
+	_ = os.WriteFile(path, []byte(death.Run), 0o600) // else it is printed again
 }
 
 // describeLeases says who holds the leases: "used by 1 shell and 2 commands".

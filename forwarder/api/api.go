@@ -86,6 +86,16 @@ type SupervisorStatus struct {
 	Memory uint64 `json:"memory,omitempty"`
 	// Keeper is the keeper's pid; 0 if none runs at the moment.
 	Keeper int `json:"keeper,omitempty"`
+	// PredecessorDeath is how the previous supervisor died; null if it did not.
+	PredecessorDeath *SupervisorDeath `json:"predecessor_death,omitempty"`
+}
+
+// SupervisorDeath is the death of a supervisor that neither was stopped nor handed over.
+type SupervisorDeath struct {
+	PID    int        `json:"pid"`
+	Run    string     `json:"run"`
+	At     *time.Time `json:"at"` // null if it is not known
+	Reason string     `json:"reason"`
 }
 
 // ServiceStatus is the status of one service.

@@ -21,8 +21,9 @@ type frame struct {
 	Name               string     `json:"name,omitempty"`
 	Successor          *Successor `json:"note,omitempty"`
 	Exe                string     `json:"exe,omitempty"`
-	PID                int        `json:"pid,omitempty"`   // of the keeper, in an answer
-	IsPredecessorAlive bool       `json:"alive,omitempty"` // in verbBegin: the predecessor runs until the new supervisor is ready
+	PID                int        `json:"pid,omitempty"`    // of the keeper, in an answer
+	IsPredecessorAlive bool       `json:"alive,omitempty"`  // in verbBegin: the predecessor runs until the new supervisor is ready
+	Deaths             []Death    `json:"deaths,omitempty"` // in verbBegin: of supervisors that the new one replaces
 	Error              string     `json:"error,omitempty"`
 
 	fds []int

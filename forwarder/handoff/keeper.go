@@ -12,7 +12,9 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -77,17 +79,18 @@ func Main() int {
 
 // keeper is owned by the goroutine of Main, which runs the functions of eventCh.
 type keeper struct {
-	log       *slog.Logger
-	eventCh   chan func()
-	held      map[string][]int
-	heldOrder []string // names of held, in the order in which they were first held
-	successor Successor
-	current   *supervisorLink // of the supervisor in charge; nil while there is none
-	next      *supervisorLink // of the supervisor that is being started; nil if none is
-	links     []*supervisorLink
-	deaths    int // in a row
-	startedAt time.Time
-	isEnded   bool
+	log        *slog.Logger
+	eventCh    chan func()
+	held       map[string][]int
+	heldOrder  []string // names of held, in the order in which they were first held
+	successor  Successor
+	current    *supervisorLink // of the supervisor in charge; nil while there is none
+	next       *supervisorLink // of the supervisor that is being started; nil if none is
+	links      []*supervisorLink
+	deaths     int     // in a row
+	unreported []Death // of which no supervisor knows yet
+	startedAt  time.Time
+	isEnded    bool
 
 	sweeps sync.WaitGroup
 }
@@ -99,6 +102,8 @@ type supervisorLink struct {
 	isEnded    bool
 	supervisor lockstate.Process // from its Successor request; zero before that
 	runID      string
+
+	observer atomic.Pointer[process.ExitObserver] // of supervisor; nil before its Successor request
 }
 
 // serveLink reads the requests of a supervisor in a goroutine, until the connection ends.
@@ -108,12 +113,23 @@ func (k *keeper) serveLink(l *supervisorLink) {
 		for {
 			f, err := readFrame(l.conn)
 			if err != nil {
-				k.eventCh <- func() { k.onLinkEnd(l) }
+				reason := l.exitReason() // at once: it is soon forgotten
+				k.eventCh <- func() { k.onLinkEnd(l, reason) }
 				return
 			}
 			k.eventCh <- func() { k.handle(l, f) }
 		}
 	}()
+}
+
+// exitReason returns how the supervisor has ended; empty if it runs or this is not known.
+func (l *supervisorLink) exitReason() string {
+	observer := l.observer.Load()
+	if observer == nil {
+		return ""
+	}
+	defer observer.Close()
+	return observer.Reason()
 }
 
 func (l *supervisorLink) answer(to frame, err error) {
@@ -141,6 +157,9 @@ func (k *keeper) handle(l *supervisorLink, f frame) {
 	case verbSuccessor:
 		k.successor = *f.Successor
 		l.supervisor, l.runID = f.Successor.Supervisor, f.Successor.Run
+		if l.observer.Load() == nil && l.supervisor.PID != 0 {
+			l.observer.Store(process.ObserveExit(l.supervisor))
+		}
 	case verbReplace:
 		k.startReplacement(l, f)
 		return
@@ -164,9 +183,10 @@ func (k *keeper) dropHeld(name string) {
 }
 
 // onLinkEnd handles the end of a connection. The supervisor in charge has died then: one that stops sends verbEnd before.
-func (k *keeper) onLinkEnd(l *supervisorLink) {
+func (k *keeper) onLinkEnd(l *supervisorLink, exitReason string) {
 	l.conn.Close()
 	l.isEnded = true
+	k.recordDeath(l, exitReason)
 	if l != k.current {
 		k.sweepEndedLinks()
 		return
@@ -179,6 +199,21 @@ func (k *keeper) onLinkEnd(l *supervisorLink) {
 		k.deaths = 0
 	}
 	k.restartSupervisor()
+}
+
+// maxUnreportedDeaths limits the deaths that are remembered for the next supervisor.
+const maxUnreportedDeaths = 10
+
+// recordDeath remembers how the supervisor in charge has died, or the one that was being started. One that has closed its connection and
+// still runs has left the ports to the keeper, and reports its end itself, as does one that cannot start.
+func (k *keeper) recordDeath(l *supervisorLink, exitReason string) {
+	isStarting := l == k.next && strings.HasPrefix(exitReason, "exit")
+	if k.isEnded || l != k.current && l != k.next || isStarting || l.runID == "" || exitReason == "" && l.supervisor.IsAlive() {
+		return
+	}
+	k.log.Warn("the supervisor died", "pid", l.supervisor.PID, "run", l.runID, "reason", exitReason)
+	k.unreported = append(k.unreported, Death{Supervisor: l.supervisor, Run: l.runID, At: time.Now(), Reason: exitReason})
+	k.unreported = k.unreported[max(0, len(k.unreported)-maxUnreportedDeaths):]
 }
 
 // errNotStarted says that a supervisor had no project to supervise.
@@ -309,7 +344,7 @@ func (k *keeper) onStarted(next *supervisorLink, startedAt time.Time, err error,
 		err = errors.New("the supervisor died as soon as it was ready")
 	}
 	if err == nil {
-		k.current, k.startedAt = next, startedAt
+		k.current, k.startedAt, k.unreported = next, startedAt, nil
 		k.sweepEndedLinks()
 	} else {
 		next.conn.Close()
@@ -330,7 +365,7 @@ func (k *keeper) copyHeld() []frame {
 		frames = append(frames, f)
 	}
 	successor := k.successor
-	return append(frames, frame{Verb: verbBegin, Successor: &successor, IsPredecessorAlive: k.current != nil, PID: os.Getpid()})
+	return append(frames, frame{Verb: verbBegin, Successor: &successor, IsPredecessorAlive: k.current != nil, Deaths: slices.Clone(k.unreported), PID: os.Getpid()})
 }
 
 // sendFrames writes frames to a new supervisor, which reads them before anything else, and closes their descriptors.

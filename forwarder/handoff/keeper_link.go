@@ -123,6 +123,15 @@ type Inheritance struct {
 	State json.RawMessage
 	// IsPredecessorAlive is set if the predecessor runs until this supervisor is ready.
 	IsPredecessorAlive bool
+	Deaths             []Death // of supervisors before this one, since a start last succeeded
+}
+
+// Death is the death of a supervisor that neither stopped nor handed over.
+type Death struct {
+	Supervisor lockstate.Process `json:"supervisor"`
+	Run        string            `json:"run"`
+	At         time.Time         `json:"at"`
+	Reason     string            `json:"reason,omitempty"` // process.ExitObserver.Reason; empty if it is not known
 }
 
 // Inherit returns the connection to the keeper that started this process, and what it handed over.
@@ -157,7 +166,7 @@ func readInheritance(conn *net.UnixConn) (handed *Inheritance, pid int, err erro
 				handed.Files[f.Name] = append(handed.Files[f.Name], os.NewFile(uintptr(fd), f.Name))
 			}
 		case verbBegin:
-			handed.State, handed.IsPredecessorAlive = f.Successor.State, f.IsPredecessorAlive
+			handed.State, handed.IsPredecessorAlive, handed.Deaths = f.Successor.State, f.IsPredecessorAlive, f.Deaths
 			return handed, f.PID, nil
 		}
 	}

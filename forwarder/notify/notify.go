@@ -3,6 +3,7 @@ package notify
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -11,9 +12,12 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// minInterval is the minimum time between two notifications of one service. Of those that arrive in between only the last is
+// minInterval is the minimum time between two notifications of one topic. Of those that arrive in between only the last is
 // kept; it is sent when the interval is over, unless it equals the one that was sent before.
 const minInterval = 5 * time.Second
+
+// closeTimeout is how long Close may take to send what is queued: a program that hangs keeps no supervisor.
+const closeTimeout = 3 * time.Second
 
 // CommandTimeout is how long the programs of one notification may run.
 const CommandTimeout = 10 * time.Second
@@ -37,25 +41,60 @@ type Settings struct {
 	Env     []string // the programs' environment, to which LOCALPORT_EVENT and the others are added
 }
 
-// Notifier sends the notifications of one project, one at a time. It is safe for concurrent use.
+// Notifier sends the notifications of one project. It is safe for concurrent use.
 type Notifier struct {
 	log    *slog.Logger
 	send   func(context.Context, Settings, Notification) error
 	cancel context.CancelFunc
-	doneCh chan struct{}
-	wakeCh chan struct{}
+	tasks  sync.WaitGroup
+	// Changes of state have a queue of their own: there are many of them, and none may delay a failure or the end.
+	states, events *queue
 
-	mu          sync.Mutex
+	mu          sync.Mutex // guards the fields that follow, and those of the queues
 	settings    Settings
-	pending     map[string]pendingNotification // by service
-	lastSent    map[string]Notification        // by service
-	nextAllowed map[string]time.Time           // by service: when the next notification may be sent
+	isClosing   bool
+	lastNumber  uint64 // of the pending notifications
+	lastSent    map[topic]Notification
+	nextAllowed map[topic]time.Time // when the next notification may be sent
+}
+
+// queue holds notifications that are sent one at a time.
+type queue struct {
+	wakeCh  chan struct{}
+	pending map[topic]pendingNotification
+}
+
+func newQueue() *queue {
+	return &queue{wakeCh: make(chan struct{}, 1), pending: make(map[topic]pendingNotification)}
+}
+
+// topic is what a notification replaces an earlier one of, as long as that waits to be sent: an event of one service, or the event that
+// cancels it.
+type topic struct{ service, event string }
+
+func (n Notification) topic() topic {
+	switch event := n.Event; event {
+	case "recovered":
+		return topic{n.Service, "failed"}
+	case "room":
+		return topic{n.Service, "no_room"}
+	default:
+		return topic{n.Service, event}
+	}
+}
+
+func (n *Notifier) queueOf(notification Notification) *queue {
+	if notification.Event == "state" {
+		return n.states
+	}
+	return n.events
 }
 
 // pendingNotification is a notification that has not been sent yet.
 type pendingNotification struct {
 	Notification
 	queuedAt time.Time
+	number   uint64 // in the order of the events
 }
 
 // New starts a notifier, which must be closed. It logs errors.
@@ -64,13 +103,12 @@ func New(settings Settings, log *slog.Logger) *Notifier { return newNotifier(set
 func newNotifier(settings Settings, log *slog.Logger, send func(context.Context, Settings, Notification) error) *Notifier {
 	ctx, cancel := context.WithCancel(context.Background()) // no caller's context: the notifier runs until Close
 	n := &Notifier{
-		log: log, send: send, cancel: cancel, doneCh: make(chan struct{}), wakeCh: make(chan struct{}, 1), settings: settings,
-		pending: make(map[string]pendingNotification), lastSent: make(map[string]Notification), nextAllowed: make(map[string]time.Time),
+		log: log, send: send, cancel: cancel, states: newQueue(), events: newQueue(), settings: settings,
+		lastSent: make(map[topic]Notification), nextAllowed: make(map[topic]time.Time),
 	}
-	go func() {
-		defer close(n.doneCh)
-		n.run(ctx)
-	}()
+	for _, q := range []*queue{n.states, n.events} {
+		n.tasks.Go(func() { n.run(ctx, q) })
+	}
 	return n
 }
 
@@ -84,14 +122,14 @@ func (n *Notifier) UpdateSettings(settings Settings) {
 // Notify queues a notification if the settings list its event. It never blocks.
 func (n *Notifier) Notify(notification Notification) {
 	n.mu.Lock()
-	isWanted := n.settings.wantsEvent(notification.Event)
-	if isWanted {
-		n.pending[notification.Service] = pendingNotification{notification.escaped(), time.Now()}
+	defer n.mu.Unlock()
+	if n.isClosing || !n.settings.wantsEvent(notification.Event) {
+		return
 	}
-	n.mu.Unlock()
-	if isWanted {
-		wait.Notify(n.wakeCh)
-	}
+	q := n.queueOf(notification)
+	n.lastNumber++
+	q.pending[notification.topic()] = pendingNotification{notification.escaped(), time.Now(), n.lastNumber}
+	wait.Notify(q.wakeCh)
 }
 
 // escaped returns the notification without characters that a terminal would interpret.
@@ -100,61 +138,96 @@ func (n Notification) escaped() Notification {
 	return n
 }
 
-// Close kills the programs that run, drops what is queued, and waits until the notifier has ended.
+// Close sends what is queued, for at most closeTimeout, kills the programs that still run, and waits until the notifier has ended.
 func (n *Notifier) Close() {
+	n.mu.Lock()
+	n.isClosing = true
+	n.mu.Unlock()
+	wait.Notify(n.states.wakeCh)
+	wait.Notify(n.events.wakeCh)
+	timer := time.AfterFunc(closeTimeout, n.cancel)
+	defer timer.Stop()
+	n.tasks.Wait()
 	n.cancel()
-	<-n.doneCh
 }
 
-// run sends what is due, until ctx ends.
-func (n *Notifier) run(ctx context.Context) {
+// run sends what is due in a queue, until the notifier is closed and the queue is empty, or ctx ends.
+func (n *Notifier) run(ctx context.Context, q *queue) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		notification, settings, delay := n.takeDue()
-		if notification != nil {
-			if err := n.send(ctx, settings, *notification); err != nil && ctx.Err() == nil {
-				n.log.Warn("notification not sent", "service", notification.Service, "event", notification.Event, "error", err)
-			}
-			n.delayNext(notification.Service)
+		next := n.takeDue(q)
+		switch {
+		case next.notification != nil:
+			n.sendOne(ctx, next.settings, *next.notification)
 			continue
-		}
-		if delay > 0 {
-			timer.Reset(delay)
+		case next.isLast:
+			return
+		case next.delay > 0:
+			timer.Reset(next.delay)
 		}
 		select {
 		case <-ctx.Done():
-		case <-n.wakeCh:
+		case <-q.wakeCh:
 		case <-timer.C:
 		}
 	}
 }
 
-// takeDue removes and returns a notification that may be sent now. Without one, delay is the time until the next is due; 0 if
-// none is pending.
-func (n *Notifier) takeDue() (notification *Notification, settings Settings, delay time.Duration) {
+func (n *Notifier) sendOne(ctx context.Context, settings Settings, notification Notification) {
+	if err := n.send(ctx, settings, notification); err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("not done within %v after the end", closeTimeout)
+		}
+		n.log.Warn("notification not sent", "service", notification.Service, "event", notification.Event, "error", err)
+	}
+	n.delayNext(notification.topic())
+}
+
+// dueNotification is what a queue has to send now.
+type dueNotification struct {
+	notification *Notification // nil: nothing
+	settings     Settings
+	delay        time.Duration // without a notification: until the next is due; 0 if none is pending
+	isLast       bool          // without a notification: none will follow
+}
+
+// takeDue removes and returns the oldest notification of a queue that may be sent now. While the notifier closes, all may be sent.
+func (n *Notifier) takeDue(q *queue) dueNotification {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for service, pending := range n.pending {
-		if left := time.Until(n.nextAllowed[service]); left > 0 {
+	for {
+		oldest, delay := n.oldestDue(q)
+		if oldest == nil {
+			return dueNotification{delay: delay, isLast: n.isClosing}
+		}
+		key := oldest.topic()
+		delete(q.pending, key)
+		if oldest.queuedAt.Before(n.nextAllowed[key]) && oldest.Notification == n.lastSent[key] {
+			continue // the service is back in the state that the user knows of
+		}
+		n.lastSent[key] = oldest.Notification
+		return dueNotification{notification: &oldest.Notification, settings: n.settings}
+	}
+}
+
+// oldestDue returns the oldest notification of a queue that may be sent now; without one, the time until the next may be.
+func (n *Notifier) oldestDue(q *queue) (oldest *pendingNotification, delay time.Duration) {
+	for key, pending := range q.pending {
+		if left := time.Until(n.nextAllowed[key]); left > 0 && !n.isClosing {
 			if delay == 0 || left < delay {
 				delay = left
 			}
-			continue
+		} else if oldest == nil || pending.number < oldest.number {
+			oldest = &pending
 		}
-		delete(n.pending, service)
-		if pending.queuedAt.Before(n.nextAllowed[service]) && pending.Notification == n.lastSent[service] {
-			continue // the service is back in the state that the user knows of
-		}
-		n.lastSent[service] = pending.Notification
-		return &pending.Notification, n.settings, 0
 	}
-	return nil, Settings{}, delay
+	return oldest, delay
 }
 
-// delayNext starts the interval in which no further notification of the service is sent.
-func (n *Notifier) delayNext(service string) {
+// delayNext starts the interval in which no further notification of a topic is sent.
+func (n *Notifier) delayNext(key topic) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.nextAllowed[service] = time.Now().Add(minInterval)
+	n.nextAllowed[key] = time.Now().Add(minInterval)
 }

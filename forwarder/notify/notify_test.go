@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -190,14 +191,19 @@ func TestNotifier_LogsErrors(t *testing.T) {
 // recordNotifications starts a notifier in a synctest bubble; the function returns what it has sent since the last call, and when.
 func recordNotifications(t *testing.T, settings Settings) (*Notifier, func() string) {
 	start := time.Now()
+	var mu sync.Mutex
 	var sent []string
 	n := newNotifier(settings, discardLogger(), func(_ context.Context, _ Settings, notification Notification) error {
+		mu.Lock()
+		defer mu.Unlock()
 		sent = append(sent, fmt.Sprintf("%v %s %s", time.Since(start), notification.Service, notification.Event))
 		return nil
 	})
 	t.Cleanup(n.Close)
 	return n, func() string {
 		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		defer func() { sent = nil }()
 		return strings.Join(sent, ", ")
 	}
@@ -230,6 +236,81 @@ func TestNotifier_LimitsAFlappingServiceAndKeepsTheLastState(t *testing.T) {
 		n.Notify(up)
 		if got := sent(); got != "10s db recovered" {
 			t.Errorf("the same again, later: %s", got)
+		}
+	})
+}
+
+func TestNotifier_AChangeOfStateDelaysNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, sent := recordNotifications(t, Settings{Desktop: true, Events: []string{"state", "failed", "started", "ended"}})
+		n.Notify(Notification{Event: "started"})
+		n.Notify(Notification{Event: "state", Service: "db", State: "starting"})
+		if got := sent(); !strings.Contains(got, "0s db state") || !strings.Contains(got, "0s  started") {
+			t.Errorf("at first: %s", got)
+		}
+		n.Notify(Notification{Event: "failed", Service: "db"})
+		n.Notify(Notification{Event: "state", Service: "db", State: "failed"})
+		n.Notify(Notification{Event: "ended"})
+		if got := sent(); got != "0s db failed, 0s  ended" {
+			t.Errorf("within the interval: %s", got)
+		}
+		time.Sleep(minInterval)
+		if got := sent(); got != "5s db state" {
+			t.Errorf("after the interval: %s", got)
+		}
+	})
+}
+
+func TestNotifier_AProgramThatHangsDelaysNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release, sentCh := make(chan struct{}), make(chan string, 2)
+		n := newNotifier(Settings{Desktop: true, Events: []string{"state", "failed"}}, discardLogger(), func(_ context.Context, _ Settings, n Notification) error {
+			if n.Event == "state" {
+				<-release
+			}
+			sentCh <- n.Event
+			return nil
+		})
+		n.Notify(Notification{Event: "state", Service: "db", State: "starting"})
+		synctest.Wait()
+		n.Notify(Notification{Event: "failed", Service: "db"})
+		if got := <-sentCh; got != "failed" {
+			t.Errorf("sent first: %s", got)
+		}
+		close(release)
+		n.Close()
+	})
+}
+
+func TestNotifier_CloseSendsWhatIsQueued(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		n, sent := recordNotifications(t, Settings{Desktop: true, Events: []string{"failed", "recovered", "ended"}})
+		n.Notify(Notification{Event: "failed", Service: "db"})
+		synctest.Wait()
+		n.Notify(Notification{Event: "recovered", Service: "db"}) // not due yet
+		n.Notify(Notification{Event: "ended"})
+		n.Close()
+		n.Notify(Notification{Event: "failed", Service: "late"})
+		if got := sent(); got != "0s db failed, 0s db recovered, 0s  ended" || time.Since(start) > 0 {
+			t.Errorf("after %v sent: %s", time.Since(start), got)
+		}
+	})
+}
+
+func TestNotifier_CloseWaitsForNoProgramThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		n := newNotifier(Settings{Desktop: true, Events: []string{"failed"}}, discardLogger(), func(ctx context.Context, _ Settings, _ Notification) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		for i := range 100 {
+			n.Notify(Notification{Event: "failed", Service: fmt.Sprint(i)})
+		}
+		n.Close()
+		if took := time.Since(start); took != closeTimeout {
+			t.Errorf("Close returned after %v", took)
 		}
 	})
 }

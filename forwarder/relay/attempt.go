@@ -139,7 +139,7 @@ func (a *attempt) finishToClient(o outcome) {
 	defer a.closeWithTunnel()()
 	switch err := a.awaitUpstreamClose(); {
 	case errors.Is(err, errPeerClosed):
-		c.close(a.toClient.stream == nil && a.toClient.endOutcome() == outcomeReset)
+		c.close(a.isUpstreamBroken() || a.toClient.stream == nil && a.toClient.endOutcome() == outcomeReset)
 	case !errors.Is(err, net.ErrClosed):
 		c.close(true)
 	}

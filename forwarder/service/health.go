@@ -35,7 +35,8 @@ type healthMonitor struct {
 	processMonitor   forwarder.ProcessMonitor // the tunnel; nil if it has no process that could be stopped
 	processTicker    *time.Ticker             // nil without processMonitor
 	failureChangedCh <-chan struct{}          // the tunnel's reported failure may have changed; nil if it reports none
-	isFailing        bool                     // the tunnel last reported a failure
+	isFailing        bool                     // the tunnel last reported a failure, other than doubt
+	doubt            *forwarder.Failure       // the reported failure that a check can disprove (MayServe); nil if there is none
 	isChecking       bool                     // a health check is running
 	isStopped        bool                     // the process was stopped at the last check
 	resultCh         chan checkResult
@@ -130,9 +131,13 @@ type (
 // apply publishes the failure that the tunnel reports, or has the service checked when it reports none any more.
 func (tunnelFailureInput) apply(s *Service) (event, bool) {
 	h := s.health
-	before := h.isFailing
+	before, doubt := h.isFailing, h.doubt
 	switch {
-	case h.showTunnelFailure() || !before:
+	case h.showTunnelFailure():
+	case !before && (doubt == nil) == (h.doubt == nil):
+		if s.status.state == forwarder.Healthy {
+			h.publishHealthy() // the doubt may have another reason
+		}
 	case s.definition.check == nil:
 		h.setHealthy()
 	default:
@@ -229,6 +234,7 @@ func (h *healthMonitor) onSuccess(hc project.HealthCheck) {
 func (h *healthMonitor) onFailure(r checkResult, hc project.HealthCheck) {
 	if errors.As(r.err, new(*forwarder.Refusal)) || h.failures >= hc.FailureThreshold || h.s.status.state != forwarder.Healthy {
 		reason, hint := r.explain(hc.Timeout)
+		reason, hint = h.preferDoubt(reason, hint)
 		h.s.setStateAndError(forwarder.Unhealthy, reason, hint)
 	}
 	rechecks := wait.Backoff{First: firstRecheckDelay, Max: min(hc.Interval, firstRecheckDelay<<8)}
@@ -243,6 +249,14 @@ func (h *healthMonitor) onServerReached() {
 	}
 }
 
+// preferDoubt returns the tunnel's doubt, if it has one, in place of why a connection failed: it explains more.
+func (h *healthMonitor) preferDoubt(reason, hint string) (string, string) {
+	if h.doubt == nil {
+		return reason, hint
+	}
+	return h.doubt.Reason, h.doubt.Hint
+}
+
 // onRefusal publishes the refusal of one connection. The tunnel is kept and checked soon.
 func (h *healthMonitor) onRefusal(refusal forwarder.Refusal) {
 	if !refusal.IsConnectFailure {
@@ -250,7 +264,8 @@ func (h *healthMonitor) onRefusal(refusal forwarder.Refusal) {
 		return
 	}
 	h.successes = 0
-	h.s.setStateAndError(forwarder.Unhealthy, refusal.Reason, refusal.Hint)
+	reason, hint := h.preferDoubt(refusal.Reason, refusal.Hint)
+	h.s.setStateAndError(forwarder.Unhealthy, reason, hint)
 	if !h.isChecking && h.s.definition.check != nil {
 		h.checkAfter(firstRecheckDelay)
 	}
@@ -279,6 +294,13 @@ func (h *healthMonitor) showTunnelFailure() bool {
 		return false
 	}
 	failure := reporter.CurrentFailure()
+	if h.doubt = nil; failure != nil && failure.MayServe {
+		h.doubt = failure
+		if h.s.status.state != forwarder.Healthy && h.s.definition.check != nil {
+			h.s.setStateAndError(forwarder.Unhealthy, failure.Reason, failure.Hint) // until a check succeeds
+		}
+		failure = nil
+	}
 	if h.isFailing = failure != nil; h.isFailing {
 		h.successes = 0
 		h.s.setStateAndError(forwarder.Unhealthy, failure.Reason, failure.Hint)
@@ -289,9 +311,21 @@ func (h *healthMonitor) showTunnelFailure() bool {
 // setHealthy makes the service healthy, after a successful check or a client's success.
 func (h *healthMonitor) setHealthy() {
 	h.failures = 0
-	if h.s.status.state != forwarder.Healthy {
-		h.s.setStateAndError(forwarder.Healthy, "", "")
+	h.publishHealthy()
+}
+
+func (h *healthMonitor) publishHealthy() {
+	if h.s.status.state != forwarder.Healthy || h.s.status.hint != h.note() {
+		h.s.setStateAndError(forwarder.Healthy, "", h.note())
 	}
+}
+
+// note is what status says of a healthy service whose tunnel reports a failure all the same; empty if it does not.
+func (h *healthMonitor) note() string {
+	if h.doubt == nil {
+		return ""
+	}
+	return h.s.host.Mask(h.doubt.Reason + "; it is used because no other can be, and it answers")
 }
 
 // isFragile reports whether a refused connection ends the tunnel.
@@ -373,11 +407,11 @@ func (r checkResult) explain(timeout time.Duration) (reason, hint string) {
 	case errors.As(r.err, &tunnelFailure):
 		return tunnelFailure.Reason, tunnelFailure.Hint
 	case errors.As(r.err, &probeFailure):
-		return probeFailure.Reason, probeFailure.Hint
+		return probe.JoinLines(probeFailure.Reason), probeFailure.Hint
 	case errors.Is(r.err, context.DeadlineExceeded) && r.isReached:
 		return fmt.Sprintf("no answer to the health check within %v", timeout), "is the service busy? health_check.timeout gives it more time"
 	case errors.Is(r.err, context.DeadlineExceeded):
 		return fmt.Sprintf("no response within %v", timeout), ""
 	}
-	return r.err.Error(), ""
+	return probe.Reason(r.err), ""
 }

@@ -719,6 +719,45 @@ func TestService_ShowsFailureReportedByTunnel(t *testing.T) {
 	}
 }
 
+func TestService_ACheckCanDisproveAReportedFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		doubt := &forwarder.Failure{Reason: "pod web-1 is not Ready", Hint: "describe it", MayServe: true}
+		tunnel := &failingTunnel{scriptedTunnel: newScriptedTunnel(), changed: make(chan struct{}, 1), failure: doubt}
+		var isServing atomic.Bool
+		check := func(context.Context, probe.Dialer) error {
+			if isServing.Load() {
+				return nil
+			}
+			return &forwarder.Refusal{Reason: "connection refused", IsConnectFailure: true}
+		}
+		c := startService(t, testHost(), testServiceConfig("db"), check, func(int) (forwarder.Tunnel, error) { return tunnel, nil })
+		defer c.end()
+		c.requireState(t, forwarder.Unhealthy)
+		if got := c.Snapshot(); got.LastError != doubt.Reason || got.Hint != doubt.Hint {
+			t.Errorf("while it does not serve: %q, hint %q", got.LastError, got.Hint)
+		}
+		isServing.Store(true)
+		time.Sleep(time.Minute)
+		c.requireState(t, forwarder.Healthy)
+		if got := c.Snapshot(); got.LastError != "" || !strings.HasPrefix(got.Hint, doubt.Reason+"; it is used") {
+			t.Errorf("while it serves: %q, hint %q", got.LastError, got.Hint)
+		}
+		tunnel.setFailure(nil)
+		c.requireState(t, forwarder.Healthy)
+		if got := c.Snapshot(); got.Hint != "" {
+			t.Errorf("once a pod is Ready: hint %q", got.Hint)
+		}
+		tunnel.setFailure(doubt)
+		c.requireState(t, forwarder.Healthy)
+		isServing.Store(false)
+		time.Sleep(time.Minute)
+		c.requireState(t, forwarder.Unhealthy)
+		if got := c.lastError(); got != doubt.Reason {
+			t.Errorf("when it does not serve any more: %q", got)
+		}
+	})
+}
+
 func TestService_PanicAffectsNoOtherService(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		host := testHost()

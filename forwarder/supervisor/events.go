@@ -21,13 +21,7 @@ type eventPublisher struct {
 	log      *slog.Logger
 	recorder *eventlog.Recorder
 	notifier *notify.Notifier
-	queueCh  chan *queuedEvent
-}
-
-// queuedEvent is an event, and the state of its service at that time.
-type queuedEvent struct {
-	eventlog.Event
-	state forwarder.State
+	queueCh  chan *eventlog.Event
 }
 
 // eventQueueSize is the capacity of the queue; further events are dropped, which is logged.
@@ -38,7 +32,7 @@ func newEventPublisher(dir *lockstate.Dir, log *slog.Logger, mask func(string) s
 		dir: dir, project: filepath.Base(filepath.Dir(dir.Config)), log: log,
 		recorder: eventlog.NewRecorder(dir.LogDir(), mask, eventlog.Limits{}),
 		notifier: notify.New(notify.Settings{}, log),
-		queueCh:  make(chan *queuedEvent, eventQueueSize),
+		queueCh:  make(chan *eventlog.Event, eventQueueSize),
 	}
 }
 
@@ -58,11 +52,14 @@ func logLimits(user project.UserConfig) eventlog.Limits {
 	return eventlog.Limits{MaxSize: user.Logs.MaxSize, MaxAge: user.Logs.Keep}
 }
 
-// publish queues an event. Its texts must be masked.
+// publish notifies the user of an event in the state of its service, and queues it to be written. Its texts must be masked.
 func (p *eventPublisher) publish(e eventlog.Event, state forwarder.State) {
-	e.Time = time.Now()
+	e.Time = eventTime(e.Time)
+	p.notifier.Notify(notify.Notification{
+		Event: string(e.Kind), Service: e.Service, Project: p.project, State: string(state), Reason: e.Reason,
+	})
 	select {
-	case p.queueCh <- &queuedEvent{e, state}:
+	case p.queueCh <- &e:
 	default:
 		p.log.Warn("dropped an event: the queue is full", "kind", e.Kind, "service", e.Service)
 	}
@@ -71,7 +68,7 @@ func (p *eventPublisher) publish(e eventlog.Event, state forwarder.State) {
 // announceRetryInterval is the time between attempts to announce events to the prompts.
 const announceRetryInterval = time.Second
 
-// run writes queued events until ctx ends, then those that are left. Events that could not be announced to the prompts, because the
+// run writes queued events until ctx ends, then those that are left, and sends the notifications that are left. Events that could not be announced to the prompts, because the
 // state is locked for example, are kept and retried.
 func (p *eventPublisher) run(ctx context.Context) {
 	defer p.notifier.Close()
@@ -81,19 +78,16 @@ func (p *eventPublisher) run(ctx context.Context) {
 	for {
 		select {
 		case queued := <-p.queueCh:
-			p.notifier.Notify(notify.Notification{
-				Event: string(queued.Kind), Service: queued.Service, Project: p.project, State: string(queued.state), Reason: queued.Reason,
-			})
 			if isShownAtPrompt(queued.Kind) {
-				unannounced = p.announce(ctx, append(unannounced, queued.Event))
+				unannounced = p.announce(ctx, append(unannounced, *queued))
 			} else {
-				p.recorder.Append(queued.Event)
+				p.recorder.Append(*queued)
 			}
 		case <-retryCh:
 			unannounced = p.announce(ctx, unannounced)
 		case <-ctx.Done():
 			for len(p.queueCh) > 0 {
-				unannounced = append(unannounced, (<-p.queueCh).Event)
+				unannounced = append(unannounced, *<-p.queueCh)
 			}
 			for _, event := range unannounced {
 				p.recorder.Append(event)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/eventlog"
+	"github.com/localport-sh/localport/forwarder/notify"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"golang.org/x/sys/unix"
 )
@@ -85,5 +87,25 @@ func TestEventPublisher_AnnouncesAFailureWhenTheStateIsNoLongerLocked(t *testing
 	<-done
 	if count := strings.Count(events(), "no route"); count != 1 {
 		t.Errorf("it was written %d times", count)
+	}
+}
+
+func TestEventPublisher_NotifiesOfTheEnd(t *testing.T) {
+	s := newElectedSupervisor(t)
+	for range 8 {
+		told := filepath.Join(t.TempDir(), "told")
+		p := newEventPublisher(s.dir, s.log, strings.Clone)
+		p.notifier.UpdateSettings(notify.Settings{
+			Command: []string{"sh", "-c", `echo "$LOCALPORT_EVENT" >>"$0"`, told}, Events: []string{"state", "ended"}, Env: os.Environ(),
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		p.publish(eventlog.Event{Kind: eventlog.StateChanged, Service: "web"}, forwarder.Stopped)
+		p.publish(eventlog.Event{Kind: eventlog.SupervisorEnded}, "")
+		cancel()
+		p.run(ctx)
+		data, _ := os.ReadFile(told)
+		if got := strings.Fields(string(data)); !slices.Contains(got, "ended") || !slices.Contains(got, "state") {
+			t.Errorf("told: %q", got)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
@@ -30,6 +31,7 @@ type handoffState struct {
 type inheritance struct {
 	isPredecessorAlive bool // the predecessor runs until this supervisor is ready
 	handoffState       handoffState
+	deaths             []handoff.Death
 
 	mu    sync.Mutex // guards files
 	files map[string][]*os.File

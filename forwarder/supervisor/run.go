@@ -58,7 +58,7 @@ func Run(ctx context.Context, o Options) error {
 	// Drivers outlive tasksCtx: they are closed after the last tunnel.
 	s.drivers = newDrivers(context.WithoutCancel(ctx), forwarder.Host{Dir: s.root(), Log: s.log})
 	// A SIGTERM during the start is handled by awaitShutdown: only a supervisor that has started can hand over, or release, its ports.
-	if err := s.prepare(context.WithoutCancel(ctx)); err != nil {
+	if err := s.prepare(context.WithoutCancel(ctx), crashed); err != nil {
 		s.abortStart(ctx, err)
 		cancel()
 		s.stopTasks()
@@ -78,7 +78,7 @@ func Run(ctx context.Context, o Options) error {
 	s.drain(ctx)
 	cancel()
 	s.stopTasks()
-	s.events.publish(eventlog.Event{Kind: eventlog.SupervisorEnded, Run: o.RunID}, "")
+	s.events.publish(eventlog.Event{Kind: eventlog.SupervisorEnded, Run: o.RunID, Reason: s.endSignal}, "")
 	s.removeAbandoned()
 	return errors.Join(s.socket.err(), s.runDir.remove())
 }
@@ -129,6 +129,7 @@ func (s *Supervisor) awaitShutdown(ctx context.Context) {
 		case <-s.endedCh:
 			return
 		case <-ctx.Done():
+			s.endSignal = describeSignal(ctx)
 			s.onTerminate(context.WithoutCancel(ctx))
 			return
 		case r := <-s.shutdownCh:

@@ -82,7 +82,8 @@ func (s *Supervisor) removeAbandoned() {
 }
 
 // prepare loads the config, opens every port and the control socket, and gives the keeper copies of them.
-func (s *Supervisor) prepare(ctx context.Context) (err error) {
+// crashed is the record of the previous supervisor if that one crashed.
+func (s *Supervisor) prepare(ctx context.Context, crashed *lockstate.Supervisor) (err error) {
 	if err := s.runDir.create(ctx); err != nil {
 		return err
 	}
@@ -95,6 +96,7 @@ func (s *Supervisor) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	s.useConfig(l)
+	s.publishDeaths(crashed) // with the settings and the secrets that are known now
 	active := newActiveConfig(l)
 	for _, svc := range l.project.Services {
 		active.services[svc.Name] = s.addService(l.definitions[svc.Name])
@@ -286,7 +288,7 @@ func (s *Supervisor) inheritFromKeeper() error {
 		return err
 	}
 	s.keeper.setLink(link)
-	s.inherited.isPredecessorAlive, s.inherited.files = handed.IsPredecessorAlive, handed.Files
+	s.inherited.isPredecessorAlive, s.inherited.files, s.inherited.deaths = handed.IsPredecessorAlive, handed.Files, handed.Deaths
 	if err := json.Unmarshal(handed.State, &s.inherited.handoffState); err != nil {
 		return fmt.Errorf("decode the state of the previous supervisor: %w", err)
 	}

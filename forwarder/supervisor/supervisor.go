@@ -64,8 +64,10 @@ type Supervisor struct {
 	election    *lockstate.Election
 	predecessor *lockstate.Supervisor // the previous supervisor, if it was still alive when this one was elected; else nil
 	inherited   *inheritance
-	keeper      *handoffClient
-	socket      *controlSocket
+	// predecessorDeath is how the previous supervisor died; nil if it did not. It is set before other goroutines run.
+	predecessorDeath *api.SupervisorDeath
+	keeper           *handoffClient
+	socket           *controlSocket
 
 	active atomic.Pointer[activeConfig] // the config in use; replaced as a whole
 
@@ -85,6 +87,7 @@ type Supervisor struct {
 	lastClientCh      chan struct{}      // the last client of a service disconnected
 	reloadedCh        chan struct{}      // another config is active
 	isClosing         atomic.Bool        // the ports are being closed or handed over: Join and operations return api.ErrEnding
+	endSignal         string             // the signal that ended the supervisor; written by awaitShutdown alone
 	endedCh           chan struct{}      // closed when the ports have been closed or handed over
 	// isSuperseded: another supervisor holds the election lock.
 	isSuperseded atomic.Bool

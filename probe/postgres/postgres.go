@@ -96,7 +96,7 @@ func check(ctx context.Context, dialer probe.Dialer, template *pgconn.Config, qu
 		return dialErr // the tunnel's own error; pgconn repeats it for each attempt
 	}
 	if err != nil {
-		return explainError(ctx, err, template.Password == "")
+		return explainError(ctx, err, conns.serverAddress(dialer), template.Password == "")
 	}
 	_, err = conn.Exec(ctx, query).ReadAll()
 	if ctx.Err() != nil {
@@ -105,7 +105,7 @@ func check(ctx context.Context, dialer probe.Dialer, template *pgconn.Config, qu
 	_ = conn.Close(ctx) // sends Terminate, so that the server logs no error
 	<-conn.CleanupDone()
 	if err != nil {
-		return explainError(ctx, err, false)
+		return explainError(ctx, err, conns.serverAddress(dialer), false)
 	}
 	return nil
 }
@@ -133,6 +133,19 @@ func (c *dialedConns) dialError() error {
 	return c.err
 }
 
+// serverAddress is the address of the service, for messages: the one that clients connect to, which pgconn does not know.
+func (c *dialedConns) serverAddress(dialer probe.Dialer) string {
+	if service, ok := dialer.(probe.LocalAddress); ok {
+		return service.LocalAddr().String()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.open) == 0 {
+		return "the server"
+	}
+	return c.open[len(c.open)-1].RemoteAddr().String()
+}
+
 func (c *dialedConns) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -150,23 +163,54 @@ const (
 	cannotConnectNow     = "57P03"
 )
 
-// explainError returns a Failure with the server's own message if it sent one.
-func explainError(ctx context.Context, err error, hasNoPassword bool) error {
+// explainError returns a Failure with the server's own message if it sent one. Any other error names the server by its address.
+func explainError(ctx context.Context, err error, address string, hasNoPassword bool) error {
 	if serverErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return &probe.Failure{Reason: fmt.Sprintf("%s (SQLSTATE %s)", serverErr.Message, serverErr.Code), Hint: hintFor(serverErr.Code, hasNoPassword)}
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("log in: %w", ctx.Err())
 	}
-	if strings.Contains(err.Error(), "server refused TLS connection") {
+	err = lastAttempt(err)
+	if isTLSRefusal(err) {
 		return &probe.Failure{Reason: "the server does not support TLS", Hint: `set health_check.sslmode = "prefer" or "disable"`}
 	}
-	if connectErr, ok := errors.AsType[*pgconn.ConnectError](err); ok {
-		if cause := errors.Unwrap(connectErr); cause != nil {
-			return secure.ExplainError(cause) // the rest names a placeholder address
+	err = secure.ExplainResponseError(ctx, err)
+	if errors.As(err, new(*probe.Failure)) {
+		return err
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		err = op // pgconn puts the step of the login before it
+	}
+	return fmt.Errorf("%s: %w", address, err)
+}
+
+// lastAttempt returns the error of the last attempt to log in, of which sslmode allows two: with TLS and without. An attempt with TLS
+// that the server refused counts only if there was no other. pgconn returns the errors of all attempts, one on each line, with the
+// placeholder address that it was given; this one has neither.
+func lastAttempt(err error) error {
+	connectErr, ok := errors.AsType[*pgconn.ConnectError](err)
+	if !ok {
+		return err
+	}
+	attempts, ok := connectErr.Unwrap().(interface{ Unwrap() []error })
+	if !ok {
+		return connectErr.Unwrap()
+	}
+	var last error
+	for _, attempt := range attempts.Unwrap() {
+		if cause := errors.Unwrap(attempt); cause != nil {
+			attempt = cause // without the address
+		}
+		if last == nil || !isTLSRefusal(attempt) {
+			last = attempt
 		}
 	}
-	return secure.ExplainError(err)
+	return last
+}
+
+func isTLSRefusal(err error) bool {
+	return strings.Contains(err.Error(), "server refused TLS connection")
 }
 
 func hintFor(code string, hasNoPassword bool) string {

@@ -78,7 +78,7 @@ func (c *conn) handleEnd(err error) error {
 	}
 	c.endOnce.Do(func() {
 		hasReceived := c.dataStream.ReceivedBytes() > 0
-		if r, isRefused := parseRefusal(c.readEndReason(hasReceived)); isRefused {
+		if r, isRefused := parseRefusal(c.readEndReason()); isRefused {
 			c.reportRefusal(r, hasReceived)
 			return
 		}
@@ -123,11 +123,15 @@ func (c *conn) reportRefusal(r forwarder.Refusal, hasReceived bool) {
 // IsBroken reports, after the end, whether the connection was lost and not closed by the pod.
 func (c *conn) IsBroken() bool { return c.isBroken.Load() }
 
-// WaitEnd returns when the node has closed both directions, or the upstream has ended.
+// WaitEnd returns when the node has closed both directions, or the upstream has ended. A report that comes only then still breaks the
+// connection.
 func (c *conn) WaitEnd() error {
-	_, _ = c.errorStream.WriteTo(io.Discard)
+	message := c.readErrorMessage()
 	if wait.IsClosed(c.closedCh) {
 		return net.ErrClosed
+	}
+	if r, isRefused := parseRefusal(message); isRefused {
+		c.reportRefusal(r, true)
 	}
 	return nil
 }

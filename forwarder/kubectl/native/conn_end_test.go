@@ -174,3 +174,45 @@ func TestConn_ReadDeadlineLeavesTheConnectionUsable(t *testing.T) {
 		t.Errorf("after it: %d, %v", n, err)
 	}
 }
+
+// TestTunnel_AResetByTheServerIsAResetAtTheClient: the node reports a reset beside the data, before their end or after it.
+func TestTunnel_AResetByTheServerIsAResetAtTheClient(t *testing.T) {
+	c := startCluster(t)
+	ns := c.Namespace(t)
+	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns, Args: []string{"-greet", ":7000", "-reset", ":7002"}})
+	addr, _ := startRelay(t, c.Kubeconfig(), specFor("deployment/web:7002", ns))
+	const connections, atOnce = 120, 12
+	slots, errCh := make(chan struct{}, atOnce), make(chan error, connections)
+	for range connections {
+		slots <- struct{}{}
+		conn := dialRelay(t, addr)
+		go func() {
+			defer func() { <-slots }()
+			defer conn.Close()
+			reader := bufio.NewReader(conn)
+			_, err := reader.ReadString('\n')
+			if err == nil {
+				_, err = io.WriteString(conn, "word\n")
+			}
+			if err == nil {
+				_, err = reader.ReadByte()
+			}
+			errCh <- err
+		}()
+	}
+	ends := make(map[string]int)
+	for range connections {
+		switch err := <-errCh; {
+		case errors.Is(err, syscall.ECONNRESET):
+			ends["reset"]++
+		case err != nil:
+			ends[err.Error()]++
+		default:
+			ends["a byte"]++
+		}
+	}
+	t.Logf("ends of %d connections: %v", connections, ends)
+	if ends["reset"] != connections {
+		t.Errorf("only %d of %d were reset", ends["reset"], connections)
+	}
+}

@@ -244,7 +244,7 @@ func (f *podFinder) currentFailure() *forwarder.Failure {
 	return nil
 }
 
-// noReadyPodFailure describes why no pod is ready.
+// noReadyPodFailure describes why no pod is ready. After readyPodWait it may be disproved: connections use a running pod then.
 func (f *podFinder) noReadyPodFailure() *forwarder.Failure {
 	hint := f.ref.NamespacedCommand("get pods")
 	if f.selector != "" {
@@ -259,12 +259,17 @@ func (f *podFinder) noReadyPodFailure() *forwarder.Failure {
 		}
 		return &forwarder.Failure{Reason: reason + "; clients wait for one", Hint: hint}
 	}
-	newest := f.pods[max(0, slices.IndexFunc(f.pods, f.hasPort))]
+	newest, mayServe := f.pods[max(0, slices.IndexFunc(f.pods, f.hasPort))], false
+	if time.Since(f.unreadySince) >= readyPodWait {
+		if p := f.pods.newest(f.isUsable, f.hasRefusedLately); p != nil {
+			newest, mayServe = p, true
+		}
+	}
 	reason := fmt.Sprintf("pod %s is %s", newest.Metadata.Name, newest.describeState())
 	if more := len(f.pods) - 1; more > 0 {
 		reason += fmt.Sprintf(" (and %d more pods are not Ready)", more)
 	}
-	return &forwarder.Failure{Reason: reason, Hint: f.ref.NamespacedCommand("describe pod/" + newest.Metadata.Name)}
+	return &forwarder.Failure{Reason: reason, Hint: f.ref.NamespacedCommand("describe pod/" + newest.Metadata.Name), MayServe: mayServe}
 }
 
 // checkTarget waits for the first evaluation, and returns what is wrong with the target itself. No ready pod is not an error.

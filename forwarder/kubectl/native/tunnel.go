@@ -130,7 +130,7 @@ func (t *tunnel) run(ctx context.Context) {
 		}
 		t.closeUnneededUpstreams()
 		dest, _, _, _ := t.finder.choosePod()
-		if dest != nil && failure == nil {
+		if dest != nil && (failure == nil || failure.MayServe) {
 			t.openWarmUpstreams(*dest)
 		}
 		changes.logChanges(dest, t.CurrentFailure())
@@ -161,7 +161,11 @@ func (l *changeLog) logChanges(dest *destination, failure *forwarder.Failure) {
 		reason = failure.Reason
 	}
 	if reason != l.reason && reason != "" {
-		fmt.Fprintf(l.log, "waiting: %s\n", reason)
+		format := "waiting: %s\n"
+		if failure.MayServe {
+			format = "connecting although no pod is Ready: %s\n"
+		}
+		fmt.Fprintf(l.log, format, reason)
 	}
 	l.reason = reason
 	if dest != nil && failure == nil && dest.pod != l.pod {

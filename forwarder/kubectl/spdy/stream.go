@@ -74,17 +74,6 @@ func (s *Stream) EndErr() error {
 	return s.endErr
 }
 
-// PeekQueued returns a copy of the bytes that have been received and not been read.
-func (s *Stream) PeekQueued() []byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var all []byte
-	for _, chunk := range s.queue {
-		all = append(all, chunk.data...)
-	}
-	return all
-}
-
 // ReceivedBytes is how many bytes have been received, read or not.
 func (s *Stream) ReceivedBytes() int64 {
 	s.mu.Lock()

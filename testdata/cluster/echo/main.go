@@ -49,9 +49,10 @@ func checkReady(args []string) error {
 }
 
 func serve(signalCh <-chan os.Signal) {
-	var greetAddrs, echoAddrs, httpAddrs addressList
+	var greetAddrs, echoAddrs, resetAddrs, httpAddrs addressList
 	flag.Var(&greetAddrs, "greet", "listen on `address`: send \"hello HOSTNAME\" to each client, then echo; may be repeated")
 	flag.Var(&echoAddrs, "echo", "listen on `address`: echo what each client sends; may be repeated")
+	flag.Var(&resetAddrs, "reset", "listen on `address`: send \"hello HOSTNAME\" to each client, and reset the connection when it sends something; may be repeated")
 	flag.Var(&httpAddrs, "http", "listen on `address`: serve HTTP (see newWebHandler); may be repeated")
 	listenDelay := flag.Duration("listen-delay", 0, "listen only after this time")
 	readyFile := flag.String("ready-file", "", "create this file when everything listens")
@@ -76,6 +77,12 @@ func serve(signalCh <-chan os.Signal) {
 			}
 			for _, address := range echoAddrs {
 				serveConns(address, func(conn net.Conn) { _, _ = io.Copy(conn, conn) })
+			}
+			for _, address := range resetAddrs {
+				serveConns(address, func(conn net.Conn) {
+					fmt.Fprintf(conn, "hello %s\n", host)
+					resetOnData(conn)
+				})
 			}
 			for _, address := range httpAddrs {
 				go func(l net.Listener) { exitOnError(http.Serve(l, newWebHandler(host))) }(listen(address))

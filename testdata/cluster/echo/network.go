@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -47,4 +48,20 @@ func serveConns(address string, serve func(net.Conn)) {
 			}()
 		}
 	}()
+}
+
+// resetOnData waits until the client has sent something, and has the caller's Close reset the connection. Nothing is read: that makes the
+// close of a unix socket, which knows no SO_LINGER, a reset too.
+func resetOnData(conn net.Conn) {
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Read(func(fd uintptr) bool {
+		_, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK)
+		return err != syscall.EAGAIN
+	})
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
 }

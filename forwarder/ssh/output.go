@@ -9,31 +9,56 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 )
 
-// outputParser reads the output of a master: when it has logged in, and why it failed.
+// source is who printed a line.
+type source int
+
+const (
+	sourceSSH   source = iota // ssh's log
+	sourceJump                // the log of the ssh processes to jump hosts
+	sourceOther               // anyone: servers (banners), a ProxyCommand, other programs of the user's configuration
+)
+
+// outputParser reads the output of a master: when it has logged in, and why it failed. Only ssh's own messages decide that.
 type outputParser struct {
 	socketPath string    // of the master's control socket
 	keyFile    string    // key_file of the config; may be empty
 	loggedInCh chan bool // receives one value after the login: whether the master can be used
 
 	mu          sync.Mutex
-	lines       process.Transcript
-	unusableKey string // a key that the server accepts and ssh could not use
-	isLoggedIn  bool
+	lines       [sourceOther + 1]process.Transcript
+	phase       loginPhase
+	keyChange   *forwarder.Failure // the host's key differs from the known one, whatever the user's configuration says to that
+	unusableKey string             // a key that the server accepts and ssh could not use
 }
 
+// loginPhase is how far ssh has come.
+type loginPhase int
+
+const (
+	phaseStarting       loginPhase = iota // it has logged nothing
+	phaseConnecting                       // until the server's key is checked
+	phaseAuthenticating                   // from here on, texts of the server may be among ssh's messages: those of keyboard-interactive
+	phaseLoggedIn
+)
+
 // parseLine parses a line of output and reports whether it belongs in the log.
-func (p *outputParser) parseLine(line string) bool {
+func (p *outputParser) parseLine(from source, line string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if from == sourceSSH {
+		p.phase = max(p.phase, phaseConnecting)
+	}
 	if message, ok := strings.CutPrefix(line, "debug1: "); ok {
-		p.parseDebug(message)
+		if from == sourceSSH {
+			p.parseDebug(message)
+		}
 		return false
 	}
 	if strings.HasPrefix(line, "debug2: ") || strings.HasPrefix(line, "debug3: ") { // by the ssh to a jump host
 		return false
 	}
 	if !isInformational(line) {
-		p.lines.Add(line)
+		p.lines[from].Add(line)
 	}
 	return true
 }
@@ -43,35 +68,43 @@ func (p *outputParser) parseDebug(message string) {
 	switch {
 	case message == "Entering interactive session.":
 		p.handleLogin()
+	case strings.HasPrefix(message, "SSH2_MSG_SERVICE_ACCEPT received"):
+		p.startAuthentication()
 	case strings.HasPrefix(message, "Server accepts key: "):
 		p.unusableKey, _, _ = strings.Cut(strings.TrimPrefix(message, "Server accepts key: "), " ")
 	case strings.HasPrefix(message, "Authentications that can continue"):
+		p.startAuthentication()
 		p.unusableKey = "" // ssh used it, but the server wants more
 	}
 }
 
-// handleLogin handles the message that ssh has logged in. It is the master's own only if the socket exists or could not be bound: an
-// ssh to a jump host prints the same where the user's configuration makes it that verbose. p.mu is held.
-func (p *outputParser) handleLogin() {
-	_, err := os.Lstat(p.socketPath)
-	if _, hasBindError := p.lines.LastContaining(socketBindError); p.isLoggedIn || err != nil && !hasBindError {
-		return
-	}
-	p.isLoggedIn = err == nil && !p.isHostKeyChanged()
-	if p.isLoggedIn {
-		p.lines.Reset()
-	}
-	select {
-	case p.loggedInCh <- p.isLoggedIn:
-	default:
+// startAuthentication handles that ssh has checked the server's key. It has warned of a changed one by now: what looks like that later
+// is not its own. p.mu is held.
+func (p *outputParser) startAuthentication() {
+	if p.phase < phaseAuthenticating {
+		p.keyChange = describeChangedKey(&p.lines[sourceSSH])
+		p.phase = phaseAuthenticating
 	}
 }
 
-// isHostKeyChanged reports whether ssh has warned of a changed host key. The user's configuration may let ssh continue; this
-// package does not. p.mu is held.
-func (p *outputParser) isHostKeyChanged() bool {
-	_, isChanged := p.lines.LastContaining(hostKeyChanged)
-	return isChanged
+// handleLogin handles the message that ssh has logged in. p.mu is held.
+func (p *outputParser) handleLogin() {
+	_, err := os.Lstat(p.socketPath)
+	if _, hasBindError := p.lines[sourceSSH].LastContaining(socketBindError); p.phase == phaseLoggedIn || err != nil && !hasBindError {
+		return
+	}
+	p.startAuthentication()
+	isUsable := err == nil && p.keyChange == nil
+	if isUsable {
+		p.phase = phaseLoggedIn
+		for i := range p.lines {
+			p.lines[i].Reset()
+		}
+	}
+	select {
+	case p.loggedInCh <- isUsable:
+	default:
+	}
 }
 
 // isInformational reports whether a line never explains a failure.

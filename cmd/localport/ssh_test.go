@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/creack/pty"
 
@@ -231,13 +232,21 @@ func TestSSH_OnlyTheServiceOfADeadUpstreamIsUnhealthy(t *testing.T) {
 		sshConfig("absent", ports.FreePort(t), host, 1) + sshConfig("forbidden", ports.FreePort(t), host, serveBanner(t).port))
 	w.localport(root, "start", "--no-wait")
 	for name, want := range map[string]string{
-		"absent":    "open failed: connect failed: Connection refused",
-		"forbidden": "open failed: administratively prohibited",
+		"absent":    "127.0.0.1 cannot connect to 127.0.0.1:1: Connection refused",
+		"forbidden": "127.0.0.1 does not allow connections to 127.0.0.1:",
 	} {
 		eventually(t, name+" has its error", func() bool { return strings.HasPrefix(w.service(root, name).LastError, want) })
 		if svc := w.service(root, name); svc.State != forwarder.Unhealthy || svc.Restarts != 0 {
 			t.Errorf("%s is %s after %d restarts: %s", name, svc.State, svc.Restarts, svc.LastError)
 		}
+	}
+	forbidden := w.service(root, "forbidden")
+	if !strings.Contains(forbidden.Hint, "AllowTcpForwarding") || !strings.Contains(forbidden.Hint, "PermitOpen") {
+		t.Errorf("the hint does not name the settings: %q", forbidden.Hint)
+	}
+	startedAt := time.Now()
+	if text, err := readAll(forbidden.Address); err == nil || time.Since(startedAt) > 5*time.Second {
+		t.Errorf("a client of a forbidden address got %q, %v after %v", text, err, time.Since(startedAt))
 	}
 	eventually(t, "the other is healthy", func() bool { return w.service(root, "good").State == forwarder.Healthy })
 	if svc := w.service(root, "good"); svc.LastError != "" {

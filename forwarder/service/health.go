@@ -353,11 +353,14 @@ func (r checkResult) isUnanswered() bool {
 func (r checkResult) explain(timeout time.Duration) (reason, hint string) {
 	var probeFailure *probe.Failure
 	var tunnelFailure *forwarder.Failure
+	var refusal *forwarder.Refusal
 	switch {
 	case errors.As(r.err, &tunnelFailure):
 		return tunnelFailure.Reason, tunnelFailure.Hint
 	case errors.As(r.err, &probeFailure):
 		return probeFailure.Reason, probeFailure.Hint
+	case errors.As(r.err, &refusal):
+		return r.err.Error(), refusal.Hint
 	case errors.Is(r.err, context.DeadlineExceeded) && r.isReached:
 		return fmt.Sprintf("no answer to the health check within %v", timeout), "is the service busy? health_check.timeout gives it more time"
 	case errors.Is(r.err, context.DeadlineExceeded):

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/process"
+	"github.com/localport-sh/localport/forwarder/ssh/mux"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -70,10 +72,24 @@ func (p *outputParser) classifyFailure() *forwarder.Failure {
 
 // classifyJump returns the failure that an ssh to a jump host reports; nil if there is none.
 func (p *outputParser) classifyJump() *forwarder.Failure {
-	if p.phase == phaseLoggedIn {
-		return p.classify(sourceJump, networkRules())
+	rules := [][]process.Rule{networkRules()}
+	if p.phase != phaseLoggedIn {
+		rules = [][]process.Rule{connectRules(), loginRules(), networkRules()}
 	}
-	return p.classify(sourceJump, connectRules(), loginRules(), networkRules())
+	f := p.classify(sourceJump, rules...)
+	if f == nil || p.jumpHosts == "" || strings.Contains(f.Reason, proxyPeerName) {
+		return f
+	}
+	kind, message, isOpenFailure := cutOpenFailure(f.Reason)
+	if !isOpenFailure || p.jumpTarget == "" {
+		f.Reason = p.jumpHosts + ": " + f.Reason
+		return f
+	}
+	host, port, _ := net.SplitHostPort(p.jumpTarget)
+	portNumber, _ := strconv.Atoi(port)
+	refusal := newRefusal(p.jumpHosts, host, portNumber, &mux.OpenChannelError{Reason: kind, Message: message})
+	f.Reason, f.Hint = refusal.Reason, refusal.Hint
+	return f
 }
 
 // classify returns the failure that the messages of one source explain; nil if there is none.
@@ -241,7 +257,7 @@ func (p *outputParser) addProxyOutput(f *forwarder.Failure) {
 			return
 		}
 	}
-	f.Reason = "the ProxyCommand or jump host ended without an error message; " + f.Reason
+	f.Reason = cmp.Or(p.jumpHosts, "the ProxyCommand or jump host") + " ended without an error message; " + f.Reason
 }
 
 // addKeyErrors adds ssh's preceding errors about keys to a denial.

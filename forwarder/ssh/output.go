@@ -1,12 +1,15 @@
 package ssh
 
 import (
+	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/process"
+	"github.com/localport-sh/localport/project"
 )
 
 // source is who printed a line.
@@ -29,6 +32,8 @@ type outputParser struct {
 	phase       loginPhase
 	keyChange   *forwarder.Failure // the host's key differs from the known one, whatever the user's configuration says to that
 	unusableKey string             // a key that the server accepts and ssh could not use
+	jumpHosts   string             // for messages, in the order of the connections: "jump host a", "jump hosts a, b"; empty: none
+	jumpTarget  string             // the address that the last of them connects to
 }
 
 // loginPhase is how far ssh has come.
@@ -68,6 +73,12 @@ func (p *outputParser) parseDebug(message string) {
 	switch {
 	case message == "Entering interactive session.":
 		p.handleLogin()
+	case strings.HasPrefix(message, implicitProxyCommand):
+		p.jumpHosts = jumpHostsOf(strings.TrimPrefix(message, implicitProxyCommand))
+	case strings.HasPrefix(message, "Executing proxy command: "):
+		if parts := forwardedAddrPattern().FindStringSubmatch(message); parts != nil {
+			p.jumpTarget = net.JoinHostPort(parts[1], parts[2])
+		}
 	case strings.HasPrefix(message, "SSH2_MSG_SERVICE_ACCEPT received"):
 		p.startAuthentication()
 	case strings.HasPrefix(message, "Server accepts key: "):
@@ -76,6 +87,25 @@ func (p *outputParser) parseDebug(message string) {
 		p.startAuthentication()
 		p.unusableKey = "" // ssh used it, but the server wants more
 	}
+}
+
+// implicitProxyCommand begins the message with the command of the ssh to a jump host.
+const implicitProxyCommand = "Setting implicit ProxyCommand from ProxyJump: "
+
+// forwardedAddrPattern matches the address in the command of an ssh to a jump host.
+var forwardedAddrPattern = project.LazyRegexp(`-W '\[(.+)\]:(\d+)'`)
+
+// jumpHostsOf returns the jump hosts of the command of an ssh to the last one, for messages.
+func jumpHostsOf(command string) string {
+	words := strings.Fields(command)
+	last := words[len(words)-1]
+	if i := slices.Index(words, "-p"); i >= 0 && i+1 < len(words) {
+		last += ":" + words[i+1]
+	}
+	if i := slices.Index(words, "-J"); i >= 0 && i+1 < len(words) {
+		return "jump hosts " + strings.ReplaceAll(words[i+1], ",", ", ") + ", " + last
+	}
+	return "jump host " + last
 }
 
 // startAuthentication handles that ssh has checked the server's key. It has warned of a changed one by now: what looks like that later

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -75,7 +76,7 @@ func TestOutputParser_BannerIsNoMessageOfSSH(t *testing.T) {
 		svc := newService(last, "127.0.0.1:1")
 		svc.Connection.Settings["config_file"] = writeMinimalConfig(t, last)
 		setJumpTo(first, svc)
-		if f := openFailure(t, svc); f.Class != forwarder.NeedsUser || !strings.HasPrefix(f.Reason, first.User+"@127.0.0.1: Permission denied (publickey).") {
+		if f := openFailure(t, svc); f.Class != forwarder.NeedsUser || f.Reason != "jump host 127.0.0.1:"+strconv.Itoa(first.Port)+": "+first.User+"@127.0.0.1: Permission denied (publickey)." {
 			t.Errorf("got %+v", f)
 		}
 	})
@@ -85,7 +86,10 @@ func TestOutputParser_BannerIsNoMessageOfSSH(t *testing.T) {
 		checkTransient(t, tunneltest.WaitFailure(t, tunnel), "closed by remote host")
 	})
 	t.Run("the jump host cannot reach the server", func(t *testing.T) {
-		checkTransient(t, openFailure(t, jumping), "open failed: connect failed: Connection refused")
+		want := fmt.Sprintf("jump host 127.0.0.1:%d cannot connect to %s: Connection refused", first.Port, last.Addr())
+		if f := openFailure(t, jumping); f.Class != forwarder.Transient || f.Reason != want {
+			t.Errorf("got %+v", f)
+		}
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -58,6 +59,15 @@ func newTunnelSpec(svc project.Service) *tunnelSpec {
 		s.localAddr = svc.Addr()
 	}
 	return s
+}
+
+// serverName returns the ssh host as messages name it, without user and port.
+func (s *tunnelSpec) serverName() string {
+	host := s.connection.host
+	if u, err := url.Parse(host); err == nil && u.Scheme == "ssh" {
+		return u.Hostname()
+	}
+	return host[strings.LastIndexByte(host, '@')+1:]
 }
 
 // Target names the ssh host, and the remote address as that host resolves it.

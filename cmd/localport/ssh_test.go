@@ -221,6 +221,41 @@ func TestSSH_SOCKSPortGoesThroughTheRelay(t *testing.T) {
 	if table := w.mustRun(root, "status"); !strings.Contains(table, "anywhere (SOCKS)") {
 		t.Errorf("the table:\n%s", table)
 	}
+	refused, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer refused.Close()
+	if _, err := refused.Write([]byte("\x05\x01\x00\x05\x01\x00\x03\x09localhost\x00\x01")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(refused); err != nil || !strings.HasPrefix(string(got), "\x05\x00\x05\x05") {
+		t.Errorf("got %q, %v for a port on which nothing listens", got, err)
+	}
+	const reason = "127.0.0.1 cannot connect to localhost:1: Connection refused"
+	eventually(t, "status shows the failed request", func() bool {
+		svc := w.service(root, "proxy")
+		return svc.LastRefusal != nil && svc.LastRefusal.Reason == reason && svc.State == forwarder.Healthy && svc.LastError == ""
+	})
+	if table := w.mustRun(root, "status"); !strings.Contains(strings.Join(strings.Fields(table), " "), "request failed") {
+		t.Errorf("the table:\n%s", table)
+	}
+	if log := w.mustRun(root, "logs", "proxy"); !strings.Contains(log, "SOCKS: "+reason) {
+		t.Errorf("the log:\n%s", log)
+	}
+}
+
+func TestSSH_SOCKSIsNotHealthyIfTheServerForbidsForwarding(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	host := sshd.Start(t, "AllowTcpForwarding no")
+	root := w.allowedProject(fmt.Sprintf("[services.proxy]\ntechnology = \"ssh\"\nlocal_port = %d\n"+
+		"connection = { host = %q, port = %d, user = %q, config_file = %q, socks = true }\n", ports.FreePort(t), host.Host, host.Port, host.User, host.ConfigFile))
+	w.localport(root, "start", "--no-wait")
+	eventually(t, "it is unhealthy", func() bool { return w.service(root, "proxy").State == forwarder.Unhealthy })
+	if svc := w.service(root, "proxy"); !strings.Contains(svc.LastError, "127.0.0.1 forbids forwarding") || !strings.Contains(svc.Hint, "AllowTcpForwarding yes") {
+		t.Errorf("%q, %q", svc.LastError, svc.Hint)
+	}
 }
 
 func TestSSH_OnlyTheServiceOfADeadUpstreamIsUnhealthy(t *testing.T) {

@@ -229,6 +229,9 @@ func (h *healthMonitor) onServerReached() {
 
 // onRefusal publishes the refusal of one connection. The tunnel is kept and checked soon.
 func (h *healthMonitor) onRefusal(refusal forwarder.Refusal) {
+	if refusal.IsRequest {
+		h.s.publish(func(st *status) { st.lastRefusal, st.lastRefusedAt = h.s.host.Mask(refusal.Reason), time.Now() })
+	}
 	if !refusal.IsConnectFailure {
 		h.s.host.Log.Info("connection failed", "service", h.s.name, "reason", h.s.host.Mask(refusal.Reason))
 		return

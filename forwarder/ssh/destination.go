@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
@@ -22,6 +23,8 @@ type destination struct {
 	keyFile  string       // key_file of the config; may be empty
 	files    []string     // of the service's config that ssh reads; see filePaths
 	log      sharedLog    // the logs of all services with a tunnel to here
+
+	hasForwarded atomic.Bool // a SOCKS proxy's server has opened a connection: it does not forbid forwarding
 
 	mu               sync.Mutex
 	master           *master // logged in or starting; nil: none

@@ -23,7 +23,7 @@ func newRefusal(server, host string, port int, err *mux.OpenChannelError) *forwa
 	case err.Reason == mux.Prohibited:
 		r.IsFinal = true
 		r.Reason = fmt.Sprintf("%s does not allow connections to %s (administratively prohibited)", server, addr)
-		r.Hint = fmt.Sprintf("sshd_config of %s must allow it: AllowTcpForwarding yes (or local), and %s in PermitOpen if that is set; authorized_keys can restrict it too (permitopen, no-port-forwarding)", server, addr)
+		r.Hint = fmt.Sprintf("sshd_config of %s must allow it: AllowTcpForwarding yes (or local), and %s in PermitOpen if that is set; authorized_keys can restrict it too (permitopen, no-port-forwarding). After a change there, run \"localport restart\"", server, addr)
 	case err.Reason == mux.UnknownChannelType:
 		r.IsFinal = true
 		r.Reason = fmt.Sprintf("%s has no port forwarding (unknown channel type), so it cannot connect to %s", server, addr)

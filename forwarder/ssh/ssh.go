@@ -107,7 +107,7 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 	release := func() { dest.releaseMaster(m, run.Log) }
 	switch {
 	case s.connection.isSOCKS:
-		return newSOCKSTunnel(m, release), nil
+		return newSOCKSTunnel(ctx, s, m, run.Log, release), nil
 	case s.connection.isReverse:
 		return openReverseTunnel(ctx, s, m, release)
 	}

@@ -36,6 +36,7 @@ type destination struct {
 	lastAttemptAt    time.Time          // start of the last attempt
 	lastFiles        filestamps.Stamps  // what ssh reads, before the last attempt
 	lastAskSocket    string             // where that attempt's questions went; empty: nobody was asked
+	listeners        map[string]string  // the addresses on which the server was made to listen and was not told to stop, and the services' names
 }
 
 // loginOptions is what earlier attempts have shown to be needed for a login.
@@ -237,6 +238,23 @@ func (d *destination) recordEnd(m *master) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.detachMaster(m)
+}
+
+// setListener records for which service the server listens on an address; empty: for none.
+func (d *destination) setListener(addr, service string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.listeners == nil {
+		d.listeners = make(map[string]string)
+	}
+	d.listeners[addr] = service
+}
+
+// listenerOf returns the service for which the server was made to listen on an address, by this master or an earlier one; empty: none.
+func (d *destination) listenerOf(addr string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.listeners[addr]
 }
 
 // sharedLog writes the output of a master to the log of every service that uses it.

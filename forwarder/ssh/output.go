@@ -2,6 +2,7 @@ package ssh
 
 import (
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -34,6 +35,7 @@ type outputParser struct {
 	unusableKey string             // a key that the server accepts and ssh could not use
 	jumpHosts   string             // for messages, in the order of the connections: "jump host a", "jump hosts a, b"; empty: none
 	jumpTarget  string             // the address that the last of them connects to
+	serverAddr  netip.Addr         // of the server; invalid: not known, as behind a jump host
 }
 
 // loginPhase is how far ssh has come.
@@ -73,6 +75,10 @@ func (p *outputParser) parseDebug(message string) {
 	switch {
 	case message == "Entering interactive session.":
 		p.handleLogin()
+	case strings.HasPrefix(message, "Connecting to "):
+		if parts := connectingPattern().FindStringSubmatch(message); parts != nil {
+			p.serverAddr, _ = netip.ParseAddr(parts[1])
+		}
 	case strings.HasPrefix(message, implicitProxyCommand):
 		p.jumpHosts = jumpHostsOf(strings.TrimPrefix(message, implicitProxyCommand))
 	case strings.HasPrefix(message, "Executing proxy command: "):
@@ -94,6 +100,19 @@ const implicitProxyCommand = "Setting implicit ProxyCommand from ProxyJump: "
 
 // forwardedAddrPattern matches the address in the command of an ssh to a jump host.
 var forwardedAddrPattern = project.LazyRegexp(`-W '\[(.+)\]:(\d+)'`)
+
+// connectingPattern matches the address of the server.
+var connectingPattern = project.LazyRegexp(`\[(.+)\] port \d+\.$`)
+
+// publicServerHost returns the server's address in the network; empty: it is not known, or a loopback address.
+func (p *outputParser) publicServerHost() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.serverAddr.IsValid() || p.serverAddr.IsLoopback() {
+		return ""
+	}
+	return p.serverAddr.String()
+}
 
 // jumpHostsOf returns the jump hosts of the command of an ssh to the last one, for messages.
 func jumpHostsOf(command string) string {

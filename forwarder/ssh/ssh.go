@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -50,13 +51,13 @@ type tunnelSpec struct {
 	name       string
 	connection connectionConfig
 	remotePort string
-	localAddr  string // of a reverse forward: what the server's listener is forwarded to
+	localAddrs []netip.AddrPort // of a reverse forward: where the local server may listen
 }
 
 func newTunnelSpec(svc project.Service) *tunnelSpec {
 	s := &tunnelSpec{name: svc.Name, connection: newConnectionConfig(svc), remotePort: svc.RemotePort}
 	if s.connection.isReverse {
-		s.localAddr = svc.Addr()
+		s.localAddrs = svc.Addresses()
 	}
 	return s
 }
@@ -85,7 +86,7 @@ func (*driver) Target(svc project.Service) string {
 	case s.connection.isSOCKS:
 		return "ssh " + host + " → anywhere (SOCKS)"
 	case s.connection.isReverse:
-		return "ssh " + host + " listens on " + remoteAddr + " → " + s.localAddr
+		return "ssh " + host + " listens on " + remoteAddr + " → " + s.localAddrs[0].String()
 	}
 	return "ssh " + host + " → " + remoteAddr
 }

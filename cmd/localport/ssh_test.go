@@ -157,6 +157,36 @@ func TestSSH_WrongPasswordIsAskedAgainThenFails(t *testing.T) {
 	if code := <-session.done; code != 1 || !strings.Contains(session.screen.String(), "Permission denied (publickey") {
 		t.Errorf("login: exit %d\n%s", code, session.screen.String())
 	}
+	if n := strings.Count(session.screen.String(), "The answer was not accepted, try again."); n != 2 {
+		t.Errorf("it said %d times to try again:\n%s", n, session.screen.String())
+	}
+}
+
+func TestSSH_MissingKeyFileIsTheHint(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	host := sshd.Start(t, "PasswordAuthentication yes", "KbdInteractiveAuthentication yes")
+	text := strings.ReplaceAll(sshConfig("db", ports.FreePort(t), host, 1), "remote_host", "key_file = \"none/key\", remote_host")
+	root := w.allowedProject(text)
+	config, err := os.ReadFile(host.ConfigFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyless := strings.ReplaceAll(string(config), "IdentityFile "+host.KeyFile+"\n", "")
+	if err := os.WriteFile(host.ConfigFile, []byte(keyless), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.localport(root, "start")
+	svc, path := w.service(root, "db"), filepath.Join(root, "none", "key")
+	if svc.State != forwarder.NeedsAttention || svc.Hint != "correct key_file, or create the key: "+path {
+		t.Errorf("%s: %q, %q", svc.State, svc.LastError, svc.Hint)
+	}
+	session := w.startOnTerminal(root, "login")
+	session.answer("password:", "\x03")
+	<-session.done
+	if !strings.Contains(session.screen.String(), "key_file "+path+" does not exist") {
+		t.Errorf("the terminal showed\n%s", session.screen.String())
+	}
 }
 
 func TestSSH_ReverseForwardListensOnlyRemotely(t *testing.T) {

@@ -271,9 +271,14 @@ func (p *outputParser) addKeyErrors(lines *process.Transcript, f *forwarder.Fail
 	if lines == &p.lines[sourceJump] {
 		return // the other key is the outer ssh's
 	}
-	if _, err := os.Stat(p.keyFile); p.keyFile != "" && os.IsNotExist(err) {
+	if isMissing(p.keyFile) {
 		f.Reason = fmt.Sprintf("key file %s not accessible: No such file or directory; %s", p.keyFile, f.Reason)
 		f.Hint = "correct key_file, or create the key: " + p.keyFile
+		return
+	}
+	if p.missingKey != "" && p.unusableKey == "" {
+		f.Reason = fmt.Sprintf("key file %s not accessible: No such file or directory; %s", p.missingKey, f.Reason)
+		f.Hint = fmt.Sprintf("correct IdentityFile in the ssh config, or create the key: %s; or, to log in with a password or a code, run %s", p.missingKey, loginCommand)
 		return
 	}
 	if _, ok := lines.LastContaining("UNPROTECTED PRIVATE KEY FILE"); ok {

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -35,6 +36,7 @@ type outputParser struct {
 	unusableKey string             // a key that the server accepts and ssh could not use
 	jumpHosts   string             // for messages, in the order of the connections: "jump host a", "jump hosts a, b"; empty: none
 	jumpTarget  string             // the address that the last of them connects to
+	missingKey  string             // the last IdentityFile of a config file or an option that does not exist
 	serverAddr  netip.Addr         // of the server; invalid: not known, as behind a jump host
 }
 
@@ -75,6 +77,10 @@ func (p *outputParser) parseDebug(message string) {
 	switch {
 	case message == "Entering interactive session.":
 		p.handleLogin()
+	case strings.HasPrefix(message, "identity file "):
+		if parts := identityFilePattern().FindStringSubmatch(message); parts != nil && !isDefaultKey(parts[1]) && isMissing(parts[1]) {
+			p.missingKey = parts[1]
+		}
 	case strings.HasPrefix(message, "Connecting to "):
 		if parts := connectingPattern().FindStringSubmatch(message); parts != nil {
 			p.serverAddr, _ = netip.ParseAddr(parts[1])
@@ -100,6 +106,20 @@ const implicitProxyCommand = "Setting implicit ProxyCommand from ProxyJump: "
 
 // forwardedAddrPattern matches the address in the command of an ssh to a jump host.
 var forwardedAddrPattern = project.LazyRegexp(`-W '\[(.+)\]:(\d+)'`)
+
+// identityFilePattern matches the path of a key without a public one: it may not exist.
+var identityFilePattern = project.LazyRegexp(`^identity file (.+) type -1$`)
+
+// isDefaultKey reports whether ssh itself has added a path to the keys that it tries.
+func isDefaultKey(path string) bool {
+	return strings.HasSuffix(path, "-cert") || strings.HasPrefix(filepath.Base(path), "id_") && filepath.Dir(path) == filepath.Dir(userConfigFile())
+}
+
+// isMissing reports whether a file does not exist. An empty path is not missing.
+func isMissing(path string) bool {
+	_, err := os.Stat(path)
+	return path != "" && os.IsNotExist(err)
+}
 
 // connectingPattern matches the address of the server.
 var connectingPattern = project.LazyRegexp(`\[(.+)\] port \d+\.$`)

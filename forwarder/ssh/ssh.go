@@ -6,6 +6,7 @@ package ssh
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
@@ -43,7 +44,12 @@ type driver struct {
 
 // newLogin returns the login that all services with the same ssh command line share. The master itself asks the questions.
 func newLogin(svc project.Service, _ string, _ []string) forwarder.Login {
-	return forwarder.Login{Key: strings.Join(newTunnelSpec(svc).baseArgv(), "\x00"), Name: newConnectionConfig(svc).host, UsesAskSocket: true}
+	s := newTunnelSpec(svc)
+	login := forwarder.Login{Key: strings.Join(s.baseArgv(), "\x00"), Name: s.connection.host, UsesAskSocket: true}
+	if isMissing(s.connection.keyFile) {
+		login.Warning = fmt.Sprintf("key_file %s does not exist: ssh may ask for a password instead", s.connection.keyFile)
+	}
+	return login
 }
 
 // tunnelSpec is the part of a service's config that its tunnel needs.

@@ -95,7 +95,12 @@ type Refusal struct {
 	// IsConnectFailure is set if the connect at the far end failed, so that no byte of the client has reached a server. Only then
 	// may bytes be replayed. False for read and write errors of an established connection.
 	IsConnectFailure bool
-	Hint             string // the next step for the user; may be empty
+	// IsFinal is set if the far end would refuse another attempt too, because it is configured so. The client is not kept waiting. Only
+	// for refusals that Dial returns.
+	IsFinal bool
+	// IsRequest is set if the client itself has chosen the address, as with a SOCKS proxy: the refusal says nothing about the service.
+	IsRequest bool
+	Hint      string // the next step for the user; may be empty
 	// Conn is the connection returned by Dial that the report is about; nil if the tool does not say.
 	Conn net.Conn
 }

@@ -29,10 +29,18 @@ func (l *loginGroup) runWithQuestions(ctx context.Context, a *app, p commandProj
 	}
 	defer terminal.Close()
 	output.Info(a.err, "logging in to %s for %s", l.Name, strings.Join(l.names, ", "))
+	if l.Warning != "" {
+		output.Warn(a.err, l.Warning)
+	}
 	// The supervisor removes its run directory when it ends, even if this process is killed.
 	runDir := filepath.Join(filepath.Dir(supervisor.Socket), supervisor.Run)
+	isAnswered := make(map[string]bool)
 	questions, err := askpass.Listen(ctx, runDir, func(ctx context.Context, q askpass.Question) (string, bool) {
+		if isAnswered[q.Text] { // ssh itself says so in its log only
+			fmt.Fprintln(terminal, "The answer was not accepted, try again.")
+		}
 		text, err := askUser(ctx, terminal, q)
+		isAnswered[q.Text] = err == nil && q.Kind == ""
 		return text, err == nil
 	})
 	if err != nil {

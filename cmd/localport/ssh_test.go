@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/creack/pty"
 
@@ -203,6 +204,36 @@ func TestSSH_WrongPasswordIsAskedAgainThenFails(t *testing.T) {
 	if code := <-session.done; code != 1 || !strings.Contains(session.screen.String(), "Permission denied (publickey") {
 		t.Errorf("login: exit %d\n%s", code, session.screen.String())
 	}
+	if n := strings.Count(session.screen.String(), "The answer was not accepted, try again."); n != 2 {
+		t.Errorf("it said %d times to try again:\n%s", n, session.screen.String())
+	}
+}
+
+func TestSSH_MissingKeyFileIsTheHint(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	host := sshd.Start(t, "PasswordAuthentication yes", "KbdInteractiveAuthentication yes")
+	text := strings.ReplaceAll(sshConfig("db", ports.FreePort(t), host, 1), "remote_host", "key_file = \"none/key\", remote_host")
+	root := w.allowedProject(text)
+	config, err := os.ReadFile(host.ConfigFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyless := strings.ReplaceAll(string(config), "IdentityFile "+host.KeyFile+"\n", "")
+	if err := os.WriteFile(host.ConfigFile, []byte(keyless), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.localport(root, "start")
+	svc, path := w.service(root, "db"), filepath.Join(root, "none", "key")
+	if svc.State != forwarder.NeedsAttention || svc.Hint != "correct key_file, or create the key: "+path {
+		t.Errorf("%s: %q, %q", svc.State, svc.LastError, svc.Hint)
+	}
+	session := w.startOnTerminal(root, "login")
+	session.answer("password:", "\x03")
+	<-session.done
+	if !strings.Contains(session.screen.String(), "key_file "+path+" does not exist") {
+		t.Errorf("the terminal showed\n%s", session.screen.String())
+	}
 }
 
 func TestSSH_ReverseForwardListensOnlyRemotely(t *testing.T) {
@@ -267,6 +298,41 @@ func TestSSH_SOCKSPortGoesThroughTheRelay(t *testing.T) {
 	if table := w.mustRun(root, "status"); !strings.Contains(table, "anywhere (SOCKS)") {
 		t.Errorf("the table:\n%s", table)
 	}
+	refused, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer refused.Close()
+	if _, err := refused.Write([]byte("\x05\x01\x00\x05\x01\x00\x03\x09localhost\x00\x01")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(refused); err != nil || !strings.HasPrefix(string(got), "\x05\x00\x05\x05") {
+		t.Errorf("got %q, %v for a port on which nothing listens", got, err)
+	}
+	const reason = "127.0.0.1 cannot connect to localhost:1: Connection refused"
+	eventually(t, "status shows the failed request", func() bool {
+		svc := w.service(root, "proxy")
+		return svc.LastRefusal != nil && svc.LastRefusal.Reason == reason && svc.State == forwarder.Healthy && svc.LastError == ""
+	})
+	if table := w.mustRun(root, "status"); !strings.Contains(strings.Join(strings.Fields(table), " "), "request failed") {
+		t.Errorf("the table:\n%s", table)
+	}
+	if log := w.mustRun(root, "logs", "proxy"); !strings.Contains(log, "SOCKS: "+reason) {
+		t.Errorf("the log:\n%s", log)
+	}
+}
+
+func TestSSH_SOCKSIsNotHealthyIfTheServerForbidsForwarding(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	host := sshd.Start(t, "AllowTcpForwarding no")
+	root := w.allowedProject(fmt.Sprintf("[services.proxy]\ntechnology = \"ssh\"\nlocal_port = %d\n"+
+		"connection = { host = %q, port = %d, user = %q, config_file = %q, socks = true }\n", ports.FreePort(t), host.Host, host.Port, host.User, host.ConfigFile))
+	w.localport(root, "start", "--no-wait")
+	eventually(t, "it is unhealthy", func() bool { return w.service(root, "proxy").State == forwarder.Unhealthy })
+	if svc := w.service(root, "proxy"); !strings.Contains(svc.LastError, "127.0.0.1 forbids forwarding") || !strings.Contains(svc.Hint, "AllowTcpForwarding yes") {
+		t.Errorf("%q, %q", svc.LastError, svc.Hint)
+	}
 }
 
 func TestSSH_OnlyTheServiceOfADeadUpstreamIsUnhealthy(t *testing.T) {
@@ -278,13 +344,21 @@ func TestSSH_OnlyTheServiceOfADeadUpstreamIsUnhealthy(t *testing.T) {
 		sshConfig("absent", ports.FreePort(t), host, 1) + sshConfig("forbidden", ports.FreePort(t), host, serveBanner(t).port))
 	w.localport(root, "start", "--no-wait")
 	for name, want := range map[string]string{
-		"absent":    "open failed: connect failed: Connection refused",
-		"forbidden": "open failed: administratively prohibited",
+		"absent":    "127.0.0.1 cannot connect to 127.0.0.1:1: Connection refused",
+		"forbidden": "127.0.0.1 does not allow connections to 127.0.0.1:",
 	} {
 		eventually(t, name+" has its error", func() bool { return strings.HasPrefix(w.service(root, name).LastError, want) })
 		if svc := w.service(root, name); svc.State != forwarder.Unhealthy || svc.Restarts != 0 {
 			t.Errorf("%s is %s after %d restarts: %s", name, svc.State, svc.Restarts, svc.LastError)
 		}
+	}
+	forbidden := w.service(root, "forbidden")
+	if !strings.Contains(forbidden.Hint, "AllowTcpForwarding") || !strings.Contains(forbidden.Hint, "PermitOpen") {
+		t.Errorf("the hint does not name the settings: %q", forbidden.Hint)
+	}
+	startedAt := time.Now()
+	if text, err := readAll(forbidden.Address); err == nil || time.Since(startedAt) > 5*time.Second {
+		t.Errorf("a client of a forbidden address got %q, %v after %v", text, err, time.Since(startedAt))
 	}
 	eventually(t, "the other is healthy", func() bool { return w.service(root, "good").State == forwarder.Healthy })
 	if svc := w.service(root, "good"); svc.LastError != "" {

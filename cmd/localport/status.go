@@ -223,7 +223,7 @@ func printTable(w io.Writer, status api.Status, width int) {
 	for _, svc := range status.Services {
 		rows = append(rows, table.Row{
 			svc.Name, svc.State, svc.Technology, formatLocalAddress(svc), output.EscapeLine(svc.Target), output.EscapeLine(formatHealth(svc)), formatUptime(svc), svc.Restarts,
-			formatConnections(svc), output.JoinLines(svc.LastError),
+			formatConnections(svc), formatLastError(svc),
 		})
 	}
 	errorWidth := defaultErrorWidth
@@ -263,6 +263,14 @@ func formatUptime(svc api.ServiceStatus) string {
 		return "-"
 	}
 	return formatAge(*svc.UpSince)
+}
+
+// formatLastError returns what fails now, or else the last request that was refused.
+func formatLastError(svc api.ServiceStatus) string {
+	if svc.LastError == "" && svc.LastRefusal != nil && svc.State != forwarder.Stopped {
+		return fmt.Sprintf("request failed %s ago: %s", formatAge(svc.LastRefusal.Time), output.JoinLines(svc.LastRefusal.Reason))
+	}
+	return output.JoinLines(svc.LastError)
 }
 
 // formatConnections returns the number of open connections, and how many of them wait for the tunnel.

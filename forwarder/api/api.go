@@ -124,8 +124,16 @@ type ServiceStatus struct {
 	Hint        string          `json:"hint,omitempty"`
 	Connections ConnectionStats `json:"connections"`
 	Log         string          `json:"log"`
+	// LastRefusal is the last request of a client that the far end refused, where clients choose their destinations (SOCKS).
+	LastRefusal *Refusal `json:"last_refusal,omitempty"`
 	// RestartReasons counts the restarts by reason.
 	RestartReasons map[string]uint64 `json:"restart_reasons,omitempty"`
+}
+
+// Refusal is a refused request of a client.
+type Refusal struct {
+	Reason string    `json:"reason"`
+	Time   time.Time `json:"time"`
 }
 
 // ConfiguredStatus is the status of a configured service that does not run.

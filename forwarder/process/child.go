@@ -27,7 +27,8 @@ const drainTimeout = 250 * time.Millisecond
 
 // Command is the program to run. Its stdin is /dev/null; besides stdout and stderr it inherits no descriptor.
 type Command struct {
-	Argv []string // Argv[0] is resolved by LookPath
+	Argv []string // Argv[0] is resolved by LookPath, unless Path is set
+	Path string   // the program, for an Argv[0] that is another name for it; may be empty
 	Dir  string
 	Env  []string // the whole environment
 	// OnLine is called with each line that the child prints, never concurrently. Lines come without their line end, truncated to
@@ -55,9 +56,12 @@ type Child struct {
 // On Linux the child is killed when this process dies, however it dies. The child's own children are not: KillOrphans kills
 // those.
 func Start(c Command) (*Child, error) {
-	path, err := LookPath(c.Argv[0], c.Env, c.Dir)
-	if err != nil {
-		return nil, err
+	path := c.Path
+	if path == "" {
+		var err error
+		if path, err = LookPath(c.Argv[0], c.Env, c.Dir); err != nil {
+			return nil, err
+		}
 	}
 	setCloseOnExec()
 	child := &Child{

@@ -271,10 +271,14 @@ func (r *Relay) recordDialError(a *attempt, err error) {
 	r.mu.Lock()
 	isObsolete := r.endDial(a.client)
 	a.tunnelState.pendingConns.recordDialError(a.pendingConn, isRefusal, now)
-	if !isObsolete {
+	isFinal := isRefusal && refusal.IsFinal
+	if !isObsolete && !isFinal {
 		a.tunnelState.recordRefusal(a.client, now)
 	}
 	r.mu.Unlock()
+	if isFinal && !isObsolete {
+		a.client.close(true)
+	}
 	if isRefusal {
 		r.options.OnRefusal(a.tunnelState.tunnel, *refusal)
 	} else if !isObsolete {

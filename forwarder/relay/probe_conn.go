@@ -33,9 +33,9 @@ func (r *Relay) Dial(ctx context.Context) (net.Conn, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
-		_, isRefusal := errors.AsType[*forwarder.Refusal](err)
+		refusal, isRefusal := errors.AsType[*forwarder.Refusal](err)
 		ts.pendingConns.recordDialError(pending, isRefusal, now)
-		if isRefusal {
+		if isRefusal && !refusal.IsFinal {
 			ts.recordRefusal(nil, now)
 		}
 		return nil, err

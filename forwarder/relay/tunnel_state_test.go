@@ -132,3 +132,31 @@ func TestTunnelState_TrialDelayDoublesToItsMaximum(t *testing.T) {
 		t.Errorf("starts again with %v", delay)
 	}
 }
+
+// What the far end forbids cannot come: no client waits for it, and no other client is held back.
+func TestTunnelState_FinalRefusalResetsItsClientAtOnce(t *testing.T) {
+	r, tn := startRelay(t), openTunnel(t, "tcp")
+	var isAllowed atomic.Bool
+	connectedCh := make(chan struct{})
+	tn.onDial = func(context.Context) error {
+		if isAllowed.Load() {
+			return nil
+		}
+		<-connectedCh // or else the client's own connect would fail
+		return &forwarder.Refusal{Reason: "prohibited", IsConnectFailure: true, IsFinal: true}
+	}
+	r.Attach(tn)
+	for range 5 {
+		c := r.dialClient()
+		connectedCh <- struct{}{}
+		receive(t, r.refusalCh)
+		c.expectReset()
+	}
+	if n := tn.dials.Load(); n != 5 {
+		t.Errorf("%d dials for 5 clients", n)
+	}
+	isAllowed.Store(true)
+	c := r.dialClient()
+	tn.nextConn(t).send("hello")
+	c.expectText("hello")
+}

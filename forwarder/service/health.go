@@ -259,6 +259,9 @@ func (h *healthMonitor) preferDoubt(reason, hint string) (string, string) {
 
 // onRefusal publishes the refusal of one connection. The tunnel is kept and checked soon.
 func (h *healthMonitor) onRefusal(refusal forwarder.Refusal) {
+	if refusal.IsRequest {
+		h.s.publish(func(st *status) { st.lastRefusal, st.lastRefusedAt = h.s.host.Mask(refusal.Reason), time.Now() })
+	}
 	if !refusal.IsConnectFailure {
 		h.s.host.Log.Info("connection failed", "service", h.s.name, "reason", h.s.host.Mask(refusal.Reason))
 		return
@@ -403,11 +406,14 @@ func (r checkResult) isUnanswered() bool {
 func (r checkResult) explain(timeout time.Duration) (reason, hint string) {
 	var probeFailure *probe.Failure
 	var tunnelFailure *forwarder.Failure
+	var refusal *forwarder.Refusal
 	switch {
 	case errors.As(r.err, &tunnelFailure):
 		return tunnelFailure.Reason, tunnelFailure.Hint
 	case errors.As(r.err, &probeFailure):
 		return probe.JoinLines(probeFailure.Reason), probeFailure.Hint
+	case errors.As(r.err, &refusal):
+		return r.err.Error(), refusal.Hint
 	case errors.Is(r.err, context.DeadlineExceeded) && r.isReached:
 		return fmt.Sprintf("no answer to the health check within %v", timeout), "is the service busy? health_check.timeout gives it more time"
 	case errors.Is(r.err, context.DeadlineExceeded):

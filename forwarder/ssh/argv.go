@@ -122,10 +122,14 @@ func needsQuoting(r rune) bool {
 	return r < 0x80 && !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/._-+,@:=", r)
 }
 
+// logPath is where ssh logs: its standard output, on which it prints nothing else. On its standard error there are banners of servers and
+// the output of other programs too.
+const logPath = "/dev/fd/1"
+
 // buildArgv returns the command line of one run. isOldSSH leaves out options that OpenSSH before 8.7 rejects; canAsk lets ssh ask
 // questions.
 func buildArgv(baseArgv []string, socket string, isOldSSH, canAsk bool) []string {
-	runOptions := []string{"-S", escapePercent(socket)}
+	runOptions := []string{"-E", logPath, "-S", escapePercent(socket)}
 	if !isOldSSH {
 		runOptions = append(runOptions, "-o", forkOption+"=no", "-o", logVerboseOption+"=none")
 	}
@@ -141,11 +145,13 @@ func buildArgv(baseArgv []string, socket string, isOldSSH, canAsk bool) []string
 func escapePercent(path string) string { return strings.ReplaceAll(path, "%", "%%") }
 
 // buildEnv returns the environment of ssh. Files that it refers to are created in dir, and needed until ssh has logged in.
-func (m *master) buildEnv(dir string, bypassesJumpMaster bool) ([]string, error) {
+func (m *master) buildEnv(dir, jumpLog string, bypassesJumpMaster bool) ([]string, error) {
 	env, err := askpass.Environment(m.runConfig.Env, dir, m.askSocket)
-	if err != nil || !bypassesJumpMaster {
-		return env, err
+	if err != nil {
+		return nil, err
 	}
-	m.destination.log.writeLine("the connection to the jump host timed out: trying without the ControlPath masters of your ssh config")
-	return wrapper.Environment(env, dir)
+	if bypassesJumpMaster {
+		m.destination.log.writeLine("the connection to the jump host timed out: trying without the ControlPath masters of your ssh config")
+	}
+	return wrapper.Environment(env, dir, wrapper.Options{LogPipe: jumpLog, BypassesMasters: bypassesJumpMaster})
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
@@ -23,6 +24,8 @@ type destination struct {
 	files    []string     // of the service's config that ssh reads; see filePaths
 	log      sharedLog    // the logs of all services with a tunnel to here
 
+	hasForwarded atomic.Bool // a SOCKS proxy's server has opened a connection: it does not forbid forwarding
+
 	mu               sync.Mutex
 	master           *master // logged in or starting; nil: none
 	nextLogin        loginOptions
@@ -33,6 +36,7 @@ type destination struct {
 	lastAttemptAt    time.Time          // start of the last attempt
 	lastFiles        filestamps.Stamps  // what ssh reads, before the last attempt
 	lastAskSocket    string             // where that attempt's questions went; empty: nobody was asked
+	listeners        map[string]string  // the addresses on which the server was made to listen and was not told to stop, and the services' names
 }
 
 // loginOptions is what earlier attempts have shown to be needed for a login.
@@ -234,6 +238,23 @@ func (d *destination) recordEnd(m *master) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.detachMaster(m)
+}
+
+// setListener records for which service the server listens on an address; empty: for none.
+func (d *destination) setListener(addr, service string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.listeners == nil {
+		d.listeners = make(map[string]string)
+	}
+	d.listeners[addr] = service
+}
+
+// listenerOf returns the service for which the server was made to listen on an address, by this master or an earlier one; empty: none.
+func (d *destination) listenerOf(addr string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.listeners[addr]
 }
 
 // sharedLog writes the output of a master to the log of every service that uses it.

@@ -2,8 +2,10 @@ package ssh
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/process"
+	"github.com/localport-sh/localport/forwarder/ssh/mux"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -27,38 +30,93 @@ var configErrorPattern = project.LazyRegexp(`^(.+?):? line (\d+): (.+)$`)
 const (
 	permissionDenied  = "Permission denied ("
 	hostKeyUnverified = "Host key verification failed."
-	hostKeyChanged    = "REMOTE HOST IDENTIFICATION HAS CHANGED"
+	hostKeyChanged    = "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @"
+	disconnected      = "Received disconnect from " // is followed by a text of the server
+	tooManyFailures   = ": Too many authentication failures"
 	socketBindError   = "unix_listener: "            // begins the error of a control socket that cannot be bound
 	proxyPeerName     = "UNKNOWN port 65535"         // the peer of a connection through a ProxyCommand or jump host
 	bannerExchange    = "_exchange_identification: " // part of the error of a connection that ends before the server's banner
 	configTerminating = ": terminating, "            // follows every mistake in a config file
 	commandLinePrefix = "command-line"               // begins the error of a mistake in an option of the command line
-	keyNotAccessible  = "not accessible: "           // part of the error of a key file that cannot be read
 )
 
 const loginCommand = `"localport login"`
 
-// classifyFailure finds the reason in ssh's output, because its exit status is always 255. It returns nil if there was no
-// output. p.mu is held.
+// classifyFailure finds the reason in ssh's messages, because its exit status is always 255. It returns nil if there are none. p.mu is
+// held.
 func (p *outputParser) classifyFailure() *forwarder.Failure {
-	f := p.lines.Classify(failureRules())
-	switch {
-	case f == nil:
-	case strings.Contains(f.Reason, configTerminating):
-		p.describeConfigMistake(f)
-	case strings.Contains(f.Reason, "HAS CHANGED"):
-		f.Reason, f.Hint = p.describeChangedKey(f.Reason)
-	case strings.Contains(f.Reason, permissionDenied):
-		p.addKeyErrors(f)
-	case strings.Contains(f.Reason, proxyPeerName):
+	if p.phase == phaseStarting { // a mistake on the command line is printed before the log exists, and before ssh runs any other program
+		return p.classify(sourceOther, connectRules(), anyLine)
+	}
+	if p.keyChange != nil {
+		copied := *p.keyChange
+		return &copied
+	}
+	var f *forwarder.Failure
+	switch p.phase {
+	case phaseConnecting:
+		f = p.classify(sourceSSH, connectRules(), networkRules(), anyLine)
+	case phaseAuthenticating:
+		f = p.classify(sourceSSH, loginRules(), networkRules(), anyLine)
+	default: // "closed by remote host" bypasses the log
+		return cmp.Or(p.classify(sourceSSH, networkRules()), p.classifyJump(), p.classify(sourceOther, networkRules()), p.classify(sourceSSH, anyLine))
+	}
+	if f == nil || f.Class == forwarder.Transient {
+		f = cmp.Or(p.classifyJump(), f)
+	}
+	if f != nil && strings.Contains(f.Reason, proxyPeerName) {
 		p.addProxyOutput(f)
 	}
 	return f
 }
 
-// failureRules are ordered by how much a line explains: the first rule that matches wins. The ssh to a jump host prints its error
-// before the ssh that waited for it.
-func failureRules() []process.Rule {
+// classifyJump returns the failure that an ssh to a jump host reports; nil if there is none.
+func (p *outputParser) classifyJump() *forwarder.Failure {
+	rules := [][]process.Rule{networkRules()}
+	if p.phase != phaseLoggedIn {
+		rules = [][]process.Rule{connectRules(), loginRules(), networkRules()}
+	}
+	f := p.classify(sourceJump, rules...)
+	if f == nil || p.jumpHosts == "" || strings.Contains(f.Reason, proxyPeerName) {
+		return f
+	}
+	kind, message, isOpenFailure := cutOpenFailure(f.Reason)
+	if !isOpenFailure || p.jumpTarget == "" {
+		f.Reason = p.jumpHosts + ": " + f.Reason
+		return f
+	}
+	host, port, _ := net.SplitHostPort(p.jumpTarget)
+	portNumber, _ := strconv.Atoi(port)
+	refusal := newRefusal(p.jumpHosts, host, portNumber, &mux.OpenChannelError{Reason: kind, Message: message})
+	f.Reason, f.Hint = refusal.Reason, refusal.Hint
+	return f
+}
+
+// classify returns the failure that the messages of one source explain; nil if there is none.
+func (p *outputParser) classify(from source, rules ...[]process.Rule) *forwarder.Failure {
+	lines := &p.lines[from]
+	f := lines.Classify(slices.Concat(append([][]process.Rule{{{Text: disconnected}}}, rules...)...))
+	switch {
+	case f == nil:
+	case strings.HasPrefix(f.Reason, disconnected):
+		if strings.HasSuffix(f.Reason, tooManyFailures) {
+			f.Class, f.Hint = forwarder.NeedsUser, "set key_file to the key that the server accepts"
+		}
+	case strings.Contains(f.Reason, configTerminating):
+		describeConfigMistake(lines, f)
+	case strings.Contains(f.Reason, hostKeyChanged):
+		return describeChangedKey(lines)
+	case strings.Contains(f.Reason, permissionDenied):
+		p.addKeyErrors(lines, f)
+	}
+	return f
+}
+
+// Rules are ordered by how much a line explains: the first rule that matches wins. The ssh to a jump host prints its error before the
+// ssh that waited for it.
+
+// connectRules are for what ends ssh until the server's key is checked.
+func connectRules() []process.Rule {
 	return []process.Rule{
 		{Text: configTerminating, Class: forwarder.Permanent},
 		{Text: "Bad configuration option", Class: forwarder.Permanent},
@@ -70,11 +128,20 @@ func failureRules() []process.Rule {
 		{Text: "Invalid -J argument", Class: forwarder.Permanent},
 		{Text: hostKeyChanged, Class: forwarder.Permanent},
 		{Text: "Unable to negotiate with", Class: forwarder.Permanent},
-
 		{Text: hostKeyUnverified, Class: forwarder.NeedsUser, Hint: "to check and accept the host's key, run " + loginCommand},
-		{Text: "Too many authentication failures", Class: forwarder.NeedsUser, Hint: "set key_file to the key that the server accepts"},
-		{Text: permissionDenied, Class: forwarder.NeedsUser, Hint: "to log in with a password, a passphrase or a code, run " + loginCommand},
+	}
+}
 
+// loginRules are for what ends the authentication.
+func loginRules() []process.Rule {
+	return []process.Rule{
+		{Text: permissionDenied, Class: forwarder.NeedsUser, Hint: "to log in with a password, a passphrase or a code, run " + loginCommand},
+	}
+}
+
+// networkRules are for what can end ssh at any time.
+func networkRules() []process.Rule {
+	return []process.Rule{
 		{Text: socketBindError}, // its directory may have been removed or be full: the next attempt creates another
 
 		{Text: "Could not resolve hostname"},
@@ -82,13 +149,14 @@ func failureRules() []process.Rule {
 		{Text: "open failed: "}, // a jump host cannot reach the next
 		{Text: "timed out"},
 		{Text: "Timeout, server"},
-		{Text: "Received disconnect"},
 		{Text: "closed by"},
 		{Text: "Connection reset"},
 		{Text: "Broken pipe"},
-		{Text: ""}, // any other line
 	}
 }
+
+// anyLine is the last line.
+var anyLine = []process.Rule{{Text: ""}}
 
 // isFromServer reports whether a server answered before the attempt failed.
 func isFromServer(f *forwarder.Failure) bool {
@@ -97,8 +165,8 @@ func isFromServer(f *forwarder.Failure) bool {
 }
 
 // describeConfigMistake replaces the line with which ssh gives up by the mistake in the config file before it, with the option's name.
-func (p *outputParser) describeConfigMistake(f *forwarder.Failure) {
-	mistake, ok := p.lines.LastWithout(configTerminating)
+func describeConfigMistake(lines *process.Transcript, f *forwarder.Failure) {
+	mistake, ok := lines.LastWithout(configTerminating)
 	if !ok {
 		return
 	}
@@ -154,44 +222,66 @@ func findBadOption(ctx context.Context, argv []string, run forwarder.Run) string
 	return ""
 }
 
-// describeChangedKey returns the reason and the hint for a host key that differs from the known one.
-func (p *outputParser) describeChangedKey(line string) (reason, hint string) {
-	hint = "ask the host's administrator whether its key was changed"
-	warning, ok := p.lines.LastContaining("has changed and you have requested")
+// describeChangedKey returns the failure of a host whose key differs from the known one; nil if ssh has not warned of that.
+func describeChangedKey(lines *process.Transcript) *forwarder.Failure {
+	line, ok := lines.LastContaining(hostKeyChanged)
+	if !ok {
+		return nil
+	}
+	f := &forwarder.Failure{Class: forwarder.Permanent, Reason: strings.Trim(line, "@ "), Hint: "ask the host's administrator whether its key was changed"}
+	warning, _ := lines.LastContaining("has changed and you have requested")
 	host := changedHostPattern().FindStringSubmatch(warning)
-	if !ok || host == nil {
-		return line, hint
+	if host == nil {
+		return f
 	}
-	hint += fmt.Sprintf("; only if it was, run: ssh-keygen -R '%s'", host[1])
-	offending, _ := p.lines.LastContaining("Offending ")
+	f.Reason = "REMOTE HOST IDENTIFICATION HAS CHANGED: " + warning
+	f.Hint += fmt.Sprintf("; only if it was, run: ssh-keygen -R '%s'", host[1])
+	offending, _ := lines.LastContaining("Offending ")
 	if file := offendingKeyPattern().FindStringSubmatch(offending); file != nil {
-		hint += " -f " + file[1]
+		f.Hint += " -f " + file[1]
 	}
-	return "REMOTE HOST IDENTIFICATION HAS CHANGED: " + warning, hint
+	return f
 }
 
-// addProxyOutput puts the last line of a failed ProxyCommand before that of the ssh that waited for it.
+// addProxyOutput puts what explains a failed ProxyCommand before the line of the ssh that waited for it: a message of an ssh to a jump
+// host, or else the last line that any program printed.
 func (p *outputParser) addProxyOutput(f *forwarder.Failure) {
-	if line, ok := p.lines.LastWithout(proxyPeerName, bannerExchange); ok {
-		f.Reason = line + "; " + f.Reason
-		return
+	const timedOut = "timed out during banner exchange"
+	for _, from := range []source{sourceSSH, sourceJump, sourceOther} {
+		line, ok := p.lines[from].LastWithout(proxyPeerName, bannerExchange)
+		if from == sourceSSH {
+			line, ok = p.lines[from].LastContaining(timedOut)
+		}
+		if ok {
+			f.Reason = line + "; " + f.Reason
+			return
+		}
 	}
-	f.Reason = "the ProxyCommand or jump host ended without an error message; " + f.Reason
+	f.Reason = cmp.Or(p.jumpHosts, "the ProxyCommand or jump host") + " ended without an error message; " + f.Reason
 }
 
 // addKeyErrors adds ssh's preceding errors about keys to a denial.
-func (p *outputParser) addKeyErrors(f *forwarder.Failure) {
+func (p *outputParser) addKeyErrors(lines *process.Transcript, f *forwarder.Failure) {
 	deniedLine := f.Reason
-	for _, text := range []string{"agent refused operation", "Load key ", keyNotAccessible} {
-		if line, ok := p.lines.LastContaining(text); ok {
+	for _, text := range []string{"agent refused operation", "Load key "} {
+		if line, ok := lines.LastContaining(text); ok {
 			f.Reason = line + "; " + f.Reason
 		}
 	}
-	if _, ok := p.lines.LastContaining(keyNotAccessible); ok && p.keyFile != "" {
+	if lines == &p.lines[sourceJump] {
+		return // the other key is the outer ssh's
+	}
+	if isMissing(p.keyFile) {
+		f.Reason = fmt.Sprintf("key file %s not accessible: No such file or directory; %s", p.keyFile, f.Reason)
 		f.Hint = "correct key_file, or create the key: " + p.keyFile
 		return
 	}
-	if _, ok := p.lines.LastContaining("UNPROTECTED PRIVATE KEY FILE"); ok {
+	if p.missingKey != "" && p.unusableKey == "" {
+		f.Reason = fmt.Sprintf("key file %s not accessible: No such file or directory; %s", p.missingKey, f.Reason)
+		f.Hint = fmt.Sprintf("correct IdentityFile in the ssh config, or create the key: %s; or, to log in with a password or a code, run %s", p.missingKey, loginCommand)
+		return
+	}
+	if _, ok := lines.LastContaining("UNPROTECTED PRIVATE KEY FILE"); ok {
 		f.Hint = "make the key readable only by you: chmod 600 " + p.keyFile
 		return
 	}

@@ -38,6 +38,8 @@ func TestDriver_FailedLoginHasClassReasonAndHint(t *testing.T) {
 		{"wrong key", func(c project.Settings) { c["key_file"] = wrong }, forwarder.NeedsUser, "Permission denied (publickey)", "localport login"},
 		{"passphrase", func(c project.Settings) { c["key_file"] = locked }, forwarder.NeedsUser, "it may have a passphrase", `run "ssh-add ` + locked + `", then "localport restart"; or, for one login, "localport login"`},
 		{"missing key", func(c project.Settings) { c["key_file"] = dir + "/none" }, forwarder.NeedsUser, dir + "/none not accessible: ", "correct key_file, or create the key: " + dir + "/none"},
+		{"missing IdentityFile of an option", setOption("IdentityFile", dir+"/none"), forwarder.NeedsUser, dir + "/none not accessible: ", "correct IdentityFile in the ssh config, or create the key: " + dir + "/none"},
+		{"missing IdentityFile of the config file", setConfigLine(t, "IdentityFile "+dir+"/none\nUserKnownHostsFile "+server.KnownHosts), forwarder.NeedsUser, dir + "/none not accessible: ", "correct IdentityFile in the ssh config, or create the key: " + dir + "/none"},
 		{"key readable by others", func(c project.Settings) { c["key_file"] = bare }, forwarder.NeedsUser, "bad permissions", "chmod 600 " + bare},
 		{"unknown host key", setKnownHosts("/dev/null"), forwarder.NeedsUser, "Host key verification failed.", `accept the host's key, run "localport login"`},
 		{"bad option", setOption("NoSuchOption", "1"), forwarder.Permanent, "Bad configuration option: nosuchoption", ""},
@@ -58,6 +60,9 @@ func TestDriver_FailedLoginHasClassReasonAndHint(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			svc := newService(server, "127.0.0.1:1")
 			svc.Connection.Settings["config_file"] = keyless
+			if strings.Contains(tt.name, "IdentityFile") {
+				svc.Connection.Settings["key_file"] = ""
+			}
 			tt.change(svc.Connection.Settings)
 			f := openFailure(t, svc)
 			if f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) || !strings.Contains(f.Hint, tt.hint) {

@@ -178,7 +178,7 @@ func TestLogin_AsksQuestionsOfJumpHost(t *testing.T) {
 	svc := newService(last, startBackend(t))
 	svc.Connection.Settings["config_file"], svc.Connection.Settings["jump"] = config, "jump"
 	r := newRun(t)
-	if f := openFailure(t, svc, r); f.Class != forwarder.NeedsUser || f.Reason != "Host key verification failed." {
+	if f := openFailure(t, svc, r); f.Class != forwarder.NeedsUser || f.Reason != "jump host jump: Host key verification failed." {
 		t.Fatalf("got %+v", f)
 	}
 	var asked func() []string

@@ -46,6 +46,7 @@ type master struct {
 
 	mu                sync.Mutex
 	child             *process.Child
+	jumpLog           *jumpLog // nil: not started, or ended
 	control           *mux.Control
 	conn              *mux.Conn
 	err               error              // why it ended, or could not log in; the first reason counts
@@ -156,7 +157,8 @@ func (m *master) logIn(ctx context.Context, options loginOptions) error {
 	}
 	defer os.RemoveAll(dir)
 	m.output.socketPath = filepath.Join(dir, "s")
-	env, err := m.buildEnv(dir, options.bypassesJumpMaster)
+	jumpLogPath := filepath.Join(dir, "j")
+	env, err := m.buildEnv(dir, jumpLogPath, options.bypassesJumpMaster)
 	if err != nil {
 		return &forwarder.Failure{Reason: err.Error()}
 	}
@@ -164,13 +166,30 @@ func (m *master) logIn(ctx context.Context, options loginOptions) error {
 	if err != nil {
 		return &forwarder.Failure{Reason: err.Error()}
 	}
-	spec := process.Command{
-		Argv: buildArgv(argv, m.output.socketPath, options.isOldSSH, m.askSocket != ""), Dir: m.runConfig.Dir, Env: env,
-		OnLine: func(_ process.Stream, line string) { m.handleLine(toConfigFile.Replace(line)) },
-	}
-	program, err := process.Start(spec)
+	lookup := process.Command{Argv: []string{"ssh"}, Env: m.runConfig.Env, Dir: m.runConfig.Dir} // not the wrapper in env
+	path, err := process.LookPath("ssh", lookup.Env, lookup.Dir)
 	if err != nil {
-		return process.ClassifyStartError(err, spec, "install ssh (Debian and Ubuntu: openssh-client; Fedora: openssh-clients)")
+		return process.ClassifyStartError(err, lookup, installSSH)
+	}
+	jumpLog, err := newJumpLog(jumpLogPath, func(line string) { m.handleLine(sourceJump, toConfigFile.Replace(line)) })
+	if err != nil {
+		return &forwarder.Failure{Reason: err.Error()}
+	}
+	m.mu.Lock()
+	m.jumpLog = jumpLog
+	m.mu.Unlock()
+	program, err := process.Start(process.Command{
+		Path: path, Argv: buildArgv(argv, m.output.socketPath, options.isOldSSH, m.askSocket != ""), Dir: m.runConfig.Dir, Env: env,
+		OnLine: func(stream process.Stream, line string) {
+			from := sourceOther
+			if stream == process.Stdout {
+				from = sourceSSH
+			}
+			m.handleLine(from, toConfigFile.Replace(line))
+		},
+	})
+	if err != nil {
+		return process.ClassifyStartError(err, lookup, installSSH)
 	}
 	m.mu.Lock()
 	m.child = program
@@ -178,26 +197,43 @@ func (m *master) logIn(ctx context.Context, options loginOptions) error {
 	select {
 	case hasSocket := <-m.output.loggedInCh:
 		if !hasSocket {
-			program.Stop(process.DefaultGracePeriod)
+			m.stopChild()
 			return m.output.failure("ssh connected, but its control socket is unavailable")
 		}
 	case <-program.Done():
+		m.stopChild()
 		return m.output.failure("ssh exited: " + program.ExitStatus())
 	case <-ctx.Done():
-		program.Stop(process.DefaultGracePeriod)
+		m.stopChild()
 		return ctx.Err()
 	}
 	if err := m.openControl(ctx); err != nil {
-		program.Stop(process.DefaultGracePeriod)
+		m.stopChild()
 		return m.output.failure(fmt.Sprintf("cannot use the control socket of ssh (OpenSSH 7.4 or newer is needed): %v", err))
 	}
 	return nil
 }
 
-// handleLine handles a line of ssh's output.
-func (m *master) handleLine(line string) {
-	if m.output.parseLine(line) {
+const installSSH = "install ssh (Debian and Ubuntu: openssh-client; Fedora: openssh-clients)"
+
+// handleLine handles a line of output.
+func (m *master) handleLine(from source, line string) {
+	if m.output.parseLine(from, line) {
 		m.destination.log.writeLine(line)
+	}
+}
+
+// stopChild ends the process, if there is one, and returns when all that it and the ssh processes to jump hosts logged has been read.
+func (m *master) stopChild() {
+	m.mu.Lock()
+	program, jumpLog := m.child, m.jumpLog
+	m.jumpLog = nil
+	m.mu.Unlock()
+	if program != nil {
+		program.Stop(process.DefaultGracePeriod)
+	}
+	if jumpLog != nil {
+		jumpLog.close()
 	}
 }
 
@@ -232,11 +268,9 @@ func (m *master) openControl(ctx context.Context) error {
 // stop ends the process and both connections.
 func (m *master) stop() {
 	m.mu.Lock()
-	control, conn, program := m.control, m.conn, m.child
+	control, conn := m.control, m.conn
 	m.mu.Unlock()
-	if program != nil { // first: a master some of whose channels were refused exits with an error when a connection ends
-		program.Stop(process.DefaultGracePeriod)
-	}
+	m.stopChild() // first: a master some of whose channels were refused exits with an error when a connection ends
 	if conn != nil {
 		_ = conn.Close()
 		_ = control.Close()

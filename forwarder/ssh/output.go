@@ -1,39 +1,73 @@
 package ssh
 
 import (
+	"net"
+	"net/netip"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/process"
+	"github.com/localport-sh/localport/project"
 )
 
-// outputParser reads the output of a master: when it has logged in, and why it failed.
+// source is who printed a line.
+type source int
+
+const (
+	sourceSSH   source = iota // ssh's log
+	sourceJump                // the log of the ssh processes to jump hosts
+	sourceOther               // anyone: servers (banners), a ProxyCommand, other programs of the user's configuration
+)
+
+// outputParser reads the output of a master: when it has logged in, and why it failed. Only ssh's own messages decide that.
 type outputParser struct {
 	socketPath string    // of the master's control socket
 	keyFile    string    // key_file of the config; may be empty
 	loggedInCh chan bool // receives one value after the login: whether the master can be used
 
 	mu          sync.Mutex
-	lines       process.Transcript
-	unusableKey string // a key that the server accepts and ssh could not use
-	isLoggedIn  bool
+	lines       [sourceOther + 1]process.Transcript
+	phase       loginPhase
+	keyChange   *forwarder.Failure // the host's key differs from the known one, whatever the user's configuration says to that
+	unusableKey string             // a key that the server accepts and ssh could not use
+	jumpHosts   string             // for messages, in the order of the connections: "jump host a", "jump hosts a, b"; empty: none
+	jumpTarget  string             // the address that the last of them connects to
+	missingKey  string             // the last IdentityFile of a config file or an option that does not exist
+	serverAddr  netip.Addr         // of the server; invalid: not known, as behind a jump host
 }
 
+// loginPhase is how far ssh has come.
+type loginPhase int
+
+const (
+	phaseStarting       loginPhase = iota // it has logged nothing
+	phaseConnecting                       // until the server's key is checked
+	phaseAuthenticating                   // from here on, texts of the server may be among ssh's messages: those of keyboard-interactive
+	phaseLoggedIn
+)
+
 // parseLine parses a line of output and reports whether it belongs in the log.
-func (p *outputParser) parseLine(line string) bool {
+func (p *outputParser) parseLine(from source, line string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if from == sourceSSH {
+		p.phase = max(p.phase, phaseConnecting)
+	}
 	if message, ok := strings.CutPrefix(line, "debug1: "); ok {
-		p.parseDebug(message)
+		if from == sourceSSH {
+			p.parseDebug(message)
+		}
 		return false
 	}
 	if strings.HasPrefix(line, "debug2: ") || strings.HasPrefix(line, "debug3: ") { // by the ssh to a jump host
 		return false
 	}
 	if !isInformational(line) {
-		p.lines.Add(line)
+		p.lines[from].Add(line)
 	}
 	return true
 }
@@ -43,35 +77,103 @@ func (p *outputParser) parseDebug(message string) {
 	switch {
 	case message == "Entering interactive session.":
 		p.handleLogin()
+	case strings.HasPrefix(message, "identity file "):
+		if parts := identityFilePattern().FindStringSubmatch(message); parts != nil && !isDefaultKey(parts[1]) && isMissing(parts[1]) {
+			p.missingKey = parts[1]
+		}
+	case strings.HasPrefix(message, "Connecting to "):
+		if parts := connectingPattern().FindStringSubmatch(message); parts != nil {
+			p.serverAddr, _ = netip.ParseAddr(parts[1])
+		}
+	case strings.HasPrefix(message, implicitProxyCommand):
+		p.jumpHosts = jumpHostsOf(strings.TrimPrefix(message, implicitProxyCommand))
+	case strings.HasPrefix(message, "Executing proxy command: "):
+		if parts := forwardedAddrPattern().FindStringSubmatch(message); parts != nil {
+			p.jumpTarget = net.JoinHostPort(parts[1], parts[2])
+		}
+	case strings.HasPrefix(message, "SSH2_MSG_SERVICE_ACCEPT received"):
+		p.startAuthentication()
 	case strings.HasPrefix(message, "Server accepts key: "):
 		p.unusableKey, _, _ = strings.Cut(strings.TrimPrefix(message, "Server accepts key: "), " ")
 	case strings.HasPrefix(message, "Authentications that can continue"):
+		p.startAuthentication()
 		p.unusableKey = "" // ssh used it, but the server wants more
 	}
 }
 
-// handleLogin handles the message that ssh has logged in. It is the master's own only if the socket exists or could not be bound: an
-// ssh to a jump host prints the same where the user's configuration makes it that verbose. p.mu is held.
-func (p *outputParser) handleLogin() {
-	_, err := os.Lstat(p.socketPath)
-	if _, hasBindError := p.lines.LastContaining(socketBindError); p.isLoggedIn || err != nil && !hasBindError {
-		return
+// implicitProxyCommand begins the message with the command of the ssh to a jump host.
+const implicitProxyCommand = "Setting implicit ProxyCommand from ProxyJump: "
+
+// forwardedAddrPattern matches the address in the command of an ssh to a jump host.
+var forwardedAddrPattern = project.LazyRegexp(`-W '\[(.+)\]:(\d+)'`)
+
+// identityFilePattern matches the path of a key without a public one: it may not exist.
+var identityFilePattern = project.LazyRegexp(`^identity file (.+) type -1$`)
+
+// isDefaultKey reports whether ssh itself has added a path to the keys that it tries.
+func isDefaultKey(path string) bool {
+	return strings.HasSuffix(path, "-cert") || strings.HasPrefix(filepath.Base(path), "id_") && filepath.Dir(path) == filepath.Dir(userConfigFile())
+}
+
+// isMissing reports whether a file does not exist. An empty path is not missing.
+func isMissing(path string) bool {
+	_, err := os.Stat(path)
+	return path != "" && os.IsNotExist(err)
+}
+
+// connectingPattern matches the address of the server.
+var connectingPattern = project.LazyRegexp(`\[(.+)\] port \d+\.$`)
+
+// publicServerHost returns the server's address in the network; empty: it is not known, or a loopback address.
+func (p *outputParser) publicServerHost() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.serverAddr.IsValid() || p.serverAddr.IsLoopback() {
+		return ""
 	}
-	p.isLoggedIn = err == nil && !p.isHostKeyChanged()
-	if p.isLoggedIn {
-		p.lines.Reset()
+	return p.serverAddr.String()
+}
+
+// jumpHostsOf returns the jump hosts of the command of an ssh to the last one, for messages.
+func jumpHostsOf(command string) string {
+	words := strings.Fields(command)
+	last := words[len(words)-1]
+	if i := slices.Index(words, "-p"); i >= 0 && i+1 < len(words) {
+		last += ":" + words[i+1]
 	}
-	select {
-	case p.loggedInCh <- p.isLoggedIn:
-	default:
+	if i := slices.Index(words, "-J"); i >= 0 && i+1 < len(words) {
+		return "jump hosts " + strings.ReplaceAll(words[i+1], ",", ", ") + ", " + last
+	}
+	return "jump host " + last
+}
+
+// startAuthentication handles that ssh has checked the server's key. It has warned of a changed one by now: what looks like that later
+// is not its own. p.mu is held.
+func (p *outputParser) startAuthentication() {
+	if p.phase < phaseAuthenticating {
+		p.keyChange = describeChangedKey(&p.lines[sourceSSH])
+		p.phase = phaseAuthenticating
 	}
 }
 
-// isHostKeyChanged reports whether ssh has warned of a changed host key. The user's configuration may let ssh continue; this
-// package does not. p.mu is held.
-func (p *outputParser) isHostKeyChanged() bool {
-	_, isChanged := p.lines.LastContaining(hostKeyChanged)
-	return isChanged
+// handleLogin handles the message that ssh has logged in. p.mu is held.
+func (p *outputParser) handleLogin() {
+	_, err := os.Lstat(p.socketPath)
+	if _, hasBindError := p.lines[sourceSSH].LastContaining(socketBindError); p.phase == phaseLoggedIn || err != nil && !hasBindError {
+		return
+	}
+	p.startAuthentication()
+	isUsable := err == nil && p.keyChange == nil
+	if isUsable {
+		p.phase = phaseLoggedIn
+		for i := range p.lines {
+			p.lines[i].Reset()
+		}
+	}
+	select {
+	case p.loggedInCh <- isUsable:
+	default:
+	}
 }
 
 // isInformational reports whether a line never explains a failure.

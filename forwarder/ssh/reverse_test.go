@@ -1,9 +1,14 @@
 package ssh
 
 import (
+	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/localport-sh/localport/forwarder"
@@ -41,7 +46,8 @@ func TestReverseTunnel_ServerListensAndConnectsHere(t *testing.T) {
 	// A second listener on the same port of the server fails and affects no other tunnel.
 	other := openTunnel(t, newService(server, startBackend(t)), r)
 	busy := newReverseService(t, server, startBackend(t), startBackend(t))
-	if f := openFailure(t, busy, r); f.Class != forwarder.Transient || !strings.Contains(f.Reason, "remote port forwarding failed for listen port") {
+	if f := openFailure(t, busy, r); f.Class != forwarder.Transient || !strings.Contains(f.Reason, "remote port forwarding failed for listen port") ||
+		!strings.HasPrefix(f.Reason, "port "+busy.RemotePort+" of 127.0.0.1 is already in use: ") || !strings.Contains(f.Hint, "ClientAliveInterval") {
 		t.Errorf("port in use: %+v", f)
 	}
 	_ = tunnel.Close()
@@ -59,5 +65,190 @@ func TestReverseTunnel_RefusesWhenNothingListensLocally(t *testing.T) {
 	tunnel := openTunnel(t, newReverseService(t, sshd.Start(t), unusedAddr(t), unusedAddr(t)), newRun(t))
 	if r := dialRefused(t, tunnel); !r.IsConnectFailure || !strings.HasPrefix(r.Reason, "nothing listens on 127.0.0.1:") {
 		t.Errorf("got %+v", r)
+	}
+}
+
+// serveOn starts a server that greets every client, on an address.
+func serveOn(t *testing.T, network, addr string) (stop func()) {
+	t.Helper()
+	l, err := net.Listen(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte("welcome "))
+			_ = conn.Close()
+		}
+	})
+	stop = sync.OnceFunc(func() { _ = l.Close(); serving.Wait() })
+	t.Cleanup(stop)
+	return stop
+}
+
+func TestReverseTunnel_ReachesTheLocalServerOnEitherLoopbackAddress(t *testing.T) {
+	if l, err := net.Listen("tcp6", "[::1]:0"); err != nil {
+		t.Skipf("IPv6 is missing: %v", err)
+	} else {
+		_ = l.Close()
+	}
+	remoteAddr, local := unusedAddr(t), unusedAddr(t)
+	svc := newReverseService(t, sshd.Start(t), remoteAddr, local)
+	svc.LocalAddress = netip.Addr{}
+	stop := serveOn(t, "tcp6", fmt.Sprintf("[::1]:%d", svc.LocalPort))
+	tunnel := openTunnel(t, svc, newRun(t))
+	connect := func() {
+		t.Helper()
+		conn, err := net.Dial("tcp4", remoteAddr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		requireWelcome(t, conn)
+	}
+	connect()
+	stop()
+	if r := dialRefused(t, tunnel); r.Reason != fmt.Sprintf("nothing listens on %s or [::1]:%d on this machine", local, svc.LocalPort) {
+		t.Errorf("got %+v", r)
+	}
+	serveOn(t, "tcp4", local) // it was restarted, and listens elsewhere
+	conn, err := tunnel.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	requireWelcome(t, conn)
+	_ = conn.Close()
+	connect()
+}
+
+func TestReverseTunnel_RefusingServerIsExplained(t *testing.T) {
+	for _, line := range []string{"AllowTcpForwarding local", "PermitListen none"} {
+		svc := newReverseService(t, sshd.Start(t, line), unusedAddr(t), startBackend(t))
+		f := openFailure(t, svc)
+		if !strings.HasPrefix(f.Reason, "127.0.0.1 does not allow listening on port "+svc.RemotePort) || !strings.Contains(f.Hint, "AllowTcpForwarding") || !strings.Contains(f.Hint, "PermitListen") {
+			t.Errorf("%s: %+v", line, f)
+		}
+	}
+}
+
+// startLossyProxy forwards to an address. cut breaks the connections of its clients only, as a network does for whoever changes it.
+func startLossyProxy(t *testing.T, addr string) (port int, cut func()) {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var clients, servers []net.Conn
+	closeAll := func(conns *[]net.Conn) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, conn := range *conns {
+			_ = conn.Close()
+		}
+	}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp4", addr)
+			if err != nil {
+				_ = client.Close()
+				continue
+			}
+			mu.Lock()
+			clients, servers = append(clients, client), append(servers, server)
+			mu.Unlock()
+			running.Go(func() { _, _ = io.Copy(client, server) })
+			running.Go(func() { _, _ = io.Copy(server, client) })
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); closeAll(&clients); closeAll(&servers); running.Wait() })
+	return l.Addr().(*net.TCPAddr).Port, func() { closeAll(&clients) }
+}
+
+func TestReverseTunnel_PortKeptByItsOwnDeadSessionIsNamed(t *testing.T) {
+	server := sshd.Start(t)
+	port, cut := startLossyProxy(t, server.Addr())
+	svc := newReverseService(t, server, unusedAddr(t), startBackend(t))
+	svc.Name = "hook"
+	svc.Connection.Settings["port"] = port
+	svc.Connection.Settings["options"] = map[string]string{"StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null"}
+	r := newRun(t)
+	tunnel := openTunnel(t, svc, r)
+	cut()
+	<-tunnel.Done()
+	_ = tunnel.Close()
+	f := openFailure(t, svc, r)
+	if f.Class != forwarder.Transient || !strings.HasPrefix(f.Reason, "port "+svc.RemotePort+" of 127.0.0.1 is still kept by this service's own previous session") ||
+		!strings.Contains(f.Hint, "ClientAliveInterval") {
+		t.Errorf("got %+v", f)
+	}
+	server.Kill() // and with it the dead session
+	server.Restart()
+	_ = openTunnel(t, svc, r).Close()
+}
+
+func TestReverseTunnel_ServerThatListensElsewhereIsAFailure(t *testing.T) {
+	if l, err := net.Listen("tcp4", "127.0.0.2:0"); errors.Is(err, syscall.EADDRNOTAVAIL) {
+		t.Skip("127.0.0.2 is missing (ip addr add 127.0.0.2/8 dev lo)")
+	} else if err == nil {
+		_ = l.Close()
+	}
+	for _, tt := range []struct{ line, reason string }{
+		{"GatewayPorts no", "127.0.0.1 does not listen on 127.0.0.2:"},
+		{"GatewayPorts clientspecified", ""},
+	} {
+		server := sshd.Start(t, tt.line)
+		remote := netip.MustParseAddrPort(unusedAddr(t))
+		svc := newReverseService(t, server, fmt.Sprintf("127.0.0.2:%d", remote.Port()), startBackend(t))
+		f := openTunnel(t, svc, newRun(t)).(forwarder.FailureReporter).CurrentFailure()
+		if (f == nil) != (tt.reason == "") || f != nil && (!strings.HasPrefix(f.Reason, tt.reason) || !strings.Contains(f.Hint, "GatewayPorts clientspecified")) {
+			t.Errorf("%s: %+v", tt.line, f)
+		}
+	}
+}
+
+// networkAddr returns an address of this machine that is not a loopback one.
+func networkAddr(t *testing.T) netip.Addr {
+	t.Helper()
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range addrs {
+		if prefix, err := netip.ParsePrefix(addr.String()); err == nil && prefix.Addr().Is4() && prefix.Addr().IsGlobalUnicast() {
+			return prefix.Addr()
+		}
+	}
+	t.Skip("the machine has no IPv4 address besides 127.0.0.1")
+	return netip.Addr{}
+}
+
+func TestReverseTunnel_GatewayPortsAgainstTheRequestIsAFailure(t *testing.T) {
+	host := networkAddr(t)
+	for _, tt := range []struct{ line, remoteHost, reason string }{
+		{"GatewayPorts yes", "localhost", host.String() + " listens on port "},
+		{"GatewayPorts no", "localhost", ""},
+		{"GatewayPorts no", "0.0.0.0", host.String() + " does not listen on 0.0.0.0:"},
+		{"GatewayPorts yes", "0.0.0.0", ""},
+	} {
+		sshPort, remote := netip.MustParseAddrPort(unusedAddr(t)).Port(), netip.MustParseAddrPort(unusedAddr(t)).Port()
+		server := sshd.Start(t, tt.line, fmt.Sprintf("ListenAddress %s:%d", host, sshPort))
+		svc := newReverseService(t, server, fmt.Sprintf("%s:%d", tt.remoteHost, remote), startBackend(t))
+		svc.Connection.Settings["host"], svc.Connection.Settings["port"] = host.String(), int(sshPort)
+		svc.Connection.Settings["options"] = map[string]string{"StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null"}
+		f := openTunnel(t, svc, newRun(t)).(forwarder.FailureReporter).CurrentFailure()
+		if (f == nil) != (tt.reason == "") || f != nil && (!strings.HasPrefix(f.Reason, tt.reason) || !strings.Contains(f.Hint, "GatewayPorts")) {
+			t.Errorf("%s, remote_host %s: %+v", tt.line, tt.remoteHost, f)
+		}
 	}
 }

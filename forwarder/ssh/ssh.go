@@ -6,7 +6,10 @@ package ssh
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,7 +45,12 @@ type driver struct {
 
 // newLogin returns the login that all services with the same ssh command line share. The master itself asks the questions.
 func newLogin(svc project.Service, _ string, _ []string) forwarder.Login {
-	return forwarder.Login{Key: strings.Join(newTunnelSpec(svc).baseArgv(), "\x00"), Name: newConnectionConfig(svc).host, UsesAskSocket: true}
+	s := newTunnelSpec(svc)
+	login := forwarder.Login{Key: strings.Join(s.baseArgv(), "\x00"), Name: s.connection.host, UsesAskSocket: true}
+	if isMissing(s.connection.keyFile) {
+		login.Warning = fmt.Sprintf("key_file %s does not exist: ssh may ask for a password instead", s.connection.keyFile)
+	}
+	return login
 }
 
 // tunnelSpec is the part of a service's config that its tunnel needs.
@@ -50,15 +58,24 @@ type tunnelSpec struct {
 	name       string
 	connection connectionConfig
 	remotePort string
-	localAddr  string // of a reverse forward: what the server's listener is forwarded to
+	localAddrs []netip.AddrPort // of a reverse forward: where the local server may listen
 }
 
 func newTunnelSpec(svc project.Service) *tunnelSpec {
 	s := &tunnelSpec{name: svc.Name, connection: newConnectionConfig(svc), remotePort: svc.RemotePort}
 	if s.connection.isReverse {
-		s.localAddr = svc.Addr()
+		s.localAddrs = svc.Addresses()
 	}
 	return s
+}
+
+// serverName returns the ssh host as messages name it, without user and port.
+func (s *tunnelSpec) serverName() string {
+	host := s.connection.host
+	if u, err := url.Parse(host); err == nil && u.Scheme == "ssh" {
+		return u.Hostname()
+	}
+	return host[strings.LastIndexByte(host, '@')+1:]
 }
 
 // Target names the ssh host, and the remote address as that host resolves it.
@@ -76,7 +93,7 @@ func (*driver) Target(svc project.Service) string {
 	case s.connection.isSOCKS:
 		return "ssh " + host + " → anywhere (SOCKS)"
 	case s.connection.isReverse:
-		return "ssh " + host + " listens on " + remoteAddr + " → " + s.localAddr
+		return "ssh " + host + " listens on " + remoteAddr + " → " + s.localAddrs[0].String()
 	}
 	return "ssh " + host + " → " + remoteAddr
 }
@@ -102,7 +119,7 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 	release := func() { dest.releaseMaster(m, run.Log) }
 	switch {
 	case s.connection.isSOCKS:
-		return newSOCKSTunnel(m, release), nil
+		return newSOCKSTunnel(ctx, s, m, run.Log, release), nil
 	case s.connection.isReverse:
 		return openReverseTunnel(ctx, s, m, release)
 	}

@@ -181,20 +181,21 @@ func (c *clientConn) Close() error {
 // directTunnel connects to one address, as the server resolves it.
 type directTunnel struct {
 	*tunnel
-	host string
-	port int
+	server string // the ssh host's name
+	host   string
+	port   int
 }
 
 func newDirectTunnel(s *tunnelSpec, m *master, release func()) *directTunnel {
 	port, _ := strconv.Atoi(s.remotePort) // the config has validated it
-	return &directTunnel{tunnel: newTunnel(m, release), host: s.connection.remoteHost, port: port}
+	return &directTunnel{tunnel: newTunnel(m, release), server: s.serverName(), host: s.connection.remoteHost, port: port}
 }
 
 // Dial opens a channel and returns when the server has connected.
 func (t *directTunnel) Dial(ctx context.Context) (net.Conn, error) {
 	c, err := t.openChannel(ctx, t.host, t.port)
 	if refused, ok := errors.AsType[*mux.OpenChannelError](err); ok {
-		return nil, &forwarder.Refusal{Reason: refused.Error(), IsConnectFailure: true}
+		return nil, newRefusal(t.server, t.host, t.port, refused)
 	}
 	if err != nil {
 		return nil, err

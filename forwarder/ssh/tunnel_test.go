@@ -77,7 +77,7 @@ func TestDirectTunnel_RefusalAffectsOneConnection(t *testing.T) {
 	defer remoteConn.Close()
 	_ = l.Close()
 	for range 5 {
-		if r := dialRefused(t, tunnel); !r.IsConnectFailure || r.Reason != "open failed: connect failed: Connection refused" {
+		if r := dialRefused(t, tunnel); !r.IsConnectFailure || r.IsFinal || r.Reason != "127.0.0.1 cannot connect to "+l.Addr().String()+": Connection refused" {
 			t.Errorf("refusal %+v", r)
 		}
 	}
@@ -94,19 +94,22 @@ func TestDirectTunnel_RefusalAffectsOneConnection(t *testing.T) {
 
 func TestDirectTunnel_EveryRefusalIsAFailedConnect(t *testing.T) {
 	server := sshd.Start(t)
-	for _, tt := range []struct{ addr, want string }{
-		{unusedAddr(t), "Connection refused"},
-		{"no-such-host.invalid:80", "connect failed: "},
+	unused, forbidden := unusedAddr(t), startBackend(t)
+	for _, tt := range []struct {
+		server             *sshd.Server
+		addr, reason, hint string
+		isFinal            bool
+	}{
+		{server, unused, "127.0.0.1 cannot connect to " + unused + ": Connection refused", "", false},
+		{server, "no-such-host.invalid:80", "127.0.0.1 cannot resolve no-such-host.invalid: ", "resolved on 127.0.0.1, not on this machine", false},
+		{server.StartAnother("AllowTcpForwarding no"), forbidden, "127.0.0.1 does not allow connections to " + forbidden + " (administratively prohibited)", "AllowTcpForwarding", true},
+		{server.StartAnother("PermitOpen 127.0.0.1:1"), forbidden, "127.0.0.1 does not allow connections to " + forbidden + " (administratively prohibited)", forbidden + " in PermitOpen", true},
 	} {
-		tunnel := openDirect(t, newService(server, tt.addr))
-		if r := dialRefused(t, tunnel); !r.IsConnectFailure || !strings.Contains(r.Reason, tt.want) {
+		tunnel := openDirect(t, newService(tt.server, tt.addr))
+		r := dialRefused(t, tunnel)
+		if !r.IsConnectFailure || r.IsFinal != tt.isFinal || !strings.HasPrefix(r.Reason, tt.reason) || !strings.Contains(r.Hint, tt.hint) {
 			t.Errorf("%s: %+v", tt.addr, r)
 		}
-	}
-	strict := server.StartAnother("AllowTcpForwarding no")
-	tunnel := openDirect(t, newService(strict, startBackend(t)))
-	if r := dialRefused(t, tunnel); !r.IsConnectFailure || !strings.Contains(r.Reason, "administratively prohibited") {
-		t.Errorf("forwarding not allowed: %+v", r)
 	}
 }
 

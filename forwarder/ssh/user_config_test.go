@@ -149,7 +149,7 @@ func TestBuildArgv_OrdersOptions(t *testing.T) {
 			t.Errorf("%s must come before %s in %q", order[0], order[1], argv)
 		}
 	}
-	if !strings.HasPrefix(argv, "ssh -S /s:%%/m ") || !strings.HasSuffix(argv, " -i /k -- h") {
+	if !strings.HasPrefix(argv, "ssh -E /dev/fd/1 -S /s:%%/m ") || !strings.HasSuffix(argv, " -i /k -- h") {
 		t.Errorf("got %q", argv)
 	}
 }

@@ -79,6 +79,9 @@ func (s *Supervisor) serviceStatus(svc *runningService) api.ServiceStatus {
 	status.Health.Checked, status.Health.Latency = utcOrNil(now.CheckedAt), now.Latency.Seconds()
 	status.Since, status.UpSince, status.Restarts = now.Since.UTC(), utcOrNil(now.UpSince), now.Restarts
 	status.LastError, status.Hint = now.LastError, now.Hint
+	if now.LastRefusal != "" {
+		status.LastRefusal = &api.Refusal{Reason: now.LastRefusal, Time: now.LastRefusedAt.UTC()}
+	}
 	status.Connections = connectionStatus(now)
 	status.Log = s.dir.LogPath(now.Service.Name)
 	counters := svc.Counters()

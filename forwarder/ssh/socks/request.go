@@ -14,6 +14,7 @@ const (
 	replySucceeded               Reply = 0
 	ReplyGeneralFailure          Reply = 1
 	ReplyNotAllowed              Reply = 2
+	ReplyHostUnreachable         Reply = 4
 	ReplyConnectionRefused       Reply = 5
 	replyCommandNotSupported     Reply = 7
 	replyAddressTypeNotSupported Reply = 8

@@ -1,6 +1,7 @@
-// Package wrapper makes the ssh to a jump host ignore the masters of the user's own configuration (ControlPersist), which may hang
-// long after the network is back. The outer ssh passes no options to that ssh, but looks it up in PATH: there it finds this program
-// under the name ssh, which adds the options and executes the real one.
+// Package wrapper gives options to the ssh to a jump host, to which the outer ssh passes none: a log of its own, which no banner and no
+// other program writes to, and on demand those that ignore the masters of the user's own configuration (ControlPersist), which may hang
+// long after the network is back. The outer ssh looks that ssh up in PATH: there it finds this program under the name ssh, which adds
+// the options and executes the real one.
 package wrapper
 
 import (
@@ -14,16 +15,28 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 )
 
-// dirVariable holds the directory in which this program is named ssh. Its name is a wire name: a supervisor of another release may have
-// started the ssh that passes it on.
-const dirVariable = "LOCALPORT_WAY"
+// Variables for the process that was started as ssh. Their names are wire names: a supervisor of another release may have started the
+// ssh that passes them on.
+const (
+	dirVariable     = "LOCALPORT_WAY"          // the directory in which this program is named ssh
+	logVariable     = "LOCALPORT_JUMP_LOG"     // the named pipe that takes the log
+	mastersVariable = "LOCALPORT_JUMP_MASTERS" // useMasters; anything else: bypassOptions are added
+)
+
+const useMasters = "use"
 
 // bypassOptions make ssh neither use nor become a master.
 var bypassOptions = []string{"-o", "ControlMaster=no", "-o", "ControlPath=none"}
 
-// Environment returns env for an ssh whose child ssh processes get bypassOptions. It creates a directory in dir, which must exist
-// until ssh has logged in.
-func Environment(env []string, dir string) ([]string, error) {
+// Options are what Environment's child ssh processes get.
+type Options struct {
+	LogPipe         string // the path of a named pipe with a reader: takes the log of an ssh with -W, as to a jump host
+	BypassesMasters bool   // they neither use nor become a master
+}
+
+// Environment returns env for an ssh whose child ssh processes get options. It creates a directory in dir, which must exist until ssh
+// has logged in.
+func Environment(env []string, dir string, options Options) ([]string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -36,7 +49,11 @@ func Environment(env []string, dir string) ([]string, error) {
 		return nil, err
 	}
 	path := binDir + string(filepath.ListSeparator) + process.Getenv(env, "PATH")
-	return append(slices.Clone(env), "PATH="+path, dirVariable+"="+binDir), nil
+	env = append(slices.Clone(env), "PATH="+path, dirVariable+"="+binDir, logVariable+"="+options.LogPipe)
+	if !options.BypassesMasters {
+		env = append(env, mastersVariable+"="+useMasters)
+	}
+	return env, nil
 }
 
 // Main must be called first by every program that uses Environment. In a process that was started as ssh it executes the real ssh.
@@ -61,9 +78,19 @@ func execSSH(binDir string) error {
 	if err != nil {
 		return err
 	}
-	argv := os.Args
-	if !slices.Contains(argv, "-S") {
-		argv = slices.Concat(argv[:1], bypassOptions, argv[1:])
+	return syscall.Exec(program, slices.Concat(os.Args[:1], addedOptions(os.Args), os.Args[1:]), env)
+}
+
+// addedOptions returns the options that are added to a command line of ssh.
+func addedOptions(argv []string) []string {
+	var options []string
+	if !slices.Contains(argv, "-S") && os.Getenv(mastersVariable) != useMasters {
+		options = slices.Clone(bypassOptions)
 	}
-	return syscall.Exec(program, argv, env)
+	logPipe := os.Getenv(logVariable)
+	info, err := os.Stat(logPipe)
+	if err == nil && info.Mode().Type() == os.ModeNamedPipe && slices.Contains(argv, "-W") && !slices.Contains(argv, "-E") {
+		options = append(options, "-E", logPipe)
+	}
+	return options
 }

@@ -1,0 +1,65 @@
+package ssh
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/ssh/mux"
+)
+
+// resolverMessages are parts of what getaddrinfo says about a name, in the C libraries that servers run with.
+var resolverMessages = []string{"ame or service not known", "name resolution", "No address associated", "nodename nor servname", "ame does not resolve", "no such host"}
+
+// newRefusal returns the refusal of a connection that a server was asked for. Names are those of the config: a server, as the host to run
+// ssh with, and an address as the server resolves it.
+func newRefusal(server, host string, port int, err *mux.OpenChannelError) *forwarder.Refusal {
+	addr := net.JoinHostPort(host, strconv.Itoa(port))
+	r := &forwarder.Refusal{IsConnectFailure: true}
+	switch {
+	case err.Reason == mux.Prohibited:
+		r.IsFinal = true
+		r.Reason = fmt.Sprintf("%s does not allow connections to %s (administratively prohibited)", server, addr)
+		r.Hint = fmt.Sprintf("sshd_config of %s must allow it: AllowTcpForwarding yes (or local), and %s in PermitOpen if that is set; authorized_keys can restrict it too (permitopen, no-port-forwarding). After a change there, run \"localport restart\"", server, addr)
+	case err.Reason == mux.UnknownChannelType:
+		r.IsFinal = true
+		r.Reason = fmt.Sprintf("%s has no port forwarding (unknown channel type), so it cannot connect to %s", server, addr)
+	case err.Reason == mux.ConnectionFailed && isResolverMessage(host, err.Message):
+		r.Reason = fmt.Sprintf("%s cannot resolve %s: %s", server, host, err.Message)
+		r.Hint = fmt.Sprintf("the name is resolved on %s, not on this machine: use a name or an address that is known there", server)
+	case err.Reason == mux.ConnectionFailed:
+		r.Reason = fmt.Sprintf("%s cannot connect to %s: %s", server, addr, err.Message)
+	default:
+		r.Reason = fmt.Sprintf("%s refused a connection to %s: %s", server, addr, strings.TrimPrefix(err.Error(), "open failed: "))
+	}
+	return r
+}
+
+// isResolverMessage reports whether a message is about the name of a host.
+func isResolverMessage(host, message string) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return false
+	}
+	for _, text := range resolverMessages {
+		if strings.Contains(message, text) {
+			return true
+		}
+	}
+	return false
+}
+
+// cutOpenFailure returns the reason and the message of a refusal that ssh has logged: "channel 0: open failed: connect failed: Connection
+// refused".
+func cutOpenFailure(line string) (reason uint32, message string, ok bool) {
+	_, text, ok := strings.Cut(line, "open failed: ")
+	kind, message, _ := strings.Cut(text, ": ")
+	for reason = mux.Prohibited; reason <= mux.ResourceShortage; reason++ {
+		if "open failed: "+kind == (&mux.OpenChannelError{Reason: reason}).Error() {
+			return reason, message, ok
+		}
+	}
+	return 0, message, false
+}

@@ -39,21 +39,38 @@ func (e *environment) lookup(name string) (string, bool) {
 	return value, ok
 }
 
-func (e *environment) setDotEnv(dotenv map[string]string) {
+// setDotEnv replaces the variables of .env, and returns the names of those that child processes get another value of, or no longer get.
+func (e *environment) setDotEnv(dotenv map[string]string) (changed []string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	before := e.child()
 	e.dotenv = dotenv
+	return changedNames(before, e.child())
+}
+
+// changedNames returns the names that have different values in two environments, or a value in only one.
+func changedNames(before, after environ.Env) []string {
+	var names []string
+	for _, change := range environ.ListChanges(before, after) {
+		names = append(names, change.Name)
+	}
+	return names
 }
 
 // childEnviron is the environment of child processes.
 func (e *environment) childEnviron() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.child().List()
+}
+
+// child is childEnviron as a map. e.mu is held.
+func (e *environment) child() environ.Env {
 	env := make(environ.Env, len(e.shell)+len(e.dotenv)+1)
 	maps.Copy(env, e.dotenv)
 	maps.Copy(env, e.shell)
 	env[forwarder.RunVariable] = e.runID
-	return env.List()
+	return env
 }
 
 // successorEnviron is the environment of the next supervisor.

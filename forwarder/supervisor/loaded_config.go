@@ -58,11 +58,12 @@ func (s *Supervisor) parseConfig(files *project.Files) (*loadedConfig, error) {
 	return l, nil
 }
 
-// useConfig sets the children's environment and the masked secrets to those of a config that is about to run.
-func (s *Supervisor) useConfig(l *loadedConfig) {
-	s.env.setDotEnv(l.project.DotEnv)
+// useConfig sets the children's environment and the masked secrets to those of a config that is about to run. It returns the names of the
+// variables that changed.
+func (s *Supervisor) useConfig(l *loadedConfig) (changedVariables []string) {
 	secrets := l.project.Secrets
 	s.secrets.Store(&secrets)
+	return s.env.setDotEnv(l.project.DotEnv)
 }
 
 // pickAutoPort picks the port of a service with local_port = "auto": the one it had, unless that is now in use.

@@ -259,6 +259,12 @@ var retiredAuthProviders = map[string]string{
 	"openstack": "install client-keystone-auth (github.com/kubernetes/cloud-provider-openstack) and name it in the kubeconfig as an exec plugin",
 }
 
+// HasLoginHelper reports whether a program obtains the credential of the kubeconfig's user.
+func (src Source) HasLoginHelper() bool {
+	config, err := src.loadConfig()
+	return err == nil && config.ExecProvider != nil
+}
+
 // inClusterConfig returns the config of a process that runs in a pod; nil elsewhere.
 func (src Source) inClusterConfig() *rest.Config {
 	if process.Getenv(src.Env, "KUBERNETES_SERVICE_HOST") == "" || os.Getenv("KUBERNETES_SERVICE_HOST") == "" {

@@ -160,6 +160,18 @@ func TestReload_EditOfDotEnvReconnectsOnlyItsUsers(t *testing.T) {
 		t.Errorf("the connection through ssh answered %q", got)
 	}
 	edit("CERTIFICATES=/b\nOTHER=2\n", "program healthy 2; web healthy 0; db healthy 1; ")
+
+	sh := w.shell("bash", root)
+	w.writeFile(root, ".env", "CERTIFICATES=/c\n")
+	const want = `.env changed; still using the previous config until you run "localport allow"`
+	if o := w.localport(root, "exec", "--", "true"); !strings.Contains(o.stderr, want) {
+		t.Errorf("exec printed %q", o.stderr)
+	}
+	sh.Run("true")
+	if screen := sh.Screen(); !strings.Contains(screen, "localport: .env changed; still using the previous config") {
+		t.Errorf("the prompt did not name the file:\n%s", screen)
+	}
+	eventually(t, "status names the file", func() bool { return w.status(root).Pending == `.env changed; review it, then run "localport allow"` })
 }
 
 func TestReload_ChangedHealthCheckKeepsTheTunnel(t *testing.T) {

@@ -156,8 +156,10 @@ type ConnectionStats struct {
 // ProjectView is what a client needs to set its environment: the services' addresses, and [env] of the active config. While a changed file
 // waits to be allowed, that differs from the file.
 type ProjectView struct {
-	Config   string             `json:"config,omitempty"` // the config file of the project; empty from an older supervisor
-	Digest   string             `json:"digest"`           // of the active files
+	Config string `json:"config,omitempty"` // the config file of the project; empty from an older supervisor
+	Digest string `json:"digest"`           // of the active files
+	// Files has the digest of each active file, by its path relative to the root. Empty from an older supervisor.
+	Files    map[string]string  `json:"files,omitempty"`
 	Services []ServiceView      `json:"services"`
 	Env      []project.EnvEntry `json:"env"`
 	DotEnv   map[string]string  `json:"dotenv"` // the variables of .env that [env] refers to

@@ -16,7 +16,8 @@ import (
 type activeConfig struct {
 	files    *project.Files
 	project  *project.Project
-	digest   string // of the files
+	digest   string            // of the files
+	digests  map[string]string // of each file
 	services map[string]*runningService
 }
 

@@ -178,11 +178,10 @@ type ServiceView struct {
 	Reason string          `json:"reason,omitempty"`
 }
 
-// JoinRequest has the variables of a joining client that replace the supervisor's where those have stopped working: the socket of an
-// agent that has ended, a PATH without the tool. It is kept in memory only.
+// JoinRequest has the variables of a joining client that repair the supervisor's environment: the socket of an agent that answers and has keys,
+// a PATH with further directories. It is kept in memory only.
 type JoinRequest struct {
 	SSHAuthSock string `json:"ssh_auth_sock"`
-	Kubeconfig  string `json:"kubeconfig"`
 	Path        string `json:"path"`
 	// Level is the supervisor's new log level; empty: unchanged.
 	Level string `json:"level,omitempty"`

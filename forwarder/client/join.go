@@ -280,7 +280,7 @@ func withoutRunVariable(env []string) []string {
 // NewJoinRequest returns a request with this process's environment variables that the supervisor may need.
 func (p *Project) NewJoinRequest() api.JoinRequest {
 	return api.JoinRequest{
-		SSHAuthSock: os.Getenv("SSH_AUTH_SOCK"), Kubeconfig: os.Getenv("KUBECONFIG"), Path: os.Getenv("PATH"),
+		SSHAuthSock: os.Getenv("SSH_AUTH_SOCK"), Path: os.Getenv("PATH"),
 		Level: p.logLevel,
 	}
 }

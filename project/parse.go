@@ -44,6 +44,8 @@ func Parse(f *Files, o Options) (*Project, error) {
 	p.checkDependencies()
 	p.checkMetricsPort()
 	p.readEnv()
+	slices.Sort(p.project.Mentioned)
+	p.project.Mentioned = slices.Compact(p.project.Mentioned)
 	slices.Sort(p.secrets)
 	p.project.Secrets = slices.Compact(p.secrets)
 	p.project.Advice = p.advice.diagnostics(p.secrets)

@@ -215,6 +215,18 @@ type ActionRequest struct {
 	Names  []string `json:"names"`
 	// Spawned is set if the caller has just spawned this supervisor. A service that has failed since is not tried a second time.
 	Spawned bool `json:"spawned,omitempty"`
+	// Environment is that of the user's shell, which becomes the supervisor's. Empty: unchanged.
+	Environment Environment `json:"environment,omitempty"`
+}
+
+// Environment is the environment of a shell in the form of os.Environ, without what LocalPort has exported. It is a list of bytes because JSON
+// strings hold only UTF-8. It may hold secrets, and is kept in memory only.
+type Environment [][]byte
+
+// CompareEnvironmentResponse says how a shell's environment differs from the supervisor's.
+type CompareEnvironmentResponse struct {
+	// Differing are the names of the variables with which services of the project would connect elsewhere, or as somebody else.
+	Differing []string `json:"differing"`
 }
 
 // LoginRequest passes on the credential of a login in the foreground.
@@ -223,6 +235,8 @@ type LoginRequest struct {
 	Credential []byte   `json:"credential"` // as the login helper printed it; empty if the helper stored it
 	// Ask is the path of the client's socket where the user answers questions; empty: questions are not answered.
 	Ask string `json:"ask,omitempty"`
+	// Environment is as in ActionRequest.
+	Environment Environment `json:"environment,omitempty"`
 }
 
 // YieldRequest asks a project without leases to give up addresses.
@@ -267,6 +281,8 @@ func (r ReloadResult) Summary() string {
 type ReplaceRequest struct {
 	Exe     string `json:"exe"`     // the program; empty: the same
 	Version string `json:"version"` // of that program
+	// Environment is as in ActionRequest: it becomes the successor's.
+	Environment Environment `json:"environment,omitempty"`
 }
 
 // HandOverRequest is sent by a superseded supervisor that wants to hand its listeners over to the elected one. After the response 101

@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// AgentVariable has the path of the agent's socket.
+const AgentVariable = "SSH_AUTH_SOCK"
+
 // The messages of the agent protocol that list the keys (draft-miller-ssh-agent, sections 4.4 and 7.1).
 const (
 	agentRequestIdentities = 11

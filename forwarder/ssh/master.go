@@ -84,8 +84,7 @@ func (m *master) run(ctx context.Context, options loginOptions) {
 
 // hasOtherAgent reports whether the master was started with another agent than that of run.
 func (m *master) hasOtherAgent(run forwarder.Run) bool {
-	const agentVariable = "SSH_AUTH_SOCK"
-	return process.Getenv(m.runConfig.Env, agentVariable) != process.Getenv(run.Env, agentVariable)
+	return process.Getenv(m.runConfig.Env, AgentVariable) != process.Getenv(run.Env, AgentVariable)
 }
 
 // logInAndServe returns false if ssh could not log in, and true when the master has ended after a login.

@@ -12,7 +12,7 @@ import (
 )
 
 // ownVariables are the variables that ssh itself reads for a login without a terminal. Its askpass is this program's.
-var ownVariables = []string{"SSH_AUTH_SOCK", "SSH_SK_HELPER", "SSH_SK_PROVIDER", "SSH_PKCS11_HELPER"}
+var ownVariables = []string{AgentVariable, "SSH_SK_HELPER", "SSH_SK_PROVIDER", "SSH_PKCS11_HELPER"}
 
 // variableUse says which variables an ssh process uses: those of ssh itself, those that the service's options or a config file of ssh mention as
 // $NAME or ${NAME}, and, if a config file runs a program, such as a ProxyCommand, those by which programs choose a target: "aws ssm start-session"

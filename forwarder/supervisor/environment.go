@@ -38,13 +38,31 @@ func (e *environment) lookup(name string) (string, bool) {
 	return value, ok
 }
 
-// setDotEnv replaces the variables of .env, and returns the names of those that child processes get another value of, or no longer get.
-func (e *environment) setDotEnv(dotenv map[string]string) (changed []string) {
+// replace replaces the variables of .env and, unless shell is nil, those of the shell. It returns the names of those that child processes get another value of, or no longer
+// get.
+func (e *environment) replace(shell environ.Env, dotenv map[string]string) (changed []string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	before := e.child()
 	e.dotenv = dotenv
+	if shell != nil {
+		e.shell = maps.Clone(shell)
+	}
 	return changedNames(before, e.child())
+}
+
+// setShell replaces the variables of the shell.
+func (e *environment) setShell(shell environ.Env) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.shell = maps.Clone(shell)
+}
+
+// shellVariables returns the variables without those of .env.
+func (e *environment) shellVariables() environ.Env {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return maps.Clone(e.shell)
 }
 
 // changedNames returns the names that have different values in two environments, or a value in only one.
@@ -89,9 +107,8 @@ func (e *environment) set(name, value string) {
 // use, and further directories of PATH. doKeysFail is set if ssh services need attention and none is connected. It reports whether anything changed.
 func (e *environment) repair(request api.JoinRequest, doKeysFail bool) bool {
 	changed := false
-	const agentVariable = "SSH_AUTH_SOCK"
-	if ours, _ := e.lookup(agentVariable); isBetterAgent(ours, request.SSHAuthSock, doKeysFail) {
-		e.set(agentVariable, request.SSHAuthSock)
+	if ours, _ := e.lookup(ssh.AgentVariable); isBetterAgent(ours, request.SSHAuthSock, doKeysFail) {
+		e.set(ssh.AgentVariable, request.SSHAuthSock)
 		changed = true
 	}
 	ours, _ := e.lookup("PATH")

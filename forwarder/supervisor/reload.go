@@ -15,6 +15,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/environ"
 )
 
 // Reload reads the files again and applies the differences. It returns when the ports match the new config; tunnels open and
@@ -66,7 +67,7 @@ func (s *Supervisor) reload(ctx context.Context, before *activeConfig, files *pr
 		setCondition(s, &s.conditions.pendingReason, "")
 		return api.ReloadResult{}, nil
 	}
-	reload := s.applyConfig(before, next, uses)
+	reload := s.applyConfig(before, next, nil, uses)
 	s.updateSuccessor()
 	s.log.Info("config reloaded", "added", reload.Added, "removed", reload.Removed, "updated", reload.Updated)
 	wait.Notify(s.reloadedCh)
@@ -77,10 +78,11 @@ func (s *Supervisor) reload(ctx context.Context, before *activeConfig, files *pr
 }
 
 // applyConfig makes another config the active one. An unchanged service keeps its tunnel, connections and port; a changed one
-// keeps its port if the addresses are equal. uses are those of the services before; nil if the environment is the same.
-func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig, uses variableUses) api.ReloadResult {
+// keeps its port if the addresses are equal. shell is the environment with which the config was parsed; nil: the present one. uses are those of the
+// services before; nil if the environment is the same.
+func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig, shell environ.Env, uses variableUses) api.ReloadResult {
 	reload := api.ReloadResult{Changed: true}
-	environment := environmentChange{s.useConfig(next), uses}
+	environment := environmentChange{s.useConfig(next, shell), uses}
 	after := newActiveConfig(next)
 	var replaced []string // services that were removed or whose addresses changed
 	for _, old := range before.project.Services {

@@ -94,7 +94,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.useConfig(l)
+	s.useConfig(l, nil)
 	active := newActiveConfig(l)
 	for _, svc := range l.project.Services {
 		active.services[svc.Name] = s.addService(l.definitions[svc.Name])

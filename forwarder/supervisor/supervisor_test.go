@@ -86,7 +86,7 @@ func TestEnvironment_AppendsTheDirectoriesOfANewerPath(t *testing.T) {
 
 func TestEnvironment_ExcludesOurOwnExports(t *testing.T) {
 	env := newEnvironment([]string{"A=1", "HOME=/h", "LOCALPORT_DIFF=e30"}, "run")
-	env.setDotEnv(map[string]string{"A": "2", "B": "3"})
+	env.replace(nil, map[string]string{"A": "2", "B": "3"})
 	if list := env.childEnviron(); !slices.Equal(list, []string{"A=1", "B=3", "HOME=/h", "LOCALPORT_RUN=run"}) {
 		t.Errorf("children get %q", list)
 	}

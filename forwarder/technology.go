@@ -14,8 +14,12 @@ type Technology struct {
 	project.TechnologyType
 	// New makes the driver for one supervisor. It does not block. Everything that the driver runs ends with Close, or with ctx.
 	New func(ctx context.Context, host Host) Driver
-	// HasNoChildProcess is set if its tunnels run no program, so that a changed environment does not affect them.
-	HasNoChildProcess bool
+	// VariableUse returns a function that reports whether a tunnel of a service uses a variable of the environment: after a change of its
+	// value the tunnel must be opened again. dir is the project's root, env the environment of child processes. It may read files; the
+	// function that it returns does not. Nil: tunnels use no variable.
+	//
+	// What the config mentions as ${NAME} is not asked about: a change of that changes the service's definition.
+	VariableUse func(svc project.Service, dir string, env []string) func(name string) bool
 	// Login returns the login of a service, for child processes in dir with this environment. There is none if the func is nil, or
 	// if the result has no Run and UsesAskSocket is false.
 	Login func(svc project.Service, dir string, env []string) Login

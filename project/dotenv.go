@@ -2,16 +2,10 @@ package project
 
 import (
 	"bytes"
-	"iter"
-	"maps"
-	"slices"
+	"strings"
+	"unicode"
 	"unicode/utf8"
-
-	"github.com/joho/godotenv"
 )
-
-// dotEnvNamePattern matches the name of a variable in .env. Shells allow no dot in a name, but other tools that read the file do.
-var dotEnvNamePattern = LazyRegexp(`^[A-Za-z_][A-Za-z0-9_.]*$`)
 
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
@@ -23,97 +17,34 @@ type dotEnv struct {
 	warnings []Diagnostic
 }
 
-// parseDotEnv parses .env. Its diagnostics show no value, and no error text of godotenv, which would quote the file.
-func parseDotEnv(path string, data []byte) dotEnv {
-	d := dotEnv{path: path}
+// parseDotEnv parses .env as docker compose v2 does (github.com/compose-spec/compose-go, package dotenv): quotes, escapes, values of several
+// lines, "export", comments, and $NAME from the environment or from a line above. What compose would refuse, drop or read in a surprising way is
+// an error or a warning with its line. Diagnostics show no value.
+//
+// One difference: a value that is only a comment is empty, as compose documents it; compose-go takes the comment for the value.
+func parseDotEnv(path string, data []byte, lookup func(string) (string, bool)) dotEnv {
+	d := dotEnv{path: path, values: map[string]string{}}
 	data = bytes.TrimPrefix(data, byteOrderMark)
 	if !utf8.Valid(data) {
-		d.addError(lineNumber(data, invalidUTF8Offset(data)), "invalid UTF-8", "")
+		d.errors = []Diagnostic{d.diagnostic(lineNumber(data, invalidUTF8Offset(data)), "invalid UTF-8", "")}
 		return d
 	}
 	if at := bytes.IndexByte(data, 0); at >= 0 {
-		d.addError(lineNumber(data, at), "must not contain a NUL byte", "")
+		d.errors = []Diagnostic{d.diagnostic(lineNumber(data, at), "must not contain a NUL byte", "")}
 		return d
 	}
-	data = emptyCommentedValues(data)
-	values, err := godotenv.Parse(bytes.NewReader(data))
-	d.values = values
-	seen := map[string]bool{}
-	for s := range readStatements(data) {
-		switch {
-		case s.isBroken && err != nil:
-			d.addError(s.line, "expected NAME=value, or a closing quote is missing", s.maskedText())
-		case s.hasInvalidName:
-			d.addError(s.line, `invalid variable name before "="`, "")
-		}
-		d.warnUnsetExpansion(s, seen)
-		maps.Copy(seen, s.names)
-	}
-	if err != nil && len(d.errors) == 0 {
-		d.addError(1, "expected lines of NAME=value", "")
+	r := dotEnvReader{dotEnv: &d, text: string(data), line: 1, lookup: lookup}
+	for r.skipToStatement() && r.readStatement() {
 	}
 	return d
 }
 
-// commentedValuePattern matches a line whose value is only a comment.
-var commentedValuePattern = LazyRegexp(`^(\s*(?:export\s+)?[A-Za-z_][A-Za-z0-9_.]*\s*[=:])[ \t]+#.*`)
-
-// emptyCommentedValues removes the comment of each NAME=   # comment: the value is empty, as docker compose reads it. godotenv takes the
-// comment for the value.
-func emptyCommentedValues(data []byte) []byte {
-	if !bytes.Contains(data, []byte(" #")) && !bytes.Contains(data, []byte("\t#")) {
-		return data
+func (d *dotEnv) diagnostic(line int, message, name string) Diagnostic {
+	source := ""
+	if name != "" {
+		source = name + "=" + mask
 	}
-	lines := bytes.SplitAfter(data, []byte("\n"))
-	for s := range readStatements(data) {
-		if s.isBroken {
-			continue
-		}
-		line := lines[s.line-1]
-		if m := commentedValuePattern().FindSubmatch(bytes.TrimRight(line, "\r\n")); m != nil && bytes.Equal(s.text, ensureNewline(line)) {
-			lines[s.line-1] = append(slices.Clone(m[1]), '\n')
-		}
-	}
-	return bytes.Join(lines, nil)
-}
-
-// ensureNewline returns a line with the newline that the last one may lack.
-func ensureNewline(line []byte) []byte {
-	if bytes.HasSuffix(line, []byte("\n")) {
-		return line
-	}
-	return append(slices.Clone(line), '\n')
-}
-
-func (d *dotEnv) addError(line int, message, source string) {
-	d.errors = append(d.errors, Diagnostic{Path: d.path, Line: line, Col: 1, Message: message, Source: source})
-}
-
-// expansionPattern matches what godotenv replaces, outside single quotes, by an earlier value of the same file.
-var expansionPattern = LazyRegexp(`(^|[^\\$])\$\{?([A-Z0-9_]+)`)
-
-// warnUnsetExpansion warns of a $NAME that godotenv silently replaces by nothing: most often a dollar sign in a password.
-func (d *dotEnv) warnUnsetExpansion(s statement, seen map[string]bool) {
-	at := assignmentPattern().FindIndex(s.text)
-	if at == nil {
-		return
-	}
-	value := bytes.TrimLeft(s.text[at[1]:], " \t")
-	if bytes.HasPrefix(value, []byte("'")) {
-		return
-	}
-	if !bytes.HasPrefix(value, []byte(`"`)) {
-		value, _, _ = bytes.Cut(value, []byte(" #"))
-	}
-	for _, m := range expansionPattern().FindAllSubmatch(value, -1) {
-		if !seen[string(m[2])] {
-			d.warnings = append(d.warnings, Diagnostic{
-				Path: d.path, Line: s.line, Col: 1, Source: s.maskedText(),
-				Message: "a $NAME that is not set above this line is replaced by nothing; use single quotes to keep the dollar sign",
-			})
-			return
-		}
-	}
+	return Diagnostic{Path: d.path, Line: line, Col: 1, Message: message, Source: source}
 }
 
 func lineNumber(data []byte, offset int) int { return 1 + bytes.Count(data[:offset], []byte("\n")) }
@@ -129,62 +60,154 @@ func invalidUTF8Offset(data []byte) (offset int) {
 	}
 }
 
-// statement is one NAME=value of .env, which may span several lines; if several share a line, they are one statement.
-type statement struct {
-	line           int
-	text           []byte
-	names          map[string]bool
-	hasInvalidName bool
-	isBroken       bool // godotenv cannot parse it; parsing ends here
+// dotEnvReader reads the statements of .env in turn.
+type dotEnvReader struct {
+	*dotEnv
+	text     string // what has not been read
+	line     int    // of text's first byte
+	lookup   func(string) (string, bool)
+	expanded int // bytes that expansions have produced so far
 }
 
-var assignmentPattern = LazyRegexp(`^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*[=:]`)
+// dotEnvStatement is one NAME=value.
+type dotEnvStatement struct {
+	line int
+	name string // empty if it is not a valid name
+}
 
-// maskedText returns the statement with its value masked.
-func (s statement) maskedText() string {
-	if m := assignmentPattern().FindSubmatch(s.text); m != nil {
-		return string(m[1]) + "=" + mask
+func (r *dotEnvReader) addError(s dotEnvStatement, message string) {
+	r.errors = append(r.errors, r.diagnostic(s.line, message, s.name))
+}
+
+func (r *dotEnvReader) addWarning(s dotEnvStatement, message string) {
+	r.warnings = append(r.warnings, r.diagnostic(s.line, message, s.name))
+}
+
+// advance skips n bytes.
+func (r *dotEnvReader) advance(n int) {
+	r.line += strings.Count(r.text[:n], "\n")
+	r.text = r.text[n:]
+}
+
+// currentLine returns the rest of the line, without its newline.
+func (r *dotEnvReader) currentLine() string {
+	line, _, _ := strings.Cut(r.text, "\n")
+	return line
+}
+
+// skipToStatement skips space and comments. It returns false at the end of the file.
+func (r *dotEnvReader) skipToStatement() bool {
+	for {
+		r.advance(len(r.text) - len(strings.TrimLeftFunc(r.text, unicode.IsSpace)))
+		if !strings.HasPrefix(r.text, "#") {
+			return r.text != ""
+		}
+		r.advance(len(r.currentLine()))
 	}
-	return ""
 }
 
-// maxStatementLines is the number of lines searched for the end of a value.
-const maxStatementLines = 200
+const (
+	messageNotAssignment = "expected NAME=value, or a closing quote is missing"
+	messageInvalidName   = `invalid variable name before "="`
+)
 
-// readStatements yields the statements of data. godotenv reports no positions, so a statement is the fewest lines that it can parse.
-func readStatements(data []byte) iter.Seq[statement] {
-	lines := bytes.SplitAfter(data, []byte("\n"))
-	return func(yield func(statement) bool) {
-		for i := 0; i < len(lines); {
-			s, n := readStatement(lines[i:])
-			s.line = i + 1
-			if !yield(s) || s.isBroken {
-				return
+// exportPattern matches the keyword that makes the file a shell script too.
+var exportPattern = LazyRegexp(`^export[ \t\v\f\r]+`)
+
+// readStatement reads the statement at the beginning of the text. It returns false if the rest of the file cannot be read.
+func (r *dotEnvReader) readStatement() bool {
+	r.advance(len(exportPattern().FindString(r.text)))
+	s := dotEnvStatement{line: r.line}
+	line := r.currentLine()
+	at := strings.IndexAny(line, "=:") // compose accepts "NAME: value" too
+	if at < 0 {
+		r.checkBareName(s, line)
+		r.advance(len(line))
+		return true
+	}
+	name := strings.TrimRightFunc(line[:at], unicode.IsSpace)
+	r.advance(at + 1)
+	value, isClosed := r.readValue()
+	if isDotEnvName(name) {
+		s.name = name
+	}
+	switch {
+	case !isClosed:
+		r.addError(s, messageNotAssignment)
+	case s.name == "":
+		r.addError(s, messageInvalidName)
+	case name[0] >= '0' && name[0] <= '9':
+		r.addWarning(s, "a name that begins with a digit is ignored, as docker compose ignores it")
+	default:
+		if strings.Contains(value.text, "\t#") && value.quote == 0 {
+			r.addWarning(s, `"#" begins a comment only after a space; after a tab it is part of the value`)
+		}
+		r.values[name] = r.expand(s, value)
+	}
+	return isClosed
+}
+
+// checkBareName checks a line without "=". compose takes the value from the environment, which counts more than .env anyway.
+func (r *dotEnvReader) checkBareName(s dotEnvStatement, line string) {
+	name := strings.TrimSpace(line)
+	if !isDotEnvName(name) {
+		r.addError(s, messageNotAssignment)
+		return
+	}
+	if _, isSet := r.lookup(name); !isSet {
+		r.addWarning(s, `a name without "=" sets nothing; write NAME=value`) // the line may be part of a secret, so it is not shown
+	}
+}
+
+// isDotEnvName reports whether compose accepts a name. Shells accept fewer characters, but other programs that read the file do not mind.
+func isDotEnvName(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(c rune) bool {
+		return !unicode.IsLetter(c) && !unicode.IsNumber(c) && !strings.ContainsRune("_.-[]", c)
+	})
+}
+
+// dotEnvValue is a value before expansion.
+type dotEnvValue struct {
+	text  string
+	quote byte // 0: none
+}
+
+// readValue reads what follows "=". It returns false if a quote is not closed.
+func (r *dotEnvReader) readValue() (dotEnvValue, bool) {
+	isBlank := func(c rune) bool { return strings.ContainsRune("\t\v\f\r \u0085\u00a0", c) }
+	blanks := len(r.text) - len(strings.TrimLeftFunc(r.text, isBlank))
+	r.advance(blanks)
+	if strings.HasPrefix(r.text, `"`) || strings.HasPrefix(r.text, "'") {
+		value := dotEnvValue{quote: r.text[0]}
+		text, length := cutQuoted(r.text)
+		value.text = text
+		r.advance(length)
+		return value, length > 0
+	}
+	text := r.currentLine()
+	r.advance(len(text))
+	if blanks > 0 && strings.HasPrefix(text, "#") {
+		return dotEnvValue{}, true
+	}
+	text, _, _ = strings.Cut(text, " #")
+	return dotEnvValue{text: strings.TrimRightFunc(text, unicode.IsSpace)}, true
+}
+
+// cutQuoted returns the value of the quoted string at the beginning of text, and its length with the quotes; 0 if it is not closed. A backslash
+// stays unless it precedes the quote.
+func cutQuoted(text string) (value string, length int) {
+	var b strings.Builder
+	for i := 1; i < len(text); i++ {
+		switch {
+		case text[i] == text[0]:
+			return b.String(), i + 1
+		case text[i] == '\\' && i+1 < len(text):
+			i++
+			if text[i] != text[0] {
+				b.WriteByte('\\')
 			}
-			i += n
 		}
+		b.WriteByte(text[i])
 	}
-}
-
-// readStatement returns the first statement of lines, and the number of lines it spans. A blank line and a comment are
-// statements without a name.
-func readStatement(lines [][]byte) (statement, int) {
-	var text []byte
-	for n, line := range lines[:min(len(lines), maxStatementLines)] {
-		text = append(text, line...)
-		if !bytes.HasSuffix(text, []byte("\n")) {
-			text = append(text, '\n') // without it godotenv lets a last line pass that is not NAME=value
-		}
-		values, err := godotenv.Parse(bytes.NewReader(text))
-		if err != nil {
-			continue
-		}
-		s := statement{text: text, names: map[string]bool{}}
-		for name := range values {
-			s.names[name] = true
-			s.hasInvalidName = s.hasInvalidName || !dotEnvNamePattern().MatchString(name)
-		}
-		return s, n + 1
-	}
-	return statement{text: lines[0], isBroken: true}, len(lines)
+	return "", 0
 }

@@ -9,10 +9,12 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"iter"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 )
 
@@ -124,6 +126,58 @@ func (f *Files) Digest() string {
 		writeFrame(h, f.ReferencedFiles[name])
 	}
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+// Digests returns the SHA-256 of each file, in hex, by its path relative to the root. What is read from a main checkout has the name that it would
+// have in the root.
+func (f *Files) Digests() map[string]string {
+	digests := make(map[string]string)
+	for name, data := range f.all() {
+		if data != nil {
+			sum := sha256.Sum256(data)
+			digests[name] = hex.EncodeToString(sum[:])
+		}
+	}
+	return digests
+}
+
+// DescribeChange says which files differ from those with these digests: ".env changed". Without digests it names none.
+func (f *Files) DescribeChange(digests map[string]string) string {
+	now := f.Digests()
+	var changed []string
+	for name := range f.all() {
+		if now[name] != digests[name] {
+			changed = append(changed, name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(digests)) {
+		if now[name] == "" && !slices.Contains(changed, name) {
+			changed = append(changed, name) // a file that the config no longer names
+		}
+	}
+	if len(digests) == 0 || len(changed) == 0 {
+		return "the config files changed"
+	}
+	last := len(changed) - 1
+	text := changed[last] + " changed"
+	if last > 0 {
+		text = strings.Join(changed[:last], ", ") + " and " + text
+	}
+	return text
+}
+
+// all yields each file with its contents, the config first; nil: absent.
+func (f *Files) all() iter.Seq2[string, []byte] {
+	return func(yield func(string, []byte) bool) {
+		if !yield(filepath.Base(f.Path), f.Config) || !yield(LocalName, f.Local) || !yield(EnvName, f.DotEnv) {
+			return
+		}
+		for _, name := range slices.Sorted(maps.Keys(f.ReferencedFiles)) {
+			if !yield(name, f.ReferencedFiles[name]) {
+				return
+			}
+		}
+	}
 }
 
 // writeFrame writes data so that no two sequences of frames are the same bytes.

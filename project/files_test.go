@@ -204,3 +204,31 @@ func TestHomeDir_IsThatOfThePasswordDatabase(t *testing.T) {
 		t.Errorf("~x/y: %v", err)
 	}
 }
+
+func TestFiles_DescribeChangeNamesTheFilesThatDiffer(t *testing.T) {
+	active := Files{Path: "/p/" + ConfigName, Config: []byte("a"), DotEnv: []byte("A=1"), ReferencedFiles: map[string][]byte{"certs/ca.pem": []byte("x"), "key": []byte("y")}}
+	for _, tt := range []struct {
+		name, want string
+		change     func(*Files)
+	}{
+		{"an edit", ".env changed", func(f *Files) { f.DotEnv = []byte("A=2") }},
+		{"a new file", ".localport.local.toml changed", func(f *Files) { f.Local = []byte{} }},
+		{"a deleted one", ".env changed", func(f *Files) { f.DotEnv = nil }},
+		{"several", ".localport.toml, .env and certs/ca.pem changed", func(f *Files) {
+			f.Config, f.DotEnv, f.ReferencedFiles = nil, nil, map[string][]byte{"certs/ca.pem": nil, "key": []byte("y")}
+		}},
+		{"no longer named", ".localport.toml and key changed", func(f *Files) {
+			f.Config, f.ReferencedFiles = []byte("b"), map[string][]byte{"certs/ca.pem": []byte("x")}
+		}},
+		{"nothing", "the config files changed", func(*Files) {}},
+	} {
+		changed := active
+		tt.change(&changed)
+		if got := changed.DescribeChange(active.Digests()); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+	if got := active.DescribeChange(nil); got != "the config files changed" {
+		t.Errorf("without the digests of an older supervisor: %q", got)
+	}
+}

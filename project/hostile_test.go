@@ -65,3 +65,16 @@ func TestParse_IsFastOnHostileFiles(t *testing.T) {
 		}
 	}
 }
+
+func TestParse_LimitsTheSizeOfExpandedValues(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("A0=xxxxxxxx\n")
+	for i := range 20_000 { // each line is twice as long as the one above it
+		fmt.Fprintf(&b, "A%d=$A%d${A%d}\n", i+1, i, i)
+	}
+	files := &Files{Root: "/root", Path: "/root/" + ConfigName, DotEnv: []byte(b.String())}
+	_, err := Parse(files, Options{Technologies: BuiltIn})
+	if err == nil || !strings.Contains(err.Error(), "too large") {
+		t.Errorf("got %.200v", err)
+	}
+}

@@ -35,6 +35,11 @@ func (p *parser) interpolate(n *node, service func(*reference) (string, error)) 
 	t, err := parseTemplate(n.text)
 	if err == nil {
 		p.warnSecretArgument(n, t)
+		for ref := range t.references() {
+			if ref.variable != "" {
+				p.project.Mentioned = append(p.project.Mentioned, ref.variable)
+			}
+		}
 		n.text, err = t.resolve(resolver{variable: p.lookupVariable, service: service})
 	}
 	if err == nil && strings.Contains(n.text, "\x00") {

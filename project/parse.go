@@ -46,6 +46,8 @@ func Parse(f *Files, o Options) (*Project, error) {
 	p.checkDependencies()
 	p.checkMetricsPort()
 	p.readEnv()
+	slices.Sort(p.project.Mentioned)
+	p.project.Mentioned = slices.Compact(p.project.Mentioned)
 	slices.Sort(p.secrets)
 	p.project.Secrets = slices.Compact(p.secrets)
 	p.project.Advice = p.advice.diagnostics(p.secrets)
@@ -85,7 +87,7 @@ func (p *parser) readDocuments() []Diagnostic {
 	p.root = p.docs[0].root
 	p.root.merge(p.docs[1].root)
 	path := cmp.Or(p.files.DotEnvPath, filepath.Join(p.files.Root, EnvName))
-	p.dotEnv = parseDotEnv(path, p.files.DotEnv)
+	p.dotEnv = parseDotEnv(path, p.files.DotEnv, p.options.Getenv)
 	p.project.DotEnv, p.scope.DotEnv = p.dotEnv.values, p.dotEnv.values
 	for _, value := range p.dotEnv.values {
 		p.addSecret(value)

@@ -27,6 +27,7 @@ type Project struct {
 	Env         []EnvEntry        // [env], in the order of the file, unresolved
 	DotEnv      map[string]string // .env as read; every value is a secret
 	Secrets     []string          // every value that must never be shown
+	Mentioned   []string          `json:"-"` // names of the variables in ${…} outside [env], in alphabetical order
 	Warnings    []Diagnostic
 	Advice      []Diagnostic // warnings about what may be intended: only "config validate" shows them
 }

@@ -99,7 +99,7 @@ func (p commandProject) replaceSupervisor(running *client.Client, before api.Sta
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), replaceTimeout)
 	defer cancel()
-	err = running.Replace(ctx, api.ReplaceRequest{Exe: exe, Version: version.Own(), IsRequested: true})
+	err = running.Replace(ctx, api.ReplaceRequest{Exe: exe, Version: version.Own(), IsRequested: true, Environment: client.ShellEnvironment()})
 	if !isNoAnswerError(err) {
 		return running, err
 	}

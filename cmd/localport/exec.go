@@ -80,7 +80,7 @@ func (c execCmd) prepareEnv(ctx context.Context, a *app) ([]string, error) {
 		return nil, err
 	}
 	if verdict != trust.Allowed {
-		output.Info(a.err, "the config in %s changed; using the previous one until you run \"localport allow\"", p.Root)
+		output.Info(a.err, "%s; still using the previous config until you run \"localport allow\"", files.DescribeChange(j.View.Files))
 	} else if err := j.ReloadIfChanged(ctx, files); err != nil {
 		return nil, err
 	}

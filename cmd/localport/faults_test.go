@@ -221,7 +221,7 @@ func TestFaults_AreReportedAndContained(t *testing.T) {
 			if svc.State != f.state || svc.Restarts != f.restarts || (f.message == "") != (svc.LastError == "") {
 				t.Errorf("the service is %s after %d restarts: %q", svc.State, svc.Restarts, svc.LastError)
 			}
-			if name == "config invalid" && !strings.Contains(w.status(root).Pending, "the config files changed") {
+			if name == "config invalid" && !strings.Contains(w.status(root).Pending, ".localport.toml changed") {
 				t.Errorf("pending: %q", w.status(root).Pending)
 			}
 			if w.supervisor(root) != supervisor {

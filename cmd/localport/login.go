@@ -33,11 +33,11 @@ func (c loginCmd) Run(a *app, p commandProject) error {
 	defer stop()
 	findCtx, cancel := context.WithTimeout(ctx, client.CommandTimeout())
 	defer cancel()
-	client, status, err := p.FindSupervisor(findCtx)
+	running, status, err := p.FindSupervisor(findCtx)
 	if err != nil {
 		return err
 	}
-	if client == nil {
+	if running == nil {
 		return output.WithHint(errors.New("the project is not running, so no service needs a login"), "localport start")
 	}
 	names, err := c.selectNames(status)
@@ -49,11 +49,11 @@ func (c loginCmd) Run(a *app, p commandProject) error {
 		return nil
 	}
 	for _, group := range groupLogins(parsed, names) {
-		if err := group.run(ctx, a, p, client, status.Supervisor); err != nil {
+		if err := group.run(ctx, a, p, running, status.Supervisor); err != nil {
 			return err
 		}
 	}
-	_, err = p.waitAndPrint(ctx, a, *client, names, names)
+	_, err = p.waitAndPrint(ctx, a, *running, names, names)
 	return err
 }
 
@@ -99,9 +99,9 @@ func groupLogins(parsed *project.Project, names []string) []*loginGroup {
 }
 
 // run runs a login and sends its result to the supervisor.
-func (l *loginGroup) run(ctx context.Context, a *app, p commandProject, client *client.Client, supervisor *api.SupervisorStatus) error {
+func (l *loginGroup) run(ctx context.Context, a *app, p commandProject, running *client.Client, supervisor *api.SupervisorStatus) error {
 	if l.UsesAskSocket {
-		return l.runWithQuestions(ctx, a, p, client, supervisor)
+		return l.runWithQuestions(ctx, a, p, running, supervisor)
 	}
 	var credential []byte
 	done := false
@@ -115,5 +115,5 @@ func (l *loginGroup) run(ctx context.Context, a *app, p commandProject, client *
 	if !done {
 		output.Info(a.err, "no login helper is configured for %s; retrying with the current credentials", strings.Join(l.names, ", "))
 	}
-	return client.Login(ctx, api.LoginRequest{Names: l.names, Credential: credential})
+	return running.Login(ctx, api.LoginRequest{Names: l.names, Credential: credential, Environment: client.ShellEnvironment()})
 }

@@ -22,7 +22,7 @@ import (
 const loginTimeout = 3 * time.Minute
 
 // runWithQuestions lets the supervisor's ssh log in, and asks its questions on the user's terminal.
-func (l *loginGroup) runWithQuestions(ctx context.Context, a *app, p commandProject, client *client.Client, supervisor *api.SupervisorStatus) error {
+func (l *loginGroup) runWithQuestions(ctx context.Context, a *app, p commandProject, running *client.Client, supervisor *api.SupervisorStatus) error {
 	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
 		return fmt.Errorf("log in to %s: ssh has questions and needs a terminal: %w", l.Name, err)
@@ -47,12 +47,12 @@ func (l *loginGroup) runWithQuestions(ctx context.Context, a *app, p commandProj
 		return fmt.Errorf("listen for the questions of ssh: %w", err)
 	}
 	defer func() { _ = questions.Close() }()
-	if err := client.Login(ctx, api.LoginRequest{Names: l.names, Ask: questions.Socket()}); err != nil {
+	if err := running.Login(ctx, api.LoginRequest{Names: l.names, Ask: questions.Socket(), Environment: client.ShellEnvironment()}); err != nil {
 		return err
 	}
 	waitCtx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
-	if _, err := p.waitSettled(waitCtx, *client, l.names); err != nil && ctx.Err() != nil {
+	if _, err := p.waitSettled(waitCtx, *running, l.names); err != nil && ctx.Err() != nil {
 		return fmt.Errorf("the login to %s was interrupted", l.Name)
 	}
 	return nil // the caller prints the result of all logins

@@ -10,6 +10,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/testdata/ports"
+	"github.com/localport-sh/localport/testdata/sshd"
 )
 
 func TestReload_PreviouslyAllowedChangeAppliesWithoutAPrompt(t *testing.T) {
@@ -121,6 +122,56 @@ func TestReload_InvalidChangeChangesNothingAndIsReported(t *testing.T) {
 	if out := w.mustRun(root, "daemon", "reload"); out != "nothing changed\n" {
 		t.Errorf("daemon reload printed %q", out)
 	}
+}
+
+// A command gets all of .env, ssh uses what its config mentions, and another service what its own text mentions.
+func TestReload_EditOfDotEnvReconnectsOnlyItsUsers(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	host := sshd.Start(t)
+	port := ports.FreePort(t)
+	config := commandConfig(t, "program", ports.FreePort(t)) + tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")) +
+		strings.ReplaceAll(sshConfig("db", port, host, serve(t, "127.0.0.1:0").port), host.ConfigFile, host.WriteClientConfig("CertificateFile ${CERTIFICATES}/none"))
+	config += "health_check = { type = \"none\" }\n"
+	root := w.project(config)
+	w.writeFile(root, ".env", "CERTIFICATES=/a\nOTHER=1\n")
+	w.mustRun(root, "allow")
+	w.mustRun(root, "start")
+	conn := dial(t, fmt.Sprintf("127.0.0.1:%d", port))
+	conn.exchangeLine("hi")
+	restarts := func() string {
+		text := ""
+		for _, svc := range w.status(root).Services {
+			text += fmt.Sprintf("%s %s %d; ", svc.Name, svc.State, svc.RestartReasons["asked"])
+		}
+		return text
+	}
+	edit := func(text, want string) {
+		t.Helper()
+		w.writeFile(root, ".env", text)
+		w.mustRun(root, "allow")
+		w.mustRun(root, "daemon", "reload")
+		got := ""
+		eventually(t, "the services are healthy again", func() bool { got = restarts(); return strings.Count(got, "healthy") == 3 && got == want })
+	}
+	edit("CERTIFICATES=/a\n\n# a note\nOTHER=1\n", "program healthy 0; web healthy 0; db healthy 0; ")
+	edit("CERTIFICATES=/a\nOTHER=2\n", "program healthy 1; web healthy 0; db healthy 0; ")
+	if got := conn.exchangeLine("still here"); got != "hello still here\n" {
+		t.Errorf("the connection through ssh answered %q", got)
+	}
+	edit("CERTIFICATES=/b\nOTHER=2\n", "program healthy 2; web healthy 0; db healthy 1; ")
+
+	sh := w.shell("bash", root)
+	w.writeFile(root, ".env", "CERTIFICATES=/c\n")
+	const want = `.env changed; still using the previous config until you run "localport allow"`
+	if o := w.localport(root, "exec", "--", "true"); !strings.Contains(o.stderr, want) {
+		t.Errorf("exec printed %q", o.stderr)
+	}
+	sh.Run("true")
+	if screen := sh.Screen(); !strings.Contains(screen, "localport: .env changed; still using the previous config") {
+		t.Errorf("the prompt did not name the file:\n%s", screen)
+	}
+	eventually(t, "status names the file", func() bool { return w.status(root).Pending == `.env changed; review it, then run "localport allow"` })
 }
 
 func TestReload_ChangedHealthCheckKeepsTheTunnel(t *testing.T) {

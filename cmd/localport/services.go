@@ -70,7 +70,11 @@ func (p commandProject) startServices(ctx context.Context, a *app, action api.Ac
 		}
 	}
 	if !j.Started || action == api.ActionStart {
-		affected, err := j.Act(ctx, api.ActionRequest{Action: action, Names: names, Spawned: j.Started})
+		request := api.ActionRequest{Action: action, Names: names, Spawned: j.Started}
+		if !j.Started { // it has this shell's environment otherwise
+			request.Environment = client.ShellEnvironment()
+		}
+		affected, err := j.Act(ctx, request)
 		if err != nil {
 			return err
 		}

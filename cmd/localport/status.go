@@ -48,6 +48,11 @@ func (c statusCmd) Run(ctx context.Context, a *app, p commandProject) error {
 		return err
 	}
 	status.Draining = p.Draining()
+	if status.Supervisor != nil {
+		if text := describeOtherEnvironment(ctx, client.Client{Socket: status.Supervisor.Socket}); text != "" {
+			status.Warnings = append(status.Warnings, text)
+		}
+	}
 	if c.isJSON() {
 		return output.JSON(a.out, status)
 	}
@@ -75,6 +80,25 @@ func (p commandProject) queryStatus(ctx context.Context) (api.Status, error) {
 		return status, err
 	}
 	return p.stoppedStatus(ctx)
+}
+
+// compareTimeout bounds the comparison of environments, for which the supervisor reads files.
+const compareTimeout = 500 * time.Millisecond
+
+// describeOtherEnvironment says in which variables this shell's environment chooses another target than the supervisor's. It is empty if there are
+// none, or if the supervisor does not know this request or does not answer in time.
+func describeOtherEnvironment(ctx context.Context, running client.Client) string {
+	ctx, cancel := context.WithTimeout(ctx, compareTimeout)
+	defer cancel()
+	names, err := running.CompareEnvironment(ctx, client.ShellEnvironment())
+	if err != nil || len(names) == 0 {
+		return ""
+	}
+	last := len(names) - 1
+	if last == 0 {
+		return fmt.Sprintf("this shell's %s differs; \"localport restart\" uses it", names[0])
+	}
+	return fmt.Sprintf("this shell's %s and %s differ; \"localport restart\" uses them", strings.Join(names[:last], ", "), names[last])
 }
 
 // stoppedStatus returns the status of a project that has no supervisor: all services of the config, stopped.

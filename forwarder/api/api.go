@@ -192,8 +192,10 @@ type ConnectionStats struct {
 // ProjectView is what a client needs to set its environment: the services' addresses, and [env] of the active config. While a changed file
 // waits to be allowed, that differs from the file.
 type ProjectView struct {
-	Config   string             `json:"config,omitempty"` // the config file of the project; empty from an older supervisor
-	Digest   string             `json:"digest"`           // of the active files
+	Config string `json:"config,omitempty"` // the config file of the project; empty from an older supervisor
+	Digest string `json:"digest"`           // of the active files
+	// Files has the digest of each active file, by its path relative to the root. Empty from an older supervisor.
+	Files    map[string]string  `json:"files,omitempty"`
 	Services []ServiceView      `json:"services"`
 	Env      []project.EnvEntry `json:"env"`
 	DotEnv   map[string]string  `json:"dotenv"` // the variables of .env that [env] refers to
@@ -212,11 +214,10 @@ type ServiceView struct {
 	Reason string          `json:"reason,omitempty"`
 }
 
-// JoinRequest has the variables of a joining client that replace the supervisor's where those have stopped working: the socket of an
-// agent that has ended, a PATH without the tool. It is kept in memory only.
+// JoinRequest has the variables of a joining client that repair the supervisor's environment: the socket of an agent that answers and has keys,
+// a PATH with further directories. It is kept in memory only.
 type JoinRequest struct {
 	SSHAuthSock string `json:"ssh_auth_sock"`
-	Kubeconfig  string `json:"kubeconfig"`
 	Path        string `json:"path"`
 	// Level is the supervisor's new log level; empty: unchanged.
 	Level string `json:"level,omitempty"`
@@ -257,6 +258,18 @@ type ActionRequest struct {
 	Names  []string `json:"names"`
 	// Spawned is set if the caller has just spawned this supervisor. A service that has failed since is not tried a second time.
 	Spawned bool `json:"spawned,omitempty"`
+	// Environment is that of the user's shell, which becomes the supervisor's. Empty: unchanged.
+	Environment Environment `json:"environment,omitempty"`
+}
+
+// Environment is the environment of a shell in the form of os.Environ, without what LocalPort has exported. It is a list of bytes because JSON
+// strings hold only UTF-8. It may hold secrets, and is kept in memory only.
+type Environment [][]byte
+
+// CompareEnvironmentResponse says how a shell's environment differs from the supervisor's.
+type CompareEnvironmentResponse struct {
+	// Differing are the names of the variables with which services of the project would connect elsewhere, or as somebody else.
+	Differing []string `json:"differing"`
 }
 
 // LoginRequest passes on the credential of a login in the foreground.
@@ -265,6 +278,8 @@ type LoginRequest struct {
 	Credential []byte   `json:"credential"` // as the login helper printed it; empty if the helper stored it
 	// Ask is the path of the client's socket where the user answers questions; empty: questions are not answered.
 	Ask string `json:"ask,omitempty"`
+	// Environment is as in ActionRequest.
+	Environment Environment `json:"environment,omitempty"`
 }
 
 // YieldRequest asks a project without leases to give up addresses.
@@ -311,6 +326,8 @@ type ReplaceRequest struct {
 	Version string `json:"version"` // of that program
 	// IsRequested is set if the user asked for it and waits for the result. A prompt does not wait for an upgrade that may take long.
 	IsRequested bool `json:"requested,omitempty"`
+	// Environment is as in ActionRequest: it becomes the successor's.
+	Environment Environment `json:"environment,omitempty"`
 }
 
 // HandOverRequest is sent by a superseded supervisor that wants to hand its listeners over to the elected one. After the response 101

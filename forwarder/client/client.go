@@ -86,6 +86,14 @@ func (c Client) Reload(ctx context.Context) (api.ReloadResult, error) {
 	return reload, c.call(ctx, "reload", struct{}{}, &reload)
 }
 
+// CompareEnvironment returns the names of the variables with which services would connect elsewhere, or as somebody else, than with those of the
+// supervisor.
+func (c Client) CompareEnvironment(ctx context.Context, env api.Environment) ([]string, error) {
+	var response api.CompareEnvironmentResponse
+	err := c.call(ctx, "environment", env, &response)
+	return response.Differing, err
+}
+
 // Yield asks a supervisor to end if its project has no leases and listens on one of these addresses. It reports whether it did.
 func (c Client) Yield(ctx context.Context, addresses []string) (bool, error) {
 	var response api.YieldResponse

@@ -14,6 +14,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/environ"
 )
 
 // JoinOptions is how a command joins a project.
@@ -282,9 +283,19 @@ func withoutRunVariable(env []string) []string {
 // NewJoinRequest returns a request with this process's environment variables that the supervisor may need.
 func (p *Project) NewJoinRequest() api.JoinRequest {
 	return api.JoinRequest{
-		SSHAuthSock: os.Getenv("SSH_AUTH_SOCK"), Kubeconfig: os.Getenv("KUBECONFIG"), Path: os.Getenv("PATH"),
+		SSHAuthSock: os.Getenv("SSH_AUTH_SOCK"), Path: os.Getenv("PATH"),
 		Level: p.logLevel,
 	}
+}
+
+// ShellEnvironment returns the environment of the shell that runs this process, without what LocalPort has exported.
+func ShellEnvironment() api.Environment {
+	list := environ.Undo(environ.Parse(withoutRunVariable(os.Environ()))).List()
+	env := make(api.Environment, len(list))
+	for i, entry := range list {
+		env[i] = []byte(entry)
+	}
+	return env
 }
 
 // ReloadIfChanged has a running supervisor reload its config unless that equals files, and updates the view. The error says why the

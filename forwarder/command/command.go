@@ -29,7 +29,12 @@ import (
 const portPlaceholder = "{port}"
 
 // Technology registers "command".
-var Technology = forwarder.Technology{TechnologyType: project.TechnologyType{Name: "command", Keys: configKeys}, New: New, Login: newLogin}
+var Technology = forwarder.Technology{TechnologyType: project.TechnologyType{Name: "command", Keys: configKeys}, New: New, Login: newLogin, VariableUse: variableUse}
+
+// variableUse says that a program uses every variable: all are in its environment, and nothing tells which it reads.
+func variableUse(project.Service, string, []string) func(string) bool {
+	return func(string) bool { return true }
+}
 
 // configKeys are keys of the service itself, not of its connection table.
 var configKeys = []project.Key{

@@ -26,6 +26,27 @@ var Technology = forwarder.Technology{
 	TechnologyType: project.TechnologyType{Name: "kubectl", HasRemotePort: true, SupportsPortNames: true, Keys: connectionKeys, Finish: completeService},
 	New:            New,
 	Login:          newLogin,
+	VariableUse:    variableUse,
+}
+
+// variableUse says which variables a tunnel to a cluster uses: KUBECONFIG unless the service names a file, the proxies and, if the kubeconfig's user
+// has a login helper, those by which such programs choose a profile or an account. The helper is given all others too, when it runs next: a
+// credential that it has obtained stays valid.
+func variableUse(svc project.Service, dir string, env []string) func(string) bool {
+	spec := newServiceSpec(svc)
+	src := newService(spec).loginSource(forwarder.Run{Dir: dir, Env: env})
+	hasLoginHelper := src.HasLoginHelper()
+	return func(name string) bool {
+		switch {
+		case name == "KUBECONFIG":
+			return spec.kubeconfig == ""
+		case name == programVariable:
+			return spec.engine != "native"
+		case forwarder.IsProxyVariable(name):
+			return true
+		}
+		return hasLoginHelper && forwarder.ChoosesTarget(name)
+	}
 }
 
 // New makes a driver.

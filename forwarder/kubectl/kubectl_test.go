@@ -167,3 +167,31 @@ func TestService_HoldsNoMutexWhileAKubeconfigIsRead(t *testing.T) {
 	writer.Close()
 	<-doneCh
 }
+
+func TestVariableUse_IsWhatChoosesTheClusterOrTheIdentity(t *testing.T) {
+	const cluster = "current-context: a\nclusters:\n- {name: a, cluster: {server: \"https://127.0.0.1:1\"}}\ncontexts:\n- {name: a, context: {cluster: a, user: a}}\nusers:\n- name: a\n"
+	dir := t.TempDir()
+	token := writeFile(t, filepath.Join(dir, "token"), cluster+"  user: {token: x}\n")
+	helper := writeFile(t, filepath.Join(dir, "helper"), cluster+"  user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: aws, interactiveMode: Never}}\n")
+	for _, tt := range []struct {
+		settings   project.Settings
+		kubeconfig string
+		used       string
+	}{
+		{project.Settings{}, token, "KUBECONFIG HTTPS_PROXY"},
+		{project.Settings{}, helper, "KUBECONFIG HTTPS_PROXY AWS_PROFILE"},
+		{project.Settings{"kubeconfig": helper}, token, "HTTPS_PROXY AWS_PROFILE"},
+	} {
+		tt.settings["resource_name"] = "web"
+		uses := variableUse(project.Service{Connection: project.Connection{Settings: tt.settings}}, dir, []string{"KUBECONFIG=" + tt.kubeconfig})
+		var used []string
+		for _, name := range []string{"KUBECONFIG", "HTTPS_PROXY", "AWS_PROFILE", "LOG_LEVEL"} {
+			if uses(name) {
+				used = append(used, name)
+			}
+		}
+		if got := strings.Join(used, " "); got != tt.used {
+			t.Errorf("%v with %s: %q are used, want %q", tt.settings, filepath.Base(tt.kubeconfig), got, tt.used)
+		}
+	}
+}

@@ -28,6 +28,7 @@ type Backend interface {
 	ApplyAction(ctx context.Context, r api.ActionRequest) ([]string, error)
 	Wait(ctx context.Context, names []string) error
 	Reload(ctx context.Context) (api.ReloadResult, error)
+	CompareEnvironment(ctx context.Context, env api.Environment) (api.CompareEnvironmentResponse, error)
 	Yield(ctx context.Context, addresses []string) (bool, error)
 	Login(ctx context.Context, r api.LoginRequest) error
 	Replace(ctx context.Context, r api.ReplaceRequest) error
@@ -124,6 +125,7 @@ func newHandler(b Backend, handOvers *sync.WaitGroup) http.Handler {
 	mux.Handle("POST /v1/reload", handleJSON(func(ctx context.Context, _ struct{}) (api.ReloadResult, error) {
 		return b.Reload(ctx)
 	}))
+	mux.Handle("POST /v1/environment", handleJSON(b.CompareEnvironment))
 	mux.Handle("POST /v1/yield", handleJSON(func(ctx context.Context, r api.YieldRequest) (api.YieldResponse, error) {
 		yielded, err := b.Yield(ctx, r.Addresses)
 		return api.YieldResponse{Yielded: yielded}, err
@@ -147,7 +149,7 @@ func handleJSON[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var request Q
 		if r.Method == http.MethodPost {
-			const limit = 1 << 20 // bytes; requests are far smaller
+			const limit = 8 << 20 // bytes; an environment is the longest part of a request
 			if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit)).Decode(&request); err != nil {
 				writeJSON(w, http.StatusBadRequest, api.ErrorResponse{Error: "read the request: " + err.Error()})
 				return

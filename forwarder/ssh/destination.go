@@ -49,7 +49,7 @@ type loginOptions struct {
 // destinationFor returns the destination of a tunnel, shared or its own.
 func (d *driver) destinationFor(s *tunnelSpec, run forwarder.Run) *destination {
 	argv := s.baseArgv()
-	key := strings.Join(append(argv, run.Dir), "\x00")
+	key := strings.Join(append(argv, run.Dir, s.environmentKey(run.Env)), "\x00")
 	unsharedKey := key + "\x00" + s.name
 	if s.connection.isUnshared {
 		key = unsharedKey
@@ -133,6 +133,9 @@ func (d *destination) tryAcquireMaster(run forwarder.Run) (m *master, delay time
 	files := filestamps.Of(d.filePaths()...)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.master != nil && run.RequestedAt.After(d.lastAttemptAt) && d.master.hasOtherAgent(run) {
+		d.master = nil // it serves the tunnels that it has
+	}
 	if d.master == nil {
 		if f := d.cachedFailure(run); f != nil && !haveFilesChanged {
 			return nil, 0, f

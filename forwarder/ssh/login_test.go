@@ -16,7 +16,6 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/sshd"
@@ -91,40 +90,6 @@ func TestLogin_AsksForPasswordAndCode(t *testing.T) {
 	}
 }
 
-// startAgent starts an ssh-agent that holds keys and returns its socket.
-func startAgent(t *testing.T, keys ...string) (socket string) {
-	t.Helper()
-	for _, program := range []string{"ssh-agent", "ssh-add"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is missing (Debian: openssh-client)", program)
-		}
-	}
-	socket = filepath.Join(t.TempDir(), "agent")
-	readyCh := make(chan struct{}, 1)
-	c, err := process.Start(process.Command{
-		Argv: []string{"ssh-agent", "-D", "-a", socket}, Env: os.Environ(),
-		OnLine: func(process.Stream, string) {
-			select {
-			case readyCh <- struct{}{}: // it has printed where it listens
-			default:
-			}
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Stop(process.DefaultGracePeriod) })
-	<-readyCh
-	for _, key := range keys {
-		add := exec.CommandContext(t.Context(), "ssh-add", "-q", key)
-		add.Env = append(os.Environ(), "SSH_AUTH_SOCK="+socket)
-		if out, err := add.CombinedOutput(); err != nil {
-			t.Fatalf("ssh-add: %v: %s", err, out)
-		}
-	}
-	return socket
-}
-
 // writeMinimalConfig writes an ssh config that names the server's known hosts and no key.
 func writeMinimalConfig(t *testing.T, server *sshd.Server) string {
 	t.Helper()
@@ -143,7 +108,7 @@ func TestLogin_UsesAgentKey(t *testing.T) {
 	svc := newService(server, startBackend(t))
 	svc.Connection.Settings["key_file"], svc.Connection.Settings["config_file"] = "", writeMinimalConfig(t, server)
 	r := newRun(t)
-	r.Env = append(r.Env, "SSH_AUTH_SOCK="+startAgent(t, key))
+	r.Env = append(r.Env, "SSH_AUTH_SOCK="+sshd.StartAgent(t, key))
 	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
 }
 

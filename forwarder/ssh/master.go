@@ -89,6 +89,11 @@ func (m *master) run(ctx context.Context, options loginOptions) {
 	}
 }
 
+// hasOtherAgent reports whether the master was started with another agent than that of run.
+func (m *master) hasOtherAgent(run forwarder.Run) bool {
+	return process.Getenv(m.runConfig.Env, AgentVariable) != process.Getenv(run.Env, AgentVariable)
+}
+
 // logInAndServe returns false if ssh could not log in, and true when the master has ended after a login.
 func (m *master) logInAndServe(ctx context.Context, options loginOptions) (isLoggedIn bool) {
 	if err := m.logIn(ctx, options); err != nil {

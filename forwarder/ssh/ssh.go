@@ -26,6 +26,7 @@ var Technology = forwarder.Technology{
 	TechnologyType: project.TechnologyType{Name: "ssh", HasRemotePort: true, RemotePortAlternative: "socks", Keys: configKeys, Finish: completeService},
 	New:            New,
 	Login:          newLogin,
+	VariableUse:    variableUse,
 }
 
 // New returns a driver, which ends with ctx or by Close.

@@ -16,16 +16,21 @@ import (
 
 // ApplyAction starts, stops or restarts services, and records it. Dependencies are started first; dependents are stopped too, or
 // restarted afterwards. It returns the names of all affected services when their ports are open or closed and status shows it;
-// their tunnels open and close afterwards. The error is api.ErrEnding, ctx's, or names the first unknown service.
+// their tunnels open and close afterwards. The error is api.ErrEnding, ctx's, names the first unknown service, or says why the config
+// cannot be used with the environment in the request.
 func (s *Supervisor) ApplyAction(ctx context.Context, r api.ActionRequest) ([]string, error) {
+	env := s.readShellEnvironment(r.Environment)
 	if err := s.beginOperation(ctx); err != nil {
 		return nil, err
 	}
 	defer s.endOperation()
-	active := s.active.Load()
-	if err := active.requireServices(r.Names); err != nil {
+	if err := s.active.Load().requireServices(r.Names); err != nil {
 		return nil, err
 	}
+	if err := s.takeEnvironment(ctx, env); err != nil {
+		return nil, err
+	}
+	active := s.active.Load()
 	targets, needed := active.affectedBy(r.Action, r.Names)
 	affected := inDependencyOrder(active.project.Services, slices.Concat(targets, needed))
 	options := service.StartOptions{Spawned: r.Spawned, RequestedAt: time.Now()}
@@ -78,16 +83,20 @@ func (c *activeConfig) affectedBy(action api.Action, names []string) (targets, n
 }
 
 // Login passes the credential of a login to the drivers of the services that it is for, and has these services reconnect. The error is
-// api.ErrEnding, ctx's, or about an unknown service or the credential.
+// api.ErrEnding, ctx's, or about an unknown service, the environment or the credential.
 func (s *Supervisor) Login(ctx context.Context, r api.LoginRequest) error {
+	env := s.readShellEnvironment(r.Environment)
 	if err := s.beginOperation(ctx); err != nil {
 		return err
 	}
 	defer s.endOperation()
-	active := s.active.Load()
-	if err := active.requireServices(r.Names); err != nil {
+	if err := s.active.Load().requireServices(r.Names); err != nil {
 		return err
 	}
+	if err := s.takeEnvironment(ctx, env); err != nil {
+		return err
+	}
+	active := s.active.Load()
 	for _, name := range r.Names {
 		now := active.services[name].Snapshot()
 		receiver, ok := now.Driver.(forwarder.CredentialReceiver)

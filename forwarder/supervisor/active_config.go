@@ -9,6 +9,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/service"
+	"github.com/localport-sh/localport/forwarder/ssh"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -16,7 +17,8 @@ import (
 type activeConfig struct {
 	files    *project.Files
 	project  *project.Project
-	digest   string // of the files
+	digest   string            // of the files
+	digests  map[string]string // of each file
 	services map[string]*runningService
 }
 
@@ -103,6 +105,21 @@ func (s serviceSelection) isSelected(svc project.Service) bool {
 		return slices.Contains(s.only, svc.Name)
 	}
 	return svc.Enabled
+}
+
+// doSSHKeysFail reports whether services through ssh need attention and none is connected.
+func (c *activeConfig) doSSHKeysFail() bool {
+	needsAttention := false
+	for _, svc := range c.services {
+		switch now := svc.Snapshot(); {
+		case now.Service.Technology != ssh.Technology.Name:
+		case now.State == forwarder.NeedsAttention:
+			needsAttention = true
+		case !now.UpSince.IsZero():
+			return false
+		}
+	}
+	return needsAttention
 }
 
 // retryNeedsAttention restarts the services that need attention, after the environment has changed.

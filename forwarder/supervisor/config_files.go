@@ -124,5 +124,5 @@ func (s *Supervisor) answerPendingChecks(ctx context.Context) {
 
 // describePending says why the files on disk are not active; empty if they are.
 func (s *Supervisor) describePending() string {
-	return s.mask(s.source.describePending(s.active.Load().digest, s.currentConditions().refusedFiles))
+	return s.mask(s.source.describePending(s.active.Load(), s.currentConditions().refusedFiles))
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/localport-sh/localport/forwarder/printable"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/trust"
@@ -68,8 +69,8 @@ func userConfigPath() string {
 	return filepath.Join(home, project.UserConfigName)
 }
 
-// describePending says why the files on disk are not those with the active digest; empty if they are.
-func (c configSource) describePending(active string, refused refusedFiles) string {
+// describePending says why the files on disk are not the active ones; empty if they are.
+func (c configSource) describePending(active *activeConfig, refused refusedFiles) string {
 	files, err := project.ReadFiles(c.path)
 	if _, statErr := os.Stat(c.root()); errors.Is(statErr, fs.ErrNotExist) {
 		return "the project's directory is gone; the supervisor ends soon"
@@ -83,16 +84,19 @@ func (c configSource) describePending(active string, refused refusedFiles) strin
 	switch {
 	case err != nil:
 		return err.Error()
-	case digest == active:
+	case digest == active.digest:
 		return ""
-	case verdict != trust.Allowed:
-		return `the config files changed; review them, then run "localport allow"`
-	case digest == refused.digest && invalid != nil:
-		return "the files changed and cannot be used: " + invalid.Summary()
-	case digest == refused.digest:
-		return "the files changed and cannot be used: " + refused.err.Error()
 	}
-	return "the config files changed and are being applied"
+	change := printable.EscapeLine(files.DescribeChange(active.digests))
+	switch {
+	case verdict != trust.Allowed:
+		return change + `; review it, then run "localport allow"`
+	case digest == refused.digest && invalid != nil:
+		return change + " and cannot be used: " + invalid.Summary()
+	case digest == refused.digest:
+		return change + " and cannot be used: " + refused.err.Error()
+	}
+	return change + " and is being applied"
 }
 
 // refusedFiles is the outcome of the last reload that failed.

@@ -2,13 +2,12 @@ package supervisor
 
 import (
 	"maps"
-	"net"
-	"os"
-	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/ssh"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project/environ"
 )
@@ -39,21 +38,56 @@ func (e *environment) lookup(name string) (string, bool) {
 	return value, ok
 }
 
-func (e *environment) setDotEnv(dotenv map[string]string) {
+// replace replaces the variables of .env and, unless shell is nil, those of the shell. It returns the names of those that child processes get another value of, or no longer
+// get.
+func (e *environment) replace(shell environ.Env, dotenv map[string]string) (changed []string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	before := e.child()
 	e.dotenv = dotenv
+	if shell != nil {
+		e.shell = maps.Clone(shell)
+	}
+	return changedNames(before, e.child())
+}
+
+// setShell replaces the variables of the shell.
+func (e *environment) setShell(shell environ.Env) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.shell = maps.Clone(shell)
+}
+
+// shellVariables returns the variables without those of .env.
+func (e *environment) shellVariables() environ.Env {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return maps.Clone(e.shell)
+}
+
+// changedNames returns the names that have different values in two environments, or a value in only one.
+func changedNames(before, after environ.Env) []string {
+	var names []string
+	for _, change := range environ.ListChanges(before, after) {
+		names = append(names, change.Name)
+	}
+	return names
 }
 
 // childEnviron is the environment of child processes.
 func (e *environment) childEnviron() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.child().List()
+}
+
+// child is childEnviron as a map. e.mu is held.
+func (e *environment) child() environ.Env {
 	env := make(environ.Env, len(e.shell)+len(e.dotenv)+1)
 	maps.Copy(env, e.dotenv)
 	maps.Copy(env, e.shell)
 	env[forwarder.RunVariable] = e.runID
-	return env.List()
+	return env
 }
 
 // successorEnviron is the environment of the next supervisor.
@@ -69,36 +103,34 @@ func (e *environment) set(name, value string) {
 	e.shell[name] = value
 }
 
-// replaceBrokenVariables replaces variables that do not work here by those of a client's shell that do. It reports whether any changed.
-func (e *environment) replaceBrokenVariables(request api.JoinRequest) bool {
+// repair takes from a client's shell what only makes programs and keys available, and chooses no target: the socket of an agent if ours is of no
+// use, and further directories of PATH. doKeysFail is set if ssh services need attention and none is connected. It reports whether anything changed.
+func (e *environment) repair(request api.JoinRequest, doKeysFail bool) bool {
 	changed := false
-	replace := func(name, value string, works func(string) bool) {
-		if old, _ := e.lookup(name); value != "" && value != old && !works(old) && works(value) {
-			e.set(name, value)
-			changed = true
-		}
+	if ours, _ := e.lookup(ssh.AgentVariable); isBetterAgent(ours, request.SSHAuthSock, doKeysFail) {
+		e.set(ssh.AgentVariable, request.SSHAuthSock)
+		changed = true
 	}
-	replace("SSH_AUTH_SOCK", request.SSHAuthSock, isListening)
-	replace("KUBECONFIG", request.Kubeconfig, hasExistingPath)
-	replace("PATH", request.Path, hasExistingPath)
+	ours, _ := e.lookup("PATH")
+	if path := appendPath(ours, request.Path); path != ours {
+		e.set("PATH", path)
+		changed = true
+	}
 	return changed
 }
 
-// isListening reports whether a process listens on a unix socket.
-func isListening(socket string) bool {
-	conn, err := net.Dial("unix", socket)
+// isBetterAgent reports whether the agent at another socket answers and ours does not, or has keys and ours has none. If our keys fail, an agent
+// with a key that ours does not have is better.
+func isBetterAgent(ours, other string, doKeysFail bool) bool {
+	if other == "" || other == ours {
+		return false
+	}
+	otherKeys, err := ssh.AgentKeys(other)
 	if err != nil {
 		return false
 	}
-	return conn.Close() == nil
-}
-
-// hasExistingPath reports whether any path of a list exists.
-func hasExistingPath(list string) bool {
-	for _, path := range filepath.SplitList(list) {
-		if _, err := os.Stat(path); err == nil {
-			return true
-		}
-	}
-	return false
+	keys, err := ssh.AgentKeys(ours)
+	return err != nil || slices.ContainsFunc(otherKeys, func(key string) bool {
+		return len(keys) == 0 || doKeysFail && !slices.Contains(keys, key)
+	})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/probe/builtin"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/environ"
 )
 
 // loadedConfig is a valid config that is not active yet.
@@ -31,12 +32,17 @@ func (s *Supervisor) loadConfig() (*loadedConfig, error) {
 }
 
 func (s *Supervisor) parseConfig(files *project.Files) (*loadedConfig, error) {
+	return s.parseConfigWith(files, s.env.lookup)
+}
+
+// parseConfigWith is parseConfig with the variables of another environment.
+func (s *Supervisor) parseConfigWith(files *project.Files, lookup func(string) (string, bool)) (*loadedConfig, error) {
 	l := &loadedConfig{files: files, ports: maps.Clone(s.store.state().Ports), definitions: make(map[string]service.Definition)}
 	if l.ports == nil {
 		l.ports = make(map[string]int)
 	}
 	parsed, err := project.Parse(files, project.Options{
-		Getenv: s.env.lookup, Checks: builtin.Types(), Technologies: Technologies(),
+		Getenv: lookup, Checks: builtin.Types(), Technologies: Technologies(),
 		Linger: s.userConfig().Linger, KeepConnections: s.userConfig().KeepConnections,
 		PickAutoPort: func(service string) int { return s.pickAutoPort(l.ports, service) },
 	})
@@ -59,11 +65,12 @@ func (s *Supervisor) parseConfig(files *project.Files) (*loadedConfig, error) {
 	return l, nil
 }
 
-// useConfig sets the children's environment and the masked secrets to those of a config that is about to run.
-func (s *Supervisor) useConfig(l *loadedConfig) {
-	s.env.setDotEnv(l.project.DotEnv)
+// useConfig sets the masked secrets and the children's environment to those of a config that is about to run. It returns the names of the
+// variables that changed. shell is the environment with which the config was parsed; nil: the present one.
+func (s *Supervisor) useConfig(l *loadedConfig, shell environ.Env) (changedVariables []string) {
 	secrets := l.project.Secrets
 	s.secrets.Store(&secrets)
+	return s.env.replace(shell, l.project.DotEnv)
 }
 
 // pickAutoPort picks the port of a service with local_port = "auto": the one it had, unless that is now in use.

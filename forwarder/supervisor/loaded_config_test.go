@@ -64,7 +64,7 @@ func TestSupervisor_ParseConfigChangesNothing(t *testing.T) {
 	if l.ports["db"] == 0 || s.store.state().Ports != nil || s.secrets.Load() != nil {
 		t.Errorf("ports %v, stored %v, secrets %v", l.ports, s.store.state().Ports, s.secrets.Load())
 	}
-	s.useConfig(l)
+	s.useConfig(l, nil)
 	s.store.set(lockstate.State{ID: "x", Ports: l.ports})
 	env, ports := s.env.childEnviron(), l.ports["db"]
 

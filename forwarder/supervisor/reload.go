@@ -1,19 +1,21 @@
 package supervisor
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"maps"
 	"reflect"
 	"slices"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/environ"
 )
 
 // Reload reads the files again and applies the differences. It returns when the ports match the new config; tunnels open and
@@ -24,6 +26,10 @@ func (s *Supervisor) Reload(ctx context.Context) (api.ReloadResult, error) {
 		// Read outside the operation: others, such as stop, must not wait for a slow disk.
 		before := s.active.Load()
 		files, err := s.source.readAllowed()
+		var uses variableUses
+		if err == nil && !bytes.Equal(files.DotEnv, before.files.DotEnv) {
+			uses = readVariableUses(before.project, s.env.childEnviron())
+		}
 		if err := s.beginOperation(ctx); err != nil {
 			return api.ReloadResult{}, err
 		}
@@ -31,7 +37,7 @@ func (s *Supervisor) Reload(ctx context.Context) (api.ReloadResult, error) {
 			s.endOperation()
 			continue // another reload may have applied something newer
 		}
-		reload, err := s.reload(ctx, before, files, err)
+		reload, err := s.reload(ctx, before, files, uses, err)
 		s.endOperation()
 		if err != nil {
 			return reload, errors.New(s.mask(err.Error()))
@@ -40,8 +46,9 @@ func (s *Supervisor) Reload(ctx context.Context) (api.ReloadResult, error) {
 	}
 }
 
-// reload applies files that were read; err is why they cannot be used. It is called within an operation.
-func (s *Supervisor) reload(ctx context.Context, before *activeConfig, files *project.Files, err error) (api.ReloadResult, error) {
+// reload applies files that were read; err is why they cannot be used. uses are those of the services before; nil if .env has not changed. It is
+// called within an operation.
+func (s *Supervisor) reload(ctx context.Context, before *activeConfig, files *project.Files, uses variableUses, err error) (api.ReloadResult, error) {
 	var next *loadedConfig
 	if err == nil {
 		next, err = s.parseConfig(files)
@@ -60,7 +67,7 @@ func (s *Supervisor) reload(ctx context.Context, before *activeConfig, files *pr
 		setCondition(s, &s.conditions.pendingReason, "")
 		return api.ReloadResult{}, nil
 	}
-	reload := s.applyConfig(before, next)
+	reload := s.applyConfig(before, next, nil, uses)
 	s.updateSuccessor()
 	s.log.Info("config reloaded", "added", reload.Added, "removed", reload.Removed, "updated", reload.Updated)
 	wait.Notify(s.reloadedCh)
@@ -71,11 +78,11 @@ func (s *Supervisor) reload(ctx context.Context, before *activeConfig, files *pr
 }
 
 // applyConfig makes another config the active one. An unchanged service keeps its tunnel, connections and port; a changed one
-// keeps its port if the addresses are equal.
-func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig) api.ReloadResult {
+// keeps its port if the addresses are equal. shell is the environment with which the config was parsed; nil: the present one. uses are those of the
+// services before; nil if the environment is the same.
+func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig, shell environ.Env, uses variableUses) api.ReloadResult {
 	reload := api.ReloadResult{Changed: true}
-	environmentChanged := !maps.Equal(before.project.DotEnv, next.project.DotEnv)
-	s.useConfig(next)
+	environment := environmentChange{s.useConfig(next, shell), uses}
 	after := newActiveConfig(next)
 	var replaced []string // services that were removed or whose addresses changed
 	for _, old := range before.project.Services {
@@ -113,7 +120,7 @@ func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig) api.R
 		case !had:
 			reload.Added = append(reload.Added, svc.Name)
 		case !slices.Contains(added, svc.Name) &&
-			s.updateService(after, old, next.definitions[svc.Name], slices.Contains(wanted, svc.Name), environmentChanged, requestedAt):
+			s.updateService(after, old, next.definitions[svc.Name], slices.Contains(wanted, svc.Name), environment, requestedAt):
 			reload.Updated = append(reload.Updated, svc.Name)
 		}
 	}
@@ -133,17 +140,36 @@ func (s *Supervisor) endReplacedServices(before *activeConfig, ended map[string]
 	}
 }
 
-// updateService gives a service that keeps its addresses its new definition, and reports whether anything changed. A changed
-// environment counts for a service that runs a child process.
-func (s *Supervisor) updateService(config *activeConfig, old project.Service, d service.Definition, wanted, environmentChanged bool, requestedAt time.Time) bool {
+// environmentChange is a change of the environment of child processes.
+type environmentChange struct {
+	names []string     // of the variables
+	uses  variableUses // of the services before the change
+}
+
+// isUsedBy reports whether the tunnel of a service uses a variable that has changed.
+func (c environmentChange) isUsedBy(service string) bool {
+	uses := c.uses[service]
+	return uses != nil && slices.ContainsFunc(c.names, uses)
+}
+
+// mayHelp reports whether the change may end a service's failure, although its tunnel is not known to use a variable that has changed: a program
+// that ssh runs, or a login helper, may.
+func (c environmentChange) mayHelp(now *service.Snapshot) bool {
+	hasFailed := now.State == forwarder.NeedsAttention || now.State == forwarder.Failed
+	return hasFailed && len(c.names) > 0 && c.uses[now.Service.Name] != nil
+}
+
+// updateService gives a service that keeps its addresses its new definition, and reports whether anything changed. A service whose tunnel uses a
+// variable that has changed reconnects.
+func (s *Supervisor) updateService(config *activeConfig, old project.Service, d service.Definition, wanted bool, environment environmentChange, requestedAt time.Time) bool {
 	svc := config.services[d.Name]
-	environmentChanged = environmentChanged && !hasNoChildProcess(d.Service)
-	changed := !reflect.DeepEqual(old, d.Service) || environmentChanged
+	isUsed := environment.isUsedBy(d.Name)
+	changed := !reflect.DeepEqual(old, d.Service) || isUsed
 	if !wanted {
 		svc.Stop()
 	}
-	if changed {
-		svc.Redefine(d, !environmentChanged && hasSameTunnel(old, d.Service), requestedAt)
+	if mayHelp := environment.mayHelp(svc.Snapshot()); changed || mayHelp {
+		svc.Redefine(d, !isUsed && !mayHelp && hasSameTunnel(old, d.Service), requestedAt)
 	}
 	if wanted && svc.Snapshot().IsStopped() {
 		svc.Start(service.StartOptions{RequestedAt: requestedAt})

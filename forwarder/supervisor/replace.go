@@ -10,6 +10,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project/environ"
 )
 
 // Replace hands the project over to a new supervisor: leases, ports and connections that wait in the kernel's queues. This one
@@ -32,14 +33,23 @@ func (s *Supervisor) Replace(ctx context.Context, r api.ReplaceRequest) error {
 var errUpgradesLater = errors.New("services are logged in: whether the upgrade needs another login is being checked")
 
 func (s *Supervisor) replace(ctx context.Context, r api.ReplaceRequest) error {
+	env, previous := s.readShellEnvironment(r.Environment), environ.Env(nil)
 	if err := s.beginOperation(ctx); err != nil {
 		return err
 	}
 	defer s.endOperation()
+	if env != nil {
+		previous = s.env.shellVariables()
+		s.env.setShell(env.variables)
+	}
 	s.log.Info("replaced by another supervisor", "exe", r.Exe, "version", r.Version)
-	s.updateSuccessor() // with the logins
+	s.updateSuccessor() // with this environment and the logins
 	successorEndedCh, err := s.keeper.startSuccessor(ctx, r.Exe)
 	if err != nil {
+		if env != nil {
+			s.env.setShell(previous)
+			s.updateSuccessor()
+		}
 		err = fmt.Errorf("start %s: %w", r.Exe, err)
 		s.recordFailedReplacement(ctx, r, err)
 		return err

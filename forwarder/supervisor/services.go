@@ -23,7 +23,7 @@ import (
 
 // newActiveConfig makes the active config of a loaded one, still without services.
 func newActiveConfig(l *loadedConfig) *activeConfig {
-	return &activeConfig{files: l.files, project: l.project, digest: l.files.Digest(), services: make(map[string]*runningService)}
+	return &activeConfig{files: l.files, project: l.project, digest: l.files.Digest(), digests: l.files.Digests(), services: make(map[string]*runningService)}
 }
 
 // addService makes a stopped service and starts its run loop, which ends with endLoop.

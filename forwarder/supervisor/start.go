@@ -95,7 +95,7 @@ func (s *Supervisor) prepare(ctx context.Context, crashed *lockstate.Supervisor)
 	if err != nil {
 		return err
 	}
-	s.useConfig(l)
+	s.useConfig(l, nil)
 	s.publishDeaths(crashed) // with the settings and the secrets that are known now
 	active := newActiveConfig(l)
 	for _, svc := range l.project.Services {
@@ -215,11 +215,11 @@ func startOutcome(err error) client.Outcome {
 	return client.OutcomeFailed
 }
 
-// applyJoins replaces, from the environments of clients that join, the variables that stopped working here, until ctx ends. It
-// dials sockets and reads files, so Join does not wait for it.
+// applyJoins repairs the environment from those of clients that join, until ctx ends. It dials sockets and reads directories, so Join does not wait
+// for it.
 func (s *Supervisor) applyJoins(ctx context.Context) {
 	receiveEach(ctx, s.joinCh, func(request api.JoinRequest) {
-		if s.env.replaceBrokenVariables(request) {
+		if s.env.repair(request, s.active.Load().doSSHKeysFail()) {
 			s.updateSuccessor()
 			s.active.Load().retryNeedsAttention()
 		}

@@ -147,7 +147,7 @@ var variableReference = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)`)
 func (s *Supervisor) view() api.ProjectView {
 	line := s.store.state().Line // read before the snapshots, which are then at least as new
 	active := s.active.Load()
-	view := api.ProjectView{Config: s.options.Config, Digest: active.digest, Line: line, Env: active.project.Env, DotEnv: map[string]string{}}
+	view := api.ProjectView{Config: s.options.Config, Digest: active.digest, Files: active.digests, Line: line, Env: active.project.Env, DotEnv: map[string]string{}}
 	for _, entry := range active.project.Env {
 		for _, match := range variableReference.FindAllStringSubmatch(entry.Template, -1) {
 			if value, ok := active.project.DotEnv[match[1]]; ok {

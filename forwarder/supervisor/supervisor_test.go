@@ -2,10 +2,11 @@ package supervisor
 
 import (
 	"context"
-	"net"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/handoff"
+	"github.com/localport-sh/localport/testdata/sshd"
 )
 
 func TestMain(m *testing.M) {
@@ -24,33 +26,67 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-func TestEnvironment_ReplacesVariablesThatStoppedWorking(t *testing.T) {
+func TestEnvironment_ReplacesAnAgentThatIsOfNoUse(t *testing.T) {
 	dir := t.TempDir()
-	live := filepath.Join(dir, "agent")
-	ln, err := net.Listen("unix", live)
-	if err != nil {
+	gone, empty := filepath.Join(dir, "gone"), sshd.StartAgent(t)
+	one := sshd.StartAgent(t, sshd.NewKey(t, filepath.Join(dir, "one"), ""))
+	two := sshd.StartAgent(t, sshd.NewKey(t, filepath.Join(dir, "two"), ""))
+	for _, tt := range []struct {
+		name, ours, other string
+		doKeysFail        bool
+		want              string
+	}{
+		{"none answers", gone, gone + "-too", false, gone},
+		{"only the other answers", gone, empty, false, empty},
+		{"the other ended", empty, gone, false, empty},
+		{"only the other has a key", empty, one, false, one},
+		{"only ours has a key", one, empty, true, one},
+		{"both have keys", one, two, false, one},
+		{"our keys do not work", one, two, true, two},
+		{"the shell has no agent", one, "", true, one},
+	} {
+		env := newEnvironment([]string{"SSH_AUTH_SOCK=" + tt.ours}, "run")
+		changed := env.repair(api.JoinRequest{SSHAuthSock: tt.other}, tt.doKeysFail)
+		if got, _ := env.lookup("SSH_AUTH_SOCK"); got != tt.want || changed != (tt.want != tt.ours) {
+			t.Errorf("%s: %s, changed %v", tt.name, got, changed)
+		}
+	}
+}
+
+// A supervisor that was born with a poor PATH gets a better one, but nothing that another user could put into it.
+func TestEnvironment_AppendsTheDirectoriesOfANewerPath(t *testing.T) {
+	dir := t.TempDir()
+	makeDir := func(name string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	ours, better, shared := makeDir("ours", 0o755), makeDir("better", 0o755), makeDir("shared", 0o777)
+	below, link, file := makeDir("shared/below", 0o755), filepath.Join(dir, "link"), filepath.Join(dir, "file")
+	if err := errors.Join(os.Symlink(below, link), os.WriteFile(file, nil, 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	env := newEnvironment([]string{"SSH_AUTH_SOCK=" + dir + "/gone", "PATH=" + dir, "KUBECONFIG=" + dir + "/gone"}, "run")
-
-	if env.replaceBrokenVariables(api.JoinRequest{SSHAuthSock: dir + "/gone-too", Path: "/elsewhere", Kubeconfig: ""}) {
-		t.Error("what does not work either was taken over")
+	env := newEnvironment([]string{"PATH=" + ours, "KUBECONFIG=/gone"}, "run")
+	request := api.JoinRequest{Path: strings.Join([]string{better, shared, below, link, file, "relative", "", "/no/such", ours, "/"}, ":")}
+	if !env.repair(request, false) {
+		t.Error("nothing was taken over")
 	}
-	if !env.replaceBrokenVariables(api.JoinRequest{SSHAuthSock: live, Path: "/"}) {
-		t.Error("a live agent was not taken over")
+	if got, want := env.childEnviron(), "PATH="+ours+":"+better+":/"; !slices.Contains(got, want) {
+		t.Errorf("%q is not in %q", want, got)
 	}
-	list := env.childEnviron()
-	for _, want := range []string{"SSH_AUTH_SOCK=" + live, "PATH=" + dir, "LOCALPORT_RUN=run"} {
-		if !slices.Contains(list, want) {
-			t.Errorf("%q is not in %q", want, list)
-		}
+	if env.repair(request, false) {
+		t.Error("the same PATH changed something again")
 	}
 }
 
 func TestEnvironment_ExcludesOurOwnExports(t *testing.T) {
 	env := newEnvironment([]string{"A=1", "HOME=/h", "LOCALPORT_DIFF=e30"}, "run")
-	env.setDotEnv(map[string]string{"A": "2", "B": "3"})
+	env.replace(nil, map[string]string{"A": "2", "B": "3"})
 	if list := env.childEnviron(); !slices.Equal(list, []string{"A=1", "B=3", "HOME=/h", "LOCALPORT_RUN=run"}) {
 		t.Errorf("children get %q", list)
 	}

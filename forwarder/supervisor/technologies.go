@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/command"
@@ -31,9 +30,20 @@ func Technologies() []project.TechnologyType {
 	return types
 }
 
-// hasNoChildProcess reports whether the tunnels of a service run no child process.
-func hasNoChildProcess(svc project.Service) bool {
-	return slices.ContainsFunc(technologies, func(t forwarder.Technology) bool { return t.Name == svc.Technology && t.HasNoChildProcess })
+// variableUses has a function for each service whose tunnel uses variables of the environment: it reports whether one is used.
+type variableUses map[string]func(name string) bool
+
+// readVariableUses returns the uses of a config's services, with env as the environment of child processes. It reads files.
+func readVariableUses(p *project.Project, env []string) variableUses {
+	uses := make(variableUses)
+	for _, svc := range p.Services {
+		for _, technology := range technologies {
+			if technology.Name == svc.Technology && technology.VariableUse != nil {
+				uses[svc.Name] = technology.VariableUse(svc, p.Root, env)
+			}
+		}
+	}
+	return uses
 }
 
 // Target names a service's far end for status, for a project that is down.

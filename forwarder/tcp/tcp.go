@@ -29,8 +29,7 @@ var Technology = forwarder.Technology{
 			Name: "remote_host", Type: project.TypeWord, Required: true, Aliases: []string{"host"}, Validate: project.ValidateHost("remote_port"),
 		}},
 	},
-	HasNoChildProcess: true,
-	New:               New,
+	New: New,
 }
 
 // New returns a driver. Services share nothing.

@@ -59,7 +59,7 @@ func (src Source) identity() string {
 
 // sessionKey is the digest of all that distinguishes sessions.
 func (src Source) sessionKey(config *rest.Config) string {
-	parts := []any{src.key(config)}
+	parts := []any{src.key(config), src.proxies()}
 	for _, path := range []string{config.CAFile, config.CertFile, config.KeyFile, config.BearerTokenFile} {
 		data, _ := os.ReadFile(path)
 		parts = append(parts, sha256.Sum256(data))

@@ -7,12 +7,16 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"golang.org/x/net/http/httpproxy"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
@@ -89,7 +93,13 @@ func (r *Registry) Open(src Source) (s *Session, release func(), err error) {
 
 // key is a digest of all that distinguishes logins.
 func (src Source) key(config *rest.Config) string {
-	return digest(src.Location.Context, src.Dir, config.Host, config.APIPath, config.TLSClientConfig, config.Username, config.Password,
+	var identity []string // of a login helper
+	for _, entry := range src.Env {
+		if name, _, _ := strings.Cut(entry, "="); config.ExecProvider != nil && name != "KUBECONFIG" && forwarder.ChoosesTarget(name) {
+			identity = append(identity, entry)
+		}
+	}
+	return digest(identity, src.Location.Context, src.Dir, config.Host, config.APIPath, config.TLSClientConfig, config.Username, config.Password,
 		config.BearerToken, config.BearerTokenFile, config.Impersonate, config.AuthProvider, execKey(config.ExecProvider))
 }
 
@@ -203,8 +213,25 @@ func execKey(exec *api.ExecConfig) any {
 	return []any{exec.Command, exec.Args, exec.Env, exec.APIVersion, exec.ProvideClusterInfo, exec.InteractiveMode}
 }
 
-// loadConfig reads the kubeconfig files as kubectl does.
+// loadConfig reads the kubeconfig files as kubectl does. Its Proxy is that of the kubeconfig or, without one, of the source's environment.
 func (src Source) loadConfig() (*rest.Config, error) {
+	config, err := src.readConfig()
+	if err == nil && config.Proxy == nil {
+		proxyForURL := src.proxies().ProxyFunc()
+		config.Proxy = func(r *http.Request) (*url.URL, error) { return proxyForURL(r.URL) }
+	}
+	return config, err
+}
+
+// proxies are the proxies of the source's environment. http.ProxyFromEnvironment would read the supervisor's, and only once.
+func (src Source) proxies() *httpproxy.Config {
+	get := func(name string) string {
+		return cmp.Or(process.Getenv(src.Env, name), process.Getenv(src.Env, strings.ToLower(name)))
+	}
+	return &httpproxy.Config{HTTPProxy: get("HTTP_PROXY"), HTTPSProxy: get("HTTPS_PROXY"), NoProxy: get("NO_PROXY")}
+}
+
+func (src Source) readConfig() (*rest.Config, error) {
 	files := KubeconfigFiles(src.Kubeconfig, src.Env, src.Dir)
 	rules := src.loadingRules(files)
 	raw, err := rules.Load()
@@ -258,6 +285,12 @@ var retiredAuthProviders = map[string]string{
 	"gcp":       `install gke-gcloud-auth-plugin, then run "gcloud container clusters get-credentials CLUSTER"`,
 	"azure":     `install kubelogin (github.com/Azure/kubelogin), then run "kubelogin convert-kubeconfig"`,
 	"openstack": "install client-keystone-auth (github.com/kubernetes/cloud-provider-openstack) and name it in the kubeconfig as an exec plugin",
+}
+
+// HasLoginHelper reports whether a program obtains the credential of the kubeconfig's user.
+func (src Source) HasLoginHelper() bool {
+	config, err := src.loadConfig()
+	return err == nil && config.ExecProvider != nil
 }
 
 // inClusterConfig returns the config of a process that runs in a pod; nil elsewhere.

@@ -94,10 +94,7 @@ func newSession(config *rest.Config, auth *authenticator, group *tasks.Group) (*
 
 func (s *Session) createTransports(tlsConfig *tls.Config, config *rest.Config) {
 	dial := (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext
-	proxy := config.Proxy
-	if proxy == nil {
-		proxy = http.ProxyFromEnvironment
-	}
+	proxy := config.Proxy // set: see Source.loadConfig
 	s.requestTransport = &http.Transport{
 		Proxy: proxy, DialContext: dial, TLSClientConfig: tlsConfig.Clone(), TLSHandshakeTimeout: responseTimeout,
 		ForceAttemptHTTP2: len(tlsConfig.NextProtos) == 0, MaxIdleConnsPerHost: 4, IdleConnTimeout: 90 * time.Second,

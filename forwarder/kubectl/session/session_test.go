@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -76,12 +77,12 @@ func TestSource_NamesWhatReplacesARetiredAuthProvider(t *testing.T) {
 	}
 }
 
-func TestSession_UsesTheKubeconfigsProxy(t *testing.T) {
-	s := startServer(t, "x")
+// startProxy starts an HTTP proxy that connects to addr, whatever the host in the request, and counts the requests.
+func startProxy(t *testing.T, addr string) (url string, requests *atomic.Int32) {
 	var proxied atomic.Int32
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		proxied.Add(1)
-		serverConn, err := net.Dial("tcp", r.Host)
+		serverConn, err := net.Dial("tcp", addr)
 		if err != nil || r.Method != http.MethodConnect {
 			http.Error(w, "no", http.StatusBadGateway)
 			return
@@ -101,14 +102,48 @@ func TestSession_UsesTheKubeconfigsProxy(t *testing.T) {
 		_ = clientConn.Close()
 		copying.Wait()
 	}))
-	defer proxy.Close()
+	t.Cleanup(proxy.Close)
+	return proxy.URL, &proxied
+}
+
+// The proxies are those of each run's environment, not those that the process had when it first asked for one.
+func TestSession_UsesTheProxyOfTheRunsEnvironment(t *testing.T) {
+	s := startServer(t, "x")
+	addr := s.Listener.Addr().String()
 	src := s.source(t, "{token: x}", "")
 	path := strings.TrimPrefix(src.Env[len(src.Env)-1], "KUBECONFIG=")
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte(strings.Replace(string(text), "cluster: {", fmt.Sprintf("cluster: {proxy-url: %q, ", proxy.URL), 1)), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(text), s.URL, "https://example.com:6443")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := src.Env
+	_, releaseFirst, err := testRegistry.Open(src) // a session with another environment stays open meanwhile
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer releaseFirst()
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
+		proxyURL, requests := startProxy(t, addr)
+		src.Env = append(slices.Clone(env), name+"="+proxyURL)
+		if f := getObject(t, src); f != nil || requests.Load() != 1 {
+			t.Errorf("%s: %+v, %d requests", name, f, requests.Load())
+		}
+	}
+}
+
+func TestSession_UsesTheKubeconfigsProxy(t *testing.T) {
+	s := startServer(t, "x")
+	proxyURL, proxied := startProxy(t, s.Listener.Addr().String())
+	src := s.source(t, "{token: x}", "")
+	path := strings.TrimPrefix(src.Env[len(src.Env)-1], "KUBECONFIG=")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(text), "cluster: {", fmt.Sprintf("cluster: {proxy-url: %q, ", proxyURL), 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if f := getObject(t, src); f != nil || proxied.Load() == 0 {

@@ -292,12 +292,11 @@ func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error 
 func (e *evaluation) exportVariables(ctx context.Context, p *client.Project, j *client.JoinedProject, verdict trust.Verdict, files *project.Files, isEntering bool) error {
 	var pending error
 	if verdict != trust.Allowed {
-		pending = output.WithExitCode(output.WithHint(
-			fmt.Errorf("the config in %s changed; still using the previous one", e.root),
-			`review it, then run "localport allow"`,
-		), output.ExitNotAllowed)
+		pending = output.WithExitCode(
+			fmt.Errorf("%s; still using the previous config until you run \"localport allow\"", files.DescribeChange(j.View.Files)),
+			output.ExitNotAllowed)
 	} else if err := j.ReloadIfChanged(ctx, files); err != nil {
-		pending = fmt.Errorf("the config in %s changed; still using the previous one: %w", e.root, err)
+		pending = fmt.Errorf("%s; still using the previous config: %w", files.DescribeChange(j.View.Files), err)
 		if _, isRefused := errors.AsType[*client.RefusedError](err); isRefused { // the supervisor has found mistakes in the config
 			pending = output.WithExitCode(pending, output.ExitInvalid)
 		}

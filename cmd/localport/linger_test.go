@@ -165,7 +165,13 @@ func TestLingerConnections_OutliveAReplacement(t *testing.T) {
 		draining := w.status(root).Draining
 		return len(draining) == 1 && draining[0].PID == first.PID && draining[0].Until == nil
 	})
+	second := dial(t, addr)
+	second.exchangeLine("to the successor")
 	sh.Run("cd /")
+	if out := sh.Output(); !strings.Contains(out, "2 connections are open on web; they stay until they are closed") {
+		t.Errorf("leaving printed %q", out)
+	}
+	second.conn.Close()
 	w.waitExit(successor)
 	eventually(t, "the connection has a limit", func() bool {
 		draining := w.status(root).Draining

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -26,17 +27,22 @@ func (p *Project) Leave(ctx context.Context, lease lockstate.Lease) (Departure, 
 	lockCtx, cancel := withHalfOfTimeLeft(ctx) // then the supervisor is asked although another process holds the lock
 	defer cancel()
 	wasHeld, wasLast := false, false
+	var draining []lockstate.Draining
 	_, cause := p.Dir.Update(lockCtx, func(tx *lockstate.Tx) error {
 		before := len(tx.Leases)
 		tx.RemoveLease(lease.Kind, lease.Process)
 		wasHeld = len(tx.Leases) < before
 		wasLast = !slices.ContainsFunc(tx.Leases, lockstate.Lease.IsAlive)
+		draining = tx.LiveDraining()
 		return nil
 	})
 	if cause == nil {
 		left, err := p.notifyRelease(ctx, lease, wasHeld)
-		if !wasLast { // the supervisor may not know the other leases yet
+		switch {
+		case !wasLast: // the supervisor may not know the other leases yet
 			left = api.LeaveResponse{}
+		case left.Linger > 0:
+			addDraining(&left, draining)
 		}
 		return Departure{Left: left}, err
 	}
@@ -47,6 +53,23 @@ func (p *Project) Leave(ctx context.Context, lease lockstate.Lease) (Departure, 
 	released := WireLease(lease)
 	left, err := client.Leave(ctx, api.LeaveRequest{Lease: &released})
 	return Departure{BySocket: true, Left: left}, err
+}
+
+// addDraining adds the connections of replaced supervisors, which end when their successor does.
+func addDraining(left *api.LeaveResponse, draining []lockstate.Draining) {
+	for _, d := range draining {
+		if !d.Until.IsZero() {
+			continue // it has no successor
+		}
+		for _, name := range slices.Sorted(maps.Keys(d.Connections)) {
+			i := slices.IndexFunc(left.Services, func(svc api.OpenConnections) bool { return svc.Name == name })
+			if i < 0 {
+				i = len(left.Services)
+				left.Services = append(left.Services, api.OpenConnections{Name: name})
+			}
+			left.Services[i].Open += d.Connections[name]
+		}
+	}
 }
 
 // notifyRelease tells the supervisor that a lease was released. wasHeld says that the state file had the lease. One that it did not have may

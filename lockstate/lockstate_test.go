@@ -483,3 +483,37 @@ func TestHomeDir_IsThatOfThePasswordDatabaseWithoutHOME(t *testing.T) {
 		t.Errorf("the state is in %q, %v", state, err)
 	}
 }
+
+// TestStateHome_IsNeverInTheHomeOfAnotherUser is about root with a user's environment, as under "sudo -E".
+func TestStateHome_IsNeverInTheHomeOfAnotherUser(t *testing.T) {
+	own, foreign := t.TempDir(), "/etc" // which is root's
+	if os.Geteuid() == 0 {
+		foreign = t.TempDir()
+		if err := os.Chown(foreign, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"} {
+			t.Setenv(name, foreign)
+		}
+		t.Setenv("XDG_DATA_HOME", "")
+		for _, directory := range []func() (string, error){StateHome, DataHome, ConfigHome, RuntimeDir} {
+			if dir, err := directory(); err != nil || strings.HasPrefix(dir, foreign) {
+				t.Errorf("root would use %s, %v", dir, err)
+			}
+		}
+		if entries, err := os.ReadDir(foreign); err != nil || len(entries) > 0 {
+			t.Errorf("root made %v, %v", entries, err)
+		}
+		t.Setenv("XDG_STATE_HOME", own)
+		if dir, err := StateHome(); err != nil || dir != filepath.Join(own, "localport") {
+			t.Errorf("root's own $XDG_STATE_HOME is not used, but %s, %v", dir, err)
+		}
+	}
+	uid := uint32(os.Geteuid())
+	if dir, ok := firstOwnedBy(uid, []string{filepath.Join(foreign, "a/b"), filepath.Join(own, "a/b")}); dir != filepath.Join(own, "a/b") || !ok {
+		t.Errorf("it would use %q", dir)
+	}
+	if dir, ok := firstOwnedBy(uid, []string{foreign}); ok {
+		t.Errorf("it would use %q", dir)
+	}
+}

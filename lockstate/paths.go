@@ -43,15 +43,57 @@ func HomeDir() (string, error) {
 }
 
 func xdgDir(name, fallback string) (string, error) {
+	var dirs []string
 	// The XDG specification requires that relative paths are ignored.
 	if base := os.Getenv(name); filepath.IsAbs(base) {
-		return filepath.Join(base, "localport"), nil
+		dirs = append(dirs, filepath.Join(base, "localport"))
 	}
 	home, err := HomeDir()
-	if err != nil {
+	if err == nil {
+		dirs = append(dirs, filepath.Join(home, fallback, "localport"))
+	} else if len(dirs) == 0 {
 		return "", fmt.Errorf("find the home directory for $%s: %w", name, err)
 	}
-	return filepath.Join(home, fallback, "localport"), nil
+	if os.Geteuid() != 0 {
+		return dirs[0], nil
+	}
+	// Root may have another user's environment, as under "sudo -E". That user could not use what root makes there.
+	if dir, ok := firstOwnedBy(0, dirs); ok {
+		return dir, nil
+	}
+	root, err := user.LookupId("0")
+	if err != nil || root.HomeDir == "" {
+		return dirs[0], nil //nolint:nilerr // there is no better place
+	}
+	return filepath.Join(root.HomeDir, fallback, "localport"), nil
+}
+
+// firstOwnedBy returns the first directory that a user owns, or that is missing in a directory of that user.
+func firstOwnedBy(uid uint32, dirs []string) (dir string, ok bool) {
+	for _, dir := range dirs {
+		if owner, ok := nearestOwner(dir); ok && owner == uid {
+			return dir, true
+		}
+	}
+	return "", false
+}
+
+// nearestOwner returns the owner of a path, or of the nearest directory above it that exists.
+func nearestOwner(path string) (uid uint32, ok bool) {
+	for {
+		if info, err := os.Stat(path); err == nil {
+			stat, ok := info.Sys().(*syscall.Stat_t)
+			if !ok {
+				return 0, false
+			}
+			return stat.Uid, true
+		}
+		parent := filepath.Dir(path)
+		if parent == path {
+			return 0, false
+		}
+		path = parent
+	}
 }
 
 // RuntimeDir creates and returns the directory for sockets: $XDG_RUNTIME_DIR/localport, else /tmp/localport-UID. It is
@@ -70,10 +112,19 @@ func RuntimeDir() (string, error) {
 // runtimeDirs returns the directories for sockets in the order of preference. The last one is always possible.
 func runtimeDirs() []string {
 	dirs := []string{"/tmp/localport-" + strconv.Itoa(os.Getuid())}
-	if base := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(base) && len(base)+len("/localport/12345678/12") < maxSocketPath-20 {
+	if base := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(base) && len(base)+len("/localport/12345678/12") < maxSocketPath-20 && !isForeignToRoot(base) {
 		return append([]string{filepath.Join(base, "localport")}, dirs...)
 	}
 	return dirs
+}
+
+// isForeignToRoot reports whether this process is root's and a directory is another user's.
+func isForeignToRoot(dir string) bool {
+	if os.Geteuid() != 0 {
+		return false
+	}
+	owner, ok := nearestOwner(dir)
+	return ok && owner != 0
 }
 
 // Sockets returns the paths at which a running supervisor may listen: the recorded one, then the default ones. It

@@ -16,6 +16,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/cmd/localport/internal/version"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
@@ -65,6 +66,11 @@ func (c statusCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	columns, _ := a.out.Size()
 	printStatus(a.out, status, columns)
 	p.printDeathOnce(a.out, status.Supervisor)
+	if exe, err := os.Executable(); err == nil && status.Supervisor != nil {
+		if skew := describeSkew(*status.Supervisor, version.Own(), client.BuildTime(exe)); skew != "" {
+			fmt.Fprintln(a.out, "warning:", output.EscapeLine(skew))
+		}
+	}
 	return nil
 }
 
@@ -203,6 +209,23 @@ func (p commandProject) printDeathOnce(w io.Writer, running *api.SupervisorStatu
 	fmt.Fprintf(w, "the previous supervisor (pid %d) ended%s: %s\n", death.PID, when, output.JoinLines(death.Reason))
 	_ = os.WriteFile(path, []byte(death.Run), 0o600) // else it is printed again
 }
+
+// describeSkew says how a supervisor's program differs from this one: in its version or, if that does not name one build, in the time at
+// which it was built. Empty if nothing is known to differ.
+func describeSkew(running api.SupervisorStatus, ownVersion string, ownBuilt time.Time) string {
+	switch {
+	case client.Supersedes(running.Version, ownVersion):
+		return fmt.Sprintf("the supervisor is version %s, which is newer than this one, %s", running.Version, ownVersion)
+	case running.Version != ownVersion:
+		return fmt.Sprintf("the supervisor is version %s, and this is %s; %s", running.Version, ownVersion, replaceHint)
+	case client.IsRelease(ownVersion) || running.Built == nil || ownBuilt.IsZero() || running.Built.Equal(ownBuilt):
+		return ""
+	}
+	return fmt.Sprintf("the supervisor is the %s build of %s, and this is that of %s; %s", ownVersion,
+		running.Built.Local().Format(time.DateTime), ownBuilt.Local().Format(time.DateTime), replaceHint)
+}
+
+const replaceHint = `"localport daemon restart" replaces it with this one`
 
 // describeLeases says who holds the leases: "used by 1 shell and 2 commands".
 func describeLeases(leases []api.Lease) string {

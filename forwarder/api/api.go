@@ -86,6 +86,9 @@ type SupervisorStatus struct {
 	Memory uint64 `json:"memory,omitempty"`
 	// Keeper is the keeper's pid; 0 if none runs at the moment.
 	Keeper int `json:"keeper,omitempty"`
+	// Built is when the supervisor's program was built, as its file tells; null if it is not known. Builds without a version differ in that
+	// alone.
+	Built *time.Time `json:"built,omitempty"`
 	// PredecessorDeath is how the previous supervisor died; null if it did not.
 	PredecessorDeath *SupervisorDeath `json:"predecessor_death,omitempty"`
 }

@@ -246,7 +246,7 @@ func (p *Project) joinSupervisor(ctx context.Context, request api.JoinRequest) (
 func (p *Project) replaceOlder(ctx context.Context) bool {
 	running := p.Dir.ReadOrZero().Supervisor
 	exe, err := os.Executable()
-	if err != nil || running == nil || running.Refused == p.version || !supersedes(p.version, running.Version) {
+	if err != nil || running == nil || running.Refused == p.version || !Supersedes(p.version, running.Version) {
 		return false
 	}
 	for _, socket := range p.Dir.Sockets() {

@@ -207,8 +207,9 @@ const maxUnreportedDeaths = 10
 // recordDeath remembers how the supervisor in charge has died, or the one that was being started. One that has closed its connection and
 // still runs has left the ports to the keeper, and reports its end itself, as does one that cannot start.
 func (k *keeper) recordDeath(l *supervisorLink, exitReason string) {
-	isStarting := l == k.next && strings.HasPrefix(exitReason, "exit")
-	if k.isEnded || l != k.current && l != k.next || isStarting || l.runID == "" || exitReason == "" && l.supervisor.IsAlive() {
+	isKilled := strings.HasPrefix(exitReason, "killed")
+	hasDied := l == k.next && isKilled || l == k.current && (exitReason != "" || !l.supervisor.IsAlive())
+	if k.isEnded || !hasDied || l.runID == "" {
 		return
 	}
 	k.log.Warn("the supervisor died", "pid", l.supervisor.PID, "run", l.runID, "reason", exitReason)

@@ -7,10 +7,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -492,6 +494,28 @@ func TestService_KeepsTunnelAfterFailedCheck(t *testing.T) {
 					t.Errorf("status says %q, hint %q", got.LastError, got.Hint)
 				}
 			})
+		})
+	}
+}
+
+// TestService_ShowsACheckErrorOnOneLine: it becomes a cell of a table and a line of the log.
+func TestService_ShowsACheckErrorOnOneLine(t *testing.T) {
+	reset := &net.OpError{
+		Op: "read", Net: "tcp", Source: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40001}, Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40002},
+		Err: os.NewSyscallError("read", syscall.ECONNRESET),
+	}
+	for want, err := range map[string]error{
+		"log in: connection reset by peer": fmt.Errorf("log in: %w", reset),
+		"first; second":                    errors.New("first\n\tsecond\n"),
+		"the server's; words":              &probe.Failure{Reason: "the server's\r\nwords"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c := startService(t, testHost(), testServiceConfig("db"), func(context.Context, probe.Dialer) error { return err }, openSucceeds)
+			defer c.end()
+			time.Sleep(time.Minute)
+			if got := c.lastError(); got != want {
+				t.Errorf("last error %q, want %q", got, want)
+			}
 		})
 	}
 }

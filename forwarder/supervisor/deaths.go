@@ -23,6 +23,9 @@ const unknownDeath = "it died, and the reason is not known"
 // state records if it ended without its keeper. It is called before other goroutines use s.
 func (s *Supervisor) publishDeaths(crashed *lockstate.Supervisor) {
 	deaths := s.inherited.deaths
+	if last := len(deaths) - 1; last >= 0 && s.inherited.handoffState.Terminated && !strings.HasPrefix(deaths[last].Reason, "killed") {
+		deaths = deaths[:last] // it has left the project to its keeper, and reported that itself
+	}
 	if crashed != nil && len(deaths) == 0 && !s.inherited.handoffState.Terminated {
 		deaths = []handoff.Death{{Supervisor: crashed.Process, Run: crashed.Run}}
 	}

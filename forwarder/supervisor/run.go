@@ -94,7 +94,7 @@ func newSupervisor(o Options) (*Supervisor, error) {
 	}
 	s := &Supervisor{
 		options: o, dir: dir, runDir: newRunDirectory(o.RunID), source: configSource{o.Config, trust.Store{Dir: filepath.Join(data, "trust")}},
-		startedAt:    time.Now(),
+		startedAt: time.Now(), builtAt: client.BuildTime(o.Exe),
 		dependencies: service.NewDependencies(), checkSlots: make(chan struct{}, maxConcurrentChecks),
 		clientSlots:   relay.NewSlotAllocator(filelimit.Current(), filelimit.Reserve(nil, 0)),
 		operationSlot: make(chan struct{}, 1), leasesChangedCh: make(chan struct{}, 1), shutdownCh: make(chan shutdownRequest),

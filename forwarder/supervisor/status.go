@@ -36,7 +36,7 @@ func (s *Supervisor) status() (api.Status, error) {
 			PID: lockstate.Self().PID, Run: s.options.RunID, Version: s.options.Version, Since: s.startedAt.UTC(),
 			Socket: s.socket.path(), Log: s.dir.LogPath("supervisor"),
 			Memory: metrics.ResidentMemory(), Keeper: s.keeper.pid(),
-			PredecessorDeath: s.predecessorDeath,
+			Built: utcOrNil(s.builtAt), PredecessorDeath: s.predecessorDeath,
 		},
 		Clusters: s.clusterStatuses(active),
 	}

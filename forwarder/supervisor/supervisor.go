@@ -50,6 +50,7 @@ type Supervisor struct {
 	logFile   *eventlog.File
 	runDir    *runDirectory // for the private sockets of this run's tunnels
 	startedAt time.Time
+	builtAt   time.Time      // see client.BuildTime
 	changes   wait.Broadcast // of anything that status shows
 	events    *eventPublisher
 	env       *environment

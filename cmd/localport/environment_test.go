@@ -107,3 +107,23 @@ func TestEnvironment_AgentOfAPromptIsUsedIfOurKeysDoNotWork(t *testing.T) {
 	w.withEnv("SSH_AUTH_SOCK="+friend).shell("bash", root)
 	eventually(t, "the service is healthy", func() bool { return w.service(root, "db").State == forwarder.Healthy })
 }
+
+// A supervisor that an IDE or a desktop started has a poor PATH; the first shell with a better one helps it.
+func TestEnvironment_PathOfAPromptIsAppended(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	bin := filepath.Join(w.home, "bin")
+	script := fmt.Sprintf("#!/bin/sh\nexec /usr/bin/env -u%s %s=1 %s \"$1\"\n", mainVariable, upstreamVariable, ownExecutable(t))
+	if err := os.Mkdir(bin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(bin, "greeter"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	root := w.allowedProject(fmt.Sprintf("[services.web]\ntechnology = \"command\"\nlocal_port = %d\ncommand = [\"greeter\", \"{port}\"]\n", ports.FreePort(t)))
+	if o := w.localport(root, "start"); o.code != 1 || !strings.Contains(o.stderr, "greeter") {
+		t.Fatalf("start: exit %d\n%s", o.code, o.stderr)
+	}
+	w.withEnv("PATH="+os.Getenv("PATH")+":"+bin).shell("bash", root)
+	eventually(t, "the service is healthy", func() bool { return w.service(root, "web").State == forwarder.Healthy })
+}

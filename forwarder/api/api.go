@@ -269,6 +269,20 @@ type ActionRequest struct {
 // strings hold only UTF-8. It may hold secrets, and is kept in memory only.
 type Environment [][]byte
 
+// The methods below remove what a peer in other namespaces must not send: its paths and programs are not the supervisor's.
+
+// DropEnvironment removes the variables.
+func (r *JoinRequest) DropEnvironment() { r.SSHAuthSock, r.Path = "", "" }
+
+// DropEnvironment removes the environment.
+func (r *ActionRequest) DropEnvironment() { r.Environment = nil }
+
+// DropEnvironment removes the environment.
+func (r *LoginRequest) DropEnvironment() { r.Environment = nil }
+
+// DropEnvironment removes the environment.
+func (r *ReplaceRequest) DropEnvironment() { r.Environment = nil }
+
 // CompareEnvironmentResponse says how a shell's environment differs from the supervisor's.
 type CompareEnvironmentResponse struct {
 	// Differing are the names of the variables with which services of the project would connect elsewhere, or as somebody else.

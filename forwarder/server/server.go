@@ -58,6 +58,9 @@ func Serve(ctx context.Context, ln net.Listener, backend Backend, log *slog.Logg
 		Handler:           logRequests(newHandler(backend, &handOvers), log),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, conn)
+		},
 	}
 	serveErrCh := make(chan error, 1)
 	go func() { serveErrCh <- server.Serve(ln) }()
@@ -139,6 +142,18 @@ func newHandler(b Backend, handOvers *sync.WaitGroup) http.Handler {
 	return mux
 }
 
+// connKey is the key of a request's connection in its context.
+type connKey struct{}
+
+// environmentSender is a request that may have variables of the client's environment.
+type environmentSender interface{ DropEnvironment() }
+
+// isInOurNamespaces reports whether the client of a request is in the supervisor's namespaces: only then do its paths mean the same here.
+func isInOurNamespaces(ctx context.Context) bool {
+	conn, ok := ctx.Value(connKey{}).(*net.UnixConn)
+	return !ok || isPeerInOurNamespaces(conn)
+}
+
 // withoutResult gives a function for handleJSON an empty result.
 func withoutResult[Q any](fn func(context.Context, Q) error) func(context.Context, Q) (struct{}, error) {
 	return func(ctx context.Context, request Q) (struct{}, error) { return struct{}{}, fn(ctx, request) }
@@ -154,6 +169,9 @@ func handleJSON[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 				writeJSON(w, http.StatusBadRequest, api.ErrorResponse{Error: "read the request: " + err.Error()})
 				return
 			}
+		}
+		if sender, ok := any(&request).(environmentSender); ok && !isInOurNamespaces(r.Context()) {
+			sender.DropEnvironment()
 		}
 		response, err := fn(r.Context(), request)
 		if err != nil {

@@ -82,7 +82,7 @@ func (s *Supervisor) reload(ctx context.Context, before *activeConfig, files *pr
 // services before; nil if the environment is the same.
 func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig, shell environ.Env, uses variableUses) api.ReloadResult {
 	reload := api.ReloadResult{Changed: true}
-	environment := environmentChange{s.useConfig(next, shell), uses}
+	environment := environmentChange{s.useConfig(next, shell), uses, shell != nil}
 	after := newActiveConfig(next)
 	var replaced []string // services that were removed or whose addresses changed
 	for _, old := range before.project.Services {
@@ -144,6 +144,8 @@ func (s *Supervisor) endReplacedServices(before *activeConfig, ended map[string]
 type environmentChange struct {
 	names []string     // of the variables
 	uses  variableUses // of the services before the change
+	// isRequested is set if the user has asked for it, together with an action on the services that it is for.
+	isRequested bool
 }
 
 // isUsedBy reports whether the tunnel of a service uses a variable that has changed.
@@ -156,7 +158,7 @@ func (c environmentChange) isUsedBy(service string) bool {
 // that ssh runs, or a login helper, may.
 func (c environmentChange) mayHelp(now *service.Snapshot) bool {
 	hasFailed := now.State == forwarder.NeedsAttention || now.State == forwarder.Failed
-	return hasFailed && len(c.names) > 0 && c.uses[now.Service.Name] != nil
+	return hasFailed && !c.isRequested && len(c.names) > 0 && c.uses[now.Service.Name] != nil
 }
 
 // updateService gives a service that keeps its addresses its new definition, and reports whether anything changed. A service whose tunnel uses a

@@ -511,10 +511,17 @@ func (s *simulation) repairAndCheck() {
 		s.startSupervisor() // as a command in a project with a start lease
 		s.pass(3*time.Second + simOffset)
 	}
-	if sup := s.answering(); sup != nil {
-		sup.active.Load().onNetworkChange() // brings services back that failed permanently
-	}
 	s.pass(longestAttempt + simOffset)
+	if sup := s.answering(); sup != nil {
+		active := sup.active.Load()
+		for _, svc := range active.project.Services {
+			if now := active.services[svc.Name].Snapshot(); now.State == forwarder.Starting || now.State == forwarder.Restarting {
+				s.fail("everything is repaired, and after %v %s is %s: %s", longestAttempt, svc.Name, now.State, now.LastError)
+			}
+		}
+		active.onNetworkChange() // brings services back that failed permanently
+		s.pass(5*time.Second + simOffset)
+	}
 	if problem := s.findProblem(); problem != "" {
 		s.fail("everything is repaired, and after %v %s", longestAttempt, problem)
 	}

@@ -62,7 +62,7 @@ func (d *Dir) updateLocked(l *fileLock, fn func(*Tx) error) (State, error) {
 	if err != nil {
 		return tx.State, err
 	}
-	err = fn(tx)
+	err = tx.run(fn)
 	if err == nil {
 		err = tx.err
 	}
@@ -81,6 +81,19 @@ func (d *Dir) updateLocked(l *fileLock, fn func(*Tx) error) (State, error) {
 		return tx.State, err
 	}
 	return tx.State, err
+}
+
+// run calls fn. If fn panics, nobody gets the elections that it won, and they are resigned.
+func (tx *Tx) run(fn func(*Tx) error) error {
+	hasReturned := false
+	defer func() {
+		if !hasReturned {
+			tx.resignElections()
+		}
+	}()
+	err := fn(tx)
+	hasReturned = true
+	return err
 }
 
 // write stores the state if it changed, and then the line that tells prompts so.
@@ -151,7 +164,10 @@ func (l *fileLock) loadState() (*Tx, error) {
 		tx.State = l.dir.newState()
 		return tx, nil
 	}
-	path := l.dir.path("state.json")
+	path := l.dir.path(stateName)
+	if err := l.dir.beforeCall(CallRead, stateName); err != nil {
+		return nil, readError(path, err)
+	}
 	data, err := readAll(l.stateFile)
 	if err != nil {
 		return nil, readError(path, err)

@@ -470,3 +470,16 @@ func TestService_RetriesAFailureThatMayPass(t *testing.T) {
 		s.requireState(t, forwarder.Healthy)
 	})
 }
+
+func TestService_NetworkChangeLeavesAStoppedServiceStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, openSucceeds)
+		defer s.end()
+		s.requireState(t, forwarder.Healthy)
+		<-s.Stop()
+		s.OnNetworkChange()
+		s.requireState(t, forwarder.Stopped)
+		s.Start(StartOptions{})
+		s.requireState(t, forwarder.Healthy)
+	})
+}

@@ -120,10 +120,11 @@ type step struct {
 // ends an attempt or a tunnel, is in transition.
 var transitions = [phaseCount][eventCount]*step{
 	phaseStopped: {
-		eventStart:    {phaseUnbound, []action{actionBind}},
-		eventStop:     {phaseStopped, []action{actionFinish}},
-		eventRedefine: {phaseStopped, nil},
-		eventPanicked: {phaseStopped, nil},
+		eventStart:          {phaseUnbound, []action{actionBind}},
+		eventStop:           {phaseStopped, []action{actionFinish}},
+		eventRedefine:       {phaseStopped, nil},
+		eventNetworkChanged: {phaseStopped, nil},
+		eventPanicked:       {phaseStopped, nil},
 	},
 	phaseUnbound: {
 		eventBindDue:        {phaseUnbound, []action{actionBind}},

@@ -11,6 +11,7 @@ const stateTable = `
 stopped: start           -> unbound [bind]
 stopped: stop            -> stopped [finish]
 stopped: redefine        -> stopped
+stopped: network changed -> stopped
 stopped: panicked        -> stopped
 
 unbound: bind due        -> unbound [bind]

@@ -64,7 +64,7 @@ func (s *Supervisor) recordDraining(ctx context.Context, open map[string]int, un
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockTimeout)
 	defer cancel()
-	entry := lockstate.Draining{Process: lockstate.Self(), Connections: open, Until: until}
+	entry := lockstate.Draining{Process: s.self, Connections: open, Until: until}
 	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		tx.SetDraining(entry)
 		return nil

@@ -167,7 +167,7 @@ func (s *Supervisor) reconsiderReplacement(ctx context.Context) {
 	}
 	s.isRefusedForLogin.Store(false)
 	s.saveState(ctx, func(state *lockstate.State) {
-		if state.Supervisor != nil && state.Supervisor.Process == lockstate.Self() {
+		if state.Supervisor != nil && state.Supervisor.Process == s.self {
 			state.Supervisor.Refused = ""
 		}
 	}, true)

@@ -67,6 +67,12 @@ func (s *Supervisor) reload(ctx context.Context, before *activeConfig, files *pr
 		setCondition(s, &s.conditions.pendingReason, "")
 		return api.ReloadResult{}, nil
 	}
+	return s.activate(ctx, before, next, uses), nil
+}
+
+// activate makes a loaded config the active one, and records its ports. uses says which variables each service uses. It is called within an
+// operation.
+func (s *Supervisor) activate(ctx context.Context, before *activeConfig, next *loadedConfig, uses variableUses) api.ReloadResult {
 	reload := s.applyConfig(before, next, nil, uses)
 	s.updateSuccessor()
 	s.log.Info("config reloaded", "added", reload.Added, "removed", reload.Removed, "updated", reload.Updated)
@@ -74,7 +80,7 @@ func (s *Supervisor) reload(ctx context.Context, before *activeConfig, files *pr
 	setCondition(s, &s.conditions.pendingReason, "")
 	s.events.publish(eventlog.Event{Kind: eventlog.ConfigReloaded, Reason: reload.Summary()}, "")
 	s.saveState(ctx, func(state *lockstate.State) { state.Ports = next.ports }, true)
-	return reload, nil
+	return reload
 }
 
 // applyConfig makes another config the active one. An unchanged service keeps its tunnel, connections and port; a changed one

@@ -47,8 +47,7 @@ func (s *Supervisor) tryShutDown(ctx context.Context, reason shutdownReason, tri
 		return true
 	}
 	if s.isSuperseded.Load() { // the state file is another supervisor's; only the cached leases are ours
-		known := s.store.state()
-		if known.PruneLeases(); reason == shutdownUnused && len(known.Leases) > 0 {
+		if reason == shutdownUnused && hasLivingLeases(s.store.state()) {
 			return false
 		}
 		s.closePortsForElected(s.connectionLimit(reason))
@@ -69,6 +68,11 @@ func (s *Supervisor) tryShutDown(ctx context.Context, reason shutdownReason, tri
 			return false
 		}
 		s.isClosing.Store(true)
+		// A client that joined by socket before that has been told that the project is up.
+		if reason == shutdownUnused && hasLivingLeases(s.store.state()) {
+			s.isClosing.Store(false)
+			return false
+		}
 		keepUntil = s.connectionLimit(reason)
 	}
 	s.closePorts(keepUntil)
@@ -77,6 +81,12 @@ func (s *Supervisor) tryShutDown(ctx context.Context, reason shutdownReason, tri
 	}
 	close(s.endedCh)
 	return true
+}
+
+// hasLivingLeases reports whether a state has leases that are still valid.
+func hasLivingLeases(state lockstate.State) bool {
+	state.PruneLeases()
+	return len(state.Leases) > 0
 }
 
 // recordShutdown checks the leases, sets isClosing and writes the shutdown to the state. The error is errHasLeases if there are leases
@@ -95,7 +105,7 @@ func (s *Supervisor) recordShutdown(ctx context.Context, reason shutdownReason) 
 		if keepUntil = s.connectionLimit(reason); tx.Down { // the user is stopping the project
 			keepUntil = time.Time{}
 		}
-		if other := tx.Supervisor; other != nil && other.Process != lockstate.Self() && other.IsAlive() {
+		if other := tx.Supervisor; other != nil && other.Process != s.self && other.IsAlive() {
 			return errSuperseded // its record stays
 		}
 		// A client that joined by socket before isClosing was set has been told that the project is up.
@@ -110,7 +120,7 @@ func (s *Supervisor) recordShutdown(ctx context.Context, reason shutdownReason) 
 		}
 		tx.Supervisor, tx.Stopped, tx.Started, tx.Only = nil, nil, nil, nil
 		if !keepUntil.IsZero() { // recorded before the election is free: a "stop" after that finds this supervisor here
-			s.recordedDrain = lockstate.Draining{Process: lockstate.Self(), Connections: s.active.Load().openConnections(), Until: keepUntil}
+			s.recordedDrain = lockstate.Draining{Process: s.self, Connections: s.active.Load().openConnections(), Until: keepUntil}
 			tx.SetDraining(s.recordedDrain)
 		}
 		tx.Down = tx.Down || reason == shutdownRequested

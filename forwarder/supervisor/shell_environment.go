@@ -120,9 +120,17 @@ func (s *Supervisor) takeEnvironment(ctx context.Context, env *shellEnvironment)
 	return nil
 }
 
+const maxComparisons = 4
+
 // CompareEnvironment returns the names of the variables with which services would connect elsewhere, or as somebody else, if the environment of a
-// shell were taken. It reads files.
-func (s *Supervisor) CompareEnvironment(_ context.Context, env api.Environment) (api.CompareEnvironmentResponse, error) {
+// shell were taken. It reads files, for at most maxComparisons clients at a time: on a disk that hangs, each would keep a thread.
+func (s *Supervisor) CompareEnvironment(ctx context.Context, env api.Environment) (api.CompareEnvironmentResponse, error) {
+	select {
+	case s.comparisonSlots <- struct{}{}:
+		defer func() { <-s.comparisonSlots }()
+	case <-ctx.Done():
+		return api.CompareEnvironmentResponse{}, ctx.Err()
+	}
 	active := s.active.Load()
 	if active == nil {
 		return api.CompareEnvironmentResponse{}, api.ErrEnding

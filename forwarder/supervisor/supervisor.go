@@ -78,6 +78,7 @@ type Supervisor struct {
 	handOver func(ctx context.Context) error // hands the listeners to the elected supervisor
 
 	operationSlot    chan struct{}        // held by the operation that is running
+	comparisonSlots  chan struct{}        // held by each CompareEnvironment that is running
 	leasesChangedCh  chan struct{}        // the leases may have changed
 	shutdownCh       chan shutdownRequest // requests to shut down, for awaitShutdown
 	joinCh           chan api.JoinRequest // the request of the client that joined last

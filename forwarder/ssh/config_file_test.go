@@ -151,7 +151,7 @@ func TestDestination_WaitsLongerForASlowProxyCommand(t *testing.T) {
 	host, port, _ := net.SplitHostPort(server.Addr())
 	svc := newService(server, startBackend(t))
 	svc.Connection.Settings["config_file"] = server.WriteClientConfig(
-		"Host *", fmt.Sprintf("ProxyCommand sh -c 'sleep 2; exec ssh -F %s -i %s -p %s -W %s:%s %s@%s'", server.ConfigFile, server.KeyFile, port, host, port, server.User, host))
+		"Host *", fmt.Sprintf("ProxyCommand sh -c 'sleep 1.2; exec ssh -F %s -i %s -p %s -W %s:%s %s@%s'", server.ConfigFile, server.KeyFile, port, host, port, server.User, host))
 	r := newRun(t)
 	d := driverOf(t).destinationFor(newTunnelSpec(svc), r)
 	d.nextLogin.connectTimeout = time.Second

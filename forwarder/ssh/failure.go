@@ -70,8 +70,11 @@ func (p *outputParser) classifyFailure() *forwarder.Failure {
 	return f
 }
 
-// classifyJump returns the failure that an ssh to a jump host reports; nil if there is none.
+// classifyJump returns the failure that an ssh to a jump host, or in a ProxyCommand, reports; nil if there is none.
 func (p *outputParser) classifyJump() *forwarder.Failure {
+	if !p.hasProxy {
+		return nil
+	}
 	rules := [][]process.Rule{networkRules()}
 	if p.phase != phaseLoggedIn {
 		rules = [][]process.Rule{connectRules(), loginRules(), networkRules()}
@@ -252,10 +255,14 @@ func (p *outputParser) addProxyOutput(f *forwarder.Failure) {
 		if from == sourceSSH {
 			line, ok = p.lines[from].LastContaining(timedOut)
 		}
-		if ok {
-			f.Reason = line + "; " + f.Reason
-			return
+		if !ok {
+			continue
 		}
+		f.Reason = line + "; " + f.Reason
+		if from == sourceOther && (strings.Contains(line, permissionDenied) || strings.Contains(line, hostKeyUnverified)) {
+			f.Hint = `if an ssh in the ProxyCommand has a question, run "localport login SERVICE"` // its path is in the command, so that its log is not told apart
+		}
+		return
 	}
 	f.Reason = cmp.Or(p.jumpHosts, "the ProxyCommand or jump host") + " ended without an error message; " + f.Reason
 }

@@ -29,6 +29,7 @@ func TestDriver_FailedLoginHasClassReasonAndHint(t *testing.T) {
 	if err := os.WriteFile(keyless, []byte(stripped), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	strict := server.StartAnother("MaxAuthTries 1")
 	tests := []struct {
 		name         string
 		change       func(project.Settings)
@@ -36,6 +37,7 @@ func TestDriver_FailedLoginHasClassReasonAndHint(t *testing.T) {
 		reason, hint string
 	}{
 		{"wrong key", func(c project.Settings) { c["key_file"] = wrong }, forwarder.NeedsUser, "Permission denied (publickey)", "localport login"},
+		{"too many attempts", func(c project.Settings) { c["key_file"], c["port"] = wrong, strict.Port }, forwarder.NeedsUser, ": Too many authentication failures", "set key_file to the key that the server accepts"},
 		{"passphrase", func(c project.Settings) { c["key_file"] = locked }, forwarder.NeedsUser, "it may have a passphrase", `run "ssh-add ` + locked + `", then "localport restart"; or, for one login, "localport login"`},
 		{"missing key", func(c project.Settings) { c["key_file"] = dir + "/none" }, forwarder.NeedsUser, dir + "/none not accessible: ", "correct key_file, or create the key: " + dir + "/none"},
 		{"missing IdentityFile of an option", setOption("IdentityFile", dir+"/none"), forwarder.NeedsUser, dir + "/none not accessible: ", "correct IdentityFile in the ssh config, or create the key: " + dir + "/none"},

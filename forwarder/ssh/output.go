@@ -19,7 +19,7 @@ type source int
 
 const (
 	sourceSSH   source = iota // ssh's log
-	sourceJump                // the log of the ssh processes to jump hosts
+	sourceJump                // the log of the ssh processes that ssh has started: to jump hosts, by a ProxyCommand
 	sourceOther               // anyone: servers (banners), a ProxyCommand, other programs of the user's configuration
 )
 
@@ -34,6 +34,7 @@ type outputParser struct {
 	phase       loginPhase
 	keyChange   *forwarder.Failure // the host's key differs from the known one, whatever the user's configuration says to that
 	unusableKey string             // a key that the server accepts and ssh could not use
+	hasProxy    bool               // a ProxyCommand or jump host is used
 	jumpHosts   string             // for messages, in the order of the connections: "jump host a", "jump hosts a, b"; empty: none
 	jumpTarget  string             // the address that the last of them connects to
 	missingKey  string             // the last IdentityFile of a config file or an option that does not exist
@@ -87,7 +88,8 @@ func (p *outputParser) parseDebug(message string) {
 		}
 	case strings.HasPrefix(message, implicitProxyCommand):
 		p.jumpHosts = jumpHostsOf(strings.TrimPrefix(message, implicitProxyCommand))
-	case strings.HasPrefix(message, "Executing proxy command: "):
+	case strings.HasPrefix(message, "Executing proxy "): // command, or dialer command
+		p.hasProxy = true
 		if parts := forwardedAddrPattern().FindStringSubmatch(message); parts != nil {
 			p.jumpTarget = net.JoinHostPort(parts[1], parts[2])
 		}

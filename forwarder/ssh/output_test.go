@@ -101,8 +101,21 @@ func TestOutputParser_ProxyCommandIsNoMessageOfSSH(t *testing.T) {
 	setOption("ProxyCommand", "sh -c 'cat "+text+" >&2; exit 1'")(svc.Connection.Settings)
 	f := openFailure(t, svc)
 	checkTransient(t, f, "Host key verification failed.; ") // its own last line, as information
-	if f.Hint != "" {
+	if !strings.Contains(f.Hint, "if an ssh in the ProxyCommand has a question") {
 		t.Errorf("hint %q", f.Hint)
+	}
+}
+
+func TestOutputParser_SSHInProxyCommandIsHeard(t *testing.T) {
+	last := sshd.Start(t)
+	first := last.StartAnother("Banner " + writeQuotedVerdicts(t))
+	svc := newService(last, startBackend(t))
+	command := fmt.Sprintf("ssh -F %s -p %d %s@%s -- bash -c \"'exec 3<>/dev/tcp/%%h/%%p; cat <&3 & cat >&3; kill \\$!'\"", last.ConfigFile, first.Port, first.User, first.Host)
+	setOption("ProxyCommand", command)(svc.Connection.Settings)
+	requireWelcome(t, dialTunnel(t, openDirect(t, svc)))
+	setOption("ProxyCommand", strings.ReplaceAll(command, last.ConfigFile, writeMinimalConfig(t, last)))(svc.Connection.Settings)
+	if f := openFailure(t, svc); f.Class != forwarder.NeedsUser || !strings.HasPrefix(f.Reason, first.User+"@127.0.0.1: Permission denied (") {
+		t.Errorf("got %+v", f)
 	}
 }
 

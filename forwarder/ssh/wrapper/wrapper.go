@@ -30,7 +30,7 @@ var bypassOptions = []string{"-o", "ControlMaster=no", "-o", "ControlPath=none"}
 
 // Options are what Environment's child ssh processes get.
 type Options struct {
-	LogPipe         string // the path of a named pipe with a reader: takes the log of an ssh with -W, as to a jump host
+	LogPipe         string // the path of a named pipe with a reader: takes their logs
 	BypassesMasters bool   // they neither use nor become a master
 }
 
@@ -89,7 +89,7 @@ func addedOptions(argv []string) []string {
 	}
 	logPipe := os.Getenv(logVariable)
 	info, err := os.Stat(logPipe)
-	if err == nil && info.Mode().Type() == os.ModeNamedPipe && slices.Contains(argv, "-W") && !slices.Contains(argv, "-E") {
+	if err == nil && info.Mode().Type() == os.ModeNamedPipe && !slices.Contains(argv, "-S") && !slices.Contains(argv, "-E") {
 		options = append(options, "-E", logPipe)
 	}
 	return options

@@ -6,7 +6,6 @@ import (
 	"context"
 	"io"
 	"os"
-	"regexp"
 	"strings"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
 )
 
 // unknownDeath is the reason of a death of which neither the keeper nor the log knows more.
@@ -56,7 +56,7 @@ func describeDeath(death handoff.Death, logPath string) string {
 }
 
 // crashPattern matches the first line that the Go runtime writes when it ends the program.
-var crashPattern = regexp.MustCompile(`^(panic: |fatal error: |runtime: out of memory|SIG[A-Z]+: )`)
+var crashPattern = project.LazyRegexp(`^(panic: |fatal error: |SIG[A-Z]+: )`)
 
 // readCrash returns the first line of a crash that follows the last line which a run has logged; empty if there is none.
 func readCrash(logPath, run string) string {
@@ -76,7 +76,7 @@ func readCrash(logPath, run string) string {
 		switch line := scanner.Bytes(); {
 		case isLoggedBy(line, run):
 			crash = ""
-		case crash == "" && crashPattern.Match(line):
+		case crash == "" && crashPattern().Match(line):
 			crash = strings.TrimSpace(string(line[:min(len(line), maxLength)]))
 		}
 	}

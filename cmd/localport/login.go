@@ -48,7 +48,14 @@ func (c loginCmd) Run(a *app, p commandProject) error {
 		output.Info(a.err, "no service needs a login")
 		return nil
 	}
-	for _, group := range groupLogins(parsed, names) {
+	var pending []string
+	if len(c.Services) == 0 {
+		pending = pendingServices(status)
+	}
+	groups := groupLogins(parsed, names, pending)
+	names = nil
+	for _, group := range groups {
+		names = append(names, group.names...)
 		if err := group.run(ctx, a, p, running, status.Supervisor); err != nil {
 			return err
 		}
@@ -71,14 +78,25 @@ func (c loginCmd) selectNames(status api.Status) ([]string, error) {
 	return names, nil
 }
 
+// pendingServices returns the services whose attempts go on: they may need a login in a moment.
+func pendingServices(status api.Status) []string {
+	var names []string
+	for _, svc := range status.Services {
+		if svc.State == forwarder.Starting || svc.State == forwarder.Restarting {
+			names = append(names, svc.Name)
+		}
+	}
+	return names
+}
+
 // loginGroup is a login and the services that share it.
 type loginGroup struct {
 	forwarder.Login
 	names []string
 }
 
-// groupLogins returns the logins of the named services, in the order of the config.
-func groupLogins(parsed *project.Project, names []string) []*loginGroup {
+// groupLogins returns the logins of the named services, in the order of the config. Each includes those of the pending services that share it.
+func groupLogins(parsed *project.Project, names, pending []string) []*loginGroup {
 	env := make(environ.Env)
 	maps.Copy(env, parsed.DotEnv)
 	maps.Copy(env, environ.Undo(environ.Parse(os.Environ())))
@@ -94,6 +112,14 @@ func groupLogins(parsed *project.Project, names []string) []*loginGroup {
 			groups = append(groups, group)
 		}
 		byKey[group.Key].names = append(byKey[group.Key].names, svc.Name)
+	}
+	for _, svc := range parsed.Services {
+		if !slices.Contains(pending, svc.Name) {
+			continue
+		}
+		if group := byKey[supervisor.Login(svc, parsed.Root, env.List()).Key]; group != nil && group.Name != "" {
+			group.names = append(group.names, svc.Name)
+		}
 	}
 	return groups
 }

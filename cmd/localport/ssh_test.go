@@ -225,7 +225,7 @@ func TestSSH_MissingKeyFileIsTheHint(t *testing.T) {
 	}
 	w.localport(root, "start")
 	svc, path := w.service(root, "db"), filepath.Join(root, "none", "key")
-	if svc.State != forwarder.NeedsAttention || svc.Hint != "correct key_file, or create the key: "+path {
+	if svc.State != forwarder.NeedsAttention || !strings.HasPrefix(svc.Hint, "correct key_file, or create the key: "+path) {
 		t.Errorf("%s: %q, %q", svc.State, svc.LastError, svc.Hint)
 	}
 	session := w.startOnTerminal(root, "login")

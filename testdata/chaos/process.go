@@ -55,24 +55,42 @@ func listProcesses() []process {
 	return all
 }
 
+// maxStatReads is how often /proc/PID/stat is read while it describes a first thread that the kernel is releasing. That process has ended,
+// or another thread of it called execve and gets the PID before the first one is released: one read more tells which.
+const maxStatReads = 5
+
 func findProcess(pid int) (process, bool) {
 	dir := filepath.Join("/proc", strconv.Itoa(pid))
-	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
-	if err != nil {
-		return process{}, false
+	for range maxStatReads {
+		stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+		if err != nil {
+			return process{}, false
+		}
+		p, isRunning, isReleased := parseStat(stat)
+		if isReleased {
+			continue
+		}
+		p.pid = pid
+		data, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+		p.args = strings.Split(strings.TrimSuffix(string(data), "\x00"), "\x00")
+		return p, isRunning
 	}
+	return process{}, false
+}
+
+// parseStat reads the text of /proc/PID/stat (proc_pid_stat(5)). isReleased: it describes a first thread that the kernel was releasing.
+func parseStat(stat []byte) (p process, isRunning, isReleased bool) {
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 18 || fields[0][0] == 'X' {
-		return process{}, false
+	if len(fields) < 18 {
+		return process{}, false, false
 	}
-	// A zombie with other threads is in the middle of its execve; one that is being reaped has 0 threads.
-	if threads, err := strconv.Atoi(string(fields[17])); fields[0][0] == 'Z' && (err != nil || threads <= 1) {
-		return process{}, false
-	}
-	parent, _ := strconv.Atoi(string(fields[1]))
-	data, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
-	args := strings.Split(strings.TrimSuffix(string(data), "\x00"), "\x00")
-	return process{pid: pid, parent: parent, args: args, state: fields[0][0]}, true
+	threads, err := strconv.Atoi(string(fields[17]))
+	p.state = fields[0][0]
+	p.parent, _ = strconv.Atoi(string(fields[1]))
+	isReleased = p.state == 'X' || p.state == 'Z' && err == nil && threads == 0
+	// A zombie with other threads is in the middle of its execve.
+	isRunning = p.state != 'Z' || err == nil && threads > 1
+	return p, isRunning, isReleased
 }
 
 func isAlive(pid int) bool {

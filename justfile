@@ -31,6 +31,10 @@ bench-compare commit="c5c7d0a" regex="." rounds="5":
 bench-ssh:
     go test -run '^$' -bench SSHForwards -benchtime 5x -timeout 30m ./cmd/localport
 
+# Simulate events of leases, elections, retries and reloads on a disk that fails, in simulated time. A report names the seed that repeats it.
+simulate events="1000000" seed=`shuf -i 1-1000000000 -n 1`:
+    .ci/simulate {{events}} {{seed}}
+
 # Run random events until interrupted or a promise of .github/DESIGN.md is broken. As root. FLAGS such as: -seed 1 -duration 4m -v
 chaos *flags:
     go run ./testdata/chaos/cmd/chaos {{flags}}

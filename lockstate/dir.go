@@ -7,6 +7,13 @@ import (
 	"path/filepath"
 )
 
+// The files of a state directory that are locked.
+const (
+	lockName     = "lock"
+	stateName    = "state.json"
+	electionName = "election"
+)
+
 // Dir is one project's state directory.
 type Dir struct {
 	Path   string
@@ -14,6 +21,9 @@ type Dir struct {
 	// Warn is called when Update replaced an unusable state file, with the path that it was moved to, and when the prompt's
 	// line cannot be written because something else is at its path. It may be nil.
 	Warn func(string)
+	// BeforeCall, if not nil, is called before the file system calls by which the state is read and changed, with the name of the file. If
+	// it returns an error, that is the outcome of the call. It is for tests, which have calls fail or wait.
+	BeforeCall func(call Call, name string) error
 }
 
 // Open makes the state directory of the project with this config file, 0700, and returns it. A *WriteError says that
@@ -80,13 +90,16 @@ func (d *Dir) path(name string) string { return filepath.Join(d.Path, name) }
 // Read reads the state without the lock: good enough to show, not to base a decision on. The error is fs.ErrNotExist if there is no
 // state; after any other error there may be one.
 func (d *Dir) Read() (State, error) {
-	data, err := readFile(d.path("state.json"))
+	if err := d.beforeCall(CallRead, stateName); err != nil {
+		return State{}, readError(d.path(stateName), err)
+	}
+	data, err := readFile(d.path(stateName))
 	if err != nil {
 		return State{}, err
 	}
 	st, err := parseState(data, d.Config)
 	if err != nil {
-		return State{}, readError(d.path("state.json"), err)
+		return State{}, readError(d.path(stateName), err)
 	}
 	_, err = d.applyFallback(&st)
 	if err == nil {

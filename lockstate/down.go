@@ -2,6 +2,7 @@ package lockstate
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -52,11 +53,12 @@ func (d *Dir) applyDownFile(st *State) (bool, error) {
 
 // writeDownFile renames or creates the down file to match the state. It returns whether that succeeded.
 func (d *Dir) writeDownFile(isDown bool) bool {
-	if hasOther, _ := d.hasDownFile(!isDown); hasOther && os.Rename(d.downPath(!isDown), d.downPath(isDown)) == nil {
+	name := filepath.Base(d.downPath(isDown))
+	if hasOther, _ := d.hasDownFile(!isDown); hasOther && d.beforeCall(CallRename, name) == nil && os.Rename(d.downPath(!isDown), d.downPath(isDown)) == nil {
 		return true
 	}
 	id, err := bootID()
-	if err != nil || replaceFile(d.downPath(isDown), []byte(id+"\n")) != nil {
+	if err != nil || d.replaceFile(name, []byte(id+"\n")) != nil {
 		return false
 	}
 	os.Remove(d.downPath(!isDown))

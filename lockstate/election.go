@@ -23,10 +23,10 @@ type Election struct {
 // Elect makes the calling process the project's supervisor, or returns nil if there is one already. Update resigns the election if it has
 // to run its function again.
 func (tx *Tx) Elect() (*Election, error) {
-	path := tx.lock.dir.path("election")
+	path := tx.lock.dir.path(electionName)
 	tx.lock.dir.removeOldTemps()
 	for {
-		file, err := openElection(path)
+		file, err := tx.lock.dir.openElection()
 		if err != nil {
 			return nil, err
 		}
@@ -74,8 +74,13 @@ func (tx *Tx) Reelect(old *Election) (*Election, error) {
 }
 
 // openElection opens the election file, for reading only where it cannot be written: that is enough to lock it.
-func openElection(path string) (*os.File, error) {
-	file, err := openRegular(path, os.O_RDWR|os.O_CREATE)
+func (d *Dir) openElection() (*os.File, error) {
+	path := d.path(electionName)
+	var file *os.File
+	err := d.beforeCall(CallLock, electionName)
+	if err == nil {
+		file, err = openRegular(path, os.O_RDWR|os.O_CREATE)
+	}
 	if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
 		if readable, err := openRegular(path, os.O_RDONLY); err == nil {
 			return readable, nil
@@ -119,7 +124,11 @@ func checkSameFile(file *os.File, path string) error {
 // every election, so that it never makes a candidate lose. If it cannot tell, it returns false, and
 // Update returns the reason and writes nothing.
 func (tx *Tx) IsSupervisorRunning() bool {
-	file, err := openRegular(tx.lock.dir.path("election"), os.O_RDONLY)
+	var file *os.File
+	err := tx.lock.dir.beforeCall(CallOpen, electionName)
+	if err == nil {
+		file, err = openRegular(tx.lock.dir.path(electionName), os.O_RDONLY)
+	}
 	if isAbsent(err) {
 		return false
 	}
@@ -137,7 +146,7 @@ func (tx *Tx) IsSupervisorRunning() bool {
 
 // Inherit returns an election that another process won and handed over.
 func (d *Dir) Inherit(file *os.File) *Election {
-	return &Election{path: d.path("election"), file: file}
+	return &Election{path: d.path(electionName), file: file}
 }
 
 // IsHeld reports whether the locked file is still the one at the election's path. If it is not, the next process that

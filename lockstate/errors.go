@@ -130,7 +130,10 @@ const maxMkdirAttempts = 100
 
 // makeDirs creates the state directory and its missing parents with mode 0700.
 func (d *Dir) makeDirs() error {
-	err := os.MkdirAll(d.LogDir(), 0o700)
+	err := d.beforeCall(CallMakeDir, "")
+	if err == nil {
+		err = os.MkdirAll(d.LogDir(), 0o700)
+	}
 	for attempts := 0; errors.Is(err, fs.ErrExist) && attempts < maxMkdirAttempts; attempts++ {
 		err = os.MkdirAll(d.LogDir(), 0o700) // it was deleted between MkdirAll's mkdir and stat
 	}

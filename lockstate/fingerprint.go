@@ -19,6 +19,7 @@ type Fingerprint struct {
 
 // Fingerprint returns the fingerprint of the files as they are now. It costs four stat calls.
 func (d *Dir) Fingerprint() Fingerprint {
+	_ = d.beforeCall(CallIdentify, "")
 	return Fingerprint{
 		Identify(d.Path + "/state.json"), Identify(d.Path + "/" + shellhook.PromptFile), Identify(d.Path + "/election"), Identify(d.Path + "/down.unset"),
 	}

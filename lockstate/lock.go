@@ -47,12 +47,12 @@ func (d *Dir) acquireLock(ctx context.Context, backoff *wait.Backoff) (*fileLock
 }
 
 func (d *Dir) lockedError(ctx context.Context) error {
-	path := d.path("lock")
+	path := d.path(lockName)
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return fmt.Errorf("lock %s: %w", path, ctx.Err())
 	}
 	locked := &LockedError{Path: path}
-	for _, lockedPath := range []string{path, d.path("state.json")} {
+	for _, lockedPath := range []string{path, d.path(stateName)} {
 		if info, err := os.Stat(lockedPath); err == nil && locked.PID == 0 {
 			locked.PID, locked.Program = lockHolder(info)
 		}
@@ -63,9 +63,13 @@ func (d *Dir) lockedError(ctx context.Context) error {
 // tryAcquireLock returns nil without an error if another process holds the lock, or if the files changed meanwhile.
 func (d *Dir) tryAcquireLock() (*fileLock, error) {
 	// O_RDONLY, so that a state on a read-only file system can be read; O_NONBLOCK, so that a named pipe does not block.
-	lockFile := flock.New(d.path("lock"),
+	lockFile := flock.New(d.path(lockName),
 		flock.SetFlag(os.O_RDONLY|os.O_CREATE|unix.O_NONBLOCK|unix.O_NOCTTY), flock.SetPermissions(0o600))
-	ok, err := lockFile.TryLock()
+	err := d.beforeCall(CallLock, lockName)
+	ok := false
+	if err == nil {
+		ok, err = lockFile.TryLock()
+	}
 	if err != nil {
 		return nil, d.lockErrorCause(err)
 	}
@@ -73,28 +77,32 @@ func (d *Dir) tryAcquireLock() (*fileLock, error) {
 		return nil, nil
 	}
 	l := &fileLock{dir: d, lock: lockFile}
+	isAcquired := false
+	defer func() {
+		if !isAcquired {
+			l.release()
+		}
+	}()
 	if info, err := lockFile.Stat(); err == nil && !info.Mode().IsRegular() {
-		l.release()
 		return nil, &NotRegularError{Path: lockFile.Path(), Kind: kindName(info.Mode())}
 	}
 	ok, err = l.lockStateFile()
 	if !ok || err != nil {
-		l.release()
 		return nil, err
 	}
 	if err := l.validate(); err != nil {
-		l.release()
 		if errors.Is(err, errLockLost) {
 			return nil, nil
 		}
 		return nil, err
 	}
+	isAcquired = true
 	return l, nil
 }
 
 // lockErrorCause returns the cause of an error of opening or locking the lock file; nil: try again.
 func (d *Dir) lockErrorCause(err error) error {
-	path := d.path("lock")
+	path := d.path(lockName)
 	if kind := kindOf(path); kind != "" {
 		return &NotRegularError{Path: path, Kind: kind}
 	}
@@ -122,7 +130,10 @@ func (d *Dir) lockErrorCause(err error) error {
 
 // lockStateFile opens and locks the state file, if there is one. It returns false if another process has locked it.
 func (l *fileLock) lockStateFile() (bool, error) {
-	path := l.dir.path("state.json")
+	path := l.dir.path(stateName)
+	if err := l.dir.beforeCall(CallOpen, stateName); err != nil {
+		return false, readError(path, err)
+	}
 	file, err := openRegular(path, os.O_RDONLY)
 	if isAbsent(err) {
 		return true, nil
@@ -150,13 +161,16 @@ func tryFlock(file *os.File) (bool, error) {
 // validate returns errLockLost unless the locked files are those at their paths.
 func (l *fileLock) validate() error {
 	info, err := l.lock.Stat()
+	if err == nil {
+		err = l.dir.beforeCall(CallStat, lockName)
+	}
 	if err != nil {
 		return fmt.Errorf("stat the lock %s: %w", l.lock.Path(), err)
 	}
 	if err := checkSamePath(info, l.lock.Path()); err != nil {
 		return err
 	}
-	path := l.dir.path("state.json")
+	path := l.dir.path(stateName)
 	if l.stateFile == nil {
 		if _, err := os.Stat(path); err == nil {
 			return errLockLost

@@ -42,6 +42,9 @@ var errEnded = errors.New("the process has ended")
 // IsAlive reports whether this process is still running. If that cannot be determined, for example for lack of a free descriptor, any
 // process with its pid counts as this one: a lease is not lost because a check failed.
 func (p Process) IsAlive() bool {
+	if table := simulatedTable.Load(); table != nil {
+		return (*table).IsAlive(p)
+	}
 	start, err := startTime(p.PID)
 	switch {
 	case err == nil:

@@ -35,6 +35,9 @@ func readBootID() (string, error) {
 
 // WaitExit returns nil when the process has ended, or the context's error. It costs one descriptor and a thread.
 func WaitExit(ctx context.Context, p Process) error {
+	if table := simulatedTable.Load(); table != nil {
+		return (*table).WaitExit(ctx, p)
+	}
 	kq, err := unix.Kqueue()
 	if err != nil {
 		return pollExit(ctx, p)

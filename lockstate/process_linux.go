@@ -87,6 +87,9 @@ func readBootID() (string, error) {
 
 // WaitExit returns nil when the process has ended, or the context's error. It costs one descriptor and no thread.
 func WaitExit(ctx context.Context, p Process) error {
+	if table := simulatedTable.Load(); table != nil {
+		return (*table).WaitExit(ctx, p)
+	}
 	fd, err := unix.PidfdOpen(p.PID, 0)
 	if err != nil {
 		return pollExit(ctx, p)

@@ -27,7 +27,7 @@ func (d *Dir) updateLine(st State, isBumped bool) {
 		p = st.Supervisor.Process
 	}
 	path := d.path(shellhook.PromptFile)
-	if err := replaceFile(path, fmt.Appendf(nil, "%d %d %d\n", st.Line, p.PID, p.Start)); err != nil {
+	if err := d.replaceFile(shellhook.PromptFile, fmt.Appendf(nil, "%d %d %d\n", st.Line, p.PID, p.Start)); err != nil {
 		if kind := kindOf(path); kind != "" {
 			d.warn((&NotRegularError{Path: path, Kind: kind}).Error())
 		}

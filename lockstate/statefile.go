@@ -63,8 +63,8 @@ func readError(path string, err error) error {
 
 // replaceState writes the state file, unless the lock was lost. With keepOld, the old file is kept as unusablePath.
 func (l *fileLock) replaceState(data []byte, keepOld bool) error {
-	path := l.dir.path("state.json")
-	temp, err := writeTemp(l.dir.Path, ".new-*", data)
+	path := l.dir.path(stateName)
+	temp, err := l.dir.writeStateTemp(data)
 	if temp != nil {
 		defer os.Remove(temp.Name())
 	}
@@ -95,6 +95,14 @@ func (l *fileLock) replaceState(data []byte, keepOld bool) error {
 	return nil
 }
 
+// writeStateTemp writes the new state file under a temporary name. The file is not nil if it was made.
+func (d *Dir) writeStateTemp(data []byte) (*os.File, error) {
+	if err := d.beforeCall(CallCreate, stateName); err != nil {
+		return nil, err
+	}
+	return writeTemp(d.Path, ".new-*", data)
+}
+
 // overwriteState overwrites the state file in place if the new state is not longer, which needs no space on most file systems. It pads the
 // state with spaces, so that a single write replaces everything.
 func (l *fileLock) overwriteState(data []byte) error {
@@ -108,7 +116,10 @@ func (l *fileLock) overwriteState(data []byte) error {
 	if int64(len(data)) > info.Size() {
 		return unix.ENOSPC
 	}
-	file, err := openRegular(l.dir.path("state.json"), os.O_WRONLY)
+	if err := l.dir.beforeCall(CallOverwrite, stateName); err != nil {
+		return err
+	}
+	file, err := openRegular(l.dir.path(stateName), os.O_WRONLY)
 	if err != nil {
 		return err
 	}
@@ -129,6 +140,9 @@ func closeFile(file *os.File) {
 // install renames a complete file to path. If there was no file when the state was read, one that was created since is
 // not replaced: another process created it under a newer lock.
 func (l *fileLock) install(temp, path string) error {
+	if err := l.dir.beforeCall(CallRename, stateName); err != nil {
+		return newWriteError(path, err)
+	}
 	if l.stateFile == nil {
 		err := os.Link(temp, path)
 		switch {
@@ -188,6 +202,14 @@ func writeTemp(dir, pattern string, data []byte) (*os.File, error) {
 	}
 	_, err = temp.Write(data)
 	return temp, err
+}
+
+// replaceFile replaces a file of the directory as the function replaceFile does.
+func (d *Dir) replaceFile(name string, data []byte) error {
+	if err := d.beforeCall(CallCreate, name); err != nil {
+		return err
+	}
+	return replaceFile(d.path(name), data)
 }
 
 // replaceFile writes a file so that a reader sees the old content or the new, never a part.

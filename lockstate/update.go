@@ -62,13 +62,26 @@ func (d *Dir) updateLocked(l *fileLock, fn func(*Tx) error) (State, error) {
 	if err != nil {
 		return tx.State, err
 	}
-	err = fn(tx)
+	hasReturned := false
+	defer func() {
+		if !hasReturned { // it panicked: nobody gets the elections that fn won
+			tx.resignElections()
+		}
+	}()
+	st, err := tx.apply(before, fn)
+	hasReturned = true
+	return st, err
+}
+
+// apply calls fn and writes what it has changed since before.
+func (tx *Tx) apply(before []byte, fn func(*Tx) error) (State, error) {
+	err := fn(tx)
 	if err == nil {
 		err = tx.err
 	}
 	if err != nil {
-		if tx.Warning != "" && l.replaceState(before, true) == nil {
-			d.warn(tx.Warning)
+		if tx.Warning != "" && tx.lock.replaceState(before, true) == nil {
+			tx.lock.dir.warn(tx.Warning)
 		}
 		if errors.Is(err, errLockLost) {
 			tx.resignElections()
@@ -151,7 +164,10 @@ func (l *fileLock) loadState() (*Tx, error) {
 		tx.State = l.dir.newState()
 		return tx, nil
 	}
-	path := l.dir.path("state.json")
+	path := l.dir.path(stateName)
+	if err := l.dir.beforeCall(CallRead, stateName); err != nil {
+		return nil, readError(path, err)
+	}
 	data, err := readAll(l.stateFile)
 	if err != nil {
 		return nil, readError(path, err)

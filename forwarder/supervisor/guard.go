@@ -156,7 +156,7 @@ func (s *Supervisor) guardRecord(ctx context.Context, other *otherSupervisor) bo
 	lockCtx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
 	err := s.store.refresh(lockCtx)
-	if record := s.store.state().Supervisor; record != nil && record.Process == lockstate.Self() {
+	if record := s.store.state().Supervisor; record != nil && record.Process == s.self {
 		*other = otherSupervisor{}
 		return true
 	}

@@ -60,6 +60,11 @@ func (s *Supervisor) reload(ctx context.Context, before *activeConfig, files *pr
 		setCondition(s, &s.conditions.pendingReason, "")
 		return api.ReloadResult{}, nil
 	}
+	return s.activate(ctx, before, next), nil
+}
+
+// activate makes a loaded config the active one, and records its ports. It is called within an operation.
+func (s *Supervisor) activate(ctx context.Context, before *activeConfig, next *loadedConfig) api.ReloadResult {
 	reload := s.applyConfig(before, next)
 	s.updateSuccessor()
 	s.log.Info("config reloaded", "added", reload.Added, "removed", reload.Removed, "updated", reload.Updated)
@@ -67,7 +72,7 @@ func (s *Supervisor) reload(ctx context.Context, before *activeConfig, files *pr
 	setCondition(s, &s.conditions.pendingReason, "")
 	s.events.publish(eventlog.Event{Kind: eventlog.ConfigReloaded, Reason: reload.Summary()}, "")
 	s.saveState(ctx, func(state *lockstate.State) { state.Ports = next.ports }, true)
-	return reload, nil
+	return reload
 }
 
 // applyConfig makes another config the active one. An unchanged service keeps its tunnel, connections and port; a changed one

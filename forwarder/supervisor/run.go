@@ -101,6 +101,7 @@ func newSupervisor(o Options) (*Supervisor, error) {
 		joinCh: make(chan api.JoinRequest, 1), successorSlot: make(chan struct{}, 1), successorStaleCh: make(chan struct{}, 1), pendingCheckCh: make(chan chan struct{}), lastClientCh: make(chan struct{}, 1), reloadedCh: make(chan struct{}, 1),
 		endedCh: make(chan struct{}),
 	}
+	s.self, s.bindPort, s.handOver = lockstate.Self(), s.openPort, s.handOverToElected
 	s.secrets.Store(new([]string))
 	s.leaseWatcher.stopWatch = make(map[lockstate.Process]func())
 	s.env = newEnvironment(os.Environ(), o.RunID)
@@ -128,6 +129,14 @@ func (s *Supervisor) awaitShutdown(ctx context.Context) {
 		select {
 		case <-s.endedCh:
 			return
+		case r := <-s.shutdownCh: // before the leases are read, which may take a second
+			r.resultCh <- s.tryShutDown(ctx, r.reason, 0)
+			continue
+		default:
+		}
+		select {
+		case <-s.endedCh:
+			return
 		case <-ctx.Done():
 			s.onTerminate(context.WithoutCancel(ctx))
 			return
@@ -135,8 +144,14 @@ func (s *Supervisor) awaitShutdown(ctx context.Context) {
 			r.resultCh <- s.tryShutDown(ctx, r.reason, 0)
 			continue
 		case <-recheck.C:
+			tryReceive(s.leasesChangedCh) // they are counted now
 		case <-s.leasesChangedCh:
 		case <-linger.C:
+			hasChanged, isDue := tryReceive(s.leasesChangedCh), tryReceive(recheck.C)
+			if hasChanged || isDue {
+				linger.Reset(0) // after they have been counted
+				break
+			}
 			if s.tryShutDown(ctx, shutdownUnused, tries) {
 				return
 			}
@@ -158,6 +173,16 @@ func (s *Supervisor) awaitShutdown(ctx context.Context) {
 			linger.Reset(s.active.Load().project.Linger)
 		}
 		hasNoLeases = count == 0
+	}
+}
+
+// tryReceive receives from a channel if that is possible at once, and reports whether it was.
+func tryReceive[T any](ch <-chan T) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
 	}
 }
 

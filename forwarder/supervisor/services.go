@@ -38,7 +38,7 @@ func (s *Supervisor) serviceHost() service.Host {
 	return service.Host{
 		Log: s.log, Mask: s.mask, Dir: s.root(), Environ: s.env.childEnviron, CheckSlots: s.checkSlots, ClientSlots: s.clientSlots, Dependencies: s.dependencies,
 		PublishEvent: s.events.publish, OnChange: s.changes.Announce, OnLastClient: func() { wait.Notify(s.lastClientCh) },
-		NewRun: s.newRun, OpenPort: s.openPort, ExplainPort: explainPort, OnPortOpened: s.onPortOpened,
+		NewRun: s.newRun, OpenPort: s.bindPort, ExplainPort: explainPort, OnPortOpened: s.onPortOpened,
 	}
 }
 

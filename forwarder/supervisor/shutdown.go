@@ -47,8 +47,7 @@ func (s *Supervisor) tryShutDown(ctx context.Context, reason shutdownReason, tri
 		return true
 	}
 	if s.isSuperseded.Load() { // the state file is another supervisor's; only the cached leases are ours
-		known := s.store.state()
-		if known.PruneLeases(); reason == shutdownUnused && len(known.Leases) > 0 {
+		if reason == shutdownUnused && hasLivingLeases(s.store.state()) {
 			return false
 		}
 		s.closePortsForElected()
@@ -69,6 +68,11 @@ func (s *Supervisor) tryShutDown(ctx context.Context, reason shutdownReason, tri
 			return false
 		}
 		s.isClosing.Store(true)
+		// A client that joined by socket before that has been told that the project is up.
+		if reason == shutdownUnused && hasLivingLeases(s.store.state()) {
+			s.isClosing.Store(false)
+			return false
+		}
 	}
 	s.closePorts()
 	if err := s.election.Resign(); err != nil {
@@ -76,6 +80,12 @@ func (s *Supervisor) tryShutDown(ctx context.Context, reason shutdownReason, tri
 	}
 	close(s.endedCh)
 	return true
+}
+
+// hasLivingLeases reports whether a state has leases that are still valid.
+func hasLivingLeases(state lockstate.State) bool {
+	state.PruneLeases()
+	return len(state.Leases) > 0
 }
 
 // recordShutdown checks the leases, sets isClosing and writes the shutdown to the state. The error is errHasLeases if there are leases
@@ -90,7 +100,7 @@ func (s *Supervisor) recordShutdown(ctx context.Context, reason shutdownReason) 
 			return errHasLeases
 		}
 		s.isClosing.Store(true)
-		if other := tx.Supervisor; other != nil && other.Process != lockstate.Self() && other.IsAlive() {
+		if other := tx.Supervisor; other != nil && other.Process != s.self && other.IsAlive() {
 			return errSuperseded // its record stays
 		}
 		// A client that joined by socket before isClosing was set has been told that the project is up.

@@ -51,7 +51,7 @@ func (s *Supervisor) elect(ctx context.Context) (crashed *lockstate.Supervisor, 
 		s.log.Warn("the state cannot be written", "error", err)
 		err = nil
 	}
-	s.store.set(state)
+	s.store.setRead(state)
 	if crashed != nil && crashed.IsAlive() {
 		s.log.Warn("the previous supervisor still runs: its election file was deleted, or it is about to end", "pid", crashed.PID)
 		s.predecessor, crashed = crashed, nil // it stops its own processes

@@ -33,7 +33,7 @@ func (s *Supervisor) status() (api.Status, error) {
 		Project: active.project.Root, Config: s.options.Config, State: api.StateRunning,
 		Leases: client.WireLeases(slices.DeleteFunc(state.Leases, func(l lockstate.Lease) bool { return !l.IsAlive() })),
 		Supervisor: &api.SupervisorStatus{
-			PID: lockstate.Self().PID, Run: s.options.RunID, Version: s.options.Version, Since: s.startedAt.UTC(),
+			PID: s.self.PID, Run: s.options.RunID, Version: s.options.Version, Since: s.startedAt.UTC(),
 			Socket: s.socket.path(), Log: s.dir.LogPath("supervisor"),
 			Memory: metrics.ResidentMemory(), Keeper: s.keeper.pid(),
 		},

@@ -21,10 +21,13 @@ func noChange(*lockstate.State) {}
 // store caches the state file and queues changes to it. A change takes effect in the cache at once and is written as soon as
 // possible: a full disk or a held lock prevents no client from joining or leaving the project. It is safe for concurrent use.
 type store struct {
-	dir *lockstate.Dir
-	log *slog.Logger
+	dir  *lockstate.Dir
+	self lockstate.Process // the supervisor
+	log  *slog.Logger
 	// onChange is called, without a lock held, after each change of the cached state or of writeErr.
 	onChange func()
+	// yield is called where the order of goroutines decides what happens, and does nothing. Tests use it to choose the order.
+	yield func()
 
 	writeSlot chan struct{} // held while the file is written
 	pendingCh chan struct{} // changes are queued
@@ -47,7 +50,9 @@ type pendingChange struct {
 const writeRetryInterval = time.Second
 
 func newStore(dir *lockstate.Dir, log *slog.Logger, onChange func()) *store {
-	return &store{dir: dir, log: log, onChange: onChange, writeSlot: make(chan struct{}, 1), pendingCh: make(chan struct{}, 1)}
+	return &store{
+		dir: dir, self: lockstate.Self(), log: log, onChange: onChange, yield: func() {}, writeSlot: make(chan struct{}, 1), pendingCh: make(chan struct{}, 1),
+	}
 }
 
 // state returns the cached state, queued changes included.
@@ -66,12 +71,20 @@ func cloneState(s lockstate.State) lockstate.State {
 	return s
 }
 
-// set replaces the cached state with one that has just been read.
+// set replaces the cached state.
 func (st *store) set(s lockstate.State) {
 	st.mu.Lock()
 	st.known = cloneState(s)
 	st.mu.Unlock()
 	st.onChange()
+}
+
+// setRead is set for a state that has just been read from the file.
+func (st *store) setRead(s lockstate.State) {
+	st.mu.Lock()
+	st.line = s.Line
+	st.mu.Unlock()
+	st.set(s)
 }
 
 // writeError returns the error of the last write. If it is not nil, the cache may hold changes that the file lacks.
@@ -85,6 +98,7 @@ func (st *store) writeError() error {
 func (st *store) add(change change) { st.enqueue(pendingChange{change, false}) }
 
 func (st *store) enqueue(p pendingChange) {
+	st.yield()
 	st.mu.Lock()
 	known := cloneState(st.known)
 	p.change(&known)
@@ -117,15 +131,23 @@ func (st *store) refresh(ctx context.Context) error {
 
 // sync writes queued changes and reads what others have written. After an error the cache is kept.
 func (st *store) sync(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	st.yield()
 	select {
 	case st.writeSlot <- struct{}{}:
 		defer func() { <-st.writeSlot }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	st.yield()
 	pending := st.pendingChanges()
 	files := st.dir.Fingerprint() // taken before reading, so that the next refresh sees a change made meanwhile
+	var changed lockstate.State   // whether it is written or not
+	var line uint64               // of the file
 	state, err := st.dir.Update(ctx, func(tx *lockstate.Tx) error {
+		line = tx.Line
 		st.restoreLost(tx)
 		for _, p := range pending {
 			p.change(&tx.State)
@@ -134,9 +156,13 @@ func (st *store) sync(ctx context.Context) error {
 			}
 		}
 		tx.PruneLeases()
+		changed = cloneState(tx.State)
 		return nil
 	})
-	st.recordSync(state, files, err, len(pending))
+	if err != nil {
+		state = changed // Update returns the state of the file if it could not lock it
+	}
+	st.recordSync(state, line, files, err, len(pending))
 	return err
 }
 
@@ -154,8 +180,8 @@ func (st *store) pendingChanges() []pendingChange {
 	return slices.Clone(st.pending)
 }
 
-// recordSync updates the cache after a write.
-func (st *store) recordSync(state lockstate.State, files lockstate.Fingerprint, err error, written int) {
+// recordSync updates the cache after a write. line is that of the file before it.
+func (st *store) recordSync(state lockstate.State, line uint64, files lockstate.Fingerprint, err error, written int) {
 	st.mu.Lock()
 	before := st.writeErr
 	st.writeErr = err
@@ -164,8 +190,12 @@ func (st *store) recordSync(state lockstate.State, files lockstate.Fingerprint, 
 		st.pending = slices.Delete(st.pending, 0, written)
 		st.line, st.fingerprint = state.Line, files
 	}
-	if err == nil || unwritten && state.ID != "" && state.Config != "" {
+	if err == nil || unwritten && state.ID != "" {
 		state = cloneState(state)
+		if err != nil && st.known.ID != "" {
+			state.ID = st.known.ID // of the last state that was written: the next sync must see that the file is another one
+		}
+		st.line = max(st.line, line)
 		for _, p := range st.pending {
 			p.change(&state) // queued meanwhile
 		}
@@ -195,6 +225,8 @@ func (st *store) retryWrites(ctx context.Context, endedCh <-chan struct{}) {
 				retryCh = time.After(writeRetryInterval)
 			}
 		case <-retryCh:
+			st.yield()
+			tryReceive(st.pendingCh) // written now
 			if retryCh = nil; len(st.pendingChanges()) == 0 {
 				continue
 			}
@@ -220,7 +252,7 @@ func (st *store) restoreLost(tx *lockstate.Tx) {
 	for _, lease := range known.Leases {
 		tx.AddLease(lease)
 	}
-	if other := tx.Supervisor; other != nil && other.IsAlive() && other.Process != lockstate.Self() {
+	if other := tx.Supervisor; other != nil && other.IsAlive() && other.Process != st.self {
 		tx.Bump() // another supervisor was elected meanwhile: its record stays, and the leases are its own now
 		return
 	}

@@ -2,15 +2,19 @@ package supervisor
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
 )
 
 // newElectedSupervisor is a supervisor that has won its election and does nothing yet.
@@ -139,5 +143,70 @@ func TestStore_RefreshReadsOnlyAfterAChange(t *testing.T) {
 	refresh()
 	if state, err := other.Read(); err != nil || len(state.Leases) != 0 {
 		t.Errorf("after what was to be written the file has %v, %v", state.Leases, err)
+	}
+}
+
+// The state file is replaced, and cannot be written: what only the cache has must survive any number of attempts.
+func TestStore_KeepsLeasesWhileAReplacedFileCannotBeWritten(t *testing.T) {
+	for name, replace := range map[string]func(state *lockstate.State){
+		"by an older copy": func(state *lockstate.State) { state.Leases, state.Line = nil, state.Line-1 },
+		"by another state": func(state *lockstate.State) { state.Leases, state.ID, state.Line = nil, "other", state.Line+10 },
+	} {
+		for _, lacksLock := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, without lock file %v", name, lacksLock), func(t *testing.T) {
+				s := newElectedSupervisor(t)
+				s.saveState(t.Context(), func(state *lockstate.State) { state.AddLease(shellLease(s.self)) }, true)
+				state, err := s.dir.Read()
+				if err != nil {
+					t.Fatal(err)
+				}
+				replace(&state)
+				data, err := json.Marshal(state)
+				if err != nil {
+					t.Fatal(err)
+				}
+				path := filepath.Join(s.dir.Path, "state.json")
+				if err := os.WriteFile(path, data, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if lacksLock {
+					os.Remove(filepath.Join(s.dir.Path, "lock"))
+				}
+				s.dir.BeforeCall = func(call lockstate.Call, name string) error {
+					if call == lockstate.CallCreate || lacksLock && (call == lockstate.CallMakeDir || call == lockstate.CallLock && name == "lock") {
+						return syscall.EROFS
+					}
+					return nil
+				}
+				for range 3 {
+					if s.store.sync(t.Context()) == nil {
+						t.Error("the state was written")
+					}
+					if leases := s.store.state().Leases; len(leases) != 1 {
+						t.Fatalf("the cache has %v", leases)
+					}
+				}
+				s.dir.BeforeCall = nil
+				if err := s.store.sync(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if state, err := s.dir.Read(); err != nil || len(state.Leases) != 1 {
+					t.Errorf("the file has %v, %v", state.Leases, err)
+				}
+			})
+		}
+	}
+}
+
+// Another program holds the lock of the state file for long. A client that joins by socket meanwhile is told that the project is up.
+func TestSupervisor_UnusedOneStaysUpForAClientThatJoinedWhileTheStateWasLocked(t *testing.T) {
+	s := newElectedSupervisor(t)
+	s.active.Store(&activeConfig{project: &project.Project{}})
+	s.dir.BeforeCall = func(lockstate.Call, string) error {
+		s.store.add(func(state *lockstate.State) { state.AddLease(shellLease(s.self)) })
+		return syscall.EIO
+	}
+	if s.tryShutDown(t.Context(), shutdownUnused, maxShutdownTries) || s.isClosing.Load() {
+		t.Error("it shut down although a shell has a lease")
 	}
 }

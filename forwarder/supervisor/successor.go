@@ -29,7 +29,7 @@ func (s *Supervisor) updateSuccessor() {
 	s.keeper.setSuccessor(handoff.Successor{
 		Exe: s.options.Exe, Args: []string{"supervise", "--config", s.options.Config, "--kept", "--log-level", strings.ToLower(s.options.LogLevel.Level().String())},
 		Env: s.env.successorEnviron(), Log: s.dir.LogPath("supervisor"), State: data,
-		Supervisor: lockstate.Self(), Run: s.options.RunID,
+		Supervisor: s.self, Run: s.options.RunID,
 	})
 }
 
@@ -50,7 +50,7 @@ func (s *Supervisor) onStateChange() {
 // newRecord is the record of this supervisor in the state.
 func (s *Supervisor) newRecord(socket string) *lockstate.Supervisor {
 	return &lockstate.Supervisor{
-		Process: lockstate.Self(), Run: s.options.RunID, Socket: socket, Version: s.options.Version, Since: s.startedAt.UTC(),
+		Process: s.self, Run: s.options.RunID, Socket: socket, Version: s.options.Version, Since: s.startedAt.UTC(),
 		Keeper: s.keeper.pid(),
 	}
 }
@@ -58,7 +58,7 @@ func (s *Supervisor) newRecord(socket string) *lockstate.Supervisor {
 // recordSelf is a change: it records this supervisor.
 func (s *Supervisor) recordSelf(state *lockstate.State) {
 	refused := ""
-	if state.Supervisor != nil && state.Supervisor.Process == lockstate.Self() {
+	if state.Supervisor != nil && state.Supervisor.Process == s.self {
 		refused = state.Supervisor.Refused
 	}
 	state.Supervisor = s.newRecord(s.socket.path())
@@ -68,7 +68,7 @@ func (s *Supervisor) recordSelf(state *lockstate.State) {
 // recordKeeper records the keeper's pid: the system may name it as the holder of a port.
 func (s *Supervisor) recordKeeper(ctx context.Context, pid int) {
 	s.saveState(ctx, func(state *lockstate.State) {
-		if state.Supervisor != nil && state.Supervisor.Process == lockstate.Self() {
+		if state.Supervisor != nil && state.Supervisor.Process == s.self {
 			state.Supervisor.Keeper = pid
 		}
 	}, false)

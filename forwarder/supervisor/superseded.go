@@ -31,7 +31,7 @@ func (s *Supervisor) onSuperseded(ctx context.Context) {
 	if !s.isSuperseded.Swap(true) {
 		s.log.Error("the election file was replaced and another supervisor has locked it; handing over the ports")
 	}
-	err := s.handOverToElected(ctx)
+	err := s.handOver(ctx)
 	if client.IsUnknownRequest(err) {
 		s.log.Error("the other supervisor cannot take over open ports; closing them for it", "error", err)
 		s.closePortsForElected()

@@ -69,6 +69,11 @@ type Supervisor struct {
 
 	active atomic.Pointer[activeConfig] // the config in use; replaced as a whole
 
+	// What tests replace.
+	self     lockstate.Process // this process
+	bindPort func(ctx context.Context, svc project.Service, o relay.Options) (service.Port, error)
+	handOver func(ctx context.Context) error // hands the listeners to the elected supervisor
+
 	operationSlot    chan struct{}        // held by the operation that is running
 	leasesChangedCh  chan struct{}        // the leases may have changed
 	shutdownCh       chan shutdownRequest // requests to shut down, for awaitShutdown
@@ -107,6 +112,9 @@ func (s *Supervisor) root() string { return s.source.root() }
 // beginOperation waits until no other operation runs. The caller must call endOperation unless there is an error, which is
 // api.ErrEnding or the context's.
 func (s *Supervisor) beginOperation(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	select {
 	case s.operationSlot <- struct{}{}:
 	case <-ctx.Done():

@@ -3,6 +3,7 @@ package wait
 import (
 	"math"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 )
 
@@ -42,12 +43,25 @@ func (b *Backoff) After(failures int) time.Duration {
 	return SubtractJitter(delay, b.Jitter)
 }
 
+// randomPart returns a random duration from 0 to max, unless SimulateJitter has replaced it.
+var randomPart atomic.Pointer[func(maxPart time.Duration) time.Duration]
+
+// SimulateJitter replaces the random part that SubtractJitter subtracts, for tests that must be reproducible. part returns a duration from
+// 0 to max. The caller calls restore in the end.
+func SimulateJitter(part func(maxPart time.Duration) time.Duration) (restore func()) {
+	randomPart.Store(&part)
+	return func() { randomPart.Store(nil) }
+}
+
 // SubtractJitter subtracts a random part of a delay, at most the given one (0 to 1), so that attempts that began at the same time
 // spread out.
 func SubtractJitter(delay time.Duration, maxPart float64) time.Duration {
 	maxJitter := time.Duration(float64(delay) * maxPart)
 	if maxJitter <= 0 {
 		return delay
+	}
+	if part := randomPart.Load(); part != nil {
+		return delay - (*part)(maxJitter)
 	}
 	return delay - rand.N(maxJitter+1)
 }

@@ -1,0 +1,318 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/wait"
+	"github.com/localport-sh/localport/lockstate"
+)
+
+// simEvents are the events, each with its weight.
+var simEvents = []struct {
+	weight int
+	apply  func(*simulation)
+}{
+	{20, (*simulation).sleepShort},
+	{10, (*simulation).sleepLong},
+	{10, (*simulation).enterOrLeave},
+	{6, (*simulation).prompt},
+	{3, (*simulation).killShell},
+	{1, (*simulation).startProject},
+	{1, (*simulation).stopProject},
+	{3, (*simulation).killSupervisor},
+	{2, (*simulation).hangOrContinueGuard},
+	{6, (*simulation).changeDisk},
+	{5, (*simulation).destroyFile},
+	{2, (*simulation).lockFileElsewhere},
+	{5, (*simulation).reload},
+	{4, (*simulation).serviceCommand},
+	{8, (*simulation).changeUpstream},
+	{6, (*simulation).connectClient},
+	{2, (*simulation).changeNetwork},
+	{2, (*simulation).takePort},
+}
+
+// performEvent performs a random event.
+func (s *simulation) performEvent() {
+	total := 0
+	for _, e := range simEvents {
+		total += e.weight
+	}
+	choice := s.random.IntN(total)
+	for _, e := range simEvents {
+		if choice -= e.weight; choice < 0 {
+			e.apply(s)
+			return
+		}
+	}
+}
+
+func (s *simulation) chooseShell() *simShell { return s.shells[s.random.IntN(len(s.shells))] }
+
+func (s *simulation) sleep(most time.Duration) {
+	d := time.Duration(s.random.Int64N(int64(most)))
+	s.logf("time passes: %v", d)
+	s.pass(d)
+}
+
+func (s *simulation) sleepShort() { s.sleep(time.Second) }
+func (s *simulation) sleepLong()  { s.sleep(8 * time.Second) }
+
+func (s *simulation) enterOrLeave() {
+	sh := s.chooseShell()
+	lease := shellLease(sh.process.Process)
+	if !sh.isInside {
+		if sh.isInside = s.command(sh, "enter", func() { s.join(sh, lease, true) }); sh.isInside {
+			sh.mayKeepLease = false
+		}
+		return
+	}
+	if s.command(sh, "leave", func() {
+		for !s.leave(sh, lease) { // as at the next prompt
+			time.Sleep(time.Second)
+		}
+	}) {
+		sh.isInside = false
+		s.setAcked(lease.Process, false)
+	}
+}
+
+func (s *simulation) prompt() {
+	if sh := s.chooseShell(); sh.isInside {
+		s.command(sh, "prompt", func() { s.join(sh, shellLease(sh.process.Process), false) })
+	}
+}
+
+func (s *simulation) killShell() {
+	at := s.random.IntN(len(s.shells))
+	sh := s.shells[at]
+	s.logf("kill %s", sh.process.name)
+	s.setAcked(sh.process.Process, false)
+	s.processes.end(sh.process)
+	for _, call := range s.calls.list(func(call *simCall) bool { return call.process != sh.process }) {
+		s.calls.finish(call, nil)
+	}
+	s.shells[at] = &simShell{process: s.processes.start(fmt.Sprintf("shell%d", s.processes.lastPID+1))}
+}
+
+func (s *simulation) startProject() {
+	sh := s.chooseShell()
+	s.command(sh, "start", func() { s.join(sh, lockstate.Lease{Kind: lockstate.StartLease}, true) })
+}
+
+func (s *simulation) stopProject() {
+	sh := s.chooseShell()
+	s.command(sh, "stop", func() {
+		ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
+		defer cancel()
+		s.setAcked(lockstate.Process{}, false)
+		s.recordRelease(lockstate.Process{})
+		for isRecorded := false; !isRecorded && ctx.Err() == nil; wait.Sleep(ctx, simOffset) {
+			_, err := s.dirOf(sh).Update(ctx, func(tx *lockstate.Tx) error {
+				tx.Down = true
+				tx.RemoveLease(lockstate.StartLease, lockstate.Process{})
+				tx.Bump()
+				isRecorded = !tx.IsSupervisorRunning() // else it is asked to end, as soon as it answers
+				return nil
+			})
+			isRecorded = isRecorded && err == nil
+			if sup := s.answering(); sup != nil {
+				s.mu.Lock()
+				s.stoppedAt = time.Now()
+				s.mu.Unlock()
+				_ = sup.End(ctx)
+				return
+			}
+		}
+	})
+}
+
+// chooseSupervisor returns a random supervisor; nil if there is none.
+func (s *simulation) chooseSupervisor() *simSupervisor {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.supervisors) == 0 {
+		return nil
+	}
+	return s.supervisors[s.random.IntN(len(s.supervisors))]
+}
+
+func (s *simulation) killSupervisor() {
+	if sup := s.chooseSupervisor(); sup != nil {
+		s.logf("kill %s", sup.process.name)
+		s.endProcess(sup)
+		synctest.Wait()
+		s.forgetLostLeases()
+		if s.random.IntN(2) == 0 {
+			s.logf("the next one is started at once, as by a keeper")
+			s.startSupervisor()
+		}
+	}
+}
+
+func (s *simulation) hangOrContinueGuard() {
+	if sup := s.chooseSupervisor(); sup != nil {
+		s.mu.Lock()
+		sup.isHung = !sup.isHung
+		s.mu.Unlock()
+		s.logf("the guard of %s hangs: %v", sup.process.name, sup.isHung)
+	}
+}
+
+func (s *simulation) changeDisk() {
+	if s.disk != (simDisk{}) {
+		s.disk = simDisk{}
+	} else {
+		s.disk = []simDisk{{isFull: true}, {isReadOnly: true}, {isBroken: true}}[s.random.IntN(3)]
+	}
+	s.logf("disk: %v", s.disk)
+}
+
+// destroyFile deletes a file or the directory, or replaces the state file by a part of it or an older copy.
+func (s *simulation) destroyFile() {
+	names := []string{"lock", "state.json", "election", "prompt", "down", "down.unset", "", "part", "copy"}
+	name := names[s.random.IntN(len(names))]
+	s.logf("destroy %q", name)
+	s.mu.Lock()
+	s.destroyed++
+	s.mu.Unlock()
+	data, err := os.ReadFile(s.path("state.json"))
+	switch {
+	case name == "part" && err == nil:
+		s.replaceState(data[:s.random.IntN(len(data))])
+	case name == "copy" && s.oldState != nil && err == nil:
+		s.replaceState(s.oldState)
+	case name == "":
+		_ = os.RemoveAll(s.dir.Path)
+	case name != "part" && name != "copy":
+		_ = os.Remove(s.path(name))
+	}
+	s.forgetLostLeases()
+}
+
+func (s *simulation) replaceState(data []byte) {
+	temp := s.path(".other")
+	if os.WriteFile(temp, data, 0o600) == nil {
+		_ = os.Rename(temp, s.path("state.json"))
+	}
+}
+
+// keepCopy keeps the state file as it was before the last change of the prompt's line.
+func (s *simulation) keepCopy(line uint64) {
+	data, err := os.ReadFile(s.path("state.json"))
+	if err != nil {
+		return
+	}
+	if line > s.lastLine {
+		s.oldState = s.lastState
+	}
+	s.lastState, s.lastLine = data, line
+}
+
+func (s *simulation) lockFileElsewhere() {
+	if s.lockFile != nil {
+		s.logf("the lock file is unlocked")
+		s.unlockFile()
+		return
+	}
+	file, err := os.OpenFile(s.path("lock"), os.O_RDONLY, 0)
+	if err != nil {
+		return
+	}
+	if unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		file.Close()
+		return
+	}
+	s.logf("another program locks the lock file")
+	s.lockFile = file
+}
+
+func (s *simulation) reload() {
+	c := s.config
+	c.revision++
+	fields := []*bool{&c.hasExtra, &c.otherRemote, &c.otherLocal, &c.otherTimeout, &c.isBaseDisabled, &c.webNeedsExtra}
+	for range 1 + s.random.IntN(2) {
+		field := fields[s.random.IntN(len(fields))]
+		*field = !*field
+	}
+	s.mu.Lock()
+	s.config = c
+	s.mu.Unlock()
+	s.logf("reload: %+v", c)
+	sup := s.answering()
+	if sup == nil {
+		return
+	}
+	s.goAs("reload", func() {
+		ctx := s.t.Context()
+		if sup.beginOperation(ctx) != nil {
+			return
+		}
+		defer sup.endOperation()
+		before := sup.active.Load()
+		next, err := c.load(simDriver{s.network, sup.process})
+		if err != nil {
+			s.fail("%v", err)
+			return
+		}
+		if next.files.Digest() != before.digest {
+			sup.activate(ctx, before, next)
+		}
+	})
+}
+
+func (s *simulation) serviceCommand() {
+	name := simServiceNames[s.random.IntN(len(simServiceNames))]
+	action := []api.Action{api.ActionStart, api.ActionStop, api.ActionRestart}[s.random.IntN(3)]
+	s.logf("%s %s", action, name)
+	if sup := s.answering(); sup != nil {
+		s.goAs("action", func() {
+			_, _ = sup.ApplyAction(s.t.Context(), api.ActionRequest{Action: action, Names: []string{name}})
+		})
+	}
+}
+
+func (s *simulation) changeUpstream() {
+	name := simServiceNames[s.random.IntN(len(simServiceNames))]
+	outcome := simOpens
+	if s.random.IntN(2) == 0 {
+		outcome = simOutcome(s.random.IntN(int(simOutcomeCount)))
+	}
+	s.logf("the upstream of %s %s", name, simOutcomeNames[outcome])
+	s.network.setOutcome(name, outcome)
+}
+
+func (s *simulation) connectClient() {
+	name := simServiceNames[s.random.IntN(len(simServiceNames))]
+	s.logf("a client connects to %s", name)
+	if sup := s.answering(); sup != nil {
+		if svc := sup.active.Load().services[name]; svc != nil {
+			if port, ok := svc.Snapshot().Port().(*simPort); ok {
+				port.connect()
+			}
+		}
+	}
+}
+
+func (s *simulation) changeNetwork() {
+	s.logf("the network changes")
+	if sup := s.answering(); sup != nil {
+		sup.active.Load().onNetworkChange()
+	}
+}
+
+func (s *simulation) takePort() {
+	port := simBasePort + s.random.IntN(len(simServiceNames))
+	s.network.mu.Lock()
+	isTaken := !s.network.taken[port]
+	s.network.mu.Unlock()
+	s.logf("another program takes port %d: %v", port, isTaken)
+	s.network.setTaken(port, isTaken)
+}

@@ -1,0 +1,97 @@
+package supervisor
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/wait"
+	"github.com/localport-sh/localport/lockstate"
+)
+
+// eventsPerRun is the number of events of one seed. A run begins with an empty state directory, so that a failing one is short.
+const eventsPerRun = 1000
+
+// simulate runs events of a seed and returns the trace and the first broken promise; "" if there is none.
+func simulate(t *testing.T, seed uint64, events int) (trace, failure string) {
+	t.Helper()
+	parent := "/dev/shm" // where there is one, files are in memory
+	if _, err := os.Stat(parent); err != nil {
+		parent = ""
+	}
+	home, err := os.MkdirTemp(parent, "sim") //nolint:usetesting // T.TempDir may be on a disk
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(home)
+	for _, name := range []string{"XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"} {
+		t.Setenv(name, home)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := newSimulation(t, seed, home)
+		defer lockstate.SimulateProcesses(&s.processes)()
+		defer wait.SimulateJitter(func(maxPart time.Duration) time.Duration {
+			return time.Duration(pseudorandom(seed, "jitter", int64(maxPart)+1))
+		})()
+		s.run(events)
+		trace, failure = s.trace.String(), s.failure
+	})
+	return trace, failure
+}
+
+func environmentNumber(t *testing.T, name string, fallback uint64) uint64 {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return fallback
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// $LOCALPORT_SIMULATION_SEED is the first seed, and $LOCALPORT_SIMULATION_EVENTS the number of events: each thousand has the next seed.
+func TestSimulation_KeepsPromises(t *testing.T) {
+	seed := environmentNumber(t, "LOCALPORT_SIMULATION_SEED", 1)
+	events := int(environmentNumber(t, "LOCALPORT_SIMULATION_EVENTS", eventsPerRun))
+	startedAt := time.Now()
+	for first := seed; events > 0; seed++ {
+		n := min(events, eventsPerRun)
+		trace, failure := simulate(t, seed, n)
+		if failure != "" {
+			t.Fatalf("%s\n%s\nreplay: LOCALPORT_SIMULATION_SEED=%d LOCALPORT_SIMULATION_EVENTS=%d", lastLines(trace, 300), failure, seed, n)
+		}
+		if events -= n; events == 0 {
+			t.Logf("seeds %d to %d, nothing violated, in %v", first, seed, time.Since(startedAt).Round(time.Millisecond))
+		}
+	}
+}
+
+func lastLines(text string, n int) string {
+	all := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(all[max(0, len(all)-n):], "\n")
+}
+
+func TestSimulation_ReplaysASeedExactly(t *testing.T) {
+	seed := environmentNumber(t, "LOCALPORT_SIMULATION_SEED", 1)
+	const events = 300
+	first, _ := simulate(t, seed, events)
+	for range 2 {
+		again, _ := simulate(t, seed, events)
+		if again == first {
+			continue
+		}
+		a, b := strings.Split(first, "\n"), strings.Split(again, "\n")
+		for i := range min(len(a), len(b)) {
+			if a[i] != b[i] {
+				t.Fatalf("line %d of seed %d differs:\n%s\n%s\nbefore:\n%s", i+1, seed, a[i], b[i], strings.Join(a[max(0, i-12):i], "\n"))
+			}
+		}
+		t.Fatalf("the traces of seed %d have %d and %d lines", seed, len(a), len(b))
+	}
+}

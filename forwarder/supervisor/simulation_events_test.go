@@ -186,7 +186,7 @@ func (s *simulation) destroyFile() {
 	data, err := os.ReadFile(s.path("state.json"))
 	switch {
 	case name == "part" && err == nil:
-		s.replaceState(data[:s.random.IntN(len(data))])
+		s.replaceState(data[:s.random.IntN(max(1, len(data)))])
 	case name == "copy" && s.oldState != nil && err == nil:
 		s.replaceState(s.oldState)
 	case name == "":

@@ -123,6 +123,7 @@ func (s *simulation) stopProject() {
 				return nil
 			})
 			isRecorded = isRecorded && err == nil
+			s.setAcked(lockstate.Process{}, false) // a start meanwhile was before the stop
 			if sup := s.answering(); sup != nil {
 				s.mu.Lock()
 				s.stoppedAt = time.Now()

@@ -62,13 +62,26 @@ func (d *Dir) updateLocked(l *fileLock, fn func(*Tx) error) (State, error) {
 	if err != nil {
 		return tx.State, err
 	}
-	err = tx.run(fn)
+	hasReturned := false
+	defer func() {
+		if !hasReturned { // it panicked: nobody gets the elections that fn won
+			tx.resignElections()
+		}
+	}()
+	st, err := tx.apply(before, fn)
+	hasReturned = true
+	return st, err
+}
+
+// apply calls fn and writes what it has changed since before.
+func (tx *Tx) apply(before []byte, fn func(*Tx) error) (State, error) {
+	err := fn(tx)
 	if err == nil {
 		err = tx.err
 	}
 	if err != nil {
-		if tx.Warning != "" && l.replaceState(before, true) == nil {
-			d.warn(tx.Warning)
+		if tx.Warning != "" && tx.lock.replaceState(before, true) == nil {
+			tx.lock.dir.warn(tx.Warning)
 		}
 		if errors.Is(err, errLockLost) {
 			tx.resignElections()
@@ -81,19 +94,6 @@ func (d *Dir) updateLocked(l *fileLock, fn func(*Tx) error) (State, error) {
 		return tx.State, err
 	}
 	return tx.State, err
-}
-
-// run calls fn. If fn panics, nobody gets the elections that it won, and they are resigned.
-func (tx *Tx) run(fn func(*Tx) error) error {
-	hasReturned := false
-	defer func() {
-		if !hasReturned {
-			tx.resignElections()
-		}
-	}()
-	err := fn(tx)
-	hasReturned = true
-	return err
 }
 
 // write stores the state if it changed, and then the line that tells prompts so.

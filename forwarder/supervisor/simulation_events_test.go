@@ -113,26 +113,23 @@ func (s *simulation) stopProject() {
 		ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
 		defer cancel()
 		s.setAcked(lockstate.Process{}, false)
-		for isDown := false; !isDown && ctx.Err() == nil; {
-			if sup := s.answering(); sup != nil {
-				_ = sup.End(ctx)
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				s.mayLoseLeases = true
-				return
-			}
+		s.recordRelease(lockstate.Process{})
+		for isRecorded := false; !isRecorded && ctx.Err() == nil; wait.Sleep(ctx, simOffset) {
 			_, err := s.dirOf(sh).Update(ctx, func(tx *lockstate.Tx) error {
-				if isDown = !tx.IsSupervisorRunning(); !isDown {
-					return nil // it does not answer yet
-				}
 				tx.Down = true
 				tx.RemoveLease(lockstate.StartLease, lockstate.Process{})
 				tx.Bump()
+				isRecorded = !tx.IsSupervisorRunning() // else it is asked to end, as soon as it answers
 				return nil
 			})
-			isDown = isDown && err == nil
-			if !isDown {
-				wait.Sleep(ctx, simOffset)
+			isRecorded = isRecorded && err == nil
+			s.setAcked(lockstate.Process{}, false) // a start meanwhile was before the stop
+			if sup := s.answering(); sup != nil {
+				s.mu.Lock()
+				s.stoppedAt = time.Now()
+				s.mu.Unlock()
+				_ = sup.End(ctx)
+				return
 			}
 		}
 	})
@@ -190,7 +187,7 @@ func (s *simulation) destroyFile() {
 	data, err := os.ReadFile(s.path("state.json"))
 	switch {
 	case name == "part" && err == nil:
-		s.replaceState(data[:s.random.IntN(len(data))])
+		s.replaceState(data[:s.random.IntN(max(1, len(data)))])
 	case name == "copy" && s.oldState != nil && err == nil:
 		s.replaceState(s.oldState)
 	case name == "":

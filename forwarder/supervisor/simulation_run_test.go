@@ -64,7 +64,7 @@ func TestSimulation_KeepsPromises(t *testing.T) {
 		n := min(events, eventsPerRun)
 		trace, failure := simulate(t, seed, n)
 		if failure != "" {
-			t.Fatalf("%s\n%s\nreplay: LOCALPORT_SIMULATION_SEED=%d LOCALPORT_SIMULATION_EVENTS=%d", lastLines(trace, 60), failure, seed, n)
+			t.Fatalf("%s\n%s\nreplay: LOCALPORT_SIMULATION_SEED=%d LOCALPORT_SIMULATION_EVENTS=%d", lastLines(trace, 300), failure, seed, n)
 		}
 		if events -= n; events == 0 {
 			t.Logf("seeds %d to %d, nothing violated, in %v", first, seed, time.Since(startedAt).Round(time.Millisecond))

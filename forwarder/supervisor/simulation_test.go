@@ -55,13 +55,14 @@ type simulation struct {
 	lockFile      *os.File // the lock file, locked by another program; nil: it is not
 	supervisorNum int
 
-	mu            sync.Mutex // guards the fields below
-	supervisors   []*simSupervisor
-	acked         map[lockstate.Process]bool // the leases that were acknowledged; the zero Process is the start lease
-	nanoseconds   time.Duration              // see now
-	destroyed     int                        // how often files were destroyed
-	mayLoseLeases bool                       // a stop ended a supervisor, which may have been unable to write the state
-	failure       string
+	mu          sync.Mutex // guards the fields below
+	supervisors []*simSupervisor
+	acked       map[lockstate.Process]bool      // the leases that were acknowledged; the zero Process is the start lease
+	releasedAt  map[lockstate.Process]time.Time // when a lease was last released
+	nanoseconds time.Duration                   // see now
+	destroyed   int                             // how often files were destroyed
+	stoppedAt   time.Time                       // when a stop last asked a supervisor to end, which may be unable to write the state
+	failure     string
 }
 
 // simSupervisor is a supervisor that was elected.
@@ -95,6 +96,7 @@ func newSimulation(t *testing.T, seed uint64, home string) *simulation {
 		t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 0)), home: home, dir: dir, network: newSimNetwork(seed),
 		calls:     simCalls{roles: map[string]string{}},
 		processes: simProcesses{running: map[lockstate.Process]*simProcess{}}, acked: map[lockstate.Process]bool{},
+		releasedAt: map[lockstate.Process]time.Time{},
 	}
 	for range simShells {
 		s.shells = append(s.shells, &simShell{process: s.processes.start(fmt.Sprintf("shell%d", s.processes.lastPID+1))})
@@ -377,6 +379,9 @@ func (s *simulation) end() {
 	s.tasks.Wait()
 }
 
+// stopTime is longer than it takes a supervisor to end after a stop.
+const stopTime = 10 * time.Second
+
 // check checks what must hold whenever no call waits.
 func (s *simulation) check() {
 	s.mu.Lock()
@@ -394,13 +399,12 @@ func (s *simulation) check() {
 		s.fail("more than one supervisor is elected: %v", elected)
 	}
 	s.mu.Lock()
-	mayLoseLeases := s.mayLoseLeases
-	s.mayLoseLeases = false
+	isStopping := time.Since(s.stoppedAt) < stopTime
 	s.mu.Unlock()
-	if mayLoseLeases {
+	if isStopping {
 		s.forgetLostLeases()
 	}
-	recorded := s.recordedLeases()
+	recorded := s.recordedLeases(true)
 	if s.answering() == nil && (s.disk != simDisk{} || s.lockFile != nil) {
 		for _, sh := range s.shells { // the supervisor that knew of a release ended and could not write it
 			sh.mayKeepLease = sh.mayKeepLease || !sh.isInside && recorded[sh.process.Process]
@@ -438,19 +442,21 @@ func (s *simulation) setAcked(p lockstate.Process, isAcked bool) {
 	}
 }
 
-// recordedLeases returns the leases that the state file or the memory of a supervisor has.
-func (s *simulation) recordedLeases() map[lockstate.Process]bool {
-	found := map[lockstate.Process]bool{}
-	for _, lease := range s.dir.ReadOrZero().Leases {
-		found[lease.Process] = true
-	}
+// recordedLeases returns the leases that the state file or the memory of a supervisor has. withReleased includes those that are older than
+// their release: they may still go.
+func (s *simulation) recordedLeases(withReleased bool) map[lockstate.Process]bool {
+	leases := s.dir.ReadOrZero().Leases
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sup := range s.supervisors {
 		if sup.hasBegun {
-			for _, lease := range sup.store.state().Leases {
-				found[lease.Process] = true
-			}
+			leases = append(leases, sup.store.state().Leases...)
+		}
+	}
+	found := map[lockstate.Process]bool{}
+	for _, lease := range leases {
+		if withReleased || lease.Since.After(s.releasedAt[lease.Process]) {
+			found[lease.Process] = true
 		}
 	}
 	return found
@@ -459,9 +465,9 @@ func (s *simulation) recordedLeases() map[lockstate.Process]bool {
 // forgetLostLeases is called when somebody has destroyed files or a supervisor was killed. The leases that are recorded nowhere are gone: no
 // file and no supervisor that lives has them. In the same way a release may be lost.
 func (s *simulation) forgetLostLeases() {
-	recorded := s.recordedLeases()
+	recorded, remaining := s.recordedLeases(false), s.recordedLeases(true)
 	for _, sh := range s.shells {
-		sh.mayKeepLease = sh.mayKeepLease || !sh.isInside && recorded[sh.process.Process]
+		sh.mayKeepLease = sh.mayKeepLease || !sh.isInside && remaining[sh.process.Process]
 	}
 	for _, p := range s.ackedLeases() {
 		if !recorded[p] {
@@ -646,6 +652,13 @@ func (s *simulation) command(sh *simShell, name string, fn func()) bool {
 	return true
 }
 
+func (s *simulation) recordRelease(p lockstate.Process) {
+	now := s.now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.releasedAt[p] = now
+}
+
 func (s *simulation) destroyedCount() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -714,6 +727,7 @@ func (s *simulation) join(sh *simShell, lease lockstate.Lease, restartsStopped b
 
 // leave releases a lease as client.Leave does. It reports whether that was recorded.
 func (s *simulation) leave(sh *simShell, lease lockstate.Lease) bool {
+	s.recordRelease(lease.Process)
 	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Second)
 	defer cancel()
 	_, err := s.dirOf(sh).Update(ctx, func(tx *lockstate.Tx) error {

@@ -75,9 +75,25 @@ func (s *Supervisor) removeAbandoned() {
 	err := lockstate.RemoveAbandonedRunDirs(func(run string) {
 		killed, err := process.KillOrphans(run)
 		s.log.Warn("a supervisor was killed", "run", run, "orphans_killed", killed, "error", err)
+		removeSocketOf(run)
 	})
 	if err != nil {
 		s.log.Warn("cannot remove the run directories of killed supervisors", "error", err)
+	}
+}
+
+// removeSocketOf removes the control socket of a run that was killed, if a project still records that run.
+func removeSocketOf(run string) {
+	dirs, _ := lockstate.ListDirs()
+	for _, dir := range dirs {
+		if record := dir.ReadOrZero().Supervisor; record == nil || record.Run != run {
+			continue
+		}
+		for _, socket := range dir.Sockets() {
+			if isDeadSocket(socket) {
+				os.Remove(socket)
+			}
+		}
 	}
 }
 

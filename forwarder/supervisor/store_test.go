@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -208,5 +209,45 @@ func TestSupervisor_UnusedOneStaysUpForAClientThatJoinedWhileTheStateWasLocked(t
 	}
 	if s.tryShutDown(t.Context(), shutdownUnused, maxShutdownTries) || s.isClosing.Load() {
 		t.Error("it shut down although a shell has a lease")
+	}
+}
+
+// A supervisor that is killed before it has a keeper is not replaced. The next one of any project removes its control socket.
+func TestSupervisor_RemovesTheSocketOfAKilledOne(t *testing.T) {
+	s := newElectedSupervisor(t)
+	other, err := lockstate.Open(filepath.Join(t.TempDir(), ".localport.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, err := other.SocketPath()
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.SetUnlinkOnClose(false)
+	t.Cleanup(func() { listener.Close(); os.Remove(socket) })
+	_, err = other.Update(t.Context(), func(tx *lockstate.Tx) error {
+		tx.Supervisor = &lockstate.Supervisor{Run: "cccccccc", Socket: socket}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, isListening := range []bool{true, false} {
+		abandoned, err := lockstate.CreateRunDir("cccccccc")
+		if err != nil {
+			t.Fatal(err)
+		}
+		abandoned.Release()
+		if !isListening {
+			listener.Close()
+		}
+		s.removeAbandoned()
+		if _, err := os.Lstat(socket); (err == nil) != isListening {
+			t.Errorf("a process listens: %v; the socket: %v", isListening, err)
+		}
 	}
 }

@@ -64,6 +64,7 @@ var events = []event{
 	{EventKind: newKind("new shell"), commandsMustSucceed: true, apply: newShellEvent},
 	{EventKind: newKind("kill shell"), commandsMustSucceed: true, requires: requiresShell, apply: killShellEvent},
 	{EventKind: newLastingKind("freeze shell"), commandsMustSucceed: true, requires: requiresShell, apply: freezeShellEvent},
+	{EventKind: newLastingKind("change environment"), commandsMustSucceed: true, apply: changeEnvironmentEvent},
 	{EventKind: newKind("exec"), commandsMustSucceed: true, apply: execEvent},
 	{EventKind: newKind("end exec"), commandsMustSucceed: true, requires: requiresExec, apply: endExecEvent},
 	{EventKind: newKind("start"), commandsMustSucceed: true, apply: startEvent},

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"math/rand/v2"
+	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -81,6 +82,46 @@ func freezeShellEvent(p *project, r *rand.Rand) bool {
 		}
 	})
 	return s.isFrozen
+}
+
+// otherEnvironment are values of variables that a tunnel may use, and with which none could be opened.
+var otherEnvironment = map[string]string{
+	"HTTP_PROXY": "http://127.0.0.1:1", "HTTPS_PROXY": "http://127.0.0.1:1", "ALL_PROXY": "socks5://127.0.0.1:1", "NO_PROXY": "none.example",
+	"SSH_AUTH_SOCK": "/nonexistent/agent", "KUBECONFIG": "/nonexistent/kubeconfig",
+}
+
+// changeEnvironmentEvent gives a shell another PATH, proxies, agent and kubeconfig until the event ends. One that is outside enters with them.
+// No tunnel may end.
+func changeEnvironmentEvent(p *project, r *rand.Rand) bool {
+	isOutside := r.IntN(2) == 0
+	s := p.chooseShell(r, !isOutside)
+	if s == nil {
+		isOutside = !isOutside
+		if s = p.chooseShell(r, !isOutside); s == nil {
+			return false
+		}
+	}
+	if endsNothing := []string{"", "status", "prompt", "enter", "exec"}; (p.act.State == Up || p.act.State == Busy) && slices.Contains(endsNothing, p.act.Meanwhile) {
+		p.tunnelsToKeep = p.listLastingTunnels()
+	}
+	p.logf("%s %d has another environment", s.kind, s.PID())
+	path := os.Getenv("PATH")
+	p.run(s, s.setVariable("PATH", "/nonexistent:"+path+":/nonexistent/too"))
+	for name, value := range otherEnvironment {
+		p.run(s, s.setVariable(name, value))
+	}
+	p.addUndo(func() {
+		p.background.Wait() // a command may run in the shell
+		p.run(s, s.setVariable("PATH", path))
+		for name := range otherEnvironment {
+			p.run(s, s.unsetVariable(name))
+		}
+	})
+	if isOutside {
+		p.markInUse()
+		p.enter(s)
+	}
+	return true
 }
 
 func execEvent(p *project, _ *rand.Rand) bool {

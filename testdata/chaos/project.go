@@ -295,14 +295,21 @@ func (p *project) runOrRepeatLater(args ...string) bool {
 	p.logf("%s", r)
 	switch {
 	case r.exitCode == 0 || p.world.ctx.Err() != nil:
+	case p.act.Meanwhile == "kill supervisor": // it may be the one that the command waits for
+		p.repeatLater(args)
 	case p.commandsMustSucceed && (args[0] != "start" || !p.isOutcomeUnknown):
 		p.fail("%s", r) // nothing explains it; a stop that overtakes a start would
 	default:
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.commandsToRepeat = append(p.commandsToRepeat, args)
+		p.repeatLater(args)
 	}
 	return r.exitCode == 0
+}
+
+// repeatLater has finishAct run a command again, which then must succeed.
+func (p *project) repeatLater(args []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.commandsToRepeat = append(p.commandsToRepeat, args)
 }
 
 // canUseShell reports whether a shell can run a command now, and is inside, or outside, the project's directory.

@@ -58,6 +58,24 @@ func (p *project) checkPrompt(s *shell, line string, startedAt time.Time, err er
 	}
 }
 
+// setVariable returns the line that exports a variable with a value, which has no quotation mark.
+func (s *shell) setVariable(name, value string) string {
+	if s.kind == "fish" && name == "PATH" {
+		return "set -gx PATH (string split : '" + value + "')"
+	}
+	if s.kind == "fish" {
+		return "set -gx " + name + " '" + value + "'"
+	}
+	return "export " + name + "='" + value + "'"
+}
+
+func (s *shell) unsetVariable(name string) string {
+	if s.kind == "fish" {
+		return "set -e " + name
+	}
+	return "unset " + name
+}
+
 func (p *project) enter(s *shell) {
 	if s.isDead || s.isFrozen {
 		return

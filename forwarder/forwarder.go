@@ -185,6 +185,9 @@ type Run struct {
 	// RequestedAt is when the user last requested the tunnel, by start, restart or login; zero if never. A driver ignores failures
 	// that it remembers from before.
 	RequestedAt time.Time
+	// RestartedAt is when the user last requested a restart; zero if never. A connection to a server that is older is not shared: the server's
+	// settings may have changed.
+	RestartedAt time.Time
 	// IsUrgent is set if a client waits or the network has changed: the driver makes an attempt even if the last one has just
 	// failed.
 	IsUrgent bool

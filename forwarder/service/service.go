@@ -155,6 +155,7 @@ type attemptHistory struct {
 	startedAt     time.Time // of the last attempt
 	mayPassSince  time.Time // of the first failure that may pass, since a tunnel was open; zero: there was none
 	requestedAt   time.Time // of the last request of the user or a changed config
+	restartedAt   time.Time // of the last restart that the user requested; zero: none
 	askSocket     string    // where the user answers questions during the next attempt
 	needsUser     bool      // if the next attempt fails, the service needs attention
 	isUrgent      bool      // a client waits, or the network has changed
@@ -272,4 +273,7 @@ func (a *attemptHistory) applyRequest(r request) {
 	a.failures, a.count, a.requestedAt, a.isRecheck = 0, 0, r.requestedAt, false
 	a.askSocket, a.needsUser = cmp.Or(r.askSocket, a.askSocket), r.needsUser || a.needsUser
 	a.restartReason = restartReasonRequested
+	if r.kind == requestRestart && r.askSocket == "" {
+		a.restartedAt = r.requestedAt
+	}
 }

@@ -133,7 +133,7 @@ func (d *destination) tryAcquireMaster(run forwarder.Run) (m *master, delay time
 	files := filestamps.Of(d.filePaths()...)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.master != nil && run.RequestedAt.After(d.lastAttemptAt) && d.master.hasOtherAgent(run) {
+	if d.master != nil && d.master.isOutdated(run, d.lastAttemptAt) {
 		d.master = nil // it serves the tunnels that it has
 	}
 	if d.master == nil {

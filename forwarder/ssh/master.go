@@ -33,7 +33,8 @@ var (
 type master struct {
 	destination *destination
 	runConfig   forwarder.Run // of the service for which it was started
-	askSocket   string        // where ssh's questions go; empty: nobody is asked
+	startedAt   time.Time
+	askSocket   string // where ssh's questions go; empty: nobody is asked
 	output      *outputParser
 	userCount   int // guarded by destination.mu
 
@@ -60,7 +61,7 @@ type master struct {
 // startMaster starts a master's run. d.mu is held.
 func (d *destination) startMaster(run forwarder.Run) *master {
 	m := &master{
-		destination: d, runConfig: run, askSocket: run.AskSocket,
+		destination: d, runConfig: run, startedAt: time.Now(), askSocket: run.AskSocket,
 		output:  &outputParser{loggedInCh: make(chan bool, 1), keyFile: d.keyFile},
 		readyCh: make(chan struct{}), doneCh: make(chan struct{}), setAsideCh: make(chan struct{}),
 	}
@@ -87,6 +88,16 @@ func (m *master) run(ctx context.Context, options loginOptions) {
 	if isLoggedIn {
 		m.recordErr(m.output.failure("ssh exited: " + m.child.ExitStatus()))
 	}
+}
+
+// isOutdated reports whether a request of the user needs another master: a restart, because the server's settings may have changed, or a
+// shell with another agent. lastAttemptAt is when the destination's last master was started. A master that the user had to log in is not
+// outdated by a restart, which could not ask.
+func (m *master) isOutdated(run forwarder.Run, lastAttemptAt time.Time) bool {
+	if run.RestartedAt.After(m.startedAt) && m.askSocket == "" {
+		return true
+	}
+	return run.RequestedAt.After(lastAttemptAt) && m.hasOtherAgent(run)
 }
 
 // hasOtherAgent reports whether the master was started with another agent than that of run.

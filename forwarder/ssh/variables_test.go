@@ -64,6 +64,27 @@ func TestDestination_EnvironmentOfAnotherTargetUsesAnotherMaster(t *testing.T) {
 	}
 }
 
+// A restart logs in again, although another service still has a tunnel through the old master: the server's settings may have changed. The
+// services that are restarted together share the new one.
+func TestDestination_RestartLogsInAgainOnce(t *testing.T) {
+	server := sshd.Start(t)
+	svc := newService(server, startBackend(t))
+	run := newRun(t)
+	kept := dialTunnel(t, openTunnel(t, svc, run))
+	requireWelcome(t, kept)
+	run.RequestedAt = time.Now()
+	run.RestartedAt = run.RequestedAt
+	for range 2 {
+		requireWelcome(t, dialTunnel(t, openTunnel(t, svc, run)))
+	}
+	if n := countLogins(server); n != 2 {
+		t.Errorf("%d logins after a restart", n)
+	}
+	if _, err := kept.Write([]byte("x")); err != nil {
+		t.Error(err)
+	}
+}
+
 // A restart from a shell with another agent logs in with that one, although another service still has a tunnel through the old master.
 func TestDestination_RestartWithAnotherAgentLogsInAgain(t *testing.T) {
 	server := sshd.Start(t)

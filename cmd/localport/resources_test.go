@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/localport-sh/localport/forwarder/memtrim"
 )
 
 // resources are what a process uses; sizes are in kB. goroutines and heap are 0 for other programs than localport.
@@ -59,7 +61,7 @@ func (r resources) checkWithin(t testing.TB, who string, before, margin resource
 }
 
 // resourcesVariable makes every localport of a testEnv write its goroutines and heap to a file in this directory when it receives
-// SIGUSR1. It collects garbage before, because the heap would otherwise depend on when that happened last.
+// SIGUSR1. It trims its memory before, because that would otherwise depend on when it happened last.
 const resourcesVariable = "LOCALPORT_TEST_RESOURCES"
 
 // writeResources writes the file at each SIGUSR1.
@@ -68,8 +70,8 @@ func writeResources(dir string) {
 	signal.Notify(signalCh, syscall.SIGUSR1)
 	path := filepath.Join(dir, fmt.Sprint(os.Getpid()))
 	for range signalCh {
-		runtime.GC() // with the one in FreeOSMemory it empties every sync.Pool
-		debug.FreeOSMemory()
+		runtime.GC() // with the one in Trim it empties every sync.Pool
+		memtrim.Trim()
 		var mem runtime.MemStats
 		runtime.ReadMemStats(&mem)
 		_ = os.WriteFile(path+".new", fmt.Appendln(nil, runtime.NumGoroutine(), mem.HeapAlloc>>10), 0o600)

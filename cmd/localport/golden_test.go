@@ -303,10 +303,10 @@ func TestGolden_Commands(t *testing.T) {
 	}
 	prompt("after a service failed", seen...)
 	localport("exec", "--wait", "100ms", "--", "true")
+	seen = promptArgs() // before the recovery, which would count as seen otherwise
 	if err := os.WriteFile(healthyFile, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	seen = promptArgs()
 	prompt("after it recovered", seen...)
 	w.writeFile(root, ".localport.toml", config+"nonsense = 1\n")
 	eventually(t, "status reports the change", func() bool { return w.status(root).Pending != "" })

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/testdata/ports"
 )
@@ -84,7 +85,11 @@ func (p *keptProject) checkClientServed(t *testing.T) {
 func TestLingerConnections_DrainsAfterThePortsAreClosed(t *testing.T) {
 	t.Parallel()
 	p := startKeptProject(t)
-	status := p.status(p.root)
+	var status api.Status
+	eventually(t, "only the client is connected", func() bool { // the count also had the connections that found the port open
+		status = p.status(p.root)
+		return len(status.Draining) == 1 && len(status.Draining[0].Services) == 1 && status.Draining[0].Services[0].Open == 1
+	})
 	if status.State != "stopped" || len(status.Draining) != 1 || status.Draining[0].PID != p.supervisor.PID ||
 		len(status.Draining[0].Services) != 1 || status.Draining[0].Services[0].Open != 1 || status.Draining[0].Until == nil {
 		t.Errorf("status: %+v", status)

@@ -185,6 +185,9 @@ type Run struct {
 	// RequestedAt is when the user last requested the tunnel, by start, restart or login; zero if never. A driver ignores failures
 	// that it remembers from before.
 	RequestedAt time.Time
+	// ChangedAt is when what the last failure rests on was last known to have changed, or was looked at again; zero if never. A driver ignores
+	// failures that are more than SharedFailureTime older: the first of several services that notice a change makes the attempt for all.
+	ChangedAt time.Time
 	// RestartedAt is when the user last requested a restart; zero if never. A connection to a server that is older is not shared: the server's
 	// settings may have changed.
 	RestartedAt time.Time
@@ -193,6 +196,17 @@ type Run struct {
 	IsUrgent bool
 	// AskSocket is the path of a unix socket where the user answers questions; empty unless the attempt is a login.
 	AskSocket string
+}
+
+// SharedFailureTime is longer than services take, one after the other, to notice the same change.
+const SharedFailureTime = 10 * time.Second
+
+// OutdatedBefore is the time before which a driver's remembered failures say nothing any more: of the user's last request, or of the last change.
+func (r Run) OutdatedBefore() time.Time {
+	if changed := r.ChangedAt.Add(-SharedFailureTime); !r.ChangedAt.IsZero() && changed.After(r.RequestedAt) {
+		return changed
+	}
+	return r.RequestedAt
 }
 
 // RunVariable is set in the environment of every child process of a supervisor's tunnels, to the supervisor's run id. A process that

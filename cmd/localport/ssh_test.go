@@ -136,10 +136,16 @@ func TestSSH_RestartOfTheSupervisorCostsNoLogin(t *testing.T) {
 		t.Fatalf("login: exit %d\n%s", code, session.screen.String())
 	}
 	before := w.supervisor(root)
+	for range 3 {
+		w.mustRun(root, "restart", "one", "two")
+	}
+	if n := strings.Count(host.Log(), "Accepted publickey"); n != 1 {
+		t.Errorf("%d logins after restarts of the services", n)
+	}
 	for range 2 {
 		o := w.localport(root, "daemon", "restart")
 		if o.code != 1 || !strings.Contains(o.stderr, "a new supervisor would need another login for one, two (") ||
-			!strings.Contains(o.stderr, "to give it up: localport stop one two") {
+			!strings.Contains(o.stderr, "to restart without it: localport stop one two; localport daemon restart; localport start one two; localport login") {
 			t.Errorf("daemon restart: exit %d\n%s", o.code, o.stderr)
 		}
 		if now := w.supervisor(root); now != before {

@@ -260,6 +260,10 @@ func (t *tunnel) timeoutErr(ctx context.Context, port uint16) error {
 	return &forwarder.Failure{Reason: reason + lastOutput(t.LastLines())}
 }
 
+// loginRecheckInterval is the time between attempts while the user has not logged in: the user may do that in another terminal. It is long
+// because some programs open a browser at each attempt.
+const loginRecheckInterval = 15 * time.Minute
+
 // exitFailure returns why the program ended.
 func (t *tunnel) exitFailure() error {
 	if t.loginLine != "" {
@@ -267,7 +271,9 @@ func (t *tunnel) exitFailure() error {
 		if t.hasLogin {
 			hint = fmt.Sprintf(`run "localport login %s"`, t.name)
 		}
-		return &forwarder.Failure{Class: forwarder.NeedsUser, Reason: fmt.Sprintf("%s needs a login: %s", t.program, t.loginLine), Hint: hint}
+		return &forwarder.Failure{
+			Class: forwarder.NeedsUser, Reason: fmt.Sprintf("%s needs a login: %s", t.program, t.loginLine), Hint: hint, RecheckAfter: loginRecheckInterval,
+		}
 	}
 	return &forwarder.Failure{Reason: fmt.Sprintf("%s exited: %s", t.program, t.ExitStatus()) + lastOutput(t.LastLines())}
 }

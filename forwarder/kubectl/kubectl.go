@@ -197,7 +197,7 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 func (d *driver) OnNetworkChange() { d.sessions.OnNetworkChange() }
 
 func newSource(run forwarder.Run, ref session.ResourceRef) session.Source {
-	return session.Source{ResourceRef: ref, Dir: run.Dir, Env: run.Env, Log: run.Log, RequestedAt: run.RequestedAt}
+	return session.Source{ResourceRef: ref, Dir: run.Dir, Env: run.Env, Log: run.Log, OutdatedBefore: run.OutdatedBefore()}
 }
 
 // Cluster returns the state of a service's cluster, if the service shows it and uses the native engine.

@@ -8,7 +8,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-// minAttemptInterval is the minimum time between two attempts that clients cause.
+// minAttemptInterval is the minimum time between two attempts that clients, or changes of what the last failure rests on, cause.
 const minAttemptInterval = time.Second
 
 // input is a message to the run loop.
@@ -138,7 +138,7 @@ func (in causeChangedInput) apply(s *Service) (event, bool) {
 	if in.hasChanged {
 		s.attempts.failures = 0
 	}
-	s.attempts.isRecheck = !in.hasChanged
+	s.attempts.isRecheck, s.attempts.changedAt = !in.hasChanged, time.Now()
 	return eventCauseChanged, true
 }
 
@@ -173,6 +173,11 @@ func (networkChangeInput) apply(s *Service) (event, bool) {
 	}
 	if s.phase == phaseBackoff || s.phase == phaseFailed {
 		s.attempts.isUrgent = true
+	}
+	if s.phase == phaseNeedsAttention && time.Since(s.attempts.startedAt) >= minAttemptInterval {
+		if failure, isFailure := s.failure(); isFailure && recheckDelay(failure) > 0 {
+			return causeChangedInput{hasChanged: false}.apply(s)
+		}
 	}
 	return eventNetworkChanged, true
 }

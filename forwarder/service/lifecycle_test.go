@@ -414,6 +414,40 @@ func TestService_RetriesWhenTheCauseHasChanged(t *testing.T) {
 	}
 }
 
+// A cause that changes all the time, or a driver that remembers its failure, must not make the service try in a loop.
+func TestService_TriesAtMostOnceASecondWhenTheCauseChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startService(t, testHost(), testServiceConfig("web"), nil, func(int) (forwarder.Tunnel, error) {
+			return nil, &forwarder.Failure{Class: forwarder.NeedsUser, Reason: "not installed", AwaitChange: func(context.Context) bool { return true }}
+		})
+		defer s.end()
+		time.Sleep(10 * time.Second)
+		if got := len(s.driver.openTimes()); got > 12 {
+			t.Errorf("%d attempts in ten seconds", got)
+		}
+	})
+}
+
+// A change of the network may have been what a login was waiting for.
+func TestService_NetworkChangeRechecksALogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var isOver atomic.Bool
+		s := startService(t, testHost(), testServiceConfig("web"), nil, func(int) (forwarder.Tunnel, error) {
+			if isOver.Load() {
+				return newTunnelEndingAfter(24 * time.Hour), nil
+			}
+			return nil, &forwarder.Failure{Class: forwarder.NeedsUser, Reason: "denied", RecheckAfter: time.Hour}
+		})
+		defer s.end()
+		time.Sleep(2 * time.Second)
+		s.requireState(t, forwarder.NeedsAttention)
+		isOver.Store(true)
+		s.OnNetworkChange()
+		time.Sleep(time.Second)
+		s.requireState(t, forwarder.Healthy)
+	})
+}
+
 // What a cluster lacks may be deployed at any time.
 func TestService_RechecksAPermanentFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

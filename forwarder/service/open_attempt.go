@@ -53,7 +53,7 @@ func (s *Service) open(ctx context.Context) {
 	attempt := &openAttempt{resultCh: make(chan openResult, 1), isInteractive: a.askSocket != "", needsUser: a.needsUser}
 	s.openAttempt = attempt
 	run, removeRun, err := s.host.NewRun(ctx, s.processLog)
-	run.RequestedAt, run.RestartedAt, run.IsUrgent, run.AskSocket = a.requestedAt, a.restartedAt, a.isUrgent, a.askSocket
+	run.RequestedAt, run.ChangedAt, run.RestartedAt, run.IsUrgent, run.AskSocket = a.requestedAt, a.changedAt, a.restartedAt, a.isUrgent, a.askSocket
 	a.askSocket, a.needsUser, a.isUrgent = "", false, false
 	s.status.run = run.ID
 	if a.restartReason != "" && !isRecheck { // else it is the first attempt, not a restart

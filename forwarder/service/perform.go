@@ -241,11 +241,12 @@ func (s *Service) awaitChange(ctx context.Context) {
 		return
 	}
 	ctx, s.endAwaitChange = context.WithCancel(ctx)
-	changedCh := make(chan bool, 1)
+	changedCh, startedAt := make(chan bool, 1), s.attempts.startedAt
 	s.causeChangedCh = changedCh
 	s.jobs.Go(func() {
 		forwarder.CatchPanic(func() {
-			if hasChanged := awaitChange(ctx, failure); ctx.Err() == nil {
+			// What the failure rests on may change all the time, or the next attempt may have the failure of the last one.
+			if hasChanged := awaitChange(ctx, failure); wait.Sleep(ctx, minAttemptInterval-time.Since(startedAt)) {
 				changedCh <- hasChanged
 			}
 		}, s.logPanic)
@@ -293,5 +294,7 @@ func requireUserAgain(err error) error {
 	if hint == "" {
 		hint = "when that is over: localport login"
 	}
-	return &forwarder.Failure{Class: forwarder.NeedsUser, Reason: failure.Reason, Hint: hint}
+	needsUser := *failure
+	needsUser.Class, needsUser.Hint = forwarder.NeedsUser, hint
+	return &needsUser
 }

@@ -155,6 +155,7 @@ type attemptHistory struct {
 	startedAt     time.Time // of the last attempt
 	mayPassSince  time.Time // of the first failure that may pass, since a tunnel was open; zero: there was none
 	requestedAt   time.Time // of the last request of the user or a changed config
+	changedAt     time.Time // when what the last failure rests on was last known to have changed, or was looked at again
 	restartedAt   time.Time // of the last restart that the user requested; zero: none
 	askSocket     string    // where the user answers questions during the next attempt
 	needsUser     bool      // if the next attempt fails, the service needs attention

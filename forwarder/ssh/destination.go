@@ -6,7 +6,6 @@ import (
 	"io"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
@@ -23,8 +22,6 @@ type destination struct {
 	keyFile  string       // key_file of the config; may be empty
 	files    []string     // of the service's config that ssh reads; see filePaths
 	log      sharedLog    // the logs of all services with a tunnel to here
-
-	hasForwarded atomic.Bool // a SOCKS proxy's server has opened a connection: it does not forbid forwarding
 
 	mu               sync.Mutex
 	master           *master // logged in or starting; nil: none
@@ -165,7 +162,7 @@ func (d *destination) cachedFailure(run forwarder.Run) error {
 	case f == nil:
 		return nil
 	case run.AskSocket != "" && run.AskSocket == d.lastAskSocket: // the same login: the user has already answered for all its services
-	case run.AskSocket != "", run.RequestedAt.After(d.lastAttemptAt):
+	case run.AskSocket != "", run.OutdatedBefore().After(d.lastAttemptAt):
 		return nil
 	case f.Class == forwarder.Transient && time.Since(d.lastAttemptAt) > failureTTL.After(d.failureCount):
 		return nil
@@ -187,11 +184,37 @@ func (d *destination) releaseMaster(m *master, log io.Writer) {
 	d.mu.Lock()
 	m.userCount--
 	isLastUser := m.userCount == 0
-	if isLastUser {
+	isKept := isLastUser && m.askSocket != "" && d.master == m
+	if isLastUser && !isKept {
 		d.detachMaster(m)
 	}
 	d.mu.Unlock()
-	if isLastUser {
+	switch {
+	case isKept:
+		d.tasks.Go(func(ctx context.Context) { d.closeUnused(ctx, m) })
+	case isLastUser:
+		m.close()
+	}
+}
+
+// loginGrace is how long a master that the user had to log in waits for its next user: services that are restarted together release it all at
+// once.
+const loginGrace = 2 * time.Second
+
+// closeUnused closes a master that has no user after loginGrace, or when ctx ends.
+func (d *destination) closeUnused(ctx context.Context, m *master) {
+	select {
+	case <-m.doneCh:
+	case <-ctx.Done():
+	case <-time.After(loginGrace):
+	}
+	d.mu.Lock()
+	isUnused := m.userCount == 0
+	if isUnused {
+		d.detachMaster(m)
+	}
+	d.mu.Unlock()
+	if isUnused {
 		m.close()
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -195,6 +196,48 @@ func TestDestination_CancelledOpenLeavesNoMaster(t *testing.T) {
 	if d := driverOf(t).destinationFor(newTunnelSpec(svc), r); d.master != nil {
 		t.Error("the destination still has a master")
 	}
+}
+
+// A denied login is tried again when the agent has another key, and when it is looked at again: the key may be accepted by now.
+func TestDestination_DeniedLoginIsLookedAtAgain(t *testing.T) {
+	server := sshd.Start(t)
+	key := sshd.NewKey(t, filepath.Join(t.TempDir(), "key"), "")
+	svc := newService(server, startBackend(t))
+	r := newRun(t)
+	agent := sshd.StartAgent(t)
+	r.Env = append(r.Env, AgentVariable+"="+agent)
+	config := filepath.Join(t.TempDir(), "config")
+	data, err := os.ReadFile(server.ConfigFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.NewReplacer("IdentityFile "+server.KeyFile, "IdentityFile none", "IdentityAgent none\n", "", "IdentitiesOnly yes\n", "").Replace(string(data))
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	svc.Connection.Settings["config_file"] = config
+	delete(svc.Connection.Settings, "key_file")
+	f := openFailure(t, svc, r)
+	if f.Class != forwarder.NeedsUser || f.RecheckAfter != recheckInterval {
+		t.Fatalf("got %+v", f)
+	}
+	add := exec.Command("ssh-add", "-q", key)
+	add.Env = append(os.Environ(), AgentVariable+"="+agent)
+	if out, err := add.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if !f.AwaitChange(ctx) {
+		t.Error("the new key was not noticed")
+	}
+	server.Authorize(key)
+	d := driverOf(t).destinationFor(newTunnelSpec(svc), r)
+	if d.cachedFailure(r) == nil {
+		t.Error("without a change another attempt is made")
+	}
+	r.ChangedAt = d.lastAttemptAt.Add(2 * forwarder.SharedFailureTime)
+	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
 }
 
 // A server that ends each connection, as sshd does above MaxStartups, is tried less and less often, however many clients wait.

@@ -43,7 +43,9 @@ type master struct {
 	readyCh    chan struct{}      // closed when it has logged in, or cannot
 	doneCh     chan struct{}      // closed when run has returned and the process has ended
 	isClosed   atomic.Bool        // by close
-	setAsideCh chan struct{}      // closed by suspect
+	// hasForwarded: the server has opened a connection for a SOCKS proxy, so that it does not forbid forwarding.
+	hasForwarded atomic.Bool
+	setAsideCh   chan struct{} // closed by suspect
 
 	mu                sync.Mutex
 	child             *process.Child
@@ -365,8 +367,8 @@ func (m *master) suspect() {
 	if m.child.IsProcessStopped() {
 		failure = &forwarder.Failure{Reason: "the ssh process is suspended (SIGSTOP)"}
 	}
+	m.setSuspicion(failure)
 	if m.askSocket != "" {
-		m.setSuspicion(failure)
 		return
 	}
 	m.recordErr(failure)
@@ -418,7 +420,7 @@ func (m *master) startLivenessCheck() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.isVerifyRequested = m.isVerifying
-	if m.isVerifying || m.err != nil {
+	if m.isVerifying || wait.IsClosed(m.doneCh) {
 		return
 	}
 	m.isVerifying = true
@@ -435,7 +437,7 @@ func (m *master) runLivenessChecks(ctx context.Context) {
 	for isNeeded := true; isNeeded; {
 		err := m.verifyLiveness(ctx)
 		m.mu.Lock()
-		isNeeded = m.isVerifyRequested && err == nil
+		isNeeded = m.isVerifyRequested && err == nil && ctx.Err() == nil
 		m.isVerifying, m.isVerifyRequested = isNeeded, false
 		m.mu.Unlock()
 	}

@@ -47,7 +47,7 @@ func openReverseTunnel(ctx context.Context, s *tunnelSpec, m *master, release fu
 	r.forwardSlot <- forward
 	m.destination.setListener(s.listenAddr(), s.name)
 	r.failure = r.checkListenAddress(ctx, m, wasPublic)
-	r.tunnel = newTunnel(m, func() {
+	r.tunnel = newStayingTunnel(m, func() {
 		r.closeForward()
 		release()
 	})

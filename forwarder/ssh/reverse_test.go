@@ -252,3 +252,31 @@ func TestReverseTunnel_GatewayPortsAgainstTheRequestIsAFailure(t *testing.T) {
 		}
 	}
 }
+
+// A silence that ends breaks no connection; the service shows it meanwhile.
+func TestReverseTunnel_ConnectionsSurviveASilence(t *testing.T) {
+	server := sshd.Start(t)
+	remoteAddr := unusedAddr(t)
+	tunnel := openTunnel(t, newReverseService(t, server, remoteAddr, startBackend(t)), newRun(t)).(*reverseTunnel)
+	conn, err := net.Dial("tcp4", remoteAddr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	requireWelcome(t, conn)
+	server.Freeze()
+	waitFailureChange(t, tunnel, func(f *forwarder.Failure) bool {
+		return f != nil && f.Reason == "the ssh server did not answer within 3s"
+	})
+	server.Thaw()
+	waitFailureChange(t, tunnel, func(f *forwarder.Failure) bool { return f == nil })
+	if _, err := conn.Write([]byte("welcome ")); err != nil {
+		t.Fatal(err)
+	}
+	requireWelcome(t, conn)
+	select {
+	case <-tunnel.Done():
+		t.Errorf("the tunnel has ended: %v", tunnel.Err())
+	default:
+	}
+}

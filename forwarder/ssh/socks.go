@@ -48,7 +48,7 @@ const (
 
 // checkForwarding returns a failure if the server forbids a test connection, and no connection through it has ever succeeded.
 func (t *socksTunnel) checkForwarding(ctx context.Context) *forwarder.Failure {
-	if t.master.destination.hasForwarded.Load() {
+	if t.master.hasForwarded.Load() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, responseTimeout)
@@ -111,7 +111,7 @@ func (t *socksTunnel) reportRequest(r *forwarder.Refusal) {
 
 // recordSuccess records that the server has opened a connection: it does not forbid forwarding.
 func (t *socksTunnel) recordSuccess() {
-	t.master.destination.hasForwarded.Store(true)
+	t.master.hasForwarded.Store(true)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.failure == nil {

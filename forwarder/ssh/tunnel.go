@@ -23,7 +23,8 @@ type tunnel struct {
 	closeCh     chan struct{} // closed by Close
 	unshareCh   chan struct{} // closed when the service needs a master of its own
 	unshareOnce sync.Once
-	changedCh   chan struct{} // see FailureChanged
+	changedCh   chan struct{}   // see FailureChanged
+	setAsideCh  <-chan struct{} // the master's; nil: the tunnel stays on a master that is set aside
 
 	mu       sync.Mutex
 	conns    map[*clientConn]struct{}
@@ -31,12 +32,24 @@ type tunnel struct {
 }
 
 func newTunnel(m *master, release func()) *tunnel {
-	t := &tunnel{
+	t := makeTunnel(m, release)
+	t.setAsideCh = m.setAsideCh
+	go t.watchMaster()
+	return t
+}
+
+// newStayingTunnel makes a tunnel that stays on a master that is set aside, because its connections end with its use of the master.
+func newStayingTunnel(m *master, release func()) *tunnel {
+	t := makeTunnel(m, release)
+	go t.watchMaster()
+	return t
+}
+
+func makeTunnel(m *master, release func()) *tunnel {
+	return &tunnel{
 		master: m, release: release, doneCh: make(chan struct{}), closeCh: make(chan struct{}), unshareCh: make(chan struct{}),
 		changedCh: make(chan struct{}, 1), conns: make(map[*clientConn]struct{}),
 	}
-	go t.watchMaster()
-	return t
 }
 
 // watchMaster closes doneCh when the tunnel ends, and signals changes of the failure until then.
@@ -52,7 +65,7 @@ func (t *tunnel) watchMaster() {
 			wait.Notify(t.changedCh)
 			continue
 		case <-t.master.doneCh:
-		case <-t.master.setAsideCh:
+		case <-t.setAsideCh:
 		case <-t.unshareCh:
 		case <-t.closeCh:
 		}

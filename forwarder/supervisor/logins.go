@@ -103,7 +103,8 @@ func (s *Supervisor) tryLogins(ctx context.Context, active *activeConfig) ([]*lo
 		return trials, nil
 	}
 	closeTrials(trials)
-	return nil, fmt.Errorf("%s%s (%w); to give it up: localport stop %s", anotherLoginText, strings.Join(names, ", "), cause, strings.Join(names, " "))
+	return nil, fmt.Errorf("%[1]s%[2]s (%[3]w); to restart without it: localport stop %[4]s; localport daemon restart; localport start %[4]s; localport login",
+		anotherLoginText, strings.Join(names, ", "), cause, strings.Join(names, " "))
 }
 
 func closeTrials(trials []*loginTrial) {

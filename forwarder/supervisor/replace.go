@@ -42,7 +42,7 @@ func (s *Supervisor) replace(ctx context.Context, r api.ReplaceRequest) error {
 		previous = s.env.shellVariables()
 		s.env.setShell(env.variables)
 	}
-	s.log.Info("replaced by another supervisor", "exe", r.Exe, "version", r.Version)
+	s.log.Info("starting another supervisor to replace this one", "exe", r.Exe, "version", r.Version)
 	s.updateSuccessor() // with this environment and the logins
 	successorEndedCh, err := s.keeper.startSuccessor(ctx, r.Exe)
 	if err != nil {

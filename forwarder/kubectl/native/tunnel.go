@@ -55,6 +55,8 @@ type tunnel struct {
 	doneCh    chan struct{}
 	closeOnce sync.Once
 
+	dialRefusals passingRefusals
+
 	mu          sync.Mutex
 	err         error
 	dialFailure *forwarder.Failure // why the last upstream could not be opened
@@ -113,14 +115,41 @@ func (t *tunnel) dialFirst(ctx context.Context) error {
 	return nil
 }
 
+// passTime is how long the server may answer 401 or 403, or show another certificate, before the tunnel ends with its connections: an API
+// server that is starting does that for seconds.
+const passTime = time.Minute
+
+// passingRefusals tells refusals of a moment from lasting ones. It is safe for concurrent use.
+type passingRefusals struct {
+	mu    sync.Mutex
+	since time.Time // of the first in a row; zero: the last result was none
+}
+
+// isFinal reports whether only the user can help after a result: nil, or a failure.
+func (r *passingRefusals) isFinal(failure *forwarder.Failure) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case failure == nil || failure.Class != forwarder.NeedsUser:
+		r.since = time.Time{}
+		return false
+	case !failure.MayPass:
+		return true
+	case r.since.IsZero():
+		r.since = time.Now()
+	}
+	return time.Since(r.since) >= passTime
+}
+
 // run keeps warm upstreams open, pings them, and ends the tunnel when only the user can help.
 func (t *tunnel) run(ctx context.Context) {
 	ticker := time.NewTicker(pingInterval)
 	defer ticker.Stop()
 	changes := changeLog{log: t.log}
+	var refusals passingRefusals
 	for {
 		failure, changed := t.finder.state()
-		if failure != nil && failure.Class == forwarder.NeedsUser {
+		if refusals.isFinal(failure) {
 			t.endWith(failure)
 			return
 		}
@@ -187,6 +216,7 @@ func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 		}
 		c, err := t.connect(ctx, dest)
 		if err == nil {
+			t.dialRefusals.isFinal(nil)
 			return c, nil
 		}
 		if ctx.Err() != nil {
@@ -195,7 +225,7 @@ func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 		if errors.Is(err, errDialSlotWaited) {
 			continue
 		}
-		if failure := t.session.ClassifyError(err, t.ref); failure.Class == forwarder.NeedsUser {
+		if failure := t.session.ClassifyError(err, t.ref); t.dialRefusals.isFinal(failure) {
 			t.endWith(failure)
 			return nil, failure
 		}

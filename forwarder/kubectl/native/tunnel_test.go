@@ -95,7 +95,7 @@ func newRun(t testing.TB, kubeconfig string) forwarder.Run {
 func openSpec(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, error) {
 	var err error
 	spec.Tasks, spec.Reserve = testTasks, testReserve
-	src := session.Source{ResourceRef: spec.Ref, Dir: run.Dir, Env: run.Env, Log: run.Log, RequestedAt: run.RequestedAt}
+	src := session.Source{ResourceRef: spec.Ref, Dir: run.Dir, Env: run.Env, Log: run.Log, OutdatedBefore: run.RequestedAt}
 	spec.Files = src.ReadFiles()
 	spec.Session, spec.Release, err = testRegistry.Open(src)
 	if err != nil {

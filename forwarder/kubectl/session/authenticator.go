@@ -171,11 +171,11 @@ func (a *authenticator) discardRejected(cred *credential, isRetry bool) bool {
 	return !isRetry
 }
 
-// clearFailureBefore clears a failure that is older than the user's request for another attempt.
-func (a *authenticator) clearFailureBefore(requestedAt time.Time) {
+// clearFailureBefore clears a failure that is older than a request or change for which another attempt is made.
+func (a *authenticator) clearFailureBefore(limit time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.failure != nil && requestedAt.After(a.failedAt) {
+	if a.failure != nil && limit.After(a.failedAt) {
 		a.cred = nil
 		a.clearFailure()
 	}

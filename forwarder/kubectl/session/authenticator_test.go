@@ -191,7 +191,7 @@ func TestAuthenticator_RemembersLoginHelperFailures(t *testing.T) {
 	if f := getObject(t, src); f == nil {
 		t.Error("it did not fail")
 	}
-	src.RequestedAt = time.Now()
+	src.OutdatedBefore = time.Now()
 	if f := getObject(t, src); f != nil || countHelperRuns(t, src) != 2 {
 		t.Errorf("after the user asked for it: %+v, %d runs", f, countHelperRuns(t, src))
 	}

@@ -37,7 +37,7 @@ func classifyRefusal(status *StatusError, ref ResourceRef) *forwarder.Failure {
 	switch {
 	case status.Code == http.StatusUnauthorized:
 		f.Class, f.MayPass = forwarder.NeedsUser, true
-		f.Hint = fmt.Sprintf(`log in to the cluster, or run "localport login"; test it with %q`, ref.Command("get namespaces"))
+		f.Hint = fmt.Sprintf("log in to the cluster again, or correct its user in the kubeconfig; test it with %q", ref.Command("get namespaces"))
 	case status.Code == http.StatusForbidden:
 		f.Class, f.MayPass = forwarder.NeedsUser, true
 		f.Hint = fmt.Sprintf("ask the cluster's administrator for permission; list yours with %q", ref.NamespacedCommand("auth can-i --list"))

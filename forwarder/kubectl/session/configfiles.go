@@ -5,12 +5,15 @@ import (
 	"crypto/sha256"
 	"errors"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/filestamps"
+	"github.com/localport-sh/localport/forwarder/process"
 )
 
 // ConfigFiles are the files from which a session is made, as they were when they were read: the kubeconfig files, and the token and
@@ -44,8 +47,39 @@ func (src Source) files() []string {
 	}
 	if user := raw.AuthInfos[kubeContext.AuthInfo]; user != nil {
 		paths = append(paths, user.TokenFile, user.ClientCertificate, user.ClientKey)
+		if user.Exec != nil {
+			paths = append(paths, helperFiles(src.Env)...)
+		}
 	}
 	return paths
+}
+
+// helperFilePatterns are where the usual login helpers keep what a login gives them: aws, gcloud, az and kubelogin. A login in another
+// terminal changes one of them. A directory changes when a file is created in it.
+var helperFilePatterns = []string{
+	".aws/credentials", ".aws/sso/cache", ".aws/sso/cache/*.json", ".aws/cli/cache", ".aws/cli/cache/*.json",
+	".config/gcloud/credentials.db", ".config/gcloud/access_tokens.db", ".config/gcloud/application_default_credentials.json",
+	".azure/msal_token_cache.json", ".azure/msal_token_cache.bin",
+	".kube/cache/oidc-login", ".kube/cache/oidc-login/*", ".kube/cache/kubelogin", ".kube/cache/kubelogin/*",
+}
+
+// helperFiles are the files of login helpers in the home directory of an environment.
+func helperFiles(env []string) []string {
+	home := process.Getenv(env, "HOME")
+	if home == "" {
+		return nil
+	}
+	var files []string
+	for _, pattern := range helperFilePatterns {
+		path := filepath.Join(home, pattern)
+		if !strings.Contains(pattern, "*") {
+			files = append(files, path) // it may be created
+			continue
+		}
+		matches, _ := filepath.Glob(path)
+		files = append(files, matches...)
+	}
+	return files
 }
 
 // identity distinguishes the sessions that a source's files describe, by the contents of the files too; empty if they describe none.

@@ -33,7 +33,7 @@ var networkErrors = []string{
 	"no such host", "name or service not known", "temporary failure in name resolution", "could not resolve", "failed to resolve",
 	"name resolution", "server misbehaving", "network is unreachable", "network is down", "no route to host", "connection refused",
 	"connection reset", "connection timed out", "i/o timeout", "tls handshake timeout", "could not connect to the endpoint",
-	"connect timeout", "read timeout", "connection aborted", "failed to establish a new connection", "enotfound", "econnrefused",
+	"connect timeout", "read timeout", "context deadline exceeded", "client.timeout exceeded", "unable to find the server", "connection aborted", "failed to establish a new connection", "enotfound", "econnrefused",
 	"econnreset", "etimedout", "eai_again", "ehostunreach", "enetunreach",
 }
 

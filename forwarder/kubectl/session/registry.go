@@ -32,10 +32,10 @@ import (
 // Source describes a session: where its kubeconfig is, and the context.
 type Source struct {
 	ResourceRef
-	Dir         string    // the project's root
-	Env         []string  // the environment of children, which sets KUBECONFIG
-	Log         io.Writer // receives the stderr of a login helper
-	RequestedAt time.Time // when the user asked for the session; older failures of a login are cleared
+	Dir            string    // the project's root
+	Env            []string  // the environment of children, which sets KUBECONFIG
+	Log            io.Writer // receives the stderr of a login helper
+	OutdatedBefore time.Time // older failures of a login are cleared
 }
 
 // Registry holds the sessions and logins that services share. It is safe for concurrent use.
@@ -194,7 +194,7 @@ func (r *Registry) release(key string, shared *sharedSession) {
 
 // updateEnvironment sets the environment for the next run of the plugin, and clears a failure that is older than the user's request.
 func (a *authenticator) updateEnvironment(src Source) {
-	a.clearFailureBefore(src.RequestedAt)
+	a.clearFailureBefore(src.OutdatedBefore)
 	if a.plugin == nil {
 		return
 	}

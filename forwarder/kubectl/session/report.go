@@ -19,13 +19,17 @@ type nodeHealth struct {
 	mu          sync.Mutex
 	checkedAt   map[string]time.Time
 	notReady    map[string]string // reason, by name of the node
-	isForbidden bool              // the user may not read nodes
+	forbiddenAt time.Time         // when the server denied it last; zero: it did not
 }
 
 // nodeCheckInterval is the minimum time between two checks of a node.
 const nodeCheckInterval = 10 * time.Second
 
-// CheckNodes checks nodes in the background, each at most once per nodeCheckInterval, and no more once the server has denied it.
+// forbiddenTime is how long no node is checked after the server has denied it: the user may be given the right.
+const forbiddenTime = 5 * time.Minute
+
+// CheckNodes checks nodes in the background, each at most once per nodeCheckInterval, and none for forbiddenTime once the server has denied
+// it.
 func (s *Session) CheckNodes(names []string) {
 	n := &s.nodeHealth
 	n.mu.Lock()
@@ -34,7 +38,7 @@ func (s *Session) CheckNodes(names []string) {
 		n.checkedAt, n.notReady = make(map[string]time.Time), make(map[string]string)
 	}
 	for _, name := range names {
-		if n.isForbidden || time.Since(n.checkedAt[name]) < nodeCheckInterval || s.tasks.IsDone() {
+		if time.Since(n.forbiddenAt) < forbiddenTime || time.Since(n.checkedAt[name]) < nodeCheckInterval || s.tasks.IsDone() {
 			continue
 		}
 		n.checkedAt[name] = time.Now()
@@ -57,7 +61,7 @@ func (s *Session) checkNode(ctx context.Context, name string) {
 	delete(n.notReady, name)
 	switch {
 	case hasStatusCode(err, http.StatusForbidden):
-		n.isForbidden = true
+		n.forbiddenAt = time.Now()
 	case hasStatusCode(err, http.StatusNotFound):
 		n.notReady[name] = "it is no longer in the cluster"
 	case err == nil:
@@ -73,7 +77,7 @@ func (s *Session) checkNode(ctx context.Context, name string) {
 func (s *Session) Report(ref ResourceRef) forwarder.ClusterInfo {
 	cluster := forwarder.ClusterInfo{Address: s.Server}
 	cluster.ExpiresAt, cluster.IsRenewed = s.auth.expiry()
-	if cluster.Failure = cmp.Or(s.auth.currentFailure(), s.UnreachableFailure(ref)); cluster.Failure != nil {
+	if cluster.Failure = cmp.Or(s.auth.currentFailure(), s.UnreachableFailure(ref), s.refusal.Load()); cluster.Failure != nil {
 		return cluster
 	}
 	s.nodeHealth.mu.Lock()

@@ -50,7 +50,8 @@ type Session struct {
 	webSocketTripper http.RoundTripper
 
 	reachability   reachability
-	lacksWebSocket atomic.Bool // WebSocket failed, and SPDY did not
+	refusal        atomic.Pointer[forwarder.Failure] // the last 401, 403 or wrong certificate; nil: a request has succeeded since
+	lacksWebSocket atomic.Bool                       // WebSocket failed, and SPDY did not
 	watches        watchSet
 	nodeHealth     nodeHealth
 	tasks          *tasks.Group
@@ -177,6 +178,7 @@ func (s *Session) sendAuthorized(ctx context.Context, send func(*credential) (*h
 		}
 		_ = s.recordResult(nil)
 		if resp.StatusCode < 300 {
+			s.refusal.Store(nil)
 			return resp, nil
 		}
 		refused := readStatusError(resp)
@@ -236,5 +238,12 @@ func (s *Session) Probe(ctx context.Context) error {
 
 // ClassifyError makes a failure of an error of this session: with a class, and a hint at the next step.
 func (s *Session) ClassifyError(err error, ref ResourceRef) *forwarder.Failure {
-	return classifyError(err, s.Server, ref)
+	f := classifyError(err, s.Server, ref)
+	if s.auth.plugin != nil && hasStatusCode(err, http.StatusUnauthorized) {
+		f.Hint = fmt.Sprintf(`run "localport login"; test it with %q`, ref.Command("get namespaces"))
+	}
+	if f.MayPass {
+		s.refusal.Store(f)
+	}
+	return f
 }

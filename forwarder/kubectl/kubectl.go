@@ -167,6 +167,7 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 	ref := session.ResourceRef{Resource: s.target.Resource(), Kubeconfig: s.kubeconfig, Location: s.resolveLocation(run)}
 	src := newSource(run, ref)
 	files := src.ReadFiles()
+	src.Stamps = files.Stamps
 	program := process.Getenv(run.Env, programVariable)
 	if s.engine == "kubectl" || program != "" && s.engine != "native" {
 		if s.target.Selector != "" {

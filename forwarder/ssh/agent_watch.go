@@ -27,6 +27,10 @@ func keysOfAgent(run forwarder.Run) agentKeys {
 	return a
 }
 
+func (a agentKeys) equal(b agentKeys) bool {
+	return a.socket == b.socket && slices.Equal(a.keys, b.keys)
+}
+
 // awaitChange waits until the agent has other keys. It returns false when ctx ends.
 func (a agentKeys) awaitChange(ctx context.Context) bool {
 	if a.socket == "" {

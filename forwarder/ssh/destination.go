@@ -32,6 +32,7 @@ type destination struct {
 	refusalCount     int                // how many of the last failures, in a row, came from a server that answered
 	lastAttemptAt    time.Time          // start of the last attempt
 	lastFiles        filestamps.Stamps  // what ssh reads, before the last attempt
+	lastKeys         agentKeys          // of the agent, before the last attempt
 	lastAskSocket    string             // where that attempt's questions went; empty: nobody was asked
 	listeners        map[string]string  // the addresses on which the server was made to listen and was not told to stop, and the services' names
 }
@@ -128,23 +129,44 @@ func (d *destination) acquireMaster(ctx context.Context, run forwarder.Run) (*ma
 func (d *destination) tryAcquireMaster(run forwarder.Run) (m *master, delay time.Duration, err error) {
 	haveFilesChanged := d.filesOfLastAttempt().HaveChanged()
 	files := filestamps.Of(d.filePaths()...)
+	keys, haveKeysChanged := d.checkAgent(run)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.master != nil && d.master.isOutdated(run, d.lastAttemptAt) {
 		d.master = nil // it serves the tunnels that it has
 	}
 	if d.master == nil {
-		if f := d.cachedFailure(run); f != nil && !haveFilesChanged {
+		if f := d.cachedFailure(run); f != nil && !haveFilesChanged && !haveKeysChanged {
 			return nil, 0, f
 		}
 		if delay := urgentInterval.After(max(1, d.refusalCount)) - time.Since(d.lastAttemptAt); d.lastFailure != nil && run.IsUrgent && delay > 0 {
 			return nil, delay, nil
 		}
-		d.lastAttemptAt, d.lastAskSocket, d.lastFiles = time.Now(), run.AskSocket, files
+		d.lastAttemptAt, d.lastAskSocket, d.lastFiles, d.lastKeys = time.Now(), run.AskSocket, files, keys
 		d.master = d.startMaster(run)
 	}
 	d.master.userCount++
 	return d.master, 0, nil
+}
+
+// checkAgent returns the keys of a run's agent, and whether they are others than before the last attempt. It does not ask the agent while there
+// is a master, which needs it no more.
+func (d *destination) checkAgent(run forwarder.Run) (keys agentKeys, haveChanged bool) {
+	d.mu.Lock()
+	hasMaster, last, hasFailed := d.master != nil, d.lastKeys, d.lastFailure != nil
+	d.mu.Unlock()
+	if hasMaster {
+		return last, false
+	}
+	keys = keysOfAgent(run)
+	return keys, hasFailed && !keys.equal(last)
+}
+
+// keysOfLastAttempt returns the agent's keys as they were before the last attempt.
+func (d *destination) keysOfLastAttempt() agentKeys {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lastKeys
 }
 
 // filesOfLastAttempt returns the files that ssh reads as they were before the last attempt; empty if there was none.

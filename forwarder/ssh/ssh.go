@@ -110,8 +110,8 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 	files := filestamps.Of(dest.filePaths()...) // before ssh reads them
 	m, err := dest.acquireMaster(ctx, run)
 	if f, isFailure := errors.AsType[*forwarder.Failure](err); isFailure && f.Class != forwarder.Transient {
-		failure := f.AlsoAwaiting(files.AwaitChange).AlsoAwaiting(keysOfAgent(run).awaitChange) // a key, ssh-add, an accepted host key, a corrected config
-		failure.RecheckAfter = recheckInterval                                                  // what the server accepts
+		failure := f.AlsoAwaiting(files.AwaitChange).AlsoAwaiting(dest.keysOfLastAttempt().awaitChange) // a key, ssh-add, an accepted host key, a corrected config
+		failure.RecheckAfter = recheckInterval                                                          // what the server accepts
 		return nil, failure
 	}
 	if err != nil {

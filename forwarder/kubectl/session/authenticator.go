@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/filestamps"
 	"github.com/localport-sh/localport/forwarder/tasks"
 	"github.com/localport-sh/localport/forwarder/wait"
 )
@@ -32,10 +33,12 @@ type authenticator struct {
 	pluginDoneCh    chan struct{} // closed when the running plugin has ended; nil: none runs
 	pluginStartedAt time.Time
 	failure         *forwarder.Failure
-	failedAt        time.Time // time of failure
-	failureCount    int       // of transient failures in a row
-	retryAt         time.Time // when the plugin is run again after a transient failure; zero: not by itself
-	expiresAt       time.Time // of a credential in the kubeconfig; zero: unknown
+	failedAt        time.Time         // time of failure
+	openedFiles     filestamps.Stamps // of the source that was opened last: what the plugin may have read
+	failedFiles     filestamps.Stamps // openedFiles when the plugin failed
+	failureCount    int               // of transient failures in a row
+	retryAt         time.Time         // when the plugin is run again after a transient failure; zero: not by itself
+	expiresAt       time.Time         // of a credential in the kubeconfig; zero: unknown
 }
 
 // credential is what a plugin returned. The zero value stands for the kubeconfig's own credential, which the transport adds.
@@ -129,7 +132,7 @@ func (a *authenticator) setFailure(err error) {
 	if !ok {
 		failure = &forwarder.Failure{Class: forwarder.NeedsUser, Reason: err.Error()}
 	}
-	a.failure, a.failedAt, a.retryAt = failure, time.Now(), time.Time{}
+	a.failure, a.failedAt, a.failedFiles, a.retryAt = failure, time.Now(), a.openedFiles, time.Time{}
 	if failure.Class == forwarder.Transient {
 		a.failureCount++
 		a.retryAt = a.failedAt.Add(pluginBackoff.After(a.failureCount))
@@ -171,11 +174,17 @@ func (a *authenticator) discardRejected(cred *credential, isRetry bool) bool {
 	return !isRetry
 }
 
-// clearFailureBefore clears a failure that is older than a request or change for which another attempt is made.
-func (a *authenticator) clearFailureBefore(limit time.Time) {
+// clearOutdatedFailure clears a failure that is older than a request or change for which another attempt is made, or than the files of a
+// source that is being opened.
+func (a *authenticator) clearOutdatedFailure(limit time.Time, files filestamps.Stamps) {
+	a.mu.Lock()
+	failure, failedFiles := a.failure, a.failedFiles
+	a.mu.Unlock()
+	haveChanged := failure != nil && failedFiles.HaveChanged() // without the mutex, which status needs: a file system may hang
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.failure != nil && limit.After(a.failedAt) {
+	a.openedFiles = files
+	if a.failure != nil && a.failure == failure && (limit.After(a.failedAt) || haveChanged) {
 		a.cred = nil
 		a.clearFailure()
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -194,6 +195,35 @@ func TestAuthenticator_RemembersLoginHelperFailures(t *testing.T) {
 	src.OutdatedBefore = time.Now()
 	if f := getObject(t, src); f != nil || countHelperRuns(t, src) != 2 {
 		t.Errorf("after the user asked for it: %+v, %d runs", f, countHelperRuns(t, src))
+	}
+}
+
+// A login in another terminal changes a file of the helper's, and the helper is run again for the next tunnel.
+func TestAuthenticator_RunsTheLoginHelperAgainAfterALoginElsewhere(t *testing.T) {
+	s := startServer(t, "secret")
+	src := s.source(t, execUser, "[ -e $0.done ] || exit 1\n"+printCredential(`"token": "secret"`))
+	home := t.TempDir()
+	src.Env = append(slices.Clip(src.Env), "HOME="+home)
+	cache := filepath.Join(home, ".aws", "sso", "cache")
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(cache, "token.json"), "{}")
+	for range 2 {
+		src.Stamps = src.ReadFiles().Stamps
+		if f := getObject(t, src); f == nil || countHelperRuns(t, src) != 1 {
+			t.Errorf("before the login: %+v, %d runs", f, countHelperRuns(t, src))
+		}
+	}
+	stamps := src.ReadFiles()
+	writeFile(t, filepath.Join(src.Dir, "helper.done"), "")
+	writeFile(t, filepath.Join(cache, "token.json"), `{"accessToken": "new"}`)
+	if !stamps.AwaitChange(t.Context()) {
+		t.Error("the login was not noticed")
+	}
+	src.Stamps = src.ReadFiles().Stamps
+	if f := getObject(t, src); f != nil || countHelperRuns(t, src) != 2 {
+		t.Errorf("after the login: %+v, %d runs", f, countHelperRuns(t, src))
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 	_ "k8s.io/client-go/plugin/pkg/client/auth/oidc"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/filestamps"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/tasks"
 )
@@ -32,10 +33,11 @@ import (
 // Source describes a session: where its kubeconfig is, and the context.
 type Source struct {
 	ResourceRef
-	Dir            string    // the project's root
-	Env            []string  // the environment of children, which sets KUBECONFIG
-	Log            io.Writer // receives the stderr of a login helper
-	OutdatedBefore time.Time // older failures of a login are cleared
+	Dir            string            // the project's root
+	Env            []string          // the environment of children, which sets KUBECONFIG
+	Log            io.Writer         // receives the stderr of a login helper
+	OutdatedBefore time.Time         // older failures of a login are cleared
+	Stamps         filestamps.Stamps // of ReadFiles; nil: not read
 }
 
 // Registry holds the sessions and logins that services share. It is safe for concurrent use.
@@ -194,7 +196,7 @@ func (r *Registry) release(key string, shared *sharedSession) {
 
 // updateEnvironment sets the environment for the next run of the plugin, and clears a failure that is older than the user's request.
 func (a *authenticator) updateEnvironment(src Source) {
-	a.clearFailureBefore(src.OutdatedBefore)
+	a.clearOutdatedFailure(src.OutdatedBefore, src.Stamps)
 	if a.plugin == nil {
 		return
 	}

@@ -253,6 +253,9 @@ func (w *world) findLeftovers() string {
 			known[s.PID()] = true
 		}
 		ports[portFromAddr(p.upstream.addr)] = true
+		if p.cluster != nil {
+			ports[p.cluster.port] = true
+		}
 	}
 	var left []string
 	for _, p := range listProcesses() {

@@ -86,6 +86,13 @@ var events = []event{
 	{EventKind: newLastingKind("deny"), requires: requiresShell, apply: denyEvent},
 	{EventKind: newLastingKind("steal port"), comesBeforeStart: true, apply: stealPortEvent},
 	{EventKind: newLastingKind("ssh server gone").forTechnology("ssh"), apply: sshServerGoneEvent},
+	{EventKind: newLastingKind("API server says 401").forTechnology(technologyKubectl), apply: refuseRequestsEvent(401, "Unauthorized|logged in")},
+	{EventKind: newLastingKind("API server says 403").forTechnology(technologyKubectl), apply: refuseRequestsEvent(403, "Forbidden|is refused")},
+	{EventKind: newLastingKind("API server has other CA").forTechnology(technologyKubectl), apply: otherCertificateEvent},
+	{EventKind: newLastingKind("API server moves").forTechnology(technologyKubectl), apply: moveServerEvent},
+	{EventKind: newLastingKind("token renewed").forTechnology(technologyKubectl), apply: renewTokenEvent},
+	{EventKind: newLastingKind("login helper offline").forTechnology(technologyLoginHelper), apply: helperOfflineEvent},
+	{EventKind: newLastingKind("WebSocket refused").forTechnology(technologyKubectl), apply: refuseWebSocketEvent},
 	{EventKind: newLastingKind("upstream gone").impossibleIn(Degraded, "it is gone already"), apply: upstreamGoneEvent},
 	{EventKind: newLastingKind("project gone"), apply: projectGoneEvent},
 

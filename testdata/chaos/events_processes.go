@@ -34,14 +34,14 @@ func (p *project) findKeeper() (process, bool) {
 	return process{}, false
 }
 
-// listTunnels returns the supervisor's children, without its keeper.
+// listTunnels returns the supervisor's children, without its keeper and login helpers.
 func (p *project) listTunnels() []process {
 	supervisor, ok := p.findAnySupervisor()
 	if !ok {
 		return nil
 	}
 	return slices.DeleteFunc(childrenOf(listProcesses(), supervisor.pid), func(child process) bool {
-		return filepath.Base(child.args[0]) == filepath.Base(p.world.binary)
+		return filepath.Base(child.args[0]) == filepath.Base(p.world.binary) || child.program(p.world.self) == loginHelperProgram
 	})
 }
 
@@ -120,9 +120,9 @@ func freezeKeeperEvent(p *project, _ *rand.Rand) bool {
 	return ok && p.freeze("keeper", target.pid)
 }
 
-// servicesWithProcesses returns the services whose tunnels are processes: all but tcp services.
+// servicesWithProcesses returns the services whose tunnels are processes: all but tcp services and those in a cluster.
 func (p *project) servicesWithProcesses() []string {
-	return slices.DeleteFunc(slices.Clone(p.services()), func(name string) bool { return name == "web" || name == "extra" })
+	return slices.DeleteFunc(slices.Clone(p.services()), func(name string) bool { return name == "web" || name == "extra" || name == clusterServiceName })
 }
 
 // chooseTunnel returns a random tunnel's process, and allows that connections of services with such tunnels end.

@@ -139,6 +139,24 @@ func bringUpLoopback() error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request)
 }
 
+// changeNetwork gives the loopback interface another address beside its first one, which the supervisors notice as a change of the network.
+func (w *world) changeNetwork() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	request, err := unix.NewIfreq("lo:1")
+	if err != nil {
+		return err
+	}
+	number := w.networkChanges.Add(1)
+	if err := request.SetInet4Addr([]byte{127, 1, byte(number >> 8), byte(number)}); err != nil {
+		return err
+	}
+	return os.NewSyscallError("SIOCSIFADDR", unix.IoctlIfreq(fd, unix.SIOCSIFADDR, request))
+}
+
 // mountReadOnly mounts a directory read-only over itself, with the mounts below it, which stay writable. The original mount cannot be
 // made read-only while a file there is open for writing; such a file stays writable in the mount that is covered.
 func mountReadOnly(dir string) error {

@@ -34,11 +34,15 @@ func RunProgram(args []string) (code int, isProgram bool) {
 			return exitStatus(err), true
 		}
 		return exitStatus(forward(args[1], args[2])), true
+	case loginHelperProgram: // the exec plugin of a kubeconfig: login-helper DIR
+		return exitStatus(runLoginHelper(args[1])), true
 	case "hold-port": // listens on a port, and has a child that inherits the socket: hold-port PORT
 		return exitStatus(holdPort(args[1])), true
 	}
 	return 0, false
 }
+
+const loginHelperProgram = "login-helper"
 
 func exitStatus(err error) int {
 	if err == nil {

@@ -25,6 +25,7 @@ type project struct {
 	dir        string
 	configPath string
 	upstream   *upstreamServer
+	cluster    *apiServer // nil: the project has no service in a cluster
 	template   projectTemplate
 	shells     []*shell // two, of the kinds that the template names
 	execs      []*exec.Cmd
@@ -67,9 +68,9 @@ type projectTemplate struct {
 
 // projectTemplates are used in turn for the projects of a run.
 var projectTemplates = []projectTemplate{
-	{"shop", []string{"tcp", "command"}, [2]string{"bash", "zsh"}},
+	{"shop", []string{"tcp", "command", technologyKubectl, technologyLoginHelper}, [2]string{"bash", "zsh"}},
 	{"data", []string{"tcp", "command", "ssh"}, [2]string{"zsh", "fish"}},
-	{"lazy", []string{"tcp", "command"}, [2]string{"fish", "bash"}},
+	{"lazy", []string{"tcp", "command", technologyKubectl}, [2]string{"fish", "bash"}},
 }
 
 // configVariant says how the config differs from the first one of its project.
@@ -92,7 +93,7 @@ func newProject(w *world, number int) (*project, error) {
 	if err := os.MkdirAll(p.dir, 0o755); err != nil {
 		return nil, err
 	}
-	for _, service := range []string{"web", "remote", "extra"} {
+	for _, service := range []string{"web", "remote", "extra", clusterServiceName} {
 		port, err := ports.Reserve()
 		if err != nil {
 			return nil, err
@@ -101,7 +102,16 @@ func newProject(w *world, number int) (*project, error) {
 		p.ports[service] = port.Number
 	}
 	var err error
-	p.upstream, err = startUpstreamServer(p.fail)
+	if p.upstream, err = startUpstreamServer(p.fail); err != nil || !slices.Contains(p.template.technologies, technologyKubectl) {
+		return p, err
+	}
+	credential := tokenInKubeconfig
+	if slices.Contains(p.template.technologies, technologyLoginHelper) {
+		credential = tokenFromHelper
+	} else if number >= len(projectTemplates) {
+		credential = tokenInFile
+	}
+	p.cluster, err = newAPIServer(filepath.Join(w.dir, "k", p.name), w.self, p.upstream.addr, credential)
 	return p, err
 }
 
@@ -178,6 +188,11 @@ func (p *project) String() string {
 		addCommandService("demand", "forward", "start = \"on-demand\"\nidle_timeout = \"1s\"\n")
 		addCommandService("parent", "parent", "")
 	}
+	if p.cluster != nil {
+		fmt.Fprintf(&b, "[services.%s]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 7000\n"+
+			"connection = { resource_name = \"web\", context = \"chaos\", kubeconfig = %q }\n",
+			clusterServiceName, p.ports[clusterServiceName], p.cluster.kubeconfig())
+	}
 	if p.config.hasExtraService {
 		fmt.Fprintf(&b, "[services.extra]\ntechnology = \"tcp\"\nlocal_port = %d\nremote_port = %s\nconnection = { remote_host = \"127.0.0.1\" }\n",
 			p.ports["extra"], upstreamPort)
@@ -191,7 +206,7 @@ func (p *project) String() string {
 // services returns the names of the services that the config declares.
 func (p *project) services() []string {
 	names := map[string][]string{
-		"shop": {"web", "fwd", "stubborn"}, "data": {"web", "remote", "base", "middle"}, "lazy": {"web", "demand", "parent"},
+		"shop": {"web", "fwd", "stubborn", clusterServiceName}, "data": {"web", "remote", "base", "middle"}, "lazy": {"web", "demand", "parent", clusterServiceName},
 	}[p.template.name]
 	if p.config.hasExtraService {
 		names = append(slices.Clone(names), "extra")
@@ -370,5 +385,8 @@ func (p *project) close() {
 			_ = cmd.Wait()
 		}
 		p.upstream.stop()
+		if p.cluster != nil {
+			p.cluster.stop()
+		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -36,6 +37,8 @@ type world struct {
 	ctx       context.Context    // ends with the run
 	startedAt time.Time
 	projects  []*project
+
+	networkChanges atomic.Int32 // the number of calls of changeNetwork
 
 	sshMu sync.Mutex // held while ssh is started or stopped
 	ssh   *sshServer
@@ -268,6 +271,9 @@ func (w *world) describeState(name string) string {
 		}
 		if text, err := os.ReadFile(p.stateFile("state.json")); err == nil {
 			fmt.Fprintf(&b, "%s, state.json: %s\n", p.name, text)
+		}
+		if p.cluster != nil {
+			fmt.Fprintf(&b, "%s, API server: %s\n", p.name, p.cluster)
 		}
 		fmt.Fprintf(&b, "%s, status: %s\n", p.name, p.runLocalport("status", "--json").stdout)
 		if text, err := os.ReadFile(p.stateFile("log/supervisor.log")); err == nil {

@@ -200,7 +200,8 @@ func (t *tunnel) replaceWarmUpstream(dest destination) {
 	})
 }
 
-// openWarmUpstreams opens upstreams to the pod until warmTarget are idle.
+// openWarmUpstreams opens upstreams to the pod until warmTarget are idle. After a failure it opens one in any case: idle upstreams may be older
+// than the failure, and only another attempt shows that it is over.
 func (t *tunnel) openWarmUpstreams(dest destination) {
 	t.pool.mu.Lock()
 	defer t.pool.mu.Unlock()
@@ -214,6 +215,9 @@ func (t *tunnel) openWarmUpstreamsLocked(dest destination) {
 		if u.uid == dest.uid && u.clients == 0 && !u.isDraining && !u.hasEnded() {
 			ready++
 		}
+	}
+	if p.warmDials == 0 && t.hasDialFailure() {
+		ready = min(ready, p.warmTarget()-1)
 	}
 	for ; ready < p.warmTarget() && !p.isClosed; ready++ {
 		p.warmDials++

@@ -338,6 +338,12 @@ func (t *tunnel) recordDialResult(dest destination, err error) {
 	}
 }
 
+func (t *tunnel) hasDialFailure() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.dialFailure != nil
+}
+
 // notifyChanged signals FailureChanged.
 func (t *tunnel) notifyChanged() {
 	wait.Notify(t.changedCh)

@@ -185,3 +185,25 @@ func TestTunnel_EveryTargetReachesItsPod(t *testing.T) {
 		}
 	}
 }
+
+// A warm upstream that is older than the failure, and that nobody uses, must not hide that connections are possible again.
+func TestTunnel_DialFailureEndsAlthoughAnUpstreamIsWarm(t *testing.T) {
+	c := startCluster(t)
+	ns := c.Namespace(t)
+	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
+	tunnel := openTunnel(t, c.Kubeconfig(), specFor("service/web:7000", ns))
+	waitUntilWarm(t, tunnel)
+	dest, _, _, _ := tunnel.finder.choosePod()
+	if dest == nil {
+		t.Fatal("there is no pod")
+	}
+	tunnel.recordDialResult(*dest, &session.StatusError{Code: 401, Message: "You must be logged in to the server"})
+	limit := time.After(20 * time.Second)
+	for tunnel.CurrentFailure() != nil {
+		select {
+		case <-tunnel.FailureChanged():
+		case <-limit:
+			t.Fatalf("20 s later: %+v", tunnel.CurrentFailure())
+		}
+	}
+}

@@ -170,6 +170,20 @@ func TestSSH_RestartOfTheSupervisorCostsNoLogin(t *testing.T) {
 		newer.mustRun(root, "exec", "-s", "web", "--", "true")
 		return w.supervisor(root) != before
 	})
+	// The rest of what the message advises: the services get their login back.
+	if o := w.localport(root, "start", "one", "two"); o.code != 1 {
+		t.Errorf("start: exit %d\n%s", o.code, o.stderr)
+	}
+	session = w.startOnTerminal(root, "login")
+	session.answer("Enter passphrase for key", "open sesame\n")
+	if code := <-session.done; code != 0 {
+		t.Errorf("login: exit %d\n%s", code, session.screen.String())
+	}
+	for _, port := range locals {
+		if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != banner {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
 	w.stopProject(root)
 }
 

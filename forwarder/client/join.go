@@ -272,7 +272,8 @@ func (p *Project) newSpawner(detach bool) Spawner {
 	}
 }
 
-// withoutRunVariable removes the variables that mark the processes of a tunnel: a supervisor that is started by a process of another project's tunnel must not be killed
+// withoutRunVariable removes the variables that mark the processes of a tunnel: a supervisor that is started by a process of another
+// project's tunnel must not be killed
 // as an orphan of that tunnel.
 func withoutRunVariable(env []string) []string {
 	return slices.DeleteFunc(env, func(entry string) bool {

@@ -348,16 +348,13 @@ func (m *master) verifyLiveness(ctx context.Context) error {
 		case m.conn.LastReceived().After(pingedAt):
 			m.setSuspicion(nil)
 			return nil
-		case time.Since(pingedAt) > responseTimeout+suspensionTolerance:
-			continue // this process was suspended: the answer may have come in time
+		case wait.WasSuspended(pingedAt, responseTimeout):
+			continue // the answer may have come in time
 		}
 		m.suspect()
 		return errUnresponsive
 	}
 }
-
-// suspensionTolerance is how late a timer may be before it shows that this process, or the machine, was suspended.
-const suspensionTolerance = time.Second
 
 // suspect makes newcomers use another master, because the server did not answer. Whether the connection is dead only ssh decides, by its
 // keepalives: established connections survive a silence that ends before, and the master ends with the last of them. A master that needed

@@ -44,7 +44,7 @@ func Run(ctx context.Context, o Options) error {
 	crashed, err := s.elect(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
-			err = fmt.Errorf("a signal ended the supervisor while it started: %w", err)
+			err = fmt.Errorf("the supervisor was ended by a signal while it was starting: %w", err)
 		}
 		o.OnStartResult(client.Readiness{Outcome: client.OutcomeFailed, Error: err.Error()})
 		return err

@@ -46,6 +46,15 @@ func SleepOrWake(ctx context.Context, d time.Duration, wakeCh <-chan struct{}) b
 	return ctx.Err() == nil
 }
 
+// suspensionTolerance is how late a timer may be before it shows that this process, or the machine, was suspended.
+const suspensionTolerance = time.Second
+
+// WasSuspended reports whether a timer for d that was started at start has fired so late that this process, or the machine, was suspended
+// meanwhile: what was to come within d may have come in time.
+func WasSuspended(start time.Time, d time.Duration) bool {
+	return time.Since(start) > d+suspensionTolerance
+}
+
 // IsClosed reports whether c, to which nothing is sent, is closed. It does not wait.
 func IsClosed(c <-chan struct{}) bool {
 	select {

@@ -93,3 +93,16 @@ func TestBroadcast_WakesAllWaitersAtEachChange(t *testing.T) {
 	waiting.Wait()
 	<-changed
 }
+
+func TestWasSuspended_ToleratesABusyMachine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		time.Sleep(3 * time.Second) // the fake clock's
+		if wait.WasSuspended(start, 3*time.Second) || wait.WasSuspended(start, 2500*time.Millisecond) {
+			t.Error("a timer that fires in time, or half a second late, counts as a suspension")
+		}
+		if !wait.WasSuspended(start, time.Second) {
+			t.Error("a timer that fires two seconds late does not")
+		}
+	})
+}

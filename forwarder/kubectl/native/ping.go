@@ -3,6 +3,8 @@ package native
 import (
 	"context"
 	"time"
+
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // Intervals of pings. The pod's node replies, so that a reply proves the whole path.
@@ -11,9 +13,6 @@ const (
 	idlePingInterval = 15 * time.Second // on an upstream without clients: the next client notices by itself
 	pingTimeout      = 4 * time.Second  // without a frame after a ping
 )
-
-// suspensionTolerance is how late a timer may be before it shows that this process, or the machine, was suspended.
-const suspensionTolerance = time.Second
 
 // pingQuietUpstreams pings the upstreams that have received nothing for a while. Those that do not respond are closed.
 func (t *tunnel) pingQuietUpstreams() {
@@ -73,8 +72,8 @@ func (t *tunnel) ping(ctx context.Context, u *upstream) {
 			sent = time.Now() // slow, but alive
 			continue
 		}
-		if time.Since(waitingSince) > pingTimeout+suspensionTolerance {
-			continue // this process was suspended: the answer may have come in time
+		if wait.WasSuspended(waitingSince, pingTimeout) {
+			continue // the answer may have come in time
 		}
 		// A pod that does not read blocks pings like data; then a request to the API server tells whether the path works.
 		if u.IsBackedUp() && t.session.Probe(ctx) == nil {

@@ -34,7 +34,7 @@ func (p *parser) checkDependencies() {
 			return !other.Optional && slices.Contains(other.DependsOn, s.Name)
 		})
 		if n := p.root.member("services", s.Name, "optional"); n != nil && s.Optional && i >= 0 {
-			p.advice.reportValue(n, "no effect: service %q is not optional and depends on this one", p.project.Services[i].Name)
+			p.advice.reportValue(n, "has no effect: service %q, which is not optional, depends on it", p.project.Services[i].Name)
 		}
 	}
 }

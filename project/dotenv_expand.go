@@ -49,7 +49,7 @@ func (r *dotEnvReader) expand(s dotEnvStatement, value dotEnvValue) string {
 	case e.isInvalid:
 		r.addError(s, `invalid "${…}"; use single quotes to keep the dollar sign`)
 	case e.isMissing:
-		r.addError(s, "a variable that is required with ${NAME:?message} is not set")
+		r.addError(s, "a variable that this value requires (\":?\") is not set")
 	case e.hasUnset:
 		r.addWarning(s, "a $NAME that is set neither in the environment nor above this line is replaced by nothing; use single quotes to keep the dollar sign")
 	}

@@ -138,6 +138,35 @@ func TestLogin_OneLoginCoversServicesThatShareIt(t *testing.T) {
 	}
 }
 
+// A supervisor whose program would need another login does not take over; one whose program finds the login on disk does.
+func TestLogin_OfACommandIsNotLostByARestartOfTheSupervisor(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	dir := w.installProxy(t, "aws", "sso login", "the token has expired", "up")
+	root := w.allowedProject(fmt.Sprintf("[services.db]\ntechnology = \"command\"\ncommand = [\"aws\", \"{port}\"]\nlocal_port = %d\nready = \"^up\"\n"+
+		"needs_login = \"token has expired\"\nlogin = [\"aws\", \"sso\", \"login\"]\n", ports.FreePort(t)))
+	w.localport(root, "start")
+	w.mustRun(root, "login")
+	before := w.supervisor(root)
+	w.mustRun(root, "daemon", "restart")
+	after := w.supervisor(root)
+	if after == before {
+		t.Error("the supervisor was not replaced, although the login is on disk")
+	}
+	eventually(t, "the service is healthy", func() bool { return w.service(root, "db").State == forwarder.Healthy })
+	if err := os.Remove(filepath.Join(dir, "logins")); err != nil {
+		t.Fatal(err)
+	}
+	o := w.localport(root, "daemon", "restart")
+	if o.code != 1 || !strings.Contains(o.stderr, "a new supervisor would need another login for db (aws needs a login: the token has expired)") {
+		t.Errorf("daemon restart: exit %d\n%s", o.code, o.stderr)
+	}
+	if now := w.supervisor(root); now != after || w.service(root, "db").State != forwarder.Healthy {
+		t.Errorf("the supervisor is %+v, was %+v; db is %s", now, after, w.service(root, "db").State)
+	}
+	w.stopProject(root)
+}
+
 func TestLogin_NamesALoginProgramThatFailsOrIsMissing(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)

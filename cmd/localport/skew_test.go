@@ -36,7 +36,7 @@ func TestStatus_TellsThatTheSupervisorIsAnotherBuild(t *testing.T) {
 	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.withBuildOf(time.Date(2026, 1, 31, 12, 0, 0, 0, time.Local)).mustRun(root, "start")
-	if out := w.mustRun(root, "status"); !strings.Contains(out, "warning: the supervisor is the 0.5.0-dev build of 2026-01-31 12:00:00, and this is that of ") {
+	if out := w.mustRun(root, "status"); !strings.Contains(out, "warning: the supervisor is the 0.5.0-dev build of 2026-01-31 12:00:00, this command is that of ") {
 		t.Errorf("status of another build:\n%s", out)
 	}
 	w.mustRun(root, "daemon", "restart") // the advice

@@ -217,11 +217,11 @@ func describeSkew(running api.SupervisorStatus, ownVersion string, ownBuilt time
 	case client.Supersedes(running.Version, ownVersion):
 		return fmt.Sprintf("the supervisor is version %s, which is newer than this one, %s", running.Version, ownVersion)
 	case running.Version != ownVersion:
-		return fmt.Sprintf("the supervisor is version %s, and this is %s; %s", running.Version, ownVersion, replaceHint)
+		return fmt.Sprintf("the supervisor is version %s, this command is %s; %s", running.Version, ownVersion, replaceHint)
 	case client.IsRelease(ownVersion) || running.Built == nil || ownBuilt.IsZero() || running.Built.Equal(ownBuilt):
 		return ""
 	}
-	return fmt.Sprintf("the supervisor is the %s build of %s, and this is that of %s; %s", ownVersion,
+	return fmt.Sprintf("the supervisor is the %s build of %s, this command is that of %s; %s", ownVersion,
 		running.Built.Local().Format(time.DateTime), ownBuilt.Local().Format(time.DateTime), replaceHint)
 }
 

@@ -177,7 +177,7 @@ func (n *Notifier) run(ctx context.Context, q *queue) {
 func (n *Notifier) sendOne(ctx context.Context, settings Settings, notification Notification) {
 	if err := n.send(ctx, settings, notification); err != nil {
 		if ctx.Err() != nil {
-			err = fmt.Errorf("not done within %v after the end", closeTimeout)
+			err = fmt.Errorf("not finished within %v after the supervisor ended", closeTimeout)
 		}
 		n.log.Warn("notification not sent", "service", notification.Service, "event", notification.Event, "error", err)
 	}

@@ -113,9 +113,9 @@ func (o *ExitObserver) describeOOMKill() string {
 	case err != nil:
 		return ""
 	case count == 1:
-		return "; the kernel has killed a process of its control group meanwhile: out of memory"
+		return ", probably out of memory: the kernel's OOM killer ended a process of its control group"
 	}
-	return fmt.Sprintf("; the kernel has killed %d processes of its control group meanwhile: out of memory", count)
+	return fmt.Sprintf(", probably out of memory: the kernel's OOM killer ended %d processes of its control group", count)
 }
 
 // oomCounterPath returns the path of the file that counts the kills of a process's control group; empty if it is not known.

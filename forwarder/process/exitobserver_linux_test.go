@@ -88,7 +88,7 @@ func TestReadOOMKills_ReadsBothVersionsOfControlGroups(t *testing.T) {
 			t.Errorf("%s: %d, %v", name, n, err)
 		}
 		o := &ExitObserver{exitObserver{process: lockstate.Process{PID: 1 << 30}, pidfd: -1, counter: path}}
-		if got := o.describeOOMKill(); got != "; the kernel has killed 2 processes of its control group meanwhile: out of memory" {
+		if got := o.describeOOMKill(); got != ", probably out of memory: the kernel's OOM killer ended 2 processes of its control group" {
 			t.Errorf("%s: %q", name, got)
 		}
 		if o.oomKills = 2; o.describeOOMKill() != "" {

@@ -328,7 +328,7 @@ func (h *healthMonitor) note() string {
 	if h.doubt == nil {
 		return ""
 	}
-	return h.s.host.Mask(h.doubt.Reason + "; it is used because no other can be, and it answers")
+	return h.s.host.Mask(h.doubt.Reason + "; it is used because no pod is Ready, and it answers")
 }
 
 // isFragile reports whether a refused connection ends the tunnel.

@@ -61,7 +61,8 @@ func (r *reverseTunnel) closeForward() {
 	defer cancel()
 	ctx, cancelTimeout := context.WithTimeout(ctx, time.Second)
 	defer cancelTimeout()
-	if r.master.control.CloseForward(ctx, <-r.forwardSlot) == nil {
+	// ssh answers for a server that does not: whether that has stopped listening is not known then.
+	if r.master.control.CloseForward(ctx, <-r.forwardSlot) == nil && r.master.currentSuspicion() == nil {
 		r.master.destination.setListener(r.spec.listenAddr(), "")
 	}
 }

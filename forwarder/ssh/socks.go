@@ -66,7 +66,7 @@ func (t *socksTunnel) checkForwarding(ctx context.Context) *forwarder.Failure {
 		return nil
 	}
 	return &forwarder.Failure{
-		Reason: fmt.Sprintf("%s forbids forwarding, or allows it to some addresses only: %s", t.server, refusal.Reason),
+		Reason: fmt.Sprintf("%s does not allow forwarding, or only to some addresses: %s", t.server, refusal.Reason),
 		Hint:   fmt.Sprintf("sshd_config of %s must have AllowTcpForwarding yes (or local); if its PermitOpen allows some addresses, the first connection to one of them makes the service healthy. After a change there, run \"localport restart\"", t.server),
 	}
 }

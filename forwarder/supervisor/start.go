@@ -82,11 +82,11 @@ func (s *Supervisor) removeAbandoned() {
 	}
 }
 
-// removeSocketOf removes the control socket of a run that was killed, if a project still records that run.
+// removeSocketOf removes the control socket of a run that was killed. Its project still records the run, or no run if it was stopping.
 func removeSocketOf(run string) {
 	dirs, _ := lockstate.ListDirs()
 	for _, dir := range dirs {
-		if record := dir.ReadOrZero().Supervisor; record == nil || record.Run != run {
+		if record := dir.ReadOrZero().Supervisor; record != nil && record.Run != run {
 			continue
 		}
 		for _, socket := range dir.Sockets() {

@@ -212,8 +212,16 @@ func TestSupervisor_UnusedOneStaysUpForAClientThatJoinedWhileTheStateWasLocked(t
 	}
 }
 
-// A supervisor that is killed before it has a keeper is not replaced. The next one of any project removes its control socket.
+// A supervisor that is killed before it has a keeper, or while it stops, is not replaced. The next one of any project removes its control
+// socket.
 func TestSupervisor_RemovesTheSocketOfAKilledOne(t *testing.T) {
+	for name, isStopping := range map[string]bool{"starting": false, "stopping": true} {
+		t.Run(name, func(t *testing.T) { checkSocketOfAKilledOneIsRemoved(t, isStopping) })
+	}
+}
+
+func checkSocketOfAKilledOneIsRemoved(t *testing.T, isStopping bool) {
+	t.Helper()
 	s := newElectedSupervisor(t)
 	other, err := lockstate.Open(filepath.Join(t.TempDir(), ".localport.toml"))
 	if err != nil {
@@ -230,7 +238,9 @@ func TestSupervisor_RemovesTheSocketOfAKilledOne(t *testing.T) {
 	listener.SetUnlinkOnClose(false)
 	t.Cleanup(func() { listener.Close(); os.Remove(socket) })
 	_, err = other.Update(t.Context(), func(tx *lockstate.Tx) error {
-		tx.Supervisor = &lockstate.Supervisor{Run: "cccccccc", Socket: socket}
+		if tx.Down = isStopping; !isStopping {
+			tx.Supervisor = &lockstate.Supervisor{Run: "cccccccc", Socket: socket}
+		}
 		return nil
 	})
 	if err != nil {

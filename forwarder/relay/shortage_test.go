@@ -88,7 +88,8 @@ func TestRelay_ConnectTimeoutResetsClientsDuringShortage(t *testing.T) {
 	receive(t, shortageChangeCh)
 	for range clients {
 		w := receive(t, waits)
-		if w.took > timeout+interval {
+		// Clients that waited one after the other would wait a timeout longer each. The bound leaves a busy machine a whole timeout.
+		if w.took > 2*timeout {
 			t.Errorf("client %d waited for %v", w.i, w.took)
 		}
 		if runtime.GOOS == "linux" && w.took < timeout-interval/2 {

@@ -17,7 +17,7 @@ import (
 )
 
 // unknownDeath is the reason of a death of which neither the keeper nor the log knows more.
-const unknownDeath = "it ended for an unknown reason"
+const unknownDeath = "the reason is not known"
 
 // publishDeaths publishes the ends of supervisors that could not do so themselves: those that the keeper reports, and the one that the
 // state records if it ended without its keeper. It is called before other goroutines use s.

@@ -149,15 +149,10 @@ func TestReload_InvalidConfigChangesNothing(t *testing.T) {
 	}
 }
 
-func TestTrust_WorktreeOfAnAllowedCheckoutHasItsOwnPorts(t *testing.T) {
-	t.Parallel()
-	if _, err := exec.LookPath("git"); err != nil {
-		t.Skip("git is not installed")
-	}
-	w := newTestEnv(t)
-	root := w.project(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
-	w.writeFile(root, ".gitignore", ".env\n")
-	tree := root + "-tree"
+// addWorktree makes root a git repository and returns a linked worktree of it.
+func (w *testEnv) addWorktree(root string) (tree string) {
+	w.t.Helper()
+	tree = root + "-tree"
 	for _, args := range [][]string{
 		{"init", "-q"},
 		{"add", "."},
@@ -167,9 +162,51 @@ func TestTrust_WorktreeOfAnAllowedCheckoutHasItsOwnPorts(t *testing.T) {
 		git := exec.Command("git", args...)
 		git.Dir, git.Env = root, append(os.Environ(), "HOME="+w.home)
 		if out, err := git.CombinedOutput(); err != nil {
-			t.Fatalf("git %v: %v\n%s", args, err, out)
+			w.t.Fatalf("git %v: %v\n%s", args, err, out)
 		}
 	}
+	return tree
+}
+
+// A file that a linked worktree takes from the main checkout may be created there later.
+func TestWorktree_AppliesFilesThatAppearInTheMainCheckout(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	first, second := serve(t, "127.0.0.1:0"), serve(t, "127.0.0.1:0")
+	config := tcpConfig("web", `"auto"`, first)
+	root := w.project(config)
+	w.writeFile(root, ".gitignore", ".env\n.localport.local.toml\n")
+	tree := w.addWorktree(root)
+	w.mustRun(root, "allow")
+	w.mustRun(tree, "start")
+	sh := w.shell("bash", tree)
+	override := fmt.Sprintf("[services.web]\nremote_port = %d\n", second.port)
+	w.writeFile(root, ".localport.local.toml", override)
+	w.mustRun(root, "allow")
+	eventually(t, "the override is used", func() bool { return strings.HasSuffix(w.service(tree, "web").Target, fmt.Sprint(":", second.port)) })
+	sh.Run("true")
+	if out := sh.Output(); strings.Contains(out, "changed") {
+		t.Errorf("the prompt printed %q", out)
+	}
+	w.writeFile(root, ".env", "NAME=value\n")
+	w.mustRun(root, "allow")
+	eventually(t, "nothing is pending", func() bool { return w.document(tree).Pending == "" })
+	if err := os.Remove(root + "/.localport.local.toml"); err != nil {
+		t.Fatal(err)
+	}
+	w.mustRun(root, "allow")
+	eventually(t, "the override is not used", func() bool { return strings.HasSuffix(w.service(tree, "web").Target, fmt.Sprint(":", first.port)) })
+}
+
+func TestTrust_WorktreeOfAnAllowedCheckoutHasItsOwnPorts(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("git is not installed")
+	}
+	w := newTestEnv(t)
+	root := w.project(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	w.writeFile(root, ".gitignore", ".env\n")
+	tree := w.addWorktree(root)
 	w.writeFile(root, ".env", "SECRET=hunter2hunter2\n")
 	w.mustRun(root, "allow")
 	w.mustRun(tree, "start")

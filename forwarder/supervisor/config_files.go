@@ -37,6 +37,8 @@ func (s *Supervisor) watchFiles(ctx context.Context) {
 		select {
 		case <-w.Changes():
 			retries.Reset()
+		case <-s.pendingChangedCh:
+			retries.Reset()
 		case <-retryCh:
 		case <-ctx.Done():
 			return
@@ -114,10 +116,13 @@ func (s *Supervisor) refreshPending(ctx context.Context) {
 	}
 }
 
-// answerPendingChecks compares the files for refreshPending, until ctx ends.
+// answerPendingChecks compares the files for refreshPending, until ctx ends. A change that no event has reported, such as of what is allowed
+// in another checkout, is then applied.
 func (s *Supervisor) answerPendingChecks(ctx context.Context) {
 	receiveEach(ctx, s.pendingCheckCh, func(doneCh chan struct{}) {
-		setCondition(s, &s.conditions.pendingReason, s.describePending())
+		if setCondition(s, &s.conditions.pendingReason, s.describePending()) {
+			wait.Notify(s.pendingChangedCh)
+		}
 		close(doneCh)
 	})
 }

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/localport-sh/localport/forwarder/printable"
 	"github.com/localport-sh/localport/lockstate"
@@ -45,17 +44,22 @@ func (c configSource) readAllowed() (*project.Files, error) {
 
 // watchedPaths are the files that the active config depends on, whether they exist or not.
 func (c configSource) watchedPaths(active *project.Files) []string {
-	paths := []string{c.path, filepath.Join(c.root(), project.EnvName)}
-	if filepath.Base(c.path) == project.ConfigName {
-		paths = append(paths, filepath.Join(c.root(), project.LocalName))
+	paths := []string{c.path}
+	dirs := []string{c.root()}
+	if dir := trust.MainCheckoutDir(c.root()); dir != "" { // for files that a linked worktree lacks
+		dirs = append(dirs, dir)
+	}
+	for _, dir := range dirs {
+		paths = append(paths, filepath.Join(dir, project.EnvName))
+		if filepath.Base(c.path) == project.ConfigName {
+			paths = append(paths, filepath.Join(dir, project.LocalName))
+		}
+	}
+	for name := range active.ReferencedFiles {
+		paths = append(paths, filepath.Join(c.root(), name))
 	}
 	if own := userConfigPath(); own != "" {
 		paths = append(paths, own)
-	}
-	for _, path := range []string{active.LocalPath, active.DotEnvPath} { // in a linked worktree they may be the main checkout's
-		if path != "" && !slices.Contains(paths, path) {
-			paths = append(paths, path)
-		}
 	}
 	return paths
 }

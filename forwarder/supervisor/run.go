@@ -98,7 +98,7 @@ func newSupervisor(o Options) (*Supervisor, error) {
 		dependencies: service.NewDependencies(), checkSlots: make(chan struct{}, maxConcurrentChecks),
 		clientSlots:   relay.NewSlotAllocator(filelimit.Current(), filelimit.Reserve(nil, 0)),
 		operationSlot: make(chan struct{}, 1), comparisonSlots: make(chan struct{}, maxComparisons), leasesChangedCh: make(chan struct{}, 1), shutdownCh: make(chan shutdownRequest),
-		joinCh: make(chan api.JoinRequest, 1), successorSlot: make(chan struct{}, 1), successorStaleCh: make(chan struct{}, 1), pendingCheckCh: make(chan chan struct{}), lastClientCh: make(chan struct{}, 1), reloadedCh: make(chan struct{}, 1),
+		joinCh: make(chan api.JoinRequest, 1), successorSlot: make(chan struct{}, 1), successorStaleCh: make(chan struct{}, 1), pendingCheckCh: make(chan chan struct{}), pendingChangedCh: make(chan struct{}, 1), lastClientCh: make(chan struct{}, 1), reloadedCh: make(chan struct{}, 1),
 		endedCh: make(chan struct{}),
 	}
 	s.self, s.bindPort, s.handOver = lockstate.Self(), s.openPort, s.handOverToElected

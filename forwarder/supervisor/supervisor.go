@@ -91,6 +91,7 @@ type Supervisor struct {
 	// isRefusedForLogin: the version that the state records as refused would have needed another login.
 	isRefusedForLogin atomic.Bool
 	pendingCheckCh    chan chan struct{} // requests to compare the files now; each channel sent is closed when that is done
+	pendingChangedCh  chan struct{}      // a comparison for status had another result than the one before
 	lastClientCh      chan struct{}      // the last client of a service disconnected
 	reloadedCh        chan struct{}      // another config is active
 	isClosing         atomic.Bool        // the ports are being closed or handed over: Join and operations return api.ErrEnding

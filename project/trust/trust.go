@@ -91,6 +91,20 @@ func withMainFiles(f *project.Files, tree worktree, isLinked bool) (*project.Fil
 	return f.WithMissingFrom(main.subdirectory(tree.subdir))
 }
 
+// MainCheckoutDir returns the directory of the main checkout from which Ask takes the files that root lacks; "" if root is in no linked
+// git worktree.
+func MainCheckoutDir(root string) string {
+	tree, isLinked := findLinkedWorktree(root)
+	if !isLinked {
+		return ""
+	}
+	main, ok := tree.mainCheckout()
+	if !ok {
+		return ""
+	}
+	return main.subdirectory(tree.subdir)
+}
+
 // isAllowedElsewhere reports whether another checkout of the tree's repository is allowed with the same digest.
 func (s Store) isAllowedElsewhere(tree worktree, path, digest string) bool {
 	for _, other := range tree.otherCheckouts() {

@@ -134,8 +134,8 @@ func (d *Dir) makeDirs() error {
 	if err == nil {
 		err = os.MkdirAll(d.LogDir(), 0o700)
 	}
-	for attempts := 0; errors.Is(err, fs.ErrExist) && attempts < maxMkdirAttempts; attempts++ {
-		err = os.MkdirAll(d.LogDir(), 0o700) // it was deleted between MkdirAll's mkdir and stat
+	for attempts := 0; (errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist)) && attempts < maxMkdirAttempts; attempts++ {
+		err = os.MkdirAll(d.LogDir(), 0o700) // it, or its parent, was deleted between two system calls of MkdirAll
 	}
 	if err == nil {
 		return nil

@@ -114,9 +114,6 @@ func (d *Dir) lockErrorCause(err error) error {
 		return fmt.Errorf("lock %s: %w", path, err)
 	}
 	if dirErr := d.makeDirs(); dirErr != nil {
-		if errors.Is(dirErr, fs.ErrNotExist) {
-			return nil // deleted again meanwhile
-		}
 		return dirErr
 	}
 	if isAbsent(err) {

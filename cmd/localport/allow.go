@@ -60,7 +60,11 @@ func (p commandProject) recordDecision(decision func(*project.Files) error) erro
 	if err != nil {
 		return err
 	}
-	return decision(files)
+	err = decision(files)
+	if failed, ok := errors.AsType[*fs.PathError](err); ok && failed.Path != files.Path {
+		return output.WithHint(err, "make the directory writable, or set XDG_DATA_HOME to one that is")
+	}
+	return err
 }
 
 // bumpLine makes every shell in the project evaluate it at its next prompt.

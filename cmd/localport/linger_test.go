@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -188,4 +189,31 @@ func TestLingerConnections_OutliveAReplacement(t *testing.T) {
 	client.conn.Close()
 	w.waitExit(first)
 	w.checkNothingLeft(root, addr)
+}
+
+// A restart waits for its services although the project has no other user, and its linger expires meanwhile.
+func TestLinger_RestartKeepsTheProjectWhileItWaits(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	up, down := serve(t, "127.0.0.1:0"), &server{port: ports.FreePort(t)}
+	const linger = "linger = 0.5\n"
+	root := w.allowedProject(linger + tcpConfig("up", ports.FreePort(t), up) + tcpConfig("down", ports.FreePort(t), down))
+	clock := w.allowedProject(linger + tcpConfig("up", ports.FreePort(t), up))
+	w.mustRun(root, "exec", "-s", "up", "--", "true")
+	supervisor := w.supervisor(root)
+	resultCh := make(chan commandResult, 1)
+	go func() { resultCh <- w.localport(root, "restart") }()
+	eventually(t, "restart has a lease", func() bool {
+		return slices.ContainsFunc(w.state(root).Leases, func(l lockstate.Lease) bool { return l.Kind == lockstate.ExecLease && l.IsAlive() })
+	})
+	w.mustRun(clock, "exec", "--", "true")
+	w.waitExit(w.supervisor(clock)) // its linger began later
+	if !supervisor.IsAlive() {
+		t.Error("the supervisor ended although restart waits")
+	}
+	serve(t, fmt.Sprintf("127.0.0.1:%d", down.port))
+	if o := <-resultCh; o.code != 0 {
+		t.Errorf("restart: exit %d, %s", o.code, o.stderr)
+	}
+	w.waitExit(supervisor)
 }

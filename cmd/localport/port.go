@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/process/holder"
 )
 
 type portCmd struct {
@@ -28,6 +30,9 @@ func (c portCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	if svc.State == forwarder.Failed && !svc.Held {
 		return output.WithHint(fmt.Errorf("service %q does not have its port %d: %s", svc.Name, svc.Port, output.JoinLines(svc.LastError)), svc.Hint)
 	}
+	if err := checkPortIsFree(svc); err != nil {
+		return err
+	}
 	if c.isJSON() {
 		return output.JSON(a.out, struct {
 			Name      string   `json:"name"`
@@ -37,4 +42,23 @@ func (c portCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	}
 	_, err = fmt.Fprintln(a.out, svc.Port)
 	return err
+}
+
+// checkPortIsFree returns an error if another program has the port of a service that is stopped.
+func checkPortIsFree(svc api.ServiceStatus) error {
+	if svc.State != forwarder.Stopped || svc.Held || svc.Reverse {
+		return nil
+	}
+	for _, text := range svc.Addresses {
+		addr, err := netip.ParseAddrPort(text)
+		if err != nil {
+			continue
+		}
+		if found, ok := holder.Find(addr); ok {
+			return output.WithHint(
+				fmt.Errorf("service %q is stopped, and port %d belongs to another program: %s", svc.Name, svc.Port, found),
+				`end that program, or give the service another local_port`)
+		}
+	}
+	return nil
 }

@@ -83,6 +83,25 @@ func TestPorts_TakenPortFailsOnlyItsServiceAndNamesTheHolder(t *testing.T) {
 	})
 }
 
+func TestPorts_PortOfAStoppedProjectMayBeAnotherPrograms(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := taken.Addr().(*net.TCPAddr).Port
+	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	want := fmt.Sprintf("(pid %d)", os.Getpid())
+	if o := w.localport(root, "port", "web"); o.code != output.ExitFailed || o.stdout != "" || !strings.Contains(o.stderr, want) {
+		t.Errorf("port: exit %d, %q, %q; want %q", o.code, o.stdout, o.stderr, want)
+	}
+	taken.Close()
+	if got := w.mustRun(root, "port", "web"); got != fmt.Sprintln(port) {
+		t.Errorf("port: %q", got)
+	}
+}
+
 func TestPorts_PortInUseByAnotherProjectNamesThatProject(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)

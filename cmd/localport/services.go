@@ -91,10 +91,11 @@ func (p commandProject) startServices(ctx context.Context, a *app, action api.Ac
 	return err
 }
 
-// startOptions returns how start and restart join the project: with a start lease, which restart takes only if no supervisor runs. A
-// stopped project starts with the selected services only.
+// startOptions returns how start and restart join the project: with a start lease, which restart takes only if no supervisor runs. Otherwise
+// restart has a lease for as long as it waits for the services. A stopped project starts with the selected services only.
 func startOptions(names []string, sel selection, verdict trust.Verdict, action api.Action) client.JoinOptions {
 	options := client.JoinOptions{RestartStopped: true, Allowed: verdict == trust.Allowed}
+	options.Lease = lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Since: time.Now().UTC()}
 	lease := lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()}
 	if action == api.ActionStart {
 		options.Lease = lease

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -183,4 +184,29 @@ func TestPrompt_FailedEnteringIsRetried(t *testing.T) {
 			return hasVariable(sh.Environ(), "WEB_PORT")
 		})
 	})
+}
+
+// A home directory that cannot be written to, or not even created, is named with the variable that helps.
+func TestUnwritable_HomeIsNamedWithTheVariableThatHelps(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	root := w.project(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	run := func(args []string, env ...string) commandResult {
+		cmd := w.command(root, args...)
+		cmd.Env = slices.DeleteFunc(cmd.Env, func(entry string) bool { return strings.HasPrefix(entry, "XDG_") })
+		cmd.Env = append(append(cmd.Env, "HOME=/proc/none", "XDG_RUNTIME_DIR="+w.runtimeDir()), env...)
+		return w.run(cmd)
+	}
+	for command, variable := range map[string]string{"allow": "XDG_DATA_HOME", "status": "XDG_STATE_HOME", "start": "XDG_STATE_HOME", "stop": "XDG_STATE_HOME"} {
+		o := run([]string{command})
+		if o.code != 1 || !strings.Contains(o.stderr, "/proc/none") || !strings.Contains(o.stderr, variable) || strings.Contains(o.stderr, "another process") {
+			t.Errorf("%s: exit %d, %s", command, o.code, o.stderr)
+		}
+	}
+	set := []string{"XDG_DATA_HOME=" + w.home + "/other/data", "XDG_STATE_HOME=" + w.home + "/other/state"}
+	for _, command := range []string{"allow", "start", "stop"} {
+		if o := run([]string{command}, set...); o.code != 0 {
+			t.Errorf("%s with the variables set: exit %d, %s", command, o.code, o.stderr)
+		}
+	}
 }

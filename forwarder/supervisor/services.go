@@ -161,14 +161,11 @@ func explainPort(err error, svc project.Service) (reason, hint string) {
 
 // holderName names the holder of a port: another project of this user by its config, any other process by name and pid.
 func holderName(h holder.Holder) string {
-	if h.PID == 0 {
-		return fmt.Sprintf("a process of uid %d", h.UID)
-	}
 	dirs, _ := lockstate.ListDirs()
 	for _, dir := range dirs {
-		if other := dir.ReadOrZero().Supervisor; other != nil && (other.PID == h.PID || other.Keeper == h.PID) {
+		if other := dir.ReadOrZero().Supervisor; h.PID != 0 && other != nil && (other.PID == h.PID || other.Keeper == h.PID) {
 			return fmt.Sprintf("the project of %s (localport, pid %d)", dir.Config, other.PID)
 		}
 	}
-	return fmt.Sprintf("%s (pid %d)", h.Name, h.PID)
+	return h.String()
 }

@@ -174,6 +174,7 @@ func Hints(err error) []string {
 		refused     *client.RefusedError
 		usage       *usageError
 		locked      *lockstate.LockedError
+		unwritable  *lockstate.WriteError
 	)
 	switch {
 	case errors.As(err, &hinted):
@@ -195,6 +196,8 @@ func Hints(err error) []string {
 		return []string{fmt.Sprint("try again; if this repeats: kill ", locked.PID)}
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return []string{"free disk space, then try again"}
+	case errors.As(err, &unwritable):
+		return []string{"make the directory writable, or set XDG_STATE_HOME to one that is"}
 	case errors.Is(err, project.ErrDirectoryDeleted):
 		return []string{"cd into a directory that exists, or use -C DIR"}
 	case errors.Is(err, client.ErrDown):

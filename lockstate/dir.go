@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 )
 
 // The files of a state directory that are locked.
@@ -24,6 +25,9 @@ type Dir struct {
 	// BeforeCall, if not nil, is called before the file system calls by which the state is read and changed, with the name of the file. If
 	// it returns an error, that is the outcome of the call. It is for tests, which have calls fail or wait.
 	BeforeCall func(call Call, name string) error
+
+	joinFingerprinted sync.Once // sets fingerprinted
+	fingerprinted     fingerprintedPaths
 }
 
 // Open makes the state directory of the project with this config file, 0700, and returns it. A *WriteError says that

@@ -20,9 +20,17 @@ type Fingerprint struct {
 // Fingerprint returns the fingerprint of the files as they are now. It costs four stat calls.
 func (d *Dir) Fingerprint() Fingerprint {
 	_ = d.beforeCall(CallIdentify, "")
-	return Fingerprint{
-		Identify(d.Path + "/state.json"), Identify(d.Path + "/" + shellhook.PromptFile), Identify(d.Path + "/election"), Identify(d.Path + "/down.unset"),
-	}
+	d.joinFingerprinted.Do(func() {
+		d.fingerprinted = fingerprintedPaths{d.path(stateName), d.path(shellhook.PromptFile), d.path(electionName), d.downPath(false)}
+	})
+	paths := &d.fingerprinted
+	return Fingerprint{Identify(paths.state), Identify(paths.prompt), Identify(paths.election), Identify(paths.down)}
+}
+
+// fingerprintedPaths are the paths of the files of a Fingerprint. They are joined once: to join them every second would keep the constant
+// names in memory, two pieces of 64 kB of the executable.
+type fingerprintedPaths struct {
+	state, prompt, election, down string
 }
 
 // IsComplete reports whether the state and the prompt's line exist. If one was deleted, the next Update that changes something writes it
@@ -35,11 +43,11 @@ type FileID struct {
 	dev, inode uint64
 	size       int64
 	modified   unix.Timespec
-	mode       uint32
+	mode       uint64 // of 64 bits: a struct without padding is compared without a function of its own
 }
 
 // unknownMode is the mode of a file that cannot be stat'ed.
-const unknownMode = ^uint32(0)
+const unknownMode = ^uint64(0)
 
 // Identify returns the FileID of the file at a path.
 func Identify(path string) FileID {
@@ -51,7 +59,7 @@ func Identify(path string) FileID {
 		return FileID{mode: unknownMode}
 	}
 	//nolint:unconvert // the types differ between systems
-	return FileID{uint64(stat.Dev), uint64(stat.Ino), int64(stat.Size), stat.Mtim, uint32(stat.Mode)}
+	return FileID{uint64(stat.Dev), uint64(stat.Ino), int64(stat.Size), stat.Mtim, uint64(stat.Mode)}
 }
 
 // isReadable reports whether it is a regular file, or may be one.

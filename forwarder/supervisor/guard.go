@@ -60,6 +60,44 @@ func (s *Supervisor) readExternalState() externalState {
 	return externalState{s.dir.Fingerprint(), lockstate.Identify(s.socket.path()), limit.Cur}
 }
 
+// waitForTick returns true at the next tick, or false as soon as ctx ends or the ports have been closed or handed over.
+func (s *Supervisor) waitForTick(ctx context.Context, tick *time.Ticker) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-s.endedCh:
+		return false
+	case <-tick.C:
+		return true
+	}
+}
+
+// guardDirectory ends the supervisor if the project directory is missing for directoryGrace, and returns when ctx ends. A missing config
+// file is no reason: an older branch may be checked out. It has a goroutine of its own: the directory may be on a file system that hangs.
+func (s *Supervisor) guardDirectory(ctx context.Context) {
+	// Its ticks fall between those of guardFiles: two goroutines that run at the same moment take a second thread, with 1.5 MB.
+	if !wait.Sleep(ctx, guardInterval/2) {
+		return
+	}
+	tick := time.NewTicker(guardInterval)
+	defer tick.Stop()
+	root := s.root()
+	var missingSince time.Time // zero while it is there
+	for s.waitForTick(ctx, tick) {
+		if lockstate.Identify(root) != (lockstate.FileID{}) {
+			missingSince = time.Time{}
+			continue
+		}
+		if missingSince.IsZero() {
+			missingSince = time.Now()
+		}
+		if time.Since(missingSince) >= directoryGrace {
+			s.log.Warn("the project's directory is gone; shutting down", "directory", root)
+			_ = s.requestShutdown(ctx, shutdownDirectoryGone)
+		}
+	}
+}
+
 // guardSocket rebinds the control socket if its path no longer leads to it.
 func (s *Supervisor) guardSocket(ctx context.Context) {
 	path, err := s.dir.SocketPath()
@@ -186,30 +224,4 @@ func (s *Supervisor) watchExit(ctx context.Context, p lockstate.Process) <-chan 
 		_ = lockstate.WaitExit(ctx, p)
 	})
 	return endedCh
-}
-
-// guardDirectory ends the supervisor if the project directory is missing for directoryGrace, and returns when ctx ends. A missing config
-// file is no reason: an older branch may be checked out. It has a goroutine of its own: the directory may be on a file system that hangs.
-func (s *Supervisor) guardDirectory(ctx context.Context) {
-	// Its ticks fall between those of guardFiles: two goroutines that run at the same moment take a second thread, with 1.5 MB.
-	if !wait.Sleep(ctx, guardInterval/2) {
-		return
-	}
-	tick := time.NewTicker(guardInterval)
-	defer tick.Stop()
-	root := s.root()
-	var missingSince time.Time // zero while it is there
-	for s.waitForTick(ctx, tick) {
-		if lockstate.Identify(root) != (lockstate.FileID{}) {
-			missingSince = time.Time{}
-			continue
-		}
-		if missingSince.IsZero() {
-			missingSince = time.Now()
-		}
-		if time.Since(missingSince) >= directoryGrace {
-			s.log.Warn("the project's directory is gone; shutting down", "directory", root)
-			_ = s.requestShutdown(ctx, shutdownDirectoryGone)
-		}
-	}
 }

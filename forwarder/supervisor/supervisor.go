@@ -189,18 +189,6 @@ func (s *Supervisor) userConfig() project.UserConfig {
 	return s.user
 }
 
-// waitForTick returns true at the next tick, or false as soon as ctx ends or the ports have been closed or handed over.
-func (s *Supervisor) waitForTick(ctx context.Context, tick *time.Ticker) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-s.endedCh:
-		return false
-	case <-tick.C:
-		return true
-	}
-}
-
 // resizeClientSlots sets the limit on clients to what the file limit leaves beside the needs of the config and the leases.
 func (s *Supervisor) resizeClientSlots(config *activeConfig) {
 	s.clientSlots.Resize(filelimit.Current(), filelimit.Reserve(config.project.Services, len(s.store.state().Leases)))

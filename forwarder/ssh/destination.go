@@ -17,11 +17,12 @@ import (
 // destination is what one ssh command line connects to. It has at most one master at a time, shared by all tunnels to it, and
 // remembers why the last one failed.
 type destination struct {
-	tasks    *tasks.Group // the driver's
-	baseArgv []string     // of a master, without the options of one run
-	keyFile  string       // key_file of the config; may be empty
-	files    []string     // of the service's config that ssh reads; see filePaths
-	log      sharedLog    // the logs of all services with a tunnel to here
+	tasks           *tasks.Group  // the driver's
+	baseArgv        []string      // of a master, without the options of one run
+	keyFile         string        // key_file of the config; may be empty
+	files           []string      // of the service's config that ssh reads; see filePaths
+	recheckInterval time.Duration // see there; a test's may be shorter
+	log             sharedLog     // the logs of all services with a tunnel to here
 
 	mu               sync.Mutex
 	master           *master // logged in or starting; nil: none
@@ -59,7 +60,7 @@ func (d *driver) destinationFor(s *tunnelSpec, run forwarder.Run) *destination {
 	}
 	dest := d.destinations[key]
 	if dest == nil {
-		dest = &destination{nextLogin: loginOptions{connectTimeout: defaultConnectTimeout}, tasks: d.tasks, baseArgv: argv, keyFile: s.connection.keyFile, files: s.filePaths()}
+		dest = &destination{nextLogin: loginOptions{connectTimeout: defaultConnectTimeout}, tasks: d.tasks, recheckInterval: d.recheckInterval, baseArgv: argv, keyFile: s.connection.keyFile, files: s.filePaths()}
 		d.destinations[key] = dest
 	}
 	return dest

@@ -90,7 +90,7 @@ func (p *outputParser) classifyJump() *forwarder.Failure {
 	}
 	host, port, _ := net.SplitHostPort(p.jumpTarget)
 	portNumber, _ := strconv.Atoi(port)
-	refusal := newRefusal(p.jumpHosts, host, portNumber, &mux.OpenChannelError{Reason: kind, Message: message})
+	refusal := newRefusal(p.jumpHosts, host, portNumber, &mux.OpenChannelError{Reason: kind, Message: message}, "the next attempt shows whether it does")
 	f.Reason, f.Hint = refusal.Reason, refusal.Hint
 	return f
 }

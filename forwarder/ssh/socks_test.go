@@ -66,7 +66,7 @@ func TestSOCKSTunnel_ConnectsAnywhereAndReportsRefusal(t *testing.T) {
 func TestSOCKSTunnel_ForbiddenForwardingIsAFailure(t *testing.T) {
 	tunnel := openTunnel(t, newSOCKSService(sshd.Start(t, "AllowTcpForwarding no")), newRun(t))
 	f := tunnel.(forwarder.FailureReporter).CurrentFailure()
-	if f == nil || !strings.Contains(f.Reason, "127.0.0.1 forbids forwarding") || !strings.Contains(f.Hint, "AllowTcpForwarding") {
+	if f == nil || !strings.Contains(f.Reason, "127.0.0.1 does not allow forwarding") || !strings.Contains(f.Hint, "AllowTcpForwarding") {
 		t.Errorf("failure %+v", f)
 	}
 	if _, reply := requestConnect(t, tunnel, startBackend(t)); reply != 2 {

@@ -33,12 +33,13 @@ var Technology = forwarder.Technology{
 func New(ctx context.Context, _ forwarder.Host) forwarder.Driver { return newDriver(ctx) }
 
 func newDriver(ctx context.Context) *driver {
-	return &driver{tasks: tasks.New(ctx), destinations: make(map[string]*destination)}
+	return &driver{tasks: tasks.New(ctx), destinations: make(map[string]*destination), recheckInterval: recheckInterval}
 }
 
 // driver holds the destinations that the tunnels of one supervisor share.
 type driver struct {
-	tasks *tasks.Group
+	tasks           *tasks.Group
+	recheckInterval time.Duration
 
 	mu           sync.Mutex
 	destinations map[string]*destination // by the command line of the master; never removed, because they remember failures
@@ -98,10 +99,6 @@ func (*driver) Target(svc project.Service) string {
 	}
 	return "ssh " + host + " → " + remoteAddr
 }
-
-// recheckInterval is the time between attempts at a server that does not accept the user: rare enough for programs that count failed
-// logins, such as fail2ban. Nothing is asked, so that no password is tried again.
-const recheckInterval = 15 * time.Minute
 
 // Open starts the destination's master unless it is running, and returns once it has logged in.
 func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) (forwarder.Tunnel, error) {

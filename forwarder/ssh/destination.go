@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -27,7 +28,10 @@ type destination struct {
 	mu               sync.Mutex
 	master           *master // logged in or starting; nil: none
 	nextLogin        loginOptions
-	isSharingRefused bool               // the server refuses the channels of several services on one connection
+	sharingRefusals  int        // how often the server refused the channels of several services on one connection
+	sharingRefusedAt time.Time  // when it last did
+	oldSSH           sshProgram // that rejected forkOption; zero: none
+	oldSSHFoundAt    time.Time
 	lastFailure      *forwarder.Failure // of the last attempt; nil: it succeeded
 	failureCount     int                // consecutive
 	refusalCount     int                // how many of the last failures, in a row, came from a server that answered
@@ -40,7 +44,6 @@ type destination struct {
 
 // loginOptions is what earlier attempts have shown to be needed for a login.
 type loginOptions struct {
-	isOldSSH           bool // OpenSSH before 8.7: it rejected forkOption
 	bypassesJumpMaster bool // the user's own master to a jump host does not answer
 	connectTimeout     time.Duration
 }
@@ -55,7 +58,7 @@ func (d *driver) destinationFor(s *tunnelSpec, run forwarder.Run) *destination {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if dest := d.destinations[key]; dest != nil && dest.hasRefusedSharing() {
+	if dest := d.destinations[key]; dest != nil && dest.hasRefusedSharing(run) {
 		key = unsharedKey
 	}
 	dest := d.destinations[key]
@@ -66,10 +69,21 @@ func (d *driver) destinationFor(s *tunnelSpec, run forwarder.Run) *destination {
 	return dest
 }
 
-func (d *destination) hasRefusedSharing() bool {
+// maxSharingDelay is the longest time for which the services of a server that refuses their channels on one connection do not share another.
+const maxSharingDelay = 24 * time.Hour
+
+// hasRefusedSharing reports whether the server is known to refuse the channels of several services on one connection. After recheckInterval,
+// twice that and so on, and after a restart by the user, they try again: its settings may have changed.
+func (d *destination) hasRefusedSharing(run forwarder.Run) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.isSharingRefused
+	return d.isSharingRefused() && !run.RestartedAt.After(d.sharingRefusedAt)
+}
+
+// isSharingRefused reports whether the last refusal still counts. d.mu is held.
+func (d *destination) isSharingRefused() bool {
+	delay := wait.Backoff{First: d.recheckInterval, Max: maxSharingDelay}
+	return d.sharingRefusals > 0 && time.Since(d.sharingRefusedAt) < delay.After(d.sharingRefusals)
 }
 
 // stopSharing makes every service open a master of its own from now on, and reports true. It reports false if the master has a
@@ -77,8 +91,11 @@ func (d *destination) hasRefusedSharing() bool {
 func (d *destination) stopSharing(m *master) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.isSharingRefused = d.isSharingRefused || m.userCount > 1
-	return d.isSharingRefused
+	if m.userCount > 1 && !d.isSharingRefused() {
+		d.sharingRefusals++
+		d.sharingRefusedAt = time.Now()
+	}
+	return d.isSharingRefused()
 }
 
 // livenessMaxAge is how long a login or a received message proves that a master is alive.
@@ -249,10 +266,13 @@ func (d *destination) detachMaster(m *master) {
 	}
 }
 
-// recordLogin records that a master has logged in.
-func (d *destination) recordLogin() {
+// recordLogin records that a master has logged in. A quick login shows that a longer timeout is no longer needed.
+func (d *destination) recordLogin(m *master) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if time.Since(m.startedAt) < defaultConnectTimeout/2 {
+		d.nextLogin.connectTimeout = defaultConnectTimeout
+	}
 	d.lastFailure, d.failureCount, d.refusalCount = nil, 0, 0
 }
 
@@ -270,15 +290,42 @@ func (d *destination) recordFailure(m *master, f *forwarder.Failure) {
 		if strings.Contains(f.Reason, proxyPeerName) {
 			d.nextLogin.bypassesJumpMaster = !d.nextLogin.bypassesJumpMaster
 		}
+	} else {
+		d.nextLogin.bypassesJumpMaster = false // without the user's master to the jump host, a login there may need the user
 	}
 	d.detachMaster(m)
 }
 
-// recordOldSSH records that ssh rejected forkOption.
+// sshProgram is an ssh as it was when it was started.
+type sshProgram struct {
+	path string
+	info os.FileInfo // nil: not known
+}
+
+func sshProgramAt(path string) sshProgram {
+	info, _ := os.Stat(path)
+	return sshProgram{path, info}
+}
+
+// isSame reports whether both are the same file, which has not been changed: an upgrade replaces it.
+func (p sshProgram) isSame(other sshProgram) bool {
+	return p.path == other.path && p.info != nil && other.info != nil && os.SameFile(p.info, other.info) &&
+		p.info.ModTime().Equal(other.info.ModTime()) && p.info.Size() == other.info.Size()
+}
+
+// isOldSSH reports whether a program is known to be OpenSSH before 8.7. It may be a script that starts another one, so that this is found out
+// again every recheckInterval.
+func (d *destination) isOldSSH(program sshProgram) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return program.isSame(d.oldSSH) && time.Since(d.oldSSHFoundAt) < d.recheckInterval
+}
+
+// recordOldSSH records that the master's ssh rejected forkOption.
 func (d *destination) recordOldSSH(m *master) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.nextLogin.isOldSSH = true
+	d.oldSSH, d.oldSSHFoundAt = m.program, time.Now()
 	d.detachMaster(m)
 }
 

@@ -39,6 +39,8 @@ type master struct {
 	userCount   int // guarded by destination.mu
 
 	cancel     context.CancelFunc // ends run
+	program    sshProgram         // belongs to run
+	isOldSSH   bool               // the program is OpenSSH before 8.7; belongs to run
 	loggedInAt time.Time          // valid after readyCh if it has logged in
 	readyCh    chan struct{}      // closed when it has logged in, or cannot
 	doneCh     chan struct{}      // closed when run has returned and the process has ended
@@ -137,7 +139,7 @@ func (m *master) logInAndServe(ctx context.Context, options loginOptions) (isLog
 			m.destination.addUserHints(f)
 		}
 		switch {
-		case isFailure && !options.isOldSSH && isUnknownOption(f, forkOption):
+		case isFailure && !m.isOldSSH && isUnknownOption(f, forkOption):
 			err = errOldSSH
 			m.destination.recordOldSSH(m)
 		case isFailure && !m.isClosed.Load() && !m.isTrial:
@@ -147,7 +149,7 @@ func (m *master) logInAndServe(ctx context.Context, options loginOptions) (isLog
 		return false
 	}
 	m.loggedInAt = time.Now()
-	m.destination.recordLogin()
+	m.destination.recordLogin(m)
 	close(m.readyCh)
 	m.serve(ctx)
 	return true
@@ -206,6 +208,8 @@ func (m *master) logIn(ctx context.Context, options loginOptions) error {
 	if err != nil {
 		return process.ClassifyStartError(err, lookup, installSSH)
 	}
+	m.program = sshProgramAt(path)
+	m.isOldSSH = m.destination.isOldSSH(m.program)
 	jumpLog, err := newJumpLog(jumpLogPath, func(line string) { m.handleLine(sourceJump, toConfigFile.Replace(line)) })
 	if err != nil {
 		return &forwarder.Failure{Reason: err.Error()}
@@ -214,7 +218,7 @@ func (m *master) logIn(ctx context.Context, options loginOptions) error {
 	m.jumpLog = jumpLog
 	m.mu.Unlock()
 	program, err := process.Start(process.Command{
-		Path: path, Argv: buildArgv(argv, m.output.socketPath, options.isOldSSH, m.askSocket != ""), Dir: m.runConfig.Dir, Env: env,
+		Path: path, Argv: buildArgv(argv, m.output.socketPath, m.isOldSSH, m.askSocket != ""), Dir: m.runConfig.Dir, Env: env,
 		OnLine: func(stream process.Stream, line string) {
 			from := sourceOther
 			if stream == process.Stdout {

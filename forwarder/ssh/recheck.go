@@ -110,11 +110,17 @@ func (m *master) recheckRestrictions(ctx context.Context) {
 	}
 	d := m.destination
 	d.log.writeLine("localport: another connection shows whether the server still forbids what it has refused")
-	trial := d.startTrial(m)
-	defer d.releaseMaster(trial, nil)
 	trialCtx, cancel := context.WithTimeout(ctx, trialTimeout)
 	defer cancel()
-	if trial.waitReady(trialCtx) != nil {
+	trial := d.startTrial(m)
+	err := trial.waitReady(trialCtx)
+	if errors.Is(err, errOldSSH) {
+		d.releaseMaster(trial, nil)
+		trial = d.startTrial(m)
+		err = trial.waitReady(trialCtx)
+	}
+	defer d.releaseMaster(trial, nil)
+	if err != nil {
 		return // it is not known
 	}
 	lifted := make(map[*tunnel]bool)

@@ -34,7 +34,9 @@ type destination struct {
 	oldSSHFoundAt    time.Time
 	lastFailure      *forwarder.Failure // of the last attempt; nil: it succeeded
 	failureCount     int                // consecutive
-	refusalCount     int                // how many of the last failures, in a row, came from a server that answered
+	refusalCount     int                // how many attempts a server that answered has refused, since the last success or failure of another kind
+	refusedConnects  int                // how many of the last connections, in a row, were refused
+	intervalReset    wait.Broadcast     // by onNetworkChange
 	lastAttemptAt    time.Time          // start of the last attempt
 	lastFiles        filestamps.Stamps  // what ssh reads, before the last attempt
 	lastKeys         agentKeys          // of the agent, before the last attempt
@@ -103,20 +105,40 @@ const livenessMaxAge = 3 * time.Second
 
 // urgentInterval is the least time between two attempts caused by waiting clients. It grows while a server answers and ends each
 // connection: sshd counts these (MaxStartups, PerSourcePenalties), and so does fail2ban, which would lock the user out.
+//
+// A connection that is refused is that of a server that is restarting, or of one whose firewall rejects this machine, as fail2ban does: after
+// quickAttempts the interval grows in the same way. The first ten seconds are for the restart, which takes less, and a ban lasts far longer. A
+// timeout, a host without a route or a name without an address are nobody's decision, and cost the server nothing: the interval does not grow.
 var urgentInterval = wait.Backoff{First: time.Second, Max: 30 * time.Second}
+
+const quickAttempts = 10
+
+// attemptInterval is the least time from the last attempt to the next. d.mu is held.
+func (d *destination) attemptInterval() time.Duration {
+	return urgentInterval.After(max(1, d.refusalCount+max(0, d.refusedConnects+1-quickAttempts)))
+}
+
+// onNetworkChange makes the attempts frequent again: the server may see another address.
+func (d *destination) onNetworkChange() {
+	d.mu.Lock()
+	d.refusalCount, d.refusedConnects = 0, 0
+	d.mu.Unlock()
+	d.intervalReset.Announce()
+}
 
 // acquireMaster returns a master whose server has answered lately, and starts one if there is none. The caller calls
 // releaseMaster.
 func (d *destination) acquireMaster(ctx context.Context, run forwarder.Run) (*master, error) {
 	d.log.addWriter(run.Log)
 	for {
+		resetCh := d.intervalReset.Changed()
 		m, delay, err := d.tryAcquireMaster(run)
 		if err != nil {
 			d.log.removeWriter(run.Log)
 			return nil, err
 		}
 		if m == nil {
-			if !wait.Sleep(ctx, delay) {
+			if !wait.SleepOrWake(ctx, delay, resetCh) {
 				d.log.removeWriter(run.Log)
 				return nil, ctx.Err()
 			}
@@ -157,7 +179,7 @@ func (d *destination) tryAcquireMaster(run forwarder.Run) (m *master, delay time
 		if f := d.cachedFailure(run); f != nil && !haveFilesChanged && !haveKeysChanged {
 			return nil, 0, f
 		}
-		if delay := urgentInterval.After(max(1, d.refusalCount)) - time.Since(d.lastAttemptAt); d.lastFailure != nil && run.IsUrgent && delay > 0 {
+		if delay := d.attemptInterval() - time.Since(d.lastAttemptAt); d.lastFailure != nil && run.IsUrgent && !d.isRequested(run) && delay > 0 {
 			return nil, delay, nil
 		}
 		d.lastAttemptAt, d.lastAskSocket, d.lastFiles, d.lastKeys = time.Now(), run.AskSocket, files, keys
@@ -202,9 +224,9 @@ func (d *destination) cachedFailure(run forwarder.Run) error {
 	case f == nil:
 		return nil
 	case run.AskSocket != "" && run.AskSocket == d.lastAskSocket: // the same login: the user has already answered for all its services
-	case run.AskSocket != "", run.OutdatedBefore().After(d.lastAttemptAt):
+	case d.isRequested(run):
 		return nil
-	case f.Class == forwarder.Transient && time.Since(d.lastAttemptAt) > failureTTL.After(d.failureCount):
+	case f.Class == forwarder.Transient && time.Since(d.lastAttemptAt) > max(failureTTL.After(d.failureCount), d.refusalTTL()):
 		return nil
 	case f.Class != forwarder.NeedsUser && run.IsUrgent:
 		return nil
@@ -215,6 +237,19 @@ func (d *destination) cachedFailure(run forwarder.Run) error {
 
 // failureTTL is how long a failure counts for all services: less than the backoff of any service.
 var failureTTL = wait.Backoff{First: 200 * time.Millisecond, Max: 10 * time.Second}
+
+// isRequested reports whether the user has requested an attempt since the last one, or what its failure rests on has changed. d.mu is held.
+func (d *destination) isRequested(run forwarder.Run) bool {
+	return run.AskSocket != "" || run.OutdatedBefore().After(d.lastAttemptAt)
+}
+
+// refusalTTL is how long a refusal counts for all services. d.mu is held.
+func (d *destination) refusalTTL() time.Duration {
+	if interval := d.attemptInterval(); interval > urgentInterval.First {
+		return interval
+	}
+	return 0
+}
 
 // releaseMaster ends the caller's use of a master. Without users the master is closed.
 func (d *destination) releaseMaster(m *master, log io.Writer) {
@@ -273,7 +308,7 @@ func (d *destination) recordLogin(m *master) {
 	if time.Since(m.startedAt) < defaultConnectTimeout/2 {
 		d.nextLogin.connectTimeout = defaultConnectTimeout
 	}
-	d.lastFailure, d.failureCount, d.refusalCount = nil, 0, 0
+	d.lastFailure, d.failureCount, d.refusalCount, d.refusedConnects = nil, 0, 0, 0
 }
 
 // recordFailure records why a master could not log in.
@@ -282,8 +317,14 @@ func (d *destination) recordFailure(m *master, f *forwarder.Failure) {
 	defer d.mu.Unlock()
 	d.lastFailure = f
 	d.failureCount++
-	if d.refusalCount++; !isFromServer(f) {
-		d.refusalCount = 0
+	switch {
+	case isFromServer(f):
+		d.refusalCount++
+		d.refusedConnects = 0
+	case strings.Contains(f.Reason, "Connection refused"):
+		d.refusedConnects++ // a ban may have followed the refusals
+	default:
+		d.refusalCount, d.refusedConnects = 0, 0
 	}
 	if strings.Contains(f.Reason, "timed out during banner exchange") {
 		d.nextLogin.connectTimeout = min(3*d.nextLogin.connectTimeout, maxConnectTimeout)

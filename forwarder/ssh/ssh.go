@@ -7,9 +7,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,6 +33,8 @@ var Technology = forwarder.Technology{
 
 // New returns a driver, which ends with ctx or by Close.
 func New(ctx context.Context, _ forwarder.Host) forwarder.Driver { return newDriver(ctx) }
+
+var _ forwarder.NetworkObserver = (*driver)(nil)
 
 func newDriver(ctx context.Context) *driver {
 	return &driver{tasks: tasks.New(ctx), destinations: make(map[string]*destination), recheckInterval: recheckInterval}
@@ -122,6 +126,16 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 		return openReverseTunnel(ctx, s, m, release)
 	}
 	return newDirectTunnel(s, m, release), nil
+}
+
+// OnNetworkChange implements forwarder.NetworkObserver.
+func (d *driver) OnNetworkChange() {
+	d.mu.Lock()
+	destinations := slices.Collect(maps.Values(d.destinations))
+	d.mu.Unlock()
+	for _, dest := range destinations {
+		dest.onNetworkChange()
+	}
 }
 
 // Close ends every master and returns when their processes have ended.

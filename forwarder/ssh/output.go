@@ -73,7 +73,11 @@ func (p *outputParser) parseLine(from source, line string) bool {
 	if strings.HasPrefix(line, "debug2: ") || strings.HasPrefix(line, "debug3: ") { // by the ssh to a jump host
 		return false
 	}
-	if !isInformational(line) {
+	switch {
+	case isInformational(line):
+	case strings.Contains(line, invalidVersion):
+		p.lines[sourceOther].Add(line)
+	default:
 		p.lines[from].Add(line)
 	}
 	return true

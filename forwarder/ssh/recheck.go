@@ -194,7 +194,7 @@ func isForbidden(refused *mux.OpenChannelError) bool {
 // describeRecheck says, for a hint, when a change of the server's settings takes effect for a service.
 func (m *master) describeRecheck(service string) string {
 	if m.askSocket != "" {
-		return fmt.Sprintf(`after a change there, run "localport login %s": a connection keeps what it was allowed when it was made`, service)
+		return fmt.Sprintf(`after a change there, run "localport login %s"`, service)
 	}
-	return fmt.Sprintf(`it is looked at again every %d minutes, or at once by "localport restart %s"`, recheckInterval/time.Minute, service)
+	return fmt.Sprintf(`the server is asked again every %d minutes, or at once by "localport restart %s"`, recheckInterval/time.Minute, service)
 }

@@ -77,7 +77,7 @@ func TestRecheck_ChangeOfForwardingRulesIsNoticed(t *testing.T) {
 	openTunnels := []forwarder.Tunnel{openTunnel(t, open, r), openTunnel(t, closed, r), openTunnel(t, proxy, r)}
 	conn := dialTunnel(t, openTunnels[0])
 	requireWelcome(t, conn)
-	if refusal := dialRefused(t, openTunnels[1]); !refusal.IsFinal || !strings.Contains(refusal.Hint, `every 15 minutes, or at once by "localport restart closed"`) {
+	if refusal := dialRefused(t, openTunnels[1]); !refusal.IsFinal || !strings.Contains(refusal.Hint, `the server is asked again every 15 minutes, or at once by "localport restart closed"`) {
 		t.Errorf("got %+v", refusal)
 	}
 	reporter := openTunnels[2].(forwarder.FailureReporter)

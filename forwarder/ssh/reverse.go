@@ -152,8 +152,8 @@ func (r *reverseTunnel) explainOpenError(ctx context.Context, m *master, openErr
 	}
 	return &forwarder.Failure{
 		Reason: fmt.Sprintf("%s cannot listen on port %s: %v", server, port, openErr),
-		Hint: fmt.Sprintf("check on the server that the port is free and that sshd_config allows it (AllowTcpForwarding, PermitListen, GatewayPorts); if an earlier session of this service keeps it: "+keepalive,
-			server),
+		Hint: fmt.Sprintf("check on the server that the port is free and that sshd_config allows it (AllowTcpForwarding, PermitListen, GatewayPorts); if an earlier session of this service keeps it: "+keepalive+"; %s",
+			server, m.describeRecheck(r.spec.name)),
 	}
 }
 

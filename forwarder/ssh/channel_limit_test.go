@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -106,6 +107,28 @@ func TestDestination_StopsSharingWhenServerRefusesChannels(t *testing.T) {
 	}
 	if conn.IsBroken() {
 		t.Error("the first tunnel's connection was broken")
+	}
+	// The server's settings may have changed.
+	d := first.(*directTunnel).master.destination
+	shared := func(run forwarder.Run) bool { return driverOf(t).destinationFor(newTunnelSpec(two), run) == d }
+	if shared(r) {
+		t.Error("the services share a master although the server refuses that")
+	}
+	restarted := r
+	restarted.RestartedAt = time.Now()
+	if !shared(restarted) {
+		t.Error("a restart by the user does not let the services share a master again")
+	}
+	d.sharingRefusedAt = time.Now().Add(-recheckInterval)
+	if !shared(r) {
+		t.Error("the services never share a master again")
+	}
+	three := openTunnel(t, project.Service{Name: "three", RemotePort: "3", Connection: connection}, r)
+	_ = dialRefused(t, three)
+	checkTransient(t, tunneltest.WaitFailure(t, three), "too few channels on one connection")
+	d.sharingRefusedAt = time.Now().Add(-recheckInterval)
+	if shared(r) {
+		t.Error("a server that refuses again is tried again as soon as before")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -17,19 +18,25 @@ import (
 // destination is what one ssh command line connects to. It has at most one master at a time, shared by all tunnels to it, and
 // remembers why the last one failed.
 type destination struct {
-	tasks    *tasks.Group // the driver's
-	baseArgv []string     // of a master, without the options of one run
-	keyFile  string       // key_file of the config; may be empty
-	files    []string     // of the service's config that ssh reads; see filePaths
-	log      sharedLog    // the logs of all services with a tunnel to here
+	tasks           *tasks.Group  // the driver's
+	baseArgv        []string      // of a master, without the options of one run
+	keyFile         string        // key_file of the config; may be empty
+	files           []string      // of the service's config that ssh reads; see filePaths
+	recheckInterval time.Duration // see there; a test's may be shorter
+	log             sharedLog     // the logs of all services with a tunnel to here
 
 	mu               sync.Mutex
 	master           *master // logged in or starting; nil: none
 	nextLogin        loginOptions
-	isSharingRefused bool               // the server refuses the channels of several services on one connection
+	sharingRefusals  int        // how often the server refused the channels of several services on one connection
+	sharingRefusedAt time.Time  // when it last did
+	oldSSH           sshProgram // that rejected forkOption; zero: none
+	oldSSHFoundAt    time.Time
 	lastFailure      *forwarder.Failure // of the last attempt; nil: it succeeded
 	failureCount     int                // consecutive
-	refusalCount     int                // how many of the last failures, in a row, came from a server that answered
+	refusalCount     int                // how many attempts a server that answered has refused, since the last success or failure of another kind
+	refusedConnects  int                // how many of the last connections, in a row, were refused
+	intervalReset    wait.Broadcast     // by onNetworkChange
 	lastAttemptAt    time.Time          // start of the last attempt
 	lastFiles        filestamps.Stamps  // what ssh reads, before the last attempt
 	lastKeys         agentKeys          // of the agent, before the last attempt
@@ -39,7 +46,6 @@ type destination struct {
 
 // loginOptions is what earlier attempts have shown to be needed for a login.
 type loginOptions struct {
-	isOldSSH           bool // OpenSSH before 8.7: it rejected forkOption
 	bypassesJumpMaster bool // the user's own master to a jump host does not answer
 	connectTimeout     time.Duration
 }
@@ -54,21 +60,32 @@ func (d *driver) destinationFor(s *tunnelSpec, run forwarder.Run) *destination {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if dest := d.destinations[key]; dest != nil && dest.hasRefusedSharing() {
+	if dest := d.destinations[key]; dest != nil && dest.hasRefusedSharing(run) {
 		key = unsharedKey
 	}
 	dest := d.destinations[key]
 	if dest == nil {
-		dest = &destination{nextLogin: loginOptions{connectTimeout: defaultConnectTimeout}, tasks: d.tasks, baseArgv: argv, keyFile: s.connection.keyFile, files: s.filePaths()}
+		dest = &destination{nextLogin: loginOptions{connectTimeout: defaultConnectTimeout}, tasks: d.tasks, recheckInterval: d.recheckInterval, baseArgv: argv, keyFile: s.connection.keyFile, files: s.filePaths()}
 		d.destinations[key] = dest
 	}
 	return dest
 }
 
-func (d *destination) hasRefusedSharing() bool {
+// maxSharingDelay is the longest time for which the services of a server that refuses their channels on one connection do not share another.
+const maxSharingDelay = 24 * time.Hour
+
+// hasRefusedSharing reports whether the server is known to refuse the channels of several services on one connection. After recheckInterval,
+// twice that and so on, and after a restart by the user, they try again: its settings may have changed.
+func (d *destination) hasRefusedSharing(run forwarder.Run) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.isSharingRefused
+	return d.isSharingRefused() && !run.RestartedAt.After(d.sharingRefusedAt)
+}
+
+// isSharingRefused reports whether the last refusal still counts. d.mu is held.
+func (d *destination) isSharingRefused() bool {
+	delay := wait.Backoff{First: d.recheckInterval, Max: maxSharingDelay}
+	return d.sharingRefusals > 0 && time.Since(d.sharingRefusedAt) < delay.After(d.sharingRefusals)
 }
 
 // stopSharing makes every service open a master of its own from now on, and reports true. It reports false if the master has a
@@ -76,8 +93,11 @@ func (d *destination) hasRefusedSharing() bool {
 func (d *destination) stopSharing(m *master) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.isSharingRefused = d.isSharingRefused || m.userCount > 1
-	return d.isSharingRefused
+	if m.userCount > 1 && !d.isSharingRefused() {
+		d.sharingRefusals++
+		d.sharingRefusedAt = time.Now()
+	}
+	return d.isSharingRefused()
 }
 
 // livenessMaxAge is how long a login or a received message proves that a master is alive.
@@ -85,20 +105,40 @@ const livenessMaxAge = 3 * time.Second
 
 // urgentInterval is the least time between two attempts caused by waiting clients. It grows while a server answers and ends each
 // connection: sshd counts these (MaxStartups, PerSourcePenalties), and so does fail2ban, which would lock the user out.
+//
+// A connection that is refused is that of a server that is restarting, or of one whose firewall rejects this machine, as fail2ban does: after
+// quickAttempts the interval grows in the same way. The first ten seconds are for the restart, which takes less, and a ban lasts far longer. A
+// timeout, a host without a route or a name without an address are nobody's decision, and cost the server nothing: the interval does not grow.
 var urgentInterval = wait.Backoff{First: time.Second, Max: 30 * time.Second}
+
+const quickAttempts = 10
+
+// attemptInterval is the least time from the last attempt to the next. d.mu is held.
+func (d *destination) attemptInterval() time.Duration {
+	return urgentInterval.After(max(1, d.refusalCount+max(0, d.refusedConnects+1-quickAttempts)))
+}
+
+// onNetworkChange makes the attempts frequent again: the server may see another address.
+func (d *destination) onNetworkChange() {
+	d.mu.Lock()
+	d.refusalCount, d.refusedConnects = 0, 0
+	d.mu.Unlock()
+	d.intervalReset.Announce()
+}
 
 // acquireMaster returns a master whose server has answered lately, and starts one if there is none. The caller calls
 // releaseMaster.
 func (d *destination) acquireMaster(ctx context.Context, run forwarder.Run) (*master, error) {
 	d.log.addWriter(run.Log)
 	for {
+		resetCh := d.intervalReset.Changed()
 		m, delay, err := d.tryAcquireMaster(run)
 		if err != nil {
 			d.log.removeWriter(run.Log)
 			return nil, err
 		}
 		if m == nil {
-			if !wait.Sleep(ctx, delay) {
+			if !wait.SleepOrWake(ctx, delay, resetCh) {
 				d.log.removeWriter(run.Log)
 				return nil, ctx.Err()
 			}
@@ -139,7 +179,7 @@ func (d *destination) tryAcquireMaster(run forwarder.Run) (m *master, delay time
 		if f := d.cachedFailure(run); f != nil && !haveFilesChanged && !haveKeysChanged {
 			return nil, 0, f
 		}
-		if delay := urgentInterval.After(max(1, d.refusalCount)) - time.Since(d.lastAttemptAt); d.lastFailure != nil && run.IsUrgent && delay > 0 {
+		if delay := d.attemptInterval() - time.Since(d.lastAttemptAt); d.lastFailure != nil && run.IsUrgent && !d.isRequested(run) && delay > 0 {
 			return nil, delay, nil
 		}
 		d.lastAttemptAt, d.lastAskSocket, d.lastFiles, d.lastKeys = time.Now(), run.AskSocket, files, keys
@@ -184,9 +224,9 @@ func (d *destination) cachedFailure(run forwarder.Run) error {
 	case f == nil:
 		return nil
 	case run.AskSocket != "" && run.AskSocket == d.lastAskSocket: // the same login: the user has already answered for all its services
-	case run.AskSocket != "", run.OutdatedBefore().After(d.lastAttemptAt):
+	case d.isRequested(run):
 		return nil
-	case f.Class == forwarder.Transient && time.Since(d.lastAttemptAt) > failureTTL.After(d.failureCount):
+	case f.Class == forwarder.Transient && time.Since(d.lastAttemptAt) > max(failureTTL.After(d.failureCount), d.refusalTTL()):
 		return nil
 	case f.Class != forwarder.NeedsUser && run.IsUrgent:
 		return nil
@@ -197,6 +237,19 @@ func (d *destination) cachedFailure(run forwarder.Run) error {
 
 // failureTTL is how long a failure counts for all services: less than the backoff of any service.
 var failureTTL = wait.Backoff{First: 200 * time.Millisecond, Max: 10 * time.Second}
+
+// isRequested reports whether the user has requested an attempt since the last one, or what its failure rests on has changed. d.mu is held.
+func (d *destination) isRequested(run forwarder.Run) bool {
+	return run.AskSocket != "" || run.OutdatedBefore().After(d.lastAttemptAt)
+}
+
+// refusalTTL is how long a refusal counts for all services. d.mu is held.
+func (d *destination) refusalTTL() time.Duration {
+	if interval := d.attemptInterval(); interval > urgentInterval.First {
+		return interval
+	}
+	return 0
+}
 
 // releaseMaster ends the caller's use of a master. Without users the master is closed.
 func (d *destination) releaseMaster(m *master, log io.Writer) {
@@ -248,11 +301,14 @@ func (d *destination) detachMaster(m *master) {
 	}
 }
 
-// recordLogin records that a master has logged in.
-func (d *destination) recordLogin() {
+// recordLogin records that a master has logged in. A quick login shows that a longer timeout is no longer needed.
+func (d *destination) recordLogin(m *master) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.lastFailure, d.failureCount, d.refusalCount = nil, 0, 0
+	if time.Since(m.startedAt) < defaultConnectTimeout/2 {
+		d.nextLogin.connectTimeout = defaultConnectTimeout
+	}
+	d.lastFailure, d.failureCount, d.refusalCount, d.refusedConnects = nil, 0, 0, 0
 }
 
 // recordFailure records why a master could not log in.
@@ -261,23 +317,56 @@ func (d *destination) recordFailure(m *master, f *forwarder.Failure) {
 	defer d.mu.Unlock()
 	d.lastFailure = f
 	d.failureCount++
-	if d.refusalCount++; !isFromServer(f) {
-		d.refusalCount = 0
+	switch {
+	case isFromServer(f):
+		d.refusalCount++
+		d.refusedConnects = 0
+	case strings.Contains(f.Reason, "Connection refused"):
+		d.refusedConnects++ // a ban may have followed the refusals
+	default:
+		d.refusalCount, d.refusedConnects = 0, 0
 	}
 	if strings.Contains(f.Reason, "timed out during banner exchange") {
 		d.nextLogin.connectTimeout = min(3*d.nextLogin.connectTimeout, maxConnectTimeout)
 		if strings.Contains(f.Reason, proxyPeerName) {
 			d.nextLogin.bypassesJumpMaster = !d.nextLogin.bypassesJumpMaster
 		}
+	} else {
+		d.nextLogin.bypassesJumpMaster = false // without the user's master to the jump host, a login there may need the user
 	}
 	d.detachMaster(m)
 }
 
-// recordOldSSH records that ssh rejected forkOption.
+// sshProgram is an ssh as it was when it was started.
+type sshProgram struct {
+	path string
+	info os.FileInfo // nil: not known
+}
+
+func sshProgramAt(path string) sshProgram {
+	info, _ := os.Stat(path)
+	return sshProgram{path, info}
+}
+
+// isSame reports whether both are the same file, which has not been changed: an upgrade replaces it.
+func (p sshProgram) isSame(other sshProgram) bool {
+	return p.path == other.path && p.info != nil && other.info != nil && os.SameFile(p.info, other.info) &&
+		p.info.ModTime().Equal(other.info.ModTime()) && p.info.Size() == other.info.Size()
+}
+
+// isOldSSH reports whether a program is known to be OpenSSH before 8.7. It may be a script that starts another one, so that this is found out
+// again every recheckInterval.
+func (d *destination) isOldSSH(program sshProgram) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return program.isSame(d.oldSSH) && time.Since(d.oldSSHFoundAt) < d.recheckInterval
+}
+
+// recordOldSSH records that the master's ssh rejected forkOption.
 func (d *destination) recordOldSSH(m *master) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.nextLogin.isOldSSH = true
+	d.oldSSH, d.oldSSHFoundAt = m.program, time.Now()
 	d.detachMaster(m)
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -277,6 +278,131 @@ func TestDestination_AttemptsAtARefusingServerBecomeRare(t *testing.T) {
 	d := driverOf(t).destinationFor(newTunnelSpec(svc), r)
 	if d.refusalCount != 3 {
 		t.Errorf("%d refusals are counted", d.refusalCount)
+	}
+}
+
+// intervalsAfter calls recordFailure with reasons in turn, and returns the interval after each.
+func intervalsAfter(d *destination, reasons ...string) []time.Duration {
+	var intervals []time.Duration
+	for _, reason := range reasons {
+		d.recordFailure(&master{}, &forwarder.Failure{Reason: reason})
+		intervals = append(intervals, d.attemptInterval()/time.Second)
+	}
+	return intervals
+}
+
+func TestDestination_AttemptIntervalGrowsWithRefusals(t *testing.T) {
+	const refused, reset, timedOut = "ssh: connect to host db port 22: Connection refused", "kex_exchange_identification: read: Connection reset by peer", "ssh: connect to host db port 22: Connection timed out"
+	for name, tt := range map[string]struct {
+		reasons []string
+		want    []time.Duration // in seconds
+	}{
+		"closed port":          {slices.Repeat([]string{refused}, 17), []time.Duration{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 8, 16, 30, 30, 30}},
+		"ends each connection": {[]string{reset, reset, reset, reset}, []time.Duration{1, 2, 4, 8}},
+		"bans after refusals":  {[]string{reset, reset, reset, refused, refused}, []time.Duration{1, 2, 4, 4, 4}},
+		"restarts":             {[]string{reset, refused, refused, refused}, []time.Duration{1, 1, 1, 1}},
+		"unreachable":          {append(slices.Repeat([]string{refused}, 12), timedOut, refused), []time.Duration{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 1, 1}},
+	} {
+		d := &destination{}
+		if got := intervalsAfter(d, tt.reasons...); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %d, want %d", name, got, tt.want)
+		}
+		d.onNetworkChange()
+		if got := d.attemptInterval(); got != time.Second {
+			t.Errorf("%s: %v after a change of the network", name, got)
+		}
+	}
+}
+
+// A ban by a firewall that rejects connections is not prolonged by a client that waits; a change of the network ends the wait.
+func TestDestination_RefusedConnectionsBecomeRareUntilTheNetworkChanges(t *testing.T) {
+	server := sshd.Start(t)
+	server.Kill()
+	svc, r := newService(server, startBackend(t)), newRun(t)
+	r.IsUrgent = true
+	checkTransient(t, openFailure(t, svc, r), "Connection refused")
+	d := driverOf(t).destinationFor(newTunnelSpec(svc), r)
+	if d.refusedConnects != 1 || d.attemptInterval() != time.Second {
+		t.Errorf("%d refusals, interval %v", d.refusedConnects, d.attemptInterval())
+	}
+	d.refusedConnects = 20
+	later := r
+	later.IsUrgent = false
+	d.lastAttemptAt = time.Now().Add(-20 * time.Second)
+	if d.cachedFailure(later) == nil {
+		t.Error("without a client, another attempt is made before the interval has passed")
+	}
+	server.Restart()
+	openedCh := make(chan error, 1)
+	go func() {
+		tunnel, err := driverOf(t).Open(t.Context(), svc, r)
+		if err == nil {
+			_ = tunnel.Close()
+		}
+		openedCh <- err
+	}()
+	waitUntil(t, func() bool { // it waits
+		d.log.mu.Lock()
+		defer d.log.mu.Unlock()
+		return len(d.log.writers) > 0
+	})
+	select {
+	case err := <-openedCh:
+		t.Fatalf("no wait before the next attempt: %v", err)
+	default:
+	}
+	driverOf(t).OnNetworkChange()
+	if err := <-openedCh; err != nil {
+		t.Fatal(err)
+	}
+	if d.refusedConnects != 0 {
+		t.Errorf("%d refusals are counted after a login", d.refusedConnects)
+	}
+}
+
+// A server that restarts is reached within a second of its start.
+func TestDestination_RestartingServerIsReachedSoon(t *testing.T) {
+	server := sshd.Start(t)
+	server.Kill()
+	svc, r := newService(server, startBackend(t)), newRun(t)
+	r.IsUrgent = true
+	started := time.Now()
+	for time.Since(started) < 5*time.Second {
+		checkTransient(t, openFailure(t, svc, r), "Connection refused")
+	}
+	server.Restart()
+	d := driverOf(t).destinationFor(newTunnelSpec(svc), r)
+	if d.attemptInterval() != time.Second {
+		t.Errorf("after %d refusals, the interval is %v", d.refusedConnects, d.attemptInterval())
+	}
+	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
+}
+
+// The user's request is not delayed.
+func TestDestination_RequestOfTheUserIsAttemptedAtOnce(t *testing.T) {
+	d := &destination{recheckInterval: recheckInterval, lastAttemptAt: time.Now(), lastFailure: &forwarder.Failure{}, refusedConnects: 20}
+	if _, delay, _ := d.tryAcquireMaster(forwarder.Run{IsUrgent: true}); delay < 20*time.Second {
+		t.Errorf("a client waits for %v", delay)
+	}
+	run := forwarder.Run{IsUrgent: true, RequestedAt: time.Now()}
+	if f := d.cachedFailure(run); f != nil {
+		t.Errorf("got %v", f)
+	}
+	if !d.isRequested(run) {
+		t.Error("a request of the user waits")
+	}
+}
+
+func TestDestination_ForgetsWhatALoginNoLongerNeeds(t *testing.T) {
+	d := &destination{nextLogin: loginOptions{connectTimeout: maxConnectTimeout, bypassesJumpMaster: true}}
+	d.recordLogin(&master{startedAt: time.Now().Add(-defaultConnectTimeout)})
+	if d.nextLogin.connectTimeout != maxConnectTimeout || !d.nextLogin.bypassesJumpMaster {
+		t.Errorf("after a slow login: %+v", d.nextLogin)
+	}
+	d.recordLogin(&master{startedAt: time.Now()})
+	d.recordFailure(&master{}, &forwarder.Failure{Reason: "deploy@jump: Permission denied (publickey)."})
+	if d.nextLogin.connectTimeout != defaultConnectTimeout || d.nextLogin.bypassesJumpMaster {
+		t.Errorf("after a quick login, and one that was denied: %+v", d.nextLogin)
 	}
 }
 

@@ -37,7 +37,10 @@ const (
 	proxyPeerName     = "UNKNOWN port 65535"         // the peer of a connection through a ProxyCommand or jump host
 	bannerExchange    = "_exchange_identification: " // part of the error of a connection that ends before the server's banner
 	configTerminating = ": terminating, "            // follows every mistake in a config file
-	commandLinePrefix = "command-line"               // begins the error of a mistake in an option of the command line
+	missingConfigFile = "Can't open user config file "
+	invalidVersion    = "Bad remote protocol version identification: '" // is followed by a text of the server
+	bannerFailure     = "banner exchange: Connection to "               // begins the error of a connection that ends before the key exchange
+	commandLinePrefix = "command-line"                                  // begins the error of a mistake in an option of the command line
 )
 
 const loginCommand = `"localport login"`
@@ -90,7 +93,7 @@ func (p *outputParser) classifyJump() *forwarder.Failure {
 	}
 	host, port, _ := net.SplitHostPort(p.jumpTarget)
 	portNumber, _ := strconv.Atoi(port)
-	refusal := newRefusal(p.jumpHosts, host, portNumber, &mux.OpenChannelError{Reason: kind, Message: message})
+	refusal := newRefusal(p.jumpHosts, host, portNumber, &mux.OpenChannelError{Reason: kind, Message: message}, "the next attempt shows whether it does")
 	f.Reason, f.Hint = refusal.Reason, refusal.Hint
 	return f
 }
@@ -107,6 +110,10 @@ func (p *outputParser) classify(from source, rules ...[]process.Rule) *forwarder
 		}
 	case strings.Contains(f.Reason, configTerminating):
 		describeConfigMistake(lines, f)
+	case strings.Contains(f.Reason, missingConfigFile):
+		describeMissingConfigFile(f)
+	case strings.HasPrefix(f.Reason, bannerFailure) && (strings.HasSuffix(f.Reason, ": invalid format") || strings.HasSuffix(f.Reason, ": could not read protocol version")):
+		f.Hint = "check host and port: what answers there is not an ssh server"
 	case strings.Contains(f.Reason, hostKeyChanged):
 		return describeChangedKey(lines)
 	case strings.Contains(f.Reason, permissionDenied):
@@ -125,9 +132,10 @@ func connectRules() []process.Rule {
 		{Text: "Bad configuration option", Class: forwarder.Permanent},
 		{Text: "command-line line 0", Class: forwarder.Permanent},
 		{Text: "command-line: line 0", Class: forwarder.Permanent},
-		{Text: "Can't open user config file", Class: forwarder.Permanent},
+		{Text: missingConfigFile, Class: forwarder.Permanent},
 		{Text: "Bad owner or permissions on ", Class: forwarder.Permanent},
-		{Text: "contains invalid characters", Class: forwarder.Permanent},
+		{Text: "hostname contains invalid characters", Class: forwarder.Permanent},
+		{Text: "remote username contains invalid characters", Class: forwarder.Permanent},
 		{Text: "Invalid -J argument", Class: forwarder.Permanent},
 		{Text: hostKeyChanged, Class: forwarder.Permanent},
 		{Text: "Unable to negotiate with", Class: forwarder.Permanent},
@@ -182,6 +190,20 @@ func describeConfigMistake(lines *process.Transcript, f *forwarder.Failure) {
 	if option != "" && !strings.Contains(strings.ToLower(parts[3]), strings.ToLower(option)) {
 		f.Reason = fmt.Sprintf("%s line %s: %s: %s", parts[1], parts[2], option, parts[3])
 	}
+}
+
+// describeMissingConfigFile adds what to do about a config file that ssh cannot read.
+func describeMissingConfigFile(f *forwarder.Failure) {
+	_, rest, _ := strings.Cut(f.Reason, missingConfigFile)
+	path := rest
+	if i := strings.LastIndex(rest, ": "); i >= 0 {
+		path = rest[:i]
+	}
+	if strings.HasSuffix(rest, ": Permission denied") {
+		f.Hint = "make the file readable for you, or correct config_file: " + path
+		return
+	}
+	f.Hint = fmt.Sprintf("create the file, or correct config_file: %s; %s", path, project.HintLocal("config_file"))
 }
 
 // readOptionName returns the first word of a line of a config file; empty if it cannot be read.

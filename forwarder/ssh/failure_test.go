@@ -1,6 +1,8 @@
 package ssh
 
 import (
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,8 +52,9 @@ func TestDriver_FailedLoginHasClassReasonAndHint(t *testing.T) {
 		{"unknown option in the config file", setConfigLine(t, "NoSuchOption 1"), forwarder.Permanent, "/config: line 2: Bad configuration option: nosuchoption", "ssh -G HOST"},
 		{"unsupported value in the config file", setConfigLine(t, "StrictHostKeyChecking=maybe"), forwarder.Permanent, `/config line 2: StrictHostKeyChecking: unsupported option "maybe".`, "ssh -G HOST"},
 		{"quotes in the config file", setConfigLine(t, `User "x`), forwarder.Permanent, "/config line 2: User: invalid quotes", "ssh -G HOST"},
-		{"missing config file", func(c project.Settings) { c["config_file"] = dir + "/none" }, forwarder.Permanent, "Can't open user config file", ""},
-		{"option as host", func(c project.Settings) { c["host"] = "-oProxyCommand=touch " + dir + "/run" }, forwarder.Permanent, "invalid characters", ""},
+		{"missing config file", func(c project.Settings) { c["config_file"] = dir + "/none" }, forwarder.Permanent, "Can't open user config file", "create the file, or correct config_file: " + dir + "/none; a config_file that differs"},
+		{"option as host", func(c project.Settings) { c["host"] = "-oProxyCommand=touch " + dir + "/run" }, forwarder.Permanent, "hostname contains invalid characters", ""},
+		{"invalid user", func(c project.Settings) { c["user"] = "a`b" }, forwarder.Permanent, "remote username contains invalid characters", ""},
 		{"unknown host name", func(c project.Settings) { c["host"] = "no-such-host.invalid" }, forwarder.Transient, "Could not resolve hostname", ""},
 		{"missing ProxyCommand", setOption("ProxyCommand", "no-such-proxy %h"), forwarder.Transient, "no-such-proxy: ", ""},
 		{"ProxyCommand with error", setOption("ProxyCommand", "sh -c 'echo the token has expired >&2; exit 1'"), forwarder.Transient, "the token has expired; ", ""},
@@ -74,6 +77,56 @@ func TestDriver_FailedLoginHasClassReasonAndHint(t *testing.T) {
 	}
 	if _, err := os.Stat(dir + "/run"); err == nil {
 		t.Error("the host was interpreted as an option")
+	}
+}
+
+// startSpeaker starts a server that says the same to every client and then ends the connection.
+func startSpeaker(t *testing.T, text string) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	servedCh := make(chan struct{})
+	go func() {
+		defer close(servedCh)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte(text))
+			_ = conn.(*net.TCPConn).CloseWrite()
+			_, _ = io.Copy(io.Discard, conn)
+			_ = conn.Close()
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-servedCh })
+	return l.Addr().String()
+}
+
+// What a server says before the key exchange is never a mistake in the user's configuration.
+func TestDriver_GarbageInsteadOfABannerIsTransient(t *testing.T) {
+	const hint = "what answers there is not an ssh server"
+	for text, tt := range map[string]struct{ reason, hint string }{
+		"SSH-garbage contains invalid characters\r\n":                              {"invalid format", hint},
+		"SSH-hostname contains invalid characters\r\n":                             {"invalid format", hint},
+		"SSH-/x: terminating, 1 bad configuration options\r\n":                     {"invalid format", hint},
+		"SSH-Host key verification failed.\r\n":                                    {"invalid format", hint},
+		"\x00\x01\x02 hostname\r\n":                                                {"invalid format", hint},
+		"SSH-2.0-x\x00\r\n":                                                        {"invalid format", hint},
+		"SSH-1.5-Bad configuration option\r\n":                                     {"could not read protocol version", hint},
+		"HTTP/1.1 400 Bad Request\r\n\r\nhostname contains invalid characters\r\n": {"closed by", ""},
+		"SSH-2.0-x\r\n" + strings.Repeat("x", 100):                                 {"", ""},
+	} {
+		svc := project.Service{RemotePort: "1"}
+		host, port, _ := net.SplitHostPort(startSpeaker(t, text))
+		svc.Connection.Settings = project.Settings{"host": host, "port": mustAtoi(t, port), "config_file": "none"}
+		f := openFailure(t, svc)
+		checkTransient(t, f, tt.reason)
+		if !strings.Contains(f.Hint, tt.hint) {
+			t.Errorf("%q: hint %q", text, f.Hint)
+		}
 	}
 }
 
@@ -232,5 +285,12 @@ func TestDriver_FailureEndsWhenItsFilesChange(t *testing.T) {
 			}
 			_ = openTunnel(t, svc, run).Close()
 		})
+	}
+}
+
+func TestDescribeMissingConfigFile_UnreadableFile(t *testing.T) {
+	f := &forwarder.Failure{Reason: missingConfigFile + "/etc/my: config: Permission denied"}
+	if describeMissingConfigFile(f); f.Hint != "make the file readable for you, or correct config_file: /etc/my: config" {
+		t.Errorf("hint %q", f.Hint)
 	}
 }

@@ -39,6 +39,8 @@ type master struct {
 	userCount   int // guarded by destination.mu
 
 	cancel     context.CancelFunc // ends run
+	program    sshProgram         // belongs to run
+	isOldSSH   bool               // the program is OpenSSH before 8.7; belongs to run
 	loggedInAt time.Time          // valid after readyCh if it has logged in
 	readyCh    chan struct{}      // closed when it has logged in, or cannot
 	doneCh     chan struct{}      // closed when run has returned and the process has ended
@@ -46,6 +48,8 @@ type master struct {
 	// hasForwarded: the server has opened a connection for a SOCKS proxy, so that it does not forbid forwarding.
 	hasForwarded atomic.Bool
 	setAsideCh   chan struct{} // closed by suspect
+	isTrial      bool          // it was started to find out what the server allows; its failure is nobody's
+	isRestricted atomic.Bool   // the server has forbidden it something
 
 	mu                sync.Mutex
 	child             *process.Child
@@ -56,20 +60,32 @@ type master struct {
 	isVerifying       bool               // a liveness check runs in the background
 	isVerifyRequested bool               // one more ping is needed: the answer to this one may be older than the last request
 	suspicion         *forwarder.Failure // why the server does not answer, if the master is not set aside for that; nil: it answers
+	restrictions      map[string]restriction
+	isRechecking      bool      // runRechecks runs
+	recheckedAt       time.Time // when another connection last showed what the server allows; zero: never
 
 	suspicionChanged wait.Broadcast
 }
 
-// startMaster starts a master's run. d.mu is held.
+// startMaster makes a master and starts its run. d.mu is held.
 func (d *destination) startMaster(run forwarder.Run) *master {
-	m := &master{
+	m := d.makeMaster(run)
+	d.runMaster(m)
+	return m
+}
+
+func (d *destination) makeMaster(run forwarder.Run) *master {
+	return &master{
 		destination: d, runConfig: run, startedAt: time.Now(), askSocket: run.AskSocket,
 		output:  &outputParser{loggedInCh: make(chan bool, 1), keyFile: d.keyFile},
 		readyCh: make(chan struct{}), doneCh: make(chan struct{}), setAsideCh: make(chan struct{}),
 	}
+}
+
+// runMaster starts a master's run. d.mu is held.
+func (d *destination) runMaster(m *master) {
 	options := d.nextLogin
 	m.cancel = d.tasks.Go(func(ctx context.Context) { m.run(ctx, options) })
-	return m
 }
 
 // run starts ssh, serves until ssh or ctx ends, and returns when the process has ended.
@@ -94,9 +110,12 @@ func (m *master) run(ctx context.Context, options loginOptions) {
 
 // isOutdated reports whether a request of the user needs another master: a restart, because the server's settings may have changed, or a
 // shell with another agent. lastAttemptAt is when the destination's last master was started. A master that the user had to log in is not
-// outdated by a restart, which could not ask.
+// outdated by a restart, which could not ask, but by another login if the server has forbidden it something.
 func (m *master) isOutdated(run forwarder.Run, lastAttemptAt time.Time) bool {
 	if run.RestartedAt.After(m.startedAt) && m.askSocket == "" {
+		return true
+	}
+	if run.AskSocket != "" && run.AskSocket != m.askSocket && m.isRestricted.Load() {
 		return true
 	}
 	return run.RequestedAt.After(lastAttemptAt) && m.hasOtherAgent(run)
@@ -120,17 +139,17 @@ func (m *master) logInAndServe(ctx context.Context, options loginOptions) (isLog
 			m.destination.addUserHints(f)
 		}
 		switch {
-		case isFailure && !options.isOldSSH && isUnknownOption(f, forkOption):
+		case isFailure && !m.isOldSSH && isUnknownOption(f, forkOption):
 			err = errOldSSH
 			m.destination.recordOldSSH(m)
-		case isFailure && !m.isClosed.Load():
+		case isFailure && !m.isClosed.Load() && !m.isTrial:
 			m.destination.recordFailure(m, f)
 		}
 		m.recordErr(err)
 		return false
 	}
 	m.loggedInAt = time.Now()
-	m.destination.recordLogin()
+	m.destination.recordLogin(m)
 	close(m.readyCh)
 	m.serve(ctx)
 	return true
@@ -189,6 +208,8 @@ func (m *master) logIn(ctx context.Context, options loginOptions) error {
 	if err != nil {
 		return process.ClassifyStartError(err, lookup, installSSH)
 	}
+	m.program = sshProgramAt(path)
+	m.isOldSSH = m.destination.isOldSSH(m.program)
 	jumpLog, err := newJumpLog(jumpLogPath, func(line string) { m.handleLine(sourceJump, toConfigFile.Replace(line)) })
 	if err != nil {
 		return &forwarder.Failure{Reason: err.Error()}
@@ -197,7 +218,7 @@ func (m *master) logIn(ctx context.Context, options loginOptions) error {
 	m.jumpLog = jumpLog
 	m.mu.Unlock()
 	program, err := process.Start(process.Command{
-		Path: path, Argv: buildArgv(argv, m.output.socketPath, options.isOldSSH, m.askSocket != ""), Dir: m.runConfig.Dir, Env: env,
+		Path: path, Argv: buildArgv(argv, m.output.socketPath, m.isOldSSH, m.askSocket != ""), Dir: m.runConfig.Dir, Env: env,
 		OnLine: func(stream process.Stream, line string) {
 			from := sourceOther
 			if stream == process.Stdout {

@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/process"
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -39,6 +41,10 @@ type outputParser struct {
 	jumpTarget  string             // the address that the last of them connects to
 	missingKey  string             // the last IdentityFile of a config file or an option that does not exist
 	serverAddr  netip.Addr         // of the server; invalid: not known, as behind a jump host
+
+	isForwardedNew   bool                // the next new channel is a connection to a port on which the server listens
+	forwardedConns   map[string]struct{} // those that are open, by the channel's number
+	forwardedChanged wait.Broadcast
 }
 
 // loginPhase is how far ssh has come.
@@ -67,7 +73,11 @@ func (p *outputParser) parseLine(from source, line string) bool {
 	if strings.HasPrefix(line, "debug2: ") || strings.HasPrefix(line, "debug3: ") { // by the ssh to a jump host
 		return false
 	}
-	if !isInformational(line) {
+	switch {
+	case isInformational(line):
+	case strings.Contains(line, invalidVersion):
+		p.lines[sourceOther].Add(line)
+	default:
 		p.lines[from].Add(line)
 	}
 	return true
@@ -76,6 +86,12 @@ func (p *outputParser) parseLine(from source, line string) bool {
 // parseDebug parses a message of level DEBUG1. p.mu is held.
 func (p *outputParser) parseDebug(message string) {
 	switch {
+	case strings.HasPrefix(message, "channel "):
+		p.parseChannel(message)
+	case strings.HasPrefix(message, "client_request_forwarded_tcpip: "):
+		p.isForwardedNew = true
+	case message == "failure forwarded-tcpip":
+		p.isForwardedNew = false
 	case message == "Entering interactive session.":
 		p.handleLogin()
 	case strings.HasPrefix(message, "identity file "):
@@ -100,6 +116,43 @@ func (p *outputParser) parseDebug(message string) {
 	case strings.HasPrefix(message, "Authentications that can continue"):
 		p.startAuthentication()
 		p.unusableKey = "" // ssh used it, but the server wants more
+	}
+}
+
+// parseChannel parses a message about a channel: "channel 1: new forwarded-tcpip [127.0.0.1]", "channel 1: free: 127.0.0.1, nchannels 3". p.mu is
+// held.
+func (p *outputParser) parseChannel(message string) {
+	number, event, _ := strings.Cut(strings.TrimPrefix(message, "channel "), ": ")
+	switch {
+	case strings.HasPrefix(event, "new ") && p.isForwardedNew:
+		p.isForwardedNew = false
+		if p.forwardedConns == nil {
+			p.forwardedConns = make(map[string]struct{})
+		}
+		p.forwardedConns[number] = struct{}{}
+	case strings.HasPrefix(event, "free: "):
+		delete(p.forwardedConns, number)
+		p.forwardedChanged.Announce()
+	}
+}
+
+// waitForwardedConns returns when no connection to a port on which the server listens is open, endedCh is closed or ctx ends.
+func (p *outputParser) waitForwardedConns(ctx context.Context, endedCh <-chan struct{}) {
+	for {
+		changedCh := p.forwardedChanged.Changed()
+		p.mu.Lock()
+		isNone := len(p.forwardedConns) == 0
+		p.mu.Unlock()
+		if isNone {
+			return
+		}
+		select {
+		case <-changedCh:
+		case <-endedCh:
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

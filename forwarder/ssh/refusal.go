@@ -15,18 +15,20 @@ import (
 var resolverMessages = []string{"ame or service not known", "name resolution", "No address associated", "nodename nor servname", "ame does not resolve", "no such host"}
 
 // newRefusal returns the refusal of a connection that a server was asked for. Names are those of the config: a server, as the host to run
-// ssh with, and an address as the server resolves it.
-func newRefusal(server, host string, port int, err *mux.OpenChannelError) *forwarder.Refusal {
+// ssh with, and an address as the server resolves it. recheck says, for
+// the hint, when a change of the server's settings takes effect.
+func newRefusal(server, host string, port int, err *mux.OpenChannelError, recheck string) *forwarder.Refusal {
 	addr := net.JoinHostPort(host, strconv.Itoa(port))
 	r := &forwarder.Refusal{IsConnectFailure: true}
 	switch {
 	case err.Reason == mux.Prohibited:
 		r.IsFinal = true
 		r.Reason = fmt.Sprintf("%s does not allow connections to %s (administratively prohibited)", server, addr)
-		r.Hint = fmt.Sprintf("sshd_config of %s must allow it: AllowTcpForwarding yes (or local), and %s in PermitOpen if that is set; authorized_keys can restrict it too (permitopen, no-port-forwarding). After a change there, run \"localport restart\"", server, addr)
+		r.Hint = fmt.Sprintf("sshd_config of %s must allow it: AllowTcpForwarding yes (or local), and %s in PermitOpen if that is set; authorized_keys can restrict it too (permitopen, no-port-forwarding); %s", server, addr, recheck)
 	case err.Reason == mux.UnknownChannelType:
 		r.IsFinal = true
 		r.Reason = fmt.Sprintf("%s has no port forwarding (unknown channel type), so it cannot connect to %s", server, addr)
+		r.Hint = recheck
 	case err.Reason == mux.ConnectionFailed && isResolverMessage(host, err.Message):
 		r.Reason = fmt.Sprintf("%s cannot resolve %s: %s", server, host, err.Message)
 		r.Hint = fmt.Sprintf("the name is resolved on %s, not on this machine: use a name or an address that is known there", server)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/ssh/mux"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // reverseTunnel makes the server listen; ssh itself connects to the local address for each of its clients.
@@ -49,8 +50,20 @@ func openReverseTunnel(ctx context.Context, s *tunnelSpec, m *master, release fu
 	r.failure = r.checkListenAddress(ctx, m, wasPublic)
 	r.tunnel = newStayingTunnel(m, func() {
 		r.closeForward()
-		release()
+		if !wait.IsClosed(r.leaveCh) {
+			release()
+			return
+		}
+		m.destination.tasks.Go(func(ctx context.Context) {
+			m.output.waitForwardedConns(ctx, m.doneCh) // they go on here
+			release()
+		})
 	})
+	if r.failure != nil {
+		m.addRestriction("listen", restriction{tunnel: r.tunnel, isKept: true, isLifted: func(ctx context.Context, other *master) bool {
+			return r.spec.listensAsAsked(ctx, other, forward)
+		}})
+	}
 	return r, nil
 }
 
@@ -63,6 +76,7 @@ func (r *reverseTunnel) closeForward() {
 	defer cancelTimeout()
 	// ssh answers for a server that does not: whether that has stopped listening is not known then.
 	if r.master.control.CloseForward(ctx, <-r.forwardSlot) == nil && r.master.currentSuspicion() == nil {
+		_ = r.master.conn.Ping(ctx) // the server has handled the close before it answers: another master may listen there now
 		r.master.destination.setListener(r.spec.listenAddr(), "")
 	}
 }
@@ -75,6 +89,27 @@ func (s *tunnelSpec) listenAddr() string {
 // remoteForward returns the request to ssh.
 func (s *tunnelSpec) remoteForward(local netip.AddrPort) mux.RemoteForward {
 	return mux.RemoteForward{ListenHost: s.connection.remoteHost, ListenPort: s.listenPort(), DialHost: local.Addr().String(), DialPort: int(local.Port())}
+}
+
+// listensAsAsked reports whether the server is known to listen where it was asked to, for another master. It tries another port, because this
+// one is in use.
+func (s *tunnelSpec) listensAsAsked(ctx context.Context, other *master, forward mux.RemoteForward) bool {
+	forward.ListenPort = 0
+	port, err := other.control.OpenForwardAnywhere(ctx, forward)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = other.control.CloseForward(ctx, forward) }()
+	host, isWantedReachable := s.connection.remoteHost, true
+	if isLocalhost(host) || isWildcard(host) {
+		isWantedReachable = isWildcard(host)
+		host = other.output.publicServerHost()
+	}
+	if host == "" {
+		return false
+	}
+	isListening, isKnown := isReachable(ctx, other, host, port)
+	return isKnown && isListening == isWantedReachable
 }
 
 func (s *tunnelSpec) listenPort() int {
@@ -102,16 +137,23 @@ func (r *reverseTunnel) explainOpenError(ctx context.Context, m *master, openErr
 			Reason: fmt.Sprintf("port %s of %s is already in use: %v", port, server, openErr),
 			Hint:   fmt.Sprintf("choose another remote_port, or end what listens there; if that is an earlier session of this service: "+keepalive, server),
 		}
-	case isKnown:
+	}
+	forward := r.spec.remoteForward(r.spec.localAddrs[0])
+	m.addRestriction("listen "+r.spec.listenAddr(), restriction{isLifted: func(ctx context.Context, other *master) bool {
+		isAllowed := other.control.OpenForward(ctx, forward) == nil
+		_ = other.control.CloseForward(ctx, forward)
+		return isAllowed
+	}})
+	if isKnown {
 		return &forwarder.Failure{
 			Reason: fmt.Sprintf("%s does not allow listening on port %s, which is free: %v", server, port, openErr),
-			Hint:   fmt.Sprintf("sshd_config of %s must allow it: AllowTcpForwarding yes (or remote), and the port in PermitListen if that is set; only root may listen on a port below 1024. After a change there, run \"localport restart\"", server),
+			Hint:   fmt.Sprintf("sshd_config of %s must allow it: AllowTcpForwarding yes (or remote), and the port in PermitListen if that is set; only root may listen on a port below 1024; %s", server, m.describeRecheck(r.spec.name)),
 		}
 	}
 	return &forwarder.Failure{
 		Reason: fmt.Sprintf("%s cannot listen on port %s: %v", server, port, openErr),
-		Hint: fmt.Sprintf("check on the server that the port is free and that sshd_config allows it (AllowTcpForwarding, PermitListen, GatewayPorts); if an earlier session of this service keeps it: "+keepalive,
-			server),
+		Hint: fmt.Sprintf("check on the server that the port is free and that sshd_config allows it (AllowTcpForwarding, PermitListen, GatewayPorts); if an earlier session of this service keeps it: "+keepalive+"; %s",
+			server, m.describeRecheck(r.spec.name)),
 	}
 }
 
@@ -129,7 +171,7 @@ func (r *reverseTunnel) checkListenAddress(ctx context.Context, m *master, wasPu
 		if !wasPublic && r.isListeningPublicly(ctx, m) {
 			return &forwarder.Failure{
 				Reason: fmt.Sprintf("%s listens on port %s of all its addresses, not of %s alone: others can connect", server, r.spec.remotePort, host),
-				Hint:   fmt.Sprintf("sshd_config of %s must have GatewayPorts clientspecified or no; or set remote_host = \"0.0.0.0\" if others may connect. Then run \"localport restart\"", server),
+				Hint:   fmt.Sprintf("sshd_config of %s must have GatewayPorts clientspecified or no; or set remote_host = \"0.0.0.0\" if others may connect; %s", server, m.describeRecheck(r.spec.name)),
 			}
 		}
 		return nil
@@ -138,7 +180,7 @@ func (r *reverseTunnel) checkListenAddress(ctx context.Context, m *master, wasPu
 	}
 	return &forwarder.Failure{
 		Reason: fmt.Sprintf("%s does not listen on %s, but on its localhost only", server, r.spec.listenAddr()),
-		Hint:   fmt.Sprintf("sshd_config of %s must have GatewayPorts clientspecified; then run \"localport restart\"", server),
+		Hint:   fmt.Sprintf("sshd_config of %s must have GatewayPorts clientspecified; %s", server, m.describeRecheck(r.spec.name)),
 	}
 }
 

@@ -246,9 +246,13 @@ func TestReverseTunnel_GatewayPortsAgainstTheRequestIsAFailure(t *testing.T) {
 		svc := newReverseService(t, server, fmt.Sprintf("%s:%d", tt.remoteHost, remote), startBackend(t))
 		svc.Connection.Settings["host"], svc.Connection.Settings["port"] = host.String(), int(sshPort)
 		svc.Connection.Settings["options"] = map[string]string{"StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null"}
-		f := openTunnel(t, svc, newRun(t)).(forwarder.FailureReporter).CurrentFailure()
+		tunnel := openTunnel(t, svc, newRun(t)).(*reverseTunnel)
+		f := tunnel.CurrentFailure()
 		if (f == nil) != (tt.reason == "") || f != nil && (!strings.HasPrefix(f.Reason, tt.reason) || !strings.Contains(f.Hint, "GatewayPorts")) {
 			t.Errorf("%s, remote_host %s: %+v", tt.line, tt.remoteHost, f)
+		}
+		if got := tunnel.spec.listensAsAsked(t.Context(), tunnel.master, tunnel.spec.remoteForward(tunnel.spec.localAddrs[0])); got != (tt.reason == "") {
+			t.Errorf("%s, remote_host %s: another port listens as asked: %t", tt.line, tt.remoteHost, got)
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 type socksTunnel struct {
 	*tunnel
 	server    string // the ssh host's name
+	service   string
 	log       io.Writer
 	refusalCh chan forwarder.Refusal
 
@@ -32,7 +33,7 @@ var _ forwarder.FailureReporter = (*socksTunnel)(nil)
 // newSOCKSTunnel returns when it knows whether the server forbids forwarding.
 func newSOCKSTunnel(ctx context.Context, s *tunnelSpec, m *master, log io.Writer, release func()) *socksTunnel {
 	t := &socksTunnel{
-		tunnel: newTunnel(m, release), server: s.serverName(), log: log,
+		tunnel: newTunnel(m, release), server: s.serverName(), service: s.name, log: log,
 		refusalCh: make(chan forwarder.Refusal, 16),
 	}
 	t.failure = t.checkForwarding(ctx)
@@ -61,13 +62,17 @@ func (t *socksTunnel) checkForwarding(ctx context.Context) *forwarder.Failure {
 	if !isRefused {
 		return nil
 	}
-	refusal := newRefusal(t.server, testHost, testPort, refused)
-	if !refusal.IsFinal {
+	if !isForbidden(refused) {
 		return nil
 	}
+	recheck := t.master.describeRecheck(t.service)
+	refusal := newRefusal(t.server, testHost, testPort, refused, recheck)
+	t.master.addRestriction("test", restriction{
+		tunnel: t.tunnel, isKept: true, isLifted: func(ctx context.Context, other *master) bool { return other.allows(ctx, testHost, testPort) },
+	})
 	return &forwarder.Failure{
 		Reason: fmt.Sprintf("%s does not allow forwarding, or only to some addresses: %s", t.server, refusal.Reason),
-		Hint:   fmt.Sprintf("sshd_config of %s must have AllowTcpForwarding yes (or local); if its PermitOpen allows some addresses, the first connection to one of them makes the service healthy. After a change there, run \"localport restart\"", t.server),
+		Hint:   fmt.Sprintf("sshd_config of %s must have AllowTcpForwarding yes (or local); if its PermitOpen allows some addresses, the first connection to one of them makes the service healthy; %s", t.server, recheck),
 	}
 }
 
@@ -88,7 +93,7 @@ func (t *socksTunnel) Dial(ctx context.Context) (net.Conn, error) {
 	return socks.New(ctx, func(ctx context.Context, host string, port int) (forwarder.Stream, error) {
 		c, err := t.openChannel(ctx, host, port)
 		if refused, isRefused := errors.AsType[*mux.OpenChannelError](err); isRefused {
-			refusal := newRefusal(t.server, host, port, refused)
+			refusal := t.newRefusal(t.server, t.service, host, port, refused)
 			t.reportRequest(refusal)
 			return nil, &socks.Refusal{Reply: socksReply(refused), Err: refusal}
 		}
@@ -118,6 +123,7 @@ func (t *socksTunnel) recordSuccess() {
 		return
 	}
 	t.failure = nil
+	t.master.removeRestrictions(t.tunnel)
 	wait.Notify(t.changedCh)
 }
 

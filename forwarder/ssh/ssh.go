@@ -7,9 +7,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,13 +34,16 @@ var Technology = forwarder.Technology{
 // New returns a driver, which ends with ctx or by Close.
 func New(ctx context.Context, _ forwarder.Host) forwarder.Driver { return newDriver(ctx) }
 
+var _ forwarder.NetworkObserver = (*driver)(nil)
+
 func newDriver(ctx context.Context) *driver {
-	return &driver{tasks: tasks.New(ctx), destinations: make(map[string]*destination)}
+	return &driver{tasks: tasks.New(ctx), destinations: make(map[string]*destination), recheckInterval: recheckInterval}
 }
 
 // driver holds the destinations that the tunnels of one supervisor share.
 type driver struct {
-	tasks *tasks.Group
+	tasks           *tasks.Group
+	recheckInterval time.Duration
 
 	mu           sync.Mutex
 	destinations map[string]*destination // by the command line of the master; never removed, because they remember failures
@@ -99,10 +104,6 @@ func (*driver) Target(svc project.Service) string {
 	return "ssh " + host + " → " + remoteAddr
 }
 
-// recheckInterval is the time between attempts at a server that does not accept the user: rare enough for programs that count failed
-// logins, such as fail2ban. Nothing is asked, so that no password is tried again.
-const recheckInterval = 15 * time.Minute
-
 // Open starts the destination's master unless it is running, and returns once it has logged in.
 func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) (forwarder.Tunnel, error) {
 	s := newTunnelSpec(svc)
@@ -125,6 +126,16 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 		return openReverseTunnel(ctx, s, m, release)
 	}
 	return newDirectTunnel(s, m, release), nil
+}
+
+// OnNetworkChange implements forwarder.NetworkObserver.
+func (d *driver) OnNetworkChange() {
+	d.mu.Lock()
+	destinations := slices.Collect(maps.Values(d.destinations))
+	d.mu.Unlock()
+	for _, dest := range destinations {
+		dest.onNetworkChange()
+	}
 }
 
 // Close ends every master and returns when their processes have ended.

@@ -21,8 +21,9 @@ type tunnel struct {
 	closeOnce   sync.Once
 	doneCh      chan struct{}
 	closeCh     chan struct{} // closed by Close
-	unshareCh   chan struct{} // closed when the service needs a master of its own
-	unshareOnce sync.Once
+	leaveCh     chan struct{} // closed by leave
+	leaveOnce   sync.Once
+	leaveReason string          // valid after leaveCh
 	changedCh   chan struct{}   // see FailureChanged
 	setAsideCh  <-chan struct{} // the master's; nil: the tunnel stays on a master that is set aside
 
@@ -47,7 +48,7 @@ func newStayingTunnel(m *master, release func()) *tunnel {
 
 func makeTunnel(m *master, release func()) *tunnel {
 	return &tunnel{
-		master: m, release: release, doneCh: make(chan struct{}), closeCh: make(chan struct{}), unshareCh: make(chan struct{}),
+		master: m, release: release, doneCh: make(chan struct{}), closeCh: make(chan struct{}), leaveCh: make(chan struct{}),
 		changedCh: make(chan struct{}, 1), conns: make(map[*clientConn]struct{}),
 	}
 }
@@ -66,7 +67,7 @@ func (t *tunnel) watchMaster() {
 			continue
 		case <-t.master.doneCh:
 		case <-t.setAsideCh:
-		case <-t.unshareCh:
+		case <-t.leaveCh:
 		case <-t.closeCh:
 		}
 		return
@@ -87,8 +88,8 @@ func (t *tunnel) Err() error {
 	select {
 	case <-t.closeCh:
 		return nil
-	case <-t.unshareCh:
-		return &forwarder.Failure{Reason: "the server allows too few channels on one connection: the service opens its own"}
+	case <-t.leaveCh:
+		return &forwarder.Failure{Reason: t.leaveReason}
 	default:
 	}
 	return t.master.endReason()
@@ -98,8 +99,9 @@ func (t *tunnel) Err() error {
 // they went on: then the use ends with the last of them.
 func (t *tunnel) Close() error {
 	t.closeOnce.Do(func() {
-		keepsConns := t.master.isSetAside() || wait.IsClosed(t.unshareCh)
+		keepsConns := t.master.isSetAside() || wait.IsClosed(t.leaveCh)
 		close(t.closeCh)
+		t.master.removeRestrictions(t)
 		t.mu.Lock()
 		t.isClosed = true
 		conns := maps.Clone(t.conns)
@@ -126,6 +128,14 @@ func (t *tunnel) Close() error {
 	return nil
 }
 
+// leave ends the tunnel, because another master can serve it better. Its connections go on.
+func (t *tunnel) leave(reason string) {
+	t.leaveOnce.Do(func() {
+		t.leaveReason = reason
+		close(t.leaveCh)
+	})
+}
+
 // CurrentFailure says that the server does not answer, while a master that the user had to log in waits for it.
 func (t *tunnel) CurrentFailure() *forwarder.Failure { return t.master.currentSuspicion() }
 
@@ -139,7 +149,7 @@ func (t *tunnel) CheckConnection() { t.master.startLivenessCheck() }
 // service: then this tunnel ends, and the next one opens a master of its own.
 func (t *tunnel) handleRefusal(refusal *mux.OpenChannelError) {
 	if refusal.Reason == mux.ResourceShortage && t.master.destination.stopSharing(t.master) {
-		t.unshareOnce.Do(func() { close(t.unshareCh) })
+		t.leave("the server allows too few channels on one connection: the service opens its own")
 		return
 	}
 	t.master.recycleAfterRefusals(refusal)
@@ -171,6 +181,16 @@ func (t *tunnel) openChannel(ctx context.Context, host string, port int) (*clien
 	return c, nil
 }
 
+// newRefusal returns the refusal of a connection that the server was asked for. If the server forbids it, that is looked at again.
+func (t *tunnel) newRefusal(server, service, host string, port int, refused *mux.OpenChannelError) *forwarder.Refusal {
+	if isForbidden(refused) {
+		t.master.addRestriction(net.JoinHostPort(host, strconv.Itoa(port)), restriction{
+			tunnel: t, isLifted: func(ctx context.Context, other *master) bool { return other.allows(ctx, host, port) },
+		})
+	}
+	return newRefusal(server, host, port, refused, t.master.describeRecheck(service))
+}
+
 // clientConn is a client's channel, which its tunnel closes at the latest.
 type clientConn struct {
 	*mux.Stream
@@ -194,21 +214,22 @@ func (c *clientConn) Close() error {
 // directTunnel connects to one address, as the server resolves it.
 type directTunnel struct {
 	*tunnel
-	server string // the ssh host's name
-	host   string
-	port   int
+	server  string // the ssh host's name
+	service string
+	host    string
+	port    int
 }
 
 func newDirectTunnel(s *tunnelSpec, m *master, release func()) *directTunnel {
 	port, _ := strconv.Atoi(s.remotePort) // the config has validated it
-	return &directTunnel{tunnel: newTunnel(m, release), server: s.serverName(), host: s.connection.remoteHost, port: port}
+	return &directTunnel{tunnel: newTunnel(m, release), server: s.serverName(), service: s.name, host: s.connection.remoteHost, port: port}
 }
 
 // Dial opens a channel and returns when the server has connected.
 func (t *directTunnel) Dial(ctx context.Context) (net.Conn, error) {
 	c, err := t.openChannel(ctx, t.host, t.port)
 	if refused, ok := errors.AsType[*mux.OpenChannelError](err); ok {
-		return nil, newRefusal(t.server, t.host, t.port, refused)
+		return nil, t.newRefusal(t.server, t.service, t.host, t.port, refused)
 	}
 	if err != nil {
 		return nil, err

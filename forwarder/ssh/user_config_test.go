@@ -183,3 +183,49 @@ func TestDriver_WorksWithSSHOlderThan8_7(t *testing.T) {
 	requireWelcome(t, dialTunnel(t, tunnel))
 	_ = tunnel.Close()
 }
+
+func TestDestination_UpgradedSSHIsNoticed(t *testing.T) {
+	real, err := exec.LookPath("ssh")
+	if err != nil {
+		t.Skip("ssh is missing (Debian: openssh-client)")
+	}
+	path := filepath.Join(t.TempDir(), "ssh")
+	r := newRun(t)
+	r.Env = append(r.Env, "PATH="+filepath.Dir(path)+":"+os.Getenv("PATH"))
+	svc := newService(sshd.Start(t), startBackend(t))
+	// open reports whether ssh was started with the option that old ones reject.
+	open := func(script string) bool {
+		t.Helper()
+		if script != "" {
+			text := "#!/bin/sh\necho \"$*\" >>" + path + ".log\n" + strings.TrimPrefix(strings.ReplaceAll(script, "REAL", real), "#!/bin/sh\n")
+			if err := os.WriteFile(path+".next", []byte(text), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(path+".next", path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tunnel := openTunnel(t, svc, r)
+		_ = tunnel.Close()
+		<-tunnel.(*directTunnel).master.doneCh
+		runs := strings.Split(strings.TrimSpace(readFile(t, path+".log")), "\n")
+		return strings.Contains(runs[len(runs)-1], forkOption)
+	}
+	if open(oldSSHScript) || open("") {
+		t.Error("an old ssh gets an option that it rejects")
+	}
+	if n := strings.Count(readFile(t, path+".log"), forkOption); n != 1 {
+		t.Errorf("the option was tried %d times", n)
+	}
+	if !open("exec REAL \"$@\"\n") {
+		t.Error("an upgraded ssh does not get the option")
+	}
+	if open(oldSSHScript) {
+		t.Error("an old ssh gets an option that it rejects")
+	}
+	d := driverOf(t).destinationFor(newTunnelSpec(svc), r)
+	d.oldSSHFoundAt = time.Now().Add(-recheckInterval)
+	if open("") || strings.Count(readFile(t, path+".log"), forkOption) != 4 {
+		t.Errorf("the option is not tried again:\n%s", readFile(t, path+".log"))
+	}
+}

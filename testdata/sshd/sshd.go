@@ -8,9 +8,11 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,6 +35,8 @@ type Server struct {
 	dir        string
 	extraLines []string
 	process    *process.Child
+	// listeningCh receives a value for each address on which the server begins to listen.
+	listeningCh chan struct{}
 
 	mu  sync.Mutex
 	log strings.Builder
@@ -215,7 +219,8 @@ func (s *Server) Log() string {
 // start starts sshd and returns when it listens.
 func (s *Server) start() {
 	s.t.Helper()
-	listeningCh := make(chan struct{}, 8)
+	s.listeningCh = make(chan struct{}, 8)
+	listeningCh := s.listeningCh
 	argv := []string{s.program, "-D", "-e", "-f", s.writeServerConfig()}
 	if s.runsOn != nil {
 		argv = s.runsOn.Argv(argv...)
@@ -228,8 +233,13 @@ func (s *Server) start() {
 			s.mu.Lock()
 			s.log.WriteString(line + "\n")
 			s.mu.Unlock()
-			if strings.HasPrefix(line, "Server listening on") {
+			switch {
+			case strings.HasPrefix(line, "Server listening on"):
 				listeningCh <- struct{}{}
+			case strings.HasPrefix(line, "Received SIGHUP"):
+				for len(listeningCh) > 0 { // of another address, before
+					<-listeningCh
+				}
 			}
 		},
 	})
@@ -237,9 +247,15 @@ func (s *Server) start() {
 		s.t.Fatal(err)
 	}
 	s.process = sshd
+	s.waitListening()
+}
+
+// waitListening returns when the server begins to listen.
+func (s *Server) waitListening() {
+	s.t.Helper()
 	select {
-	case <-listeningCh:
-	case <-sshd.Done():
+	case <-s.listeningCh:
+	case <-s.process.Done():
 		s.t.Fatalf("sshd ended: %s", s.Log())
 	case <-time.After(10 * time.Second):
 		s.t.Fatalf("sshd does not listen: %s", s.Log())
@@ -251,7 +267,7 @@ func (s *Server) writeServerConfig() string {
 	s.t.Helper()
 	path := filepath.Join(s.dir, "sshd_config")
 	_ = os.Remove(path)
-	s.appendToFile(path, strings.Join(append(s.extraLines,
+	s.appendToFile(path, strings.Join(append(slices.Clone(s.extraLines),
 		"ListenAddress "+s.Addr(),
 		"HostKey "+filepath.Join(s.dir, "host"),
 		"AuthorizedKeysFile "+filepath.Join(s.dir, "authorized_keys"),
@@ -264,6 +280,17 @@ func (s *Server) writeServerConfig() string {
 		"",
 	), "\n"))
 	return path
+}
+
+// Reconfigure replaces the lines given to Start, and has the server read its sshd_config again (SIGHUP). Logins go on as they are.
+func (s *Server) Reconfigure(lines ...string) {
+	s.t.Helper()
+	s.extraLines = lines
+	s.writeServerConfig()
+	if err := syscall.Kill(s.process.Pid(), syscall.SIGHUP); err != nil {
+		s.t.Fatal(err)
+	}
+	s.waitListening()
 }
 
 // Restart kills the server, if it runs, and starts it again with the same port and keys.

@@ -146,6 +146,18 @@ func (c *Control) OpenForward(ctx context.Context, f RemoteForward) error {
 	return err
 }
 
+// OpenForwardAnywhere makes the server listen on a port of its choice, and returns that. ListenPort must be 0, here and for CloseForward.
+func (c *Control) OpenForwardAnywhere(ctx context.Context, f RemoteForward) (port int, err error) {
+	kind, reply, err := c.sendRequest(ctx, requestOpenForward, f.encode())
+	if err != nil {
+		return 0, err
+	}
+	if port = int(reply.readUint32()); kind != replyRemotePort || reply.isTruncated {
+		return 0, fmt.Errorf("unexpected reply %#x to a request to listen", kind)
+	}
+	return port, nil
+}
+
 // CloseForward closes the listener; its connections stay open.
 func (c *Control) CloseForward(ctx context.Context, f RemoteForward) error {
 	_, _, err := c.sendRequest(ctx, requestCloseForward, f.encode())

@@ -181,6 +181,33 @@ func TestTunnel_FollowsAServerThatMoved(t *testing.T) {
 	readGreeting(t, dial(t, second))
 }
 
+// A user who may not watch, and gets other credentials, is served with those: at once if that breaks no connection.
+func TestTunnel_UsesOtherCredentialsWhereTheUserMayNotWatch(t *testing.T) {
+	c := startCluster(t)
+	ns := c.Namespace(t)
+	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns, Replicas: 1})
+	const read = `{apiGroups: [""], resources: [services], verbs: [get]}, {apiGroups: [""], resources: [pods], verbs: [get, list]}, {apiGroups: [""], resources: [pods/portforward], verbs: [get]}`
+	kubeconfig := c.User(t, "unsighted", ns, read)
+	tunnel := openTunnel(t, kubeconfig, specFor("service/web:greet", ns))
+	client := dial(t, tunnel)
+	readGreeting(t, client)
+	if !tunnel.finder.lacksWatch() || tunnel.mayNeedOtherCredentials() {
+		t.Errorf("with a client: no watch %v, other credentials %v", tunnel.finder.lacksWatch(), tunnel.mayNeedOtherCredentials())
+	}
+	cert, key := c.Credential(t, "sighted", cluster.Identity{User: "sighted", Groups: []string{"system:masters"}})
+	c.KubeconfigFor(t, "unsighted", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), c.Server())
+	_ = client.Close()
+	<-tunnel.Done()
+	if failure, ok := errors.AsType[*forwarder.Failure](tunnel.Err()); !ok || failure.Class != forwarder.Transient {
+		t.Errorf("the tunnel ended with %+v", tunnel.Err())
+	}
+	next := openTunnel(t, kubeconfig, specFor("service/web:greet", ns))
+	readGreeting(t, dial(t, next))
+	if next.finder.lacksWatch() {
+		t.Error("the new credentials are not used")
+	}
+}
+
 // The rights that "kubectl port-forward" needs are enough.
 func TestTunnel_NeedsNoMoreRightsThanKubectl(t *testing.T) {
 	c := startCluster(t)

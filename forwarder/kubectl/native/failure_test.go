@@ -38,6 +38,7 @@ func TestOpen_FailureNamesTheMissingObjectAndTheNextStep(t *testing.T) {
 	pod := c.Pods(t, ns, "app=web")[0]
 	c.Apply(t, fmt.Sprintf("{apiVersion: v1, kind: Service, metadata: {name: bare, namespace: %s}, spec: {ports: [{port: 80}]}}", ns))
 	c.Apply(t, fmt.Sprintf("{apiVersion: v1, kind: Service, metadata: {name: alias, namespace: %s}, spec: {type: ExternalName, externalName: db.example.com}}", ns))
+	c.Apply(t, fmt.Sprintf("{apiVersion: v1, kind: Service, metadata: {name: inside, namespace: %[1]s}, spec: {type: ExternalName, externalName: web.%[1]s.svc.cluster.local}}", ns))
 	for _, tt := range []struct {
 		target, namespace string
 		class             forwarder.Class
@@ -50,7 +51,8 @@ func TestOpen_FailureNamesTheMissingObjectAndTheNextStep(t *testing.T) {
 		{"service/web:81", ns, forwarder.Permanent, "service web does not have a port 81; it has 7000 (greet), 7001 (echo), 80 (http)", "describe service/web"},
 		{"service/web:db", ns, forwarder.Permanent, "service web does not have a port named db", "describe service/web"},
 		{"service/bare:80", ns, forwarder.Permanent, "service bare has no selector", "get endpointslices -l kubernetes.io/service-name=bare -n " + ns},
-		{"service/alias:80", ns, forwarder.Permanent, "service alias is another name of the host db.example.com", `technology = "tcp" with the host db.example.com`},
+		{"service/alias:80", ns, forwarder.Permanent, "service alias is another name of the host db.example.com", `technology = "tcp" and connection = { remote_host = "db.example.com" }`},
+		{"service/inside:80", ns, forwarder.Permanent, "service inside is another name of the host web." + ns + ".svc.cluster.local", `set resource_name = "web" and namespace = "` + ns + `"`},
 	} {
 		f := openExpectingFailure(t, c.Kubeconfig(), specFor(tt.target, tt.namespace))
 		if f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) || !strings.Contains(f.Hint, tt.hint) {

@@ -129,6 +129,15 @@ func (a *authenticator) runPlugin(ctx context.Context, doneCh chan struct{}) {
 	close(doneCh)
 }
 
+// recordFailure records that the plugin has failed where another program ran it.
+func (a *authenticator) recordFailure(failure *forwarder.Failure) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.cred = nil
+	a.setFailure(failure)
+}
+
+// setFailure records why the plugin has failed. a.mu is held.
 func (a *authenticator) setFailure(err error) {
 	failure, ok := errors.AsType[*forwarder.Failure](err)
 	if !ok {

@@ -119,6 +119,41 @@ func (r *Registry) authenticatorFor(key string, src Source, config *rest.Config)
 	return auth, nil
 }
 
+// CheckLogin returns why the login helper of a source's user provides no credential. It is for a program that runs the helper itself: here
+// the helper is run first, once for all who share the login, and has the time that a person needs. Nil: there is a credential, the user has no
+// login helper, or the kubeconfig cannot be used, which that program explains. An error is a *forwarder.Failure or that of ctx.
+func (r *Registry) CheckLogin(ctx context.Context, src Source) error {
+	auth := r.loginHelperFor(src)
+	if auth == nil {
+		return nil
+	}
+	auth.updateEnvironment(src)
+	_, err := auth.currentCredential(ctx)
+	return err
+}
+
+// RecordLoginFailure records that the login helper has failed for a program that runs it itself.
+func (r *Registry) RecordLoginFailure(src Source, failure *forwarder.Failure) {
+	if auth := r.loginHelperFor(src); auth != nil {
+		auth.recordFailure(failure)
+	}
+}
+
+// loginHelperFor returns the authenticator of a source whose user has a login helper, else nil.
+func (r *Registry) loginHelperFor(src Source) *authenticator {
+	config, err := src.loadConfig()
+	if err != nil || config.ExecProvider == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	auth, err := r.authenticatorFor(src.key(config), src, config)
+	if err != nil {
+		return nil
+	}
+	return auth
+}
+
 // SetCredential sets the credential in the output of a login helper that the user ran, for all who share the login.
 func (r *Registry) SetCredential(src Source, output []byte) error {
 	config, err := src.loadConfig()

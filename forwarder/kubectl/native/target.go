@@ -1,6 +1,7 @@
 package native
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -139,7 +140,7 @@ func (o *podOwner) findPort(t Target) (*servicePort, error) {
 	if _, err := strconv.Atoi(t.Port); err != nil {
 		what = "port named "
 	}
-	return nil, fmt.Errorf("service %s does not have a %s%s; it has %s", t.Name, what, t.Port, strings.Join(available, ", "))
+	return nil, fmt.Errorf("service %s does not have a %s%s; it has %s", t.Name, what, t.Port, cmp.Or(strings.Join(available, ", "), "none"))
 }
 
 // podPort returns the number of the target's port in a pod.

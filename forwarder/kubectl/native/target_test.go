@@ -76,3 +76,26 @@ func checkOwnerHint(t *testing.T, spec, port string) string {
 	}
 	return failure.Hint
 }
+
+func TestTarget_SaysWhichPortsThereAre(t *testing.T) {
+	pod := parsePods(t, `{"metadata": {"name": "p"}, "spec": {"containers": [{"ports": [{"name": "dns", "containerPort": 53, "protocol": "UDP"}]}]}}`)[0]
+	for _, tt := range []struct {
+		target Target
+		ports  string // of the service
+		want   string
+	}{
+		{Target{Type: "service", Name: "s", Port: "80"}, `[]`, "service s does not have a port 80; it has none"},
+		{Target{Type: "service", Name: "s", Port: "80"}, `[{"port": 81}]`, "service s does not have a port 80; it has 81"},
+		{Target{Type: "service", Name: "s", Port: "80"}, `[{"port": 80, "protocol": "UDP"}]`, "port 80 of service s is UDP; only TCP can be forwarded"},
+		{Target{Type: "deployment", Name: "d", Port: "dns"}, `[]`, "port dns of pod p is UDP; only TCP can be forwarded"},
+		{Target{Type: "deployment", Name: "d", Port: "web"}, `[]`, "pod p does not have a port named web; it names dns"},
+	} {
+		var o podOwner
+		if err := json.Unmarshal([]byte(`{"spec": {"ports": `+tt.ports+`}}`), &o); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tt.target.podPort(pod, &o); err == nil || err.Error() != tt.want {
+			t.Errorf("%s, ports %s: %v, want %q", tt.target, tt.ports, err, tt.want)
+		}
+	}
+}

@@ -284,7 +284,7 @@ func (src Source) readConfig() (*rest.Config, error) {
 		}
 		return nil, &forwarder.Failure{
 			Class:  forwarder.NeedsUser,
-			Reason: fmt.Sprintf("no cluster is configured (looked in %v)", files),
+			Reason: "no cluster is configured " + describeSearch(files),
 			Hint:   src.kubeconfigHint(),
 		}
 	}
@@ -295,7 +295,7 @@ func (src Source) readConfig() (*rest.Config, error) {
 			what = "the kubeconfig has no current context, and the service names none"
 		}
 		return nil, &forwarder.Failure{
-			Class: forwarder.Permanent, Reason: fmt.Sprintf("%s (looked in %v)", what, files),
+			Class: forwarder.Permanent, Reason: what + " " + describeSearch(files),
 			Hint: src.contextHint(name, slices.Collect(maps.Keys(raw.Contexts))),
 		}
 	}
@@ -315,6 +315,14 @@ func (src Source) readConfig() (*rest.Config, error) {
 	}
 	config.UserAgent = "localport"
 	return config, nil
+}
+
+// describeSearch says which kubeconfig files were read.
+func describeSearch(files []string) string {
+	if len(files) == 0 {
+		return "(KUBECONFIG and HOME are not set)"
+	}
+	return fmt.Sprintf("(looked in %v)", files)
 }
 
 // retiredAuthProviders has, for each auth provider that client-go has removed, what replaces it.

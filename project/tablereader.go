@@ -74,7 +74,7 @@ func (r *tableReader) readField(n *node, f field, prefix string) {
 	case f.read != nil:
 		r.reportError(n, f.read(n))
 	case n.kind != tableKind:
-		r.reportError(n, fmt.Errorf("%w%s", n.typeError("a table"), listFields(f.fields, r.tableKind(prefix).value)))
+		r.reportError(n, fmt.Errorf("%w%s", n.typeError("a table"), r.tableKind(prefix).listFields(f.fields)))
 	default:
 		r.readFields(n, f.fields, prefix)
 	}
@@ -103,6 +103,8 @@ func (r *tableReader) unknownKeyAdvice(n *node, fields []field, prefix, technolo
 	suggestion := SuggestNearest(n.name, fieldNames(fields, technology))
 	isTopLevel := prefix == "" && slices.Contains(r.outer, n.name)
 	switch {
+	case prefix != "" && technology != "" && r.hasField(n.name):
+		return "; it is a key of the service itself, not of this table"
 	case suggestion != "":
 		return suggestion
 	case isTopLevel && n.kind == tableKind:
@@ -112,17 +114,27 @@ func (r *tableReader) unknownKeyAdvice(n *node, fields []field, prefix, technolo
 	case r.outer != nil && !r.isDefaults && prefix == "" && n.kind == tableKind:
 		return fmt.Sprintf("; a service name cannot contain a dot: write [services.%s-%s]", n.parent.name, n.name)
 	case prefix != "":
-		return listFields(fields, technology)
+		return r.tableKind(prefix).listFields(fields)
 	}
 	return ""
 }
 
-// listFields returns the end of a message: all keys of the table, if it is known which these are.
-func listFields(fields []field, technology string) string {
-	if technology == "" {
+// hasField reports whether the service's own table may have a key.
+func (r *tableReader) hasField(name string) bool {
+	f, ok := findField(r.fields, name, r.technology)
+	return ok && f.appliesTo(r.technology)
+}
+
+// listFields returns the end of a message: all keys of a table, if it is known which these are.
+func (k serviceKind) listFields(fields []field) string {
+	if k.value == "" {
 		return ""
 	}
-	return "; known keys: " + strings.Join(fieldNames(fields, technology), ", ")
+	names := fieldNames(fields, k.value)
+	if len(names) == 0 {
+		return fmt.Sprintf("; %s %q has no keys here", k.noun, k.value)
+	}
+	return "; known keys: " + strings.Join(names, ", ")
 }
 
 // suggestAlias returns the end of a message about a key that is another name for one that the technology has.

@@ -176,7 +176,13 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 				Hint: `name a service or a deployment, or set engine = "native"`,
 			}
 		}
-		return kubectlprocess.Open(ctx, run, kubectlprocess.Spec{Program: cmp.Or(program, "kubectl"), ResourceRef: ref, Port: s.target.Port, Files: files})
+		if err := d.sessions.CheckLogin(ctx, src); err != nil {
+			return nil, files.ReconsiderError(err)
+		}
+		return kubectlprocess.Open(ctx, run, kubectlprocess.Spec{
+			Program: cmp.Or(program, "kubectl"), ResourceRef: ref, Port: s.target.Port, Files: files,
+			OnLoginFailure: func(failure *forwarder.Failure) { d.sessions.RecordLoginFailure(src, failure) },
+		})
 	}
 	kubeSession, release, err := d.sessions.Open(src)
 	if err != nil {

@@ -1,6 +1,7 @@
 package kubectl
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -193,5 +194,68 @@ func TestVariableUse_IsWhatChoosesTheClusterOrTheIdentity(t *testing.T) {
 		if got := strings.Join(used, " "); got != tt.used {
 			t.Errorf("%v with %s: %q are used, want %q", tt.settings, filepath.Base(tt.kubeconfig), got, tt.used)
 		}
+	}
+}
+
+// kubectl gets the same login as the native engine: a login helper that is offline is run once for all services of a context, and again after
+// its backoff or a change of the network; the words are about the login.
+func TestDriver_ChecksTheLoginBeforeItRunsKubectl(t *testing.T) {
+	k := fakekubectl.Install(t, fakekubectl.Script{Backend: "127.0.0.1:1"})
+	helper := writeFile(t, filepath.Join(k.Dir, "helper"), `#!/bin/sh
+echo run >> "$0.runs"
+[ -e "$0.online" ] || { echo "dial tcp: lookup sso.example.com: no such host" >&2; exit 1; }
+echo '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "x"}}'
+`)
+	if err := os.Chmod(helper, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	config := writeFile(t, filepath.Join(k.Dir, "config"), "current-context: a\nclusters: [{name: a, cluster: {server: \"https://127.0.0.1:1\"}}]\n"+
+		"contexts: [{name: a, context: {cluster: a, user: a}}]\nusers: [{name: a, user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: "+helper+", interactiveMode: Never}}}]\n")
+	driver, dir := newDriver(t), t.TempDir()
+	open := func(service string) *forwarder.Failure {
+		t.Helper()
+		svc := project.Service{Name: service, RemotePort: "5432", Connection: project.Connection{Settings: project.Settings{"resource_name": service, "engine": "kubectl"}}}
+		tunnel, err := driver.Open(t.Context(), svc, forwarder.Run{Dir: dir, Env: append(slices.Clone(k.Env()), "KUBECONFIG="+config), Log: io.Discard})
+		if err == nil {
+			_ = tunnel.Close()
+			return nil
+		}
+		failure, ok := errors.AsType[*forwarder.Failure](err)
+		if !ok {
+			t.Fatal(err)
+		}
+		return failure
+	}
+	countRuns := func() int {
+		data, _ := os.ReadFile(helper + ".runs")
+		return strings.Count(string(data), "run")
+	}
+	for _, service := range []string{"db", "web", "db"} {
+		if f := open(service); f == nil || f.Class != forwarder.Transient || !strings.Contains(f.Reason, "the login helper "+helper+" failed: exit status 1: dial tcp: lookup sso") {
+			t.Errorf("%s, offline: %+v", service, f)
+		}
+	}
+	if runs, starts := countRuns(), len(k.Starts(t)); runs != 1 || starts != 0 {
+		t.Errorf("the helper ran %d times, kubectl %d times", runs, starts)
+	}
+	writeFile(t, helper+".online", "")
+	driver.(forwarder.NetworkObserver).OnNetworkChange()
+	for _, service := range []string{"db", "web"} {
+		if f := open(service); f != nil {
+			t.Errorf("%s, online: %+v", service, f)
+		}
+	}
+	if runs, starts := countRuns(), len(k.Starts(t)); runs != 2 || starts != 2 {
+		t.Errorf("online, the helper ran %d times, kubectl %d times", runs, starts)
+	}
+	// A helper that fails for kubectl only is not run again for the next service either.
+	k.SetScript(t, fakekubectl.Script{StartError: "dial tcp: lookup sso.example.com: no such host\nUnable to connect to the server: getting credentials: exec: executable x failed with exit code 1"})
+	for _, service := range []string{"db", "web"} {
+		if f := open(service); f == nil || f.Class != forwarder.Transient || !strings.Contains(f.Reason, "the login helper failed: executable x failed with exit code 1: dial tcp: lookup sso") {
+			t.Errorf("%s, when kubectl cannot log in: %+v", service, f)
+		}
+	}
+	if runs, starts := countRuns(), len(k.Starts(t)); runs != 2 || starts != 3 {
+		t.Errorf("when kubectl cannot log in, the helper ran %d times, kubectl %d times", runs, starts)
 	}
 }

@@ -28,6 +28,9 @@ func (t *Transcript) Add(line string) {
 // Reset drops all lines.
 func (t *Transcript) Reset() { t.lines = nil }
 
+// Lines returns the lines, which the caller must not change.
+func (t *Transcript) Lines() []string { return t.lines }
+
 // LastContaining returns the last line that contains text.
 func (t *Transcript) LastContaining(text string) (line string, ok bool) {
 	for _, line := range slices.Backward(t.lines) {

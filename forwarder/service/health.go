@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -234,7 +235,7 @@ func (h *healthMonitor) onSuccess(hc project.HealthCheck) {
 func (h *healthMonitor) onFailure(r checkResult, hc project.HealthCheck) {
 	if errors.As(r.err, new(*forwarder.Refusal)) || h.failures >= hc.FailureThreshold || h.s.status.state != forwarder.Healthy {
 		reason, hint := r.explain(hc.Timeout)
-		reason, hint = h.preferDoubt(reason, hint)
+		reason, hint = h.addDoubt(reason, hint)
 		h.s.setStateAndError(forwarder.Unhealthy, reason, hint)
 	}
 	rechecks := wait.Backoff{First: firstRecheckDelay, Max: min(hc.Interval, firstRecheckDelay<<8)}
@@ -249,12 +250,15 @@ func (h *healthMonitor) onServerReached() {
 	}
 }
 
-// preferDoubt returns the tunnel's doubt, if it has one, in place of why a connection failed: it explains more.
-func (h *healthMonitor) preferDoubt(reason, hint string) (string, string) {
-	if h.doubt == nil {
+// addDoubt puts the tunnel's doubt, if it has one, before why a connection failed: either may be the cause of the other.
+func (h *healthMonitor) addDoubt(reason, hint string) (string, string) {
+	switch {
+	case h.doubt == nil:
 		return reason, hint
+	case reason == h.doubt.Reason: // no connection was made because of it
+		return reason, h.doubt.Hint
 	}
-	return h.doubt.Reason, h.doubt.Hint
+	return h.doubt.Reason + "; " + reason, cmp.Or(hint, h.doubt.Hint)
 }
 
 // onRefusal publishes the refusal of one connection. The tunnel is kept and checked soon.
@@ -267,7 +271,7 @@ func (h *healthMonitor) onRefusal(refusal forwarder.Refusal) {
 		return
 	}
 	h.successes = 0
-	reason, hint := h.preferDoubt(refusal.Reason, refusal.Hint)
+	reason, hint := h.addDoubt(refusal.Reason, refusal.Hint)
 	h.s.setStateAndError(forwarder.Unhealthy, reason, hint)
 	if !h.isChecking && h.s.definition.check != nil {
 		h.checkAfter(firstRecheckDelay)

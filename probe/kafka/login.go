@@ -52,6 +52,14 @@ func (b *broker) login(ctx context.Context, name, user, password string) error {
 	return &probe.Failure{Reason: "the login failed: " + err.Error(), Hint: checkLoginHint}
 }
 
+// describeMechanisms says which mechanisms a broker supports.
+func describeMechanisms(supported []string) string {
+	if len(supported) == 0 {
+		return "nor any other"
+	}
+	return "only " + strings.Join(supported, ", ")
+}
+
 func (b *broker) handshake(mechanism string) error {
 	request, response := kmsg.NewPtrSASLHandshakeRequest(), kmsg.NewPtrSASLHandshakeResponse()
 	request.Mechanism = mechanism
@@ -61,7 +69,7 @@ func (b *broker) handshake(mechanism string) error {
 	switch err := kerr.ErrorForCode(response.ErrorCode); {
 	case errors.Is(err, kerr.UnsupportedSaslMechanism):
 		return &probe.Failure{
-			Reason: fmt.Sprintf("the broker does not support SASL mechanism %s, only %s", mechanism, strings.Join(response.SupportedMechanisms, ", ")),
+			Reason: fmt.Sprintf("the broker does not support SASL mechanism %s, %s", mechanism, describeMechanisms(response.SupportedMechanisms)),
 			Hint:   "set health_check.sasl",
 		}
 	case errors.Is(err, kerr.IllegalSaslState):

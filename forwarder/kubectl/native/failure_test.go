@@ -38,6 +38,7 @@ func TestOpen_FailureNamesTheMissingObjectAndTheNextStep(t *testing.T) {
 	pod := c.Pods(t, ns, "app=web")[0]
 	c.Apply(t, fmt.Sprintf("{apiVersion: v1, kind: Service, metadata: {name: bare, namespace: %s}, spec: {ports: [{port: 80}]}}", ns))
 	c.Apply(t, fmt.Sprintf("{apiVersion: v1, kind: Service, metadata: {name: alias, namespace: %s}, spec: {type: ExternalName, externalName: db.example.com}}", ns))
+	c.Apply(t, fmt.Sprintf("{apiVersion: v1, kind: Service, metadata: {name: inside, namespace: %[1]s}, spec: {type: ExternalName, externalName: web.%[1]s.svc.cluster.local}}", ns))
 	for _, tt := range []struct {
 		target, namespace string
 		class             forwarder.Class
@@ -50,7 +51,8 @@ func TestOpen_FailureNamesTheMissingObjectAndTheNextStep(t *testing.T) {
 		{"service/web:81", ns, forwarder.Permanent, "service web does not have a port 81; it has 7000 (greet), 7001 (echo), 80 (http)", "describe service/web"},
 		{"service/web:db", ns, forwarder.Permanent, "service web does not have a port named db", "describe service/web"},
 		{"service/bare:80", ns, forwarder.Permanent, "service bare has no selector", "get endpointslices -l kubernetes.io/service-name=bare -n " + ns},
-		{"service/alias:80", ns, forwarder.Permanent, "service alias is another name of the host db.example.com", `technology = "tcp" with the host db.example.com`},
+		{"service/alias:80", ns, forwarder.Permanent, "service alias is another name of the host db.example.com", `technology = "tcp" and connection = { remote_host = "db.example.com" }`},
+		{"service/inside:80", ns, forwarder.Permanent, "service inside is another name of the host web." + ns + ".svc.cluster.local", `set resource_name = "web" and namespace = "` + ns + `"`},
 	} {
 		f := openExpectingFailure(t, c.Kubeconfig(), specFor(tt.target, tt.namespace))
 		if f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) || !strings.Contains(f.Hint, tt.hint) {
@@ -179,6 +181,33 @@ func TestTunnel_FollowsAServerThatMoved(t *testing.T) {
 	}
 	second := openTunnel(t, kubeconfig, specFor("service/web:greet", ns))
 	readGreeting(t, dial(t, second))
+}
+
+// A user who may not watch, and gets other credentials, is served with those: at once if that breaks no connection.
+func TestTunnel_UsesOtherCredentialsWhereTheUserMayNotWatch(t *testing.T) {
+	c := startCluster(t)
+	ns := c.Namespace(t)
+	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns, Replicas: 1})
+	const read = `{apiGroups: [""], resources: [services], verbs: [get]}, {apiGroups: [""], resources: [pods], verbs: [get, list]}, {apiGroups: [""], resources: [pods/portforward], verbs: [get]}`
+	kubeconfig := c.User(t, "unsighted", ns, read)
+	tunnel := openTunnel(t, kubeconfig, specFor("service/web:greet", ns))
+	client := dial(t, tunnel)
+	readGreeting(t, client)
+	if !tunnel.finder.lacksWatch() || tunnel.mayNeedOtherCredentials() {
+		t.Errorf("with a client: no watch %v, other credentials %v", tunnel.finder.lacksWatch(), tunnel.mayNeedOtherCredentials())
+	}
+	cert, key := c.Credential(t, "sighted", cluster.Identity{User: "sighted", Groups: []string{"system:masters"}})
+	c.KubeconfigFor(t, "unsighted", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), c.Server())
+	_ = client.Close()
+	<-tunnel.Done()
+	if failure, ok := errors.AsType[*forwarder.Failure](tunnel.Err()); !ok || failure.Class != forwarder.Transient {
+		t.Errorf("the tunnel ended with %+v", tunnel.Err())
+	}
+	next := openTunnel(t, kubeconfig, specFor("service/web:greet", ns))
+	readGreeting(t, dial(t, next))
+	if next.finder.lacksWatch() {
+		t.Error("the new credentials are not used")
+	}
 }
 
 // The rights that "kubectl port-forward" needs are enough.

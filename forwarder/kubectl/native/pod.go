@@ -59,15 +59,22 @@ func (p *pod) restartCount() (n int) {
 // namedPort returns the number of the TCP port that a container of the pod declares under a name.
 func (p *pod) namedPort(name string) (int, error) {
 	var available []string
+	var protocolErr error
 	for _, c := range slices.Concat(p.Spec.Containers, p.Spec.InitContainers) {
 		for _, port := range c.Ports {
-			if port.Name == name && isTCP(port.Protocol) {
-				return port.ContainerPort, nil
+			if port.Name == name {
+				if isTCP(port.Protocol) {
+					return port.ContainerPort, nil
+				}
+				protocolErr = fmt.Errorf("port %s of pod %s is %s; only TCP can be forwarded", name, p.Metadata.Name, port.Protocol)
 			}
 			if port.Name != "" {
 				available = append(available, port.Name)
 			}
 		}
+	}
+	if protocolErr != nil {
+		return 0, protocolErr
 	}
 	return 0, fmt.Errorf("pod %s does not have a port named %s; it names %s", p.Metadata.Name, name, cmp.Or(strings.Join(available, ", "), "none"))
 }

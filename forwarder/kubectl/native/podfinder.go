@@ -130,6 +130,13 @@ func (f *podFinder) isWatchForbidden() bool {
 	return f.podWatch != nil && f.podWatch.IsWatchForbidden() || f.ownerWatch != nil && f.ownerWatch.IsWatchForbidden()
 }
 
+// lacksWatch is isWatchForbidden for callers that do not hold f.mu.
+func (f *podFinder) lacksWatch() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.isWatchForbidden()
+}
+
 // refetch requests the objects again if the user may not watch, and reports whether there are new ones.
 func (f *podFinder) refetch(ctx context.Context) bool {
 	f.mu.Lock()

@@ -85,6 +85,18 @@ func (p *pool) leastLoaded(uid string) *upstream {
 	return best
 }
 
+// hasClients reports whether a client is connected, or is being connected.
+func (p *pool) hasClients() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for u := range p.upstreams {
+		if u.clients+u.halfClosedClients > 0 {
+			return true
+		}
+	}
+	return len(p.clientDials) > 0
+}
+
 // endClientDial is called when opening an upstream for a client has succeeded or failed.
 func (p *pool) endClientDial(uid string) {
 	p.mu.Lock()

@@ -1,6 +1,7 @@
 package native
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
+	"github.com/localport-sh/localport/project"
 )
 
 // Target is what a forward connects to: a pod, an object that selects pods, or a selector.
@@ -138,7 +140,7 @@ func (o *podOwner) findPort(t Target) (*servicePort, error) {
 	if _, err := strconv.Atoi(t.Port); err != nil {
 		what = "port named "
 	}
-	return nil, fmt.Errorf("service %s does not have a %s%s; it has %s", t.Name, what, t.Port, strings.Join(available, ", "))
+	return nil, fmt.Errorf("service %s does not have a %s%s; it has %s", t.Name, what, t.Port, cmp.Or(strings.Join(available, ", "), "none"))
 }
 
 // podPort returns the number of the target's port in a pod.
@@ -191,14 +193,41 @@ func (t Target) checkOwner(o *podOwner, ref session.ResourceRef) error {
 		_, err = o.findPort(t)
 	case o.Spec.Type == "ExternalName":
 		err = fmt.Errorf("service %s is another name of the host %s and has no pods to forward to", t.Name, o.Spec.ExternalName)
-		hint = fmt.Sprintf(`use technology = "tcp" with the host %s, or forward to a pod that can reach it`, o.Spec.ExternalName)
+		hint = t.externalNameHint(o)
 	case t.Type == "service":
-		hint = fmt.Sprintf("forward to one of its addresses, which %q lists, with another technology", ref.NamespacedCommand("get endpointslices -l kubernetes.io/service-name="+t.Name))
+		hint = fmt.Sprintf("%s; %q lists its addresses", t.otherTechnologyHint("ADDRESS", o), ref.NamespacedCommand("get endpointslices -l kubernetes.io/service-name="+t.Name))
 	}
 	if err != nil {
 		return &forwarder.Failure{Class: forwarder.Permanent, RecheckAfter: session.RecheckInterval, Reason: err.Error(), Hint: hint}
 	}
 	return nil
+}
+
+// serviceHostPattern matches the DNS name of a service: its name and its namespace.
+// https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/
+var serviceHostPattern = project.LazyRegexp(`^([^.]+)\.([^.]+)\.svc(?:\..*)?$`)
+
+// externalNameHint is what to write in place of a service that is another name of a host, which may be that of another service.
+func (t Target) externalNameHint(o *podOwner) string {
+	host := strings.TrimSuffix(o.Spec.ExternalName, ".")
+	if match := serviceHostPattern().FindStringSubmatch(host); match != nil {
+		return fmt.Sprintf("set resource_name = %q and namespace = %q", match[1], match[2])
+	}
+	return t.otherTechnologyHint(host, o)
+}
+
+// otherTechnologyHint is what to write in place of a service without pods to reach a host that it stands for.
+func (t Target) otherTechnologyHint(host string, o *podOwner) string {
+	portHint := ""
+	if _, err := strconv.Atoi(t.Port); err != nil { // only Kubernetes has names for ports
+		number := "PORT"
+		if port, err := o.findPort(t); err == nil && port != nil {
+			number = strconv.Itoa(port.Port)
+		}
+		portHint = "remote_port = " + number + ", "
+	}
+	return fmt.Sprintf(`set %[1]stechnology = "tcp" and connection = { remote_host = %[2]q } or, if only a server that you can log in to reaches it, `+
+		`technology = "ssh" and connection = { host = "SERVER", remote_host = %[2]q }`, portHint, host)
 }
 
 // diagnoseMissing finds out whether the object is missing because its namespace does not exist.

@@ -167,7 +167,7 @@ func (t *tunnel) run(ctx context.Context) {
 		case <-changed:
 		case <-ticker.C:
 			t.pingQuietUpstreams()
-			if t.CurrentFailure() != nil && t.files.DescribeAnother() {
+			if t.mayNeedOtherCredentials() && t.files.DescribeAnother() {
 				t.endWith(&forwarder.Failure{Reason: "the kubeconfig has changed"}) // the next tunnel uses it
 				return
 			}
@@ -175,6 +175,12 @@ func (t *tunnel) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// mayNeedOtherCredentials reports whether other credentials may serve better, so that a change of the kubeconfig ends the tunnel: nothing
+// works, or the user may not watch the pods and no client loses a connection.
+func (t *tunnel) mayNeedOtherCredentials() bool {
+	return t.CurrentFailure() != nil || t.finder.lacksWatch() && !t.pool.hasClients()
 }
 
 // changeLog writes to the service's log when the destination or the reason to wait changes.

@@ -3,6 +3,7 @@ package process
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
@@ -17,17 +18,53 @@ func classifyExit(transcript *process.Transcript, ref session.ResourceRef) *forw
 		return nil
 	}
 	f.Reason = strings.TrimPrefix(f.Reason, "error: ")
-	switch {
-	case f.Class == forwarder.Permanent:
+	switch f.Class {
+	case forwarder.Permanent:
 		f.RecheckAfter = session.RecheckInterval
-	case f.Class == forwarder.NeedsUser && !strings.Contains(f.Reason, loginHelperFailed): // a helper may open a browser each time
+	case forwarder.NeedsUser:
 		f.MayPass = true
 	}
 	return f
 }
 
-// loginHelperFailed is in kubectl's message about a login helper.
-const loginHelperFailed = "getting credentials: exec"
+// What kubectl prints about a login helper: "Unable to connect to the server: getting credentials: exec: executable aws failed with exit
+// code 1", after the same in log lines, and after what the helper itself printed. It runs the helper several times, and does so before it
+// connects to the server.
+const (
+	gettingCredentials = "getting credentials: "
+	withExitCode       = " failed with exit code "
+)
+
+// classifyLoginFailure finds in its output that a login helper failed for kubectl, and why; nil if none did. Another attempt might open a
+// browser, so it is left to the user unless the network was the reason. running is how long kubectl has run.
+func classifyLoginFailure(transcript *process.Transcript, ref session.ResourceRef, running time.Duration) *forwarder.Failure {
+	line, isFailed := transcript.LastContaining(gettingCredentials)
+	if !isFailed {
+		return nil
+	}
+	_, reason, _ := strings.Cut(line, gettingCredentials)
+	f := &forwarder.Failure{
+		Class: forwarder.NeedsUser, Reason: "the login helper failed: " + strings.TrimPrefix(reason, "exec: "),
+		Hint: fmt.Sprintf("run \"localport login\", or see its messages with %q", ref.Command("get namespaces")),
+	}
+	if !strings.Contains(reason, withExitCode) {
+		return f
+	}
+	var helperLines []string
+	runs := 0
+	for _, line := range transcript.Lines() {
+		if strings.Contains(line, gettingCredentials) {
+			runs++
+		} else {
+			helperLines = append(helperLines, line)
+		}
+	}
+	if n := len(helperLines); n > 0 {
+		f.Reason += ": " + helperLines[n-1]
+	}
+	session.MarkNetworkError(f, helperLines, running/time.Duration(runs))
+	return f
+}
 
 // missingContextPattern matches kubectl's messages about a context that the kubeconfig does not have.
 var missingContextPattern = project.LazyRegexp(`context was not found|context ".*" does not exist`)
@@ -36,14 +73,12 @@ var missingContextPattern = project.LazyRegexp(`context was not found|context ".
 // connect" message.
 func exitRules(ref session.ResourceRef) []process.Rule {
 	login := fmt.Sprintf("log in to the cluster, then test it with %q", ref.Command("get namespaces"))
-	plugin := fmt.Sprintf("the login helper asks for input: run %q and answer it", ref.Command("get namespaces"))
 	contexts := session.ResourceRef{Kubeconfig: ref.Kubeconfig}.Command("config get-contexts")
 	describe := ref.NamespacedCommand("describe " + ref.Resource)
 	pods := ref.NamespacedCommand("get pods")
 	info := ref.Command("cluster-info")
 	rights := ref.NamespacedCommand("auth can-i create pods/portforward")
 	return []process.Rule{
-		{Text: loginHelperFailed, Class: forwarder.NeedsUser, Hint: plugin},
 		{Text: "You must be logged in", Class: forwarder.NeedsUser, Hint: login},
 		{Text: "(Unauthorized)", Class: forwarder.NeedsUser, Hint: login},
 		{Text: "asked for the client to provide credentials", Class: forwarder.NeedsUser, Hint: login},

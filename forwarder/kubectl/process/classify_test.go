@@ -3,11 +3,23 @@ package process
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
 	"github.com/localport-sh/localport/forwarder/process"
 )
+
+var testRef = session.ResourceRef{Resource: "service/x", Location: session.Location{Context: "c", Namespace: "ns"}}
+
+// readTranscript is the transcript of a kubectl that has printed text.
+func readTranscript(text string) *process.Transcript {
+	var transcript process.Transcript
+	for line := range strings.Lines(text) {
+		transcript.Add(messageText(strings.TrimRight(line, "\n")))
+	}
+	return &transcript
+}
 
 // The output of kubectl 1.27 to 1.33.
 func TestClassifyExit_EveryKnownMessage(t *testing.T) {
@@ -44,10 +56,6 @@ func TestClassifyExit_EveryKnownMessage(t *testing.T) {
 			forwarder.NeedsUser, "", "auth can-i",
 		},
 		{
-			"Unable to connect to the server: getting credentials: exec: executable aws failed with exit code 255",
-			forwarder.NeedsUser, "", "login",
-		},
-		{
 			"Unable to connect to the server: tls: failed to verify certificate: x509: certificate has expired",
 			forwarder.NeedsUser, "", "log in to the cluster",
 		},
@@ -71,12 +79,6 @@ func TestClassifyExit_EveryKnownMessage(t *testing.T) {
 			forwarder.Transient, "The connection to the server h was refused - did you specify the right host or port?", "",
 		},
 		{
-			"E1123 00:54:41.075130   23687 memcache.go:265] \"Unhandled Error\" err=<\n\tgetting credentials: exec: x\n\t\n >\n" +
-				"Unable to connect to the server: getting credentials: exec: executable x not found\n\nIt looks like you are " +
-				"trying to use a client-go credential plugin that is not installed.",
-			forwarder.NeedsUser, "Unable to connect to the server: getting credentials: exec: executable x not found", "",
-		},
-		{
 			"E1123 00:54:41.07   23687 portforward.go:409] an error occurred forwarding 1 -> 2: error forwarding port 2 to " +
 				"pod p, uid : exit status 1: Connection refused\nerror: lost connection to pod",
 			forwarder.Transient,
@@ -86,11 +88,10 @@ func TestClassifyExit_EveryKnownMessage(t *testing.T) {
 		{"just words", forwarder.Transient, "", ""},
 	}
 	for _, tt := range tests {
-		var transcript process.Transcript
-		for line := range strings.Lines(tt.transcript) {
-			transcript.Add(messageText(strings.TrimRight(line, "\n")))
+		got := classifyExit(readTranscript(tt.transcript), testRef)
+		if f := classifyLoginFailure(readTranscript(tt.transcript), testRef, 0); f != nil {
+			t.Errorf("%s\nfor a login helper: %+v", tt.transcript, f)
 		}
-		got := classifyExit(&transcript, session.ResourceRef{Resource: "service/x", Location: session.Location{Context: "c", Namespace: "ns"}})
 		if tt.reason == "" {
 			tt.reason = tt.transcript
 		}
@@ -99,6 +100,45 @@ func TestClassifyExit_EveryKnownMessage(t *testing.T) {
 		}
 		if !strings.Contains(got.Hint, tt.hint) {
 			t.Errorf("%s\nhint %q, want %q", tt.transcript, got.Hint, tt.hint)
+		}
+	}
+}
+
+// kubectl runs a login helper up to six times, whose lines come before each of its own. "Unable to connect to the server" is not true: it
+// has not tried to.
+func TestClassifyLoginFailure_TellsNetworkErrorsFromOthers(t *testing.T) {
+	const last = "Unable to connect to the server: getting credentials: exec: executable /bin/aws failed with exit code 255"
+	log := `E1123 00:54:40.940754   23675 memcache.go:265] "Unhandled Error" err="couldn't get current server API group list: Get \"https://h/api?timeout=32s\": ` +
+		`getting credentials: exec: executable /bin/aws failed with exit code 255"` + "\n"
+	run := func(words string) string { return words + "\n" + log + words + "\n" + log + words + "\n" + last }
+	const failed = "the login helper failed: executable /bin/aws failed with exit code 255"
+	for _, tt := range []struct {
+		transcript string
+		running    time.Duration
+		class      forwarder.Class
+		reason     string
+	}{
+		{last, 0, forwarder.NeedsUser, failed},
+		{run("Token has expired and refresh failed"), 0, forwarder.NeedsUser, failed + ": Token has expired and refresh failed"},
+		{run(`Could not connect to the endpoint URL: "https://sts.amazonaws.com/"`), time.Second, forwarder.Transient, failed + `: Could not connect to the endpoint URL: "https://sts.amazonaws.com/"`},
+		{run("Get https://sso: dial tcp: lookup sso: no such host\nusage: aws [options]"), 25 * time.Second, forwarder.Transient, failed + ": usage: aws [options]"},
+		{run("dial tcp 10.0.0.1:443: i/o timeout"), 31 * time.Second, forwarder.NeedsUser, failed + ": dial tcp 10.0.0.1:443: i/o timeout"}, // it may have asked a person
+		{
+			"E1123 00:54:41.075130   23687 memcache.go:265] \"Unhandled Error\" err=<\n\tgetting credentials: exec: x\n\t\n >\n" +
+				"Unable to connect to the server: getting credentials: exec: executable x not found\n\nIt looks like you are " +
+				"trying to use a client-go credential plugin that is not installed.",
+			0, forwarder.NeedsUser, "the login helper failed: executable x not found",
+		},
+		{"Unable to connect to the server: getting credentials: exec plugin didn't return a token or cert/key pair", 0, forwarder.NeedsUser, "the login helper failed: exec plugin didn't return a token or cert/key pair"},
+		{"Unable to connect to the server: getting credentials: decoding stdout: couldn't get version/kind", 0, forwarder.NeedsUser, "the login helper failed: decoding stdout: couldn't get version/kind"},
+	} {
+		f := classifyLoginFailure(readTranscript(tt.transcript), testRef, tt.running)
+		if f == nil || f.Class != tt.class || f.Reason != tt.reason || f.MayPass {
+			t.Errorf("%s\ngot %+v", tt.transcript, f)
+			continue
+		}
+		if hint := map[forwarder.Class]string{forwarder.Transient: "check the network or VPN", forwarder.NeedsUser: "localport login"}[f.Class]; !strings.Contains(f.Hint, hint) {
+			t.Errorf("%s\nhint %q", tt.transcript, f.Hint)
 		}
 	}
 }

@@ -5,6 +5,7 @@ package process
 
 import (
 	"context"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
@@ -17,6 +18,8 @@ type Spec struct {
 	session.ResourceRef
 	Port  string               // a number or a name
 	Files *session.ConfigFiles // that kubectl reads
+	// OnLoginFailure is called when a login helper has failed for kubectl; nil: not called.
+	OnLoginFailure func(*forwarder.Failure)
 }
 
 // podRunningTimeout is how long kubectl waits for a pod. Its default, a minute, is longer than we wait for a tunnel.
@@ -38,8 +41,8 @@ func (s Spec) argv() []string {
 func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, error) {
 	tunnel := &tunnel{
 		log:       run.Log,
-		ref:       spec.ResourceRef,
-		files:     spec.Files,
+		spec:      spec,
+		startedAt: time.Now(),
 		addrCh:    make(chan string, 1),
 		refusalCh: make(chan forwarder.Refusal, 8),
 		startedCh: make(chan struct{}),

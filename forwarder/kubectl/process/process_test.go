@@ -300,12 +300,18 @@ current-context: dead
 contexts:
 - {name: dead, context: {cluster: dead, user: token}}
 - {name: helper, context: {cluster: dead, user: helper}}
+- {name: offline, context: {cluster: dead, user: offline}}
+- {name: loggedout, context: {cluster: dead, user: loggedout}}
 clusters:
 - {name: dead, cluster: {server: "https://SERVER"}}
 users:
 - {name: token, user: {token: x}}
 - name: helper
   user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: no-such-helper, interactiveMode: Never}}
+- name: offline
+  user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: sh, args: [-c, "echo 'dial tcp: lookup sso.example.com: no such host' >&2; exit 1"], interactiveMode: Never}}
+- name: loggedout
+  user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: sh, args: [-c, "echo 'run aws sso login' >&2; exit 1"], interactiveMode: Never}}
 `
 
 func TestOpen_ClassifiesFailuresOfRealKubectl(t *testing.T) {
@@ -323,9 +329,11 @@ func TestOpen_ClassifiesFailuresOfRealKubectl(t *testing.T) {
 		reason, hint  string
 	}{
 		{"", config, forwarder.Transient, "The connection to the server " + server + " was refused", ""},
-		{"nope", config, forwarder.Permanent, "nope", "contexts: dead, helper; "},
+		{"nope", config, forwarder.Permanent, "nope", "contexts: dead, helper, loggedout, offline; "},
 		{"helpr", config, forwarder.Permanent, "helpr", `did you mean "helper"? "kubectl config get-contexts --kubeconfig ` + config + `" lists all; `},
-		{"helper", config, forwarder.NeedsUser, "Unable to connect to the server: getting credentials: exec: ", ""},
+		{"helper", config, forwarder.NeedsUser, "the login helper failed: executable no-such-helper not found", "localport login"},
+		{"offline", config, forwarder.Transient, "exit code 1: dial tcp: lookup sso.example.com: no such host", "check the network or VPN"},
+		{"loggedout", config, forwarder.NeedsUser, "exit code 1: run aws sso login", "localport login"},
 		{"", "/no/such/file", forwarder.Permanent, "/no/such/file", ""},
 	}
 	for _, tt := range tests {

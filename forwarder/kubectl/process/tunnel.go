@@ -5,9 +5,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/kubectl/session"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/wait"
 )
@@ -16,8 +16,8 @@ import (
 type tunnel struct {
 	*process.Child
 	log       io.Writer
-	ref       session.ResourceRef
-	files     *session.ConfigFiles
+	spec      Spec
+	startedAt time.Time
 	addr      string
 	addrCh    chan string // receives the address once
 	refusalCh chan forwarder.Refusal
@@ -95,7 +95,7 @@ func (t *tunnel) Err() error {
 	if t.WasStopped() {
 		return nil
 	}
-	return t.files.ReconsiderError(t.exitFailure())
+	return t.spec.Files.ReconsiderError(t.exitFailure())
 }
 
 func (t *tunnel) exitFailure() error {
@@ -108,9 +108,16 @@ func (t *tunnel) exitFailure() error {
 // classifyExit is why kubectl ended, with a hint at the contexts that exist if it did not find the one it was to use; nil if it printed
 // nothing.
 func (t *tunnel) classifyExit() *forwarder.Failure {
-	f := classifyExit(&t.transcript, t.ref)
+	running := time.Since(t.startedAt)
+	if f := classifyLoginFailure(&t.transcript, t.spec.ResourceRef, running); f != nil {
+		if t.spec.OnLoginFailure != nil {
+			t.spec.OnLoginFailure(f)
+		}
+		return f
+	}
+	f := classifyExit(&t.transcript, t.spec.ResourceRef)
 	if f != nil && missingContextPattern().MatchString(f.Reason) {
-		f.Hint = t.files.ContextHint()
+		f.Hint = t.spec.Files.ContextHint()
 	}
 	return f
 }

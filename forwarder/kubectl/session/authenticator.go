@@ -39,6 +39,8 @@ type authenticator struct {
 	failureCount    int               // of transient failures in a row
 	retryAt         time.Time         // when the plugin is run again after a transient failure; zero: not by itself
 	expiresAt       time.Time         // of a credential in the kubeconfig; zero: unknown
+
+	credentialChanged wait.Broadcast // announced by useCredential
 }
 
 // credential is what a plugin returned. The zero value stands for the kubeconfig's own credential, which the transport adds.
@@ -127,6 +129,15 @@ func (a *authenticator) runPlugin(ctx context.Context, doneCh chan struct{}) {
 	close(doneCh)
 }
 
+// recordFailure records that the plugin has failed where another program ran it.
+func (a *authenticator) recordFailure(failure *forwarder.Failure) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.cred = nil
+	a.setFailure(failure)
+}
+
+// setFailure records why the plugin has failed. a.mu is held.
 func (a *authenticator) setFailure(err error) {
 	failure, ok := errors.AsType[*forwarder.Failure](err)
 	if !ok {
@@ -144,6 +155,7 @@ func (a *authenticator) useCredential(cred *credential) {
 	cred.scheduleRenewal()
 	a.cred = cred
 	a.clearFailure()
+	a.credentialChanged.Announce()
 }
 
 // clearFailure forgets the last failure: the plugin is run when a credential is needed. a.mu is held.

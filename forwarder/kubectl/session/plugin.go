@@ -151,9 +151,7 @@ func (p *execPlugin) run(ctx context.Context) (*credential, error) {
 	}
 	if !c.HasSucceeded() {
 		failure := p.newFailure(fmt.Sprintf("the login helper %s failed: %s%s", name, c.ExitStatus(), lastLineSuffix(c)))
-		if time.Since(startedAt) < networkErrorTime && isNetworkError(c.LastLines()) {
-			failure.Class, failure.Hint = forwarder.Transient, "check the network or VPN; the login helper is run again by itself"
-		}
+		MarkNetworkError(failure, c.LastLines(), time.Since(startedAt))
 		return nil, failure
 	}
 	cred, err := parseCredential(output.Bytes(), p.config.APIVersion)
@@ -172,10 +170,14 @@ func lastLineSuffix(c *process.Child) string {
 	return ": " + strings.TrimSpace(last[len(last)-1])
 }
 
-// isNetworkError reports whether one of a plugin's last lines says that the network or a server cannot be reached.
-func isNetworkError(lines []string) bool {
+// MarkNetworkError makes the failure of a login helper a transient one if it is one of the network: if the helper has run for less than
+// networkErrorTime and one of the last lines that it printed says that the network or a server cannot be reached.
+func MarkNetworkError(failure *forwarder.Failure, lines []string, running time.Duration) {
 	text := strings.ToLower(strings.Join(lines, "\n"))
-	return slices.ContainsFunc(networkErrors, func(message string) bool { return strings.Contains(text, message) })
+	isNetworkError := slices.ContainsFunc(networkErrors, func(message string) bool { return strings.Contains(text, message) })
+	if isNetworkError && running < networkErrorTime {
+		failure.Class, failure.Hint = forwarder.Transient, "check the network or VPN; the login helper is run again by itself"
+	}
 }
 
 // newSlowFailure says that the plugin is still running, perhaps because it waits for the user in a browser.

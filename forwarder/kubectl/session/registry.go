@@ -119,6 +119,41 @@ func (r *Registry) authenticatorFor(key string, src Source, config *rest.Config)
 	return auth, nil
 }
 
+// CheckLogin returns why the login helper of a source's user provides no credential. It is for a program that runs the helper itself: here
+// the helper is run first, once for all who share the login, and has the time that a person needs. Nil: there is a credential, the user has no
+// login helper, or the kubeconfig cannot be used, which that program explains. An error is a *forwarder.Failure or that of ctx.
+func (r *Registry) CheckLogin(ctx context.Context, src Source) error {
+	auth := r.loginHelperFor(src)
+	if auth == nil {
+		return nil
+	}
+	auth.updateEnvironment(src)
+	_, err := auth.currentCredential(ctx)
+	return err
+}
+
+// RecordLoginFailure records that the login helper has failed for a program that runs it itself.
+func (r *Registry) RecordLoginFailure(src Source, failure *forwarder.Failure) {
+	if auth := r.loginHelperFor(src); auth != nil {
+		auth.recordFailure(failure)
+	}
+}
+
+// loginHelperFor returns the authenticator of a source whose user has a login helper, else nil.
+func (r *Registry) loginHelperFor(src Source) *authenticator {
+	config, err := src.loadConfig()
+	if err != nil || config.ExecProvider == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	auth, err := r.authenticatorFor(src.key(config), src, config)
+	if err != nil {
+		return nil
+	}
+	return auth
+}
+
 // SetCredential sets the credential in the output of a login helper that the user ran, for all who share the login.
 func (r *Registry) SetCredential(src Source, output []byte) error {
 	config, err := src.loadConfig()
@@ -249,7 +284,7 @@ func (src Source) readConfig() (*rest.Config, error) {
 		}
 		return nil, &forwarder.Failure{
 			Class:  forwarder.NeedsUser,
-			Reason: fmt.Sprintf("no cluster is configured (looked in %v)", files),
+			Reason: "no cluster is configured " + describeSearch(files),
 			Hint:   src.kubeconfigHint(),
 		}
 	}
@@ -260,7 +295,7 @@ func (src Source) readConfig() (*rest.Config, error) {
 			what = "the kubeconfig has no current context, and the service names none"
 		}
 		return nil, &forwarder.Failure{
-			Class: forwarder.Permanent, Reason: fmt.Sprintf("%s (looked in %v)", what, files),
+			Class: forwarder.Permanent, Reason: what + " " + describeSearch(files),
 			Hint: src.contextHint(name, slices.Collect(maps.Keys(raw.Contexts))),
 		}
 	}
@@ -280,6 +315,14 @@ func (src Source) readConfig() (*rest.Config, error) {
 	}
 	config.UserAgent = "localport"
 	return config, nil
+}
+
+// describeSearch says which kubeconfig files were read.
+func describeSearch(files []string) string {
+	if len(files) == 0 {
+		return "(KUBECONFIG and HOME are not set)"
+	}
+	return fmt.Sprintf("(looked in %v)", files)
 }
 
 // retiredAuthProviders has, for each auth provider that client-go has removed, what replaces it.

@@ -210,8 +210,9 @@ func (s *Session) Upgrade(ctx context.Context, path string) (io.ReadWriteCloser,
 	return conn, err
 }
 
-// canFallBackToSPDY reports whether an upgrade to SPDY may succeed after this error of WebSocket: after every response but 401, and
-// without one. Proxies that do not support WebSocket respond with 301, 403, 404, 500, 502 or 503, or not at all.
+// canFallBackToSPDY reports whether an upgrade to SPDY may succeed after this error of WebSocket: after every response but 401, after what
+// is no response, and without one. Proxies that do not support WebSocket respond with 301, 403, 404, 500, 502 or 503, in no known form, or not
+// at all.
 func canFallBackToSPDY(err error) bool {
 	if status, refused := asStatus(err); refused {
 		return status.Code != http.StatusUnauthorized

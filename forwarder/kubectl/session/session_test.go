@@ -67,6 +67,13 @@ func TestSource_MergesAListOfKubeconfigs(t *testing.T) {
 	}
 }
 
+func TestSource_SaysThatNothingNamesAKubeconfig(t *testing.T) {
+	f := getObject(t, Source{Dir: t.TempDir(), Log: io.Discard})
+	if f == nil || f.Class != forwarder.NeedsUser || f.Reason != "no cluster is configured (KUBECONFIG and HOME are not set)" {
+		t.Errorf("%+v", f)
+	}
+}
+
 func TestSource_NamesWhatReplacesARetiredAuthProvider(t *testing.T) {
 	s := startServer(t, "x")
 	for provider, hint := range map[string]string{"gcp": "gke-gcloud-auth-plugin", "azure": "kubelogin", "openstack": "client-keystone-auth"} {

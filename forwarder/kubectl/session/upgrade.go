@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"syscall"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -39,7 +38,7 @@ func (t webSocketTransport) RoundTrip(req *http.Request) (*http.Response, error)
 	if errors.Is(err, websocket.ErrBadHandshake) {
 		return resp, nil // the caller reads the error response
 	}
-	if isConnected && req.Context().Err() == nil && isNoResponse(err) {
+	if err != nil && isConnected && req.Context().Err() == nil { // no response, not one in HTTP, or one that breaks the rules of WebSocket
 		return nil, fmt.Errorf("%w: %w", errNoWebSocket, err)
 	}
 	if err != nil {
@@ -52,13 +51,6 @@ func (t webSocketTransport) RoundTrip(req *http.Request) (*http.Response, error)
 	return &http.Response{StatusCode: http.StatusOK, Body: &webSocket{conn: conn}}, nil
 }
 
-// isNoResponse reports whether a connection was closed, or timed out, without a response.
-func isNoResponse(err error) bool {
-	var timeout interface{ Timeout() bool }
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
-		errors.As(err, &timeout) && timeout.Timeout()
-}
-
 func (s *Session) upgradeWebSocket(ctx context.Context, path string) (io.ReadWriteCloser, error) {
 	resp, err := s.sendAuthorized(ctx, func(cred *credential) (*http.Response, error) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.urlFor(path).String(), nil)
@@ -67,10 +59,10 @@ func (s *Session) upgradeWebSocket(ctx context.Context, path string) (io.ReadWri
 		}
 		cred.setHeader(req)
 		resp, err := s.webSocketTripper.RoundTrip(req)
-		if err == nil && resp.StatusCode == http.StatusOK {
-			if _, isWebSocket := resp.Body.(*webSocket); !isWebSocket { // 200 OK without an upgrade
+		if err == nil && resp.StatusCode < http.StatusMultipleChoices {
+			if _, isWebSocket := resp.Body.(*webSocket); !isWebSocket { // 200 without an upgrade, 101 for another or with a wrong key
 				resp.Body.Close()
-				return nil, errNoWebSocket
+				return nil, fmt.Errorf("%w: it answered with status %d", errNoWebSocket, resp.StatusCode)
 			}
 		}
 		return resp, err

@@ -47,8 +47,9 @@ type Watch struct {
 	objects          map[string]json.RawMessage // by name; nil before the first list
 	version          uint64                     // incremented with every change of objects
 	err              error                      // why there is no list, or no newer one
-	isWatchForbidden bool                       // the user may not watch
-	fetchedAt        time.Time                  // time of the last list, if watchForbidden
+	isWatchForbidden bool                       // the server denied the last watch
+	generation       uint64                     // incremented when run has listed the objects, and when it has begun to watch them
+	fetchedAt        time.Time                  // time of the last list, if isWatchForbidden
 	fetchCh          chan struct{}              // closed when the list request in progress has ended; nil: none
 	changed          wait.Broadcast             // announced when objects or err change
 }
@@ -127,7 +128,8 @@ func (w *Watch) objectsErr() error {
 	return nil
 }
 
-// IsWatchForbidden reports whether the user may not watch. The objects are then as old as the last Refetch.
+// IsWatchForbidden reports whether the user may not watch, as far as is known: that is checked again at intervals, and with each new
+// credential. The objects are as old as the last Refetch.
 func (w *Watch) IsWatchForbidden() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -152,41 +154,50 @@ func (w *Watch) Refetch(ctx context.Context) (didFetch bool, err error) {
 	}
 }
 
-// startFetch requests the list, once for all who wait. w.mu is held.
+// startFetch requests the list, once for all who wait. A list that run has overtaken meanwhile is dropped: no watch would correct it.
+// w.mu is held.
 func (w *Watch) startFetch() <-chan struct{} {
 	if w.fetchCh == nil {
-		fetchCh := make(chan struct{})
+		fetchCh, generation := make(chan struct{}), w.generation
 		w.fetchCh = fetchCh
 		w.session.goTask(func(ctx context.Context) {
-			_, err := w.list(ctx)
+			objects, _, err := w.list(ctx)
 			w.mu.Lock()
 			w.fetchedAt, w.fetchCh = time.Now(), nil
-			w.mu.Unlock()
-			if err != nil {
-				w.setErr(err)
+			if w.generation == generation {
+				w.store(objects, err)
 			}
+			w.mu.Unlock()
 			close(fetchCh)
 		})
 	}
 	return w.fetchCh
 }
 
+// forbiddenWatchBackoff is the delays before another watch after the server has denied one. A server that is starting denies it for seconds;
+// the user may be given the right at any time.
+var forbiddenWatchBackoff = wait.Backoff{First: 5 * time.Second, Max: forbiddenTime, Factor: 4}
+
 // run keeps the list up to date until the context ends.
 func (w *Watch) run(ctx context.Context) {
-	for backoff := retryBackoff; ctx.Err() == nil; {
-		from, err := w.list(ctx)
+	backoff, forbiddenBackoff := retryBackoff, forbiddenWatchBackoff
+	for ctx.Err() == nil {
+		credentialChanged := w.session.auth.credentialChanged.Changed()
+		objects, from, err := w.list(ctx)
 		if err == nil {
 			backoff.Reset()
+			w.startGeneration(objects)
 			err = w.followChanges(ctx, from)
 		}
 		if ctx.Err() != nil {
 			return
 		}
 		if hasStatusCode(err, http.StatusForbidden) && w.hasList() {
-			w.mu.Lock()
-			w.isWatchForbidden, w.fetchedAt = true, time.Now()
-			w.mu.Unlock()
-			return
+			if w.markForbidden() {
+				forbiddenBackoff.Reset()
+			}
+			wait.SleepOrWake(ctx, forbiddenBackoff.Next(), credentialChanged)
+			continue
 		}
 		if err != nil {
 			w.setErr(err)
@@ -202,6 +213,42 @@ func (w *Watch) hasList() bool {
 	return w.objects != nil
 }
 
+// startGeneration stores the list from which a watch begins.
+func (w *Watch) startGeneration(objects map[string]json.RawMessage) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.generation++
+	w.store(objects, nil)
+}
+
+// markForbidden records that the server denied a watch, and reports whether that is new.
+func (w *Watch) markForbidden() (isNew bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	isNew = !w.isWatchForbidden
+	w.isWatchForbidden, w.fetchedAt = true, time.Now()
+	return isNew
+}
+
+// markAllowed records that the server has accepted a watch.
+func (w *Watch) markAllowed() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.isWatchForbidden {
+		w.isWatchForbidden = false
+		w.generation++
+	}
+}
+
+// store records the result of a list request. w.mu is held.
+func (w *Watch) store(objects map[string]json.RawMessage, err error) {
+	if w.err = err; err == nil {
+		w.objects = objects
+		w.version++
+	}
+	w.changed.Announce()
+}
+
 func (w *Watch) update(change func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -211,8 +258,8 @@ func (w *Watch) update(change func()) {
 
 func (w *Watch) setErr(err error) { w.update(func() { w.err = err }) }
 
-// list requests all objects, and returns the resourceVersion from which to watch them.
-func (w *Watch) list(ctx context.Context) (from string, err error) {
+// list requests all objects. It returns them by name, and the resourceVersion from which to watch them.
+func (w *Watch) list(ctx context.Context) (objects map[string]json.RawMessage, from string, err error) {
 	var list struct {
 		Metadata ObjectMeta        `json:"metadata"`
 		Items    []json.RawMessage `json:"items"`
@@ -227,21 +274,17 @@ func (w *Watch) list(ctx context.Context) (from string, err error) {
 		}
 	}
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
-	objects := make(map[string]json.RawMessage, len(list.Items))
+	objects = make(map[string]json.RawMessage, len(list.Items))
 	for _, item := range list.Items {
 		var o struct{ Metadata ObjectMeta }
 		if err := json.Unmarshal(item, &o); err != nil {
-			return "", err
+			return nil, "", err
 		}
 		objects[o.Metadata.Name] = item
 	}
-	w.update(func() {
-		w.objects, w.err = objects, nil
-		w.version++
-	})
-	return list.Metadata.Version, nil
+	return objects, list.Metadata.Version, nil
 }
 
 // errExpired says that the server no longer has a resourceVersion.
@@ -277,6 +320,7 @@ func (w *Watch) followOnce(ctx context.Context, from string) (string, error) {
 		return "", err
 	}
 	defer resp.Body.Close()
+	w.markAllowed()
 	events := json.NewDecoder(resp.Body)
 	for {
 		var event struct {

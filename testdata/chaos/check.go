@@ -28,10 +28,14 @@ func (p *project) updateFromStatus(s status) {
 }
 
 // checkPromises waits until the project is as expected, then connects a client to each of its services. It is a violation if the project is
-// not as expected within recoveryLimit.
+// not as expected within the event's limit.
 func (p *project) checkPromises() {
-	if problem := p.world.awaitNoProblem(recoveryLimit, p.findProblem); problem != "" {
-		p.fail("%v after the event, %s", recoveryLimit, problem)
+	limit := recoveryLimit
+	if e := findEvent(p.act.Event); e.recoveryLimit > 0 {
+		limit = e.recoveryLimit
+	}
+	if problem := p.world.awaitNoProblem(limit, p.findProblem); problem != "" {
+		p.fail("%v after the event, %s", limit, problem)
 		return
 	}
 	if p.world.ctx.Err() != nil || !p.mustBeUp() {
@@ -255,6 +259,9 @@ func (w *world) findLeftovers() string {
 		ports[portFromAddr(p.upstream.addr)] = true
 		if p.cluster != nil {
 			ports[p.cluster.port] = true
+		}
+		if p.agent != nil {
+			known[p.agent.pid()] = true
 		}
 	}
 	var left []string

@@ -128,7 +128,9 @@ func (s *simulation) stopProject() {
 				s.mu.Lock()
 				s.stoppedAt = time.Now()
 				s.mu.Unlock()
-				_ = sup.End(ctx)
+				endCtx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second) // the command has kept time for it
+				defer cancel()
+				_ = sup.End(endCtx)
 				return
 			}
 		}

@@ -442,6 +442,13 @@ func (s *simulation) setAcked(p lockstate.Process, isAcked bool) {
 	}
 }
 
+// isReleased reports whether the lease of a process in a state is older than its release.
+func (s *simulation) isReleased(st lockstate.State, p lockstate.Process) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(st.Leases, func(l lockstate.Lease) bool { return l.Process == p && !l.Since.After(s.releasedAt[p]) })
+}
+
 // recordedLeases returns the leases that the state file or the memory of a supervisor has. withReleased includes those that are older than
 // their release: they may still go.
 func (s *simulation) recordedLeases(withReleased bool) map[lockstate.Process]bool {
@@ -691,6 +698,7 @@ func (s *simulation) join(sh *simShell, lease lockstate.Lease, restartsStopped b
 			}
 			if restartsStopped {
 				tx.Down = false
+				tx.RemoveLease(lease.Kind, lease.Process)
 			}
 			tx.PruneLeases()
 			tx.AddLease(lease)
@@ -710,7 +718,7 @@ func (s *simulation) join(sh *simShell, lease lockstate.Lease, restartsStopped b
 			}
 			return
 		}
-		if s.destroyedCount() == destroyed { // else it may have been written before that
+		if s.destroyedCount() == destroyed && !s.isReleased(st, lease.Process) { // else it may have been written before that, or may still go
 			s.setAcked(lease.Process, true)
 		}
 		if !isRunning && !st.Down {

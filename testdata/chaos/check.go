@@ -275,13 +275,17 @@ func (w *world) findLeftovers() string {
 			left = append(left, fmt.Sprintf("a listener on port %d", s.local))
 		}
 	}
-	for _, dir := range []string{w.runtimeDir(), "/tmp/localport-0"} {
-		_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-			if err == nil && entry.Type() == fs.ModeSocket {
-				left = append(left, "socket "+path)
-			}
-			return nil
-		})
+	_ = filepath.WalkDir(w.runtimeDir(), func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Type() == fs.ModeSocket {
+			left = append(left, "socket "+path)
+		}
+		return nil
+	})
+	for _, p := range w.projects { // other programs of the machine use this directory too
+		path := filepath.Join("/tmp/localport-0", filepath.Base(p.stateDir)+".sock")
+		if _, err := os.Lstat(path); err == nil {
+			left = append(left, "socket "+path)
+		}
 	}
 	return strings.Join(left, "; ")
 }

@@ -132,6 +132,28 @@ func TestUpdate_SucceedsWhenThePromptLineCannotBeWritten(t *testing.T) {
 	}
 }
 
+// A line whose write failed has an older number than the state. The next update writes it, although it changes nothing.
+func TestUpdate_WritesALineWhoseWriteFailed(t *testing.T) {
+	d := openTestDir(t)
+	bump := func(tx *Tx) error { tx.Bump(); return nil }
+	before := update(t, d, bump)
+	d.BeforeCall = func(call Call, name string) error {
+		if call == CallCreate && name == "prompt" {
+			return unix.EIO
+		}
+		return nil
+	}
+	st := update(t, d, bump)
+	if number, _ := d.lineNumber(); number != before.Line || st.Line != before.Line+1 {
+		t.Fatalf("the line is %d, and the state's %d after %d", number, st.Line, before.Line)
+	}
+	d.BeforeCall = nil
+	update(t, d, readOnly)
+	if number, _ := d.lineNumber(); number != st.Line {
+		t.Errorf("the line is %d, expected %d", number, st.Line)
+	}
+}
+
 func TestUpdate_ReportsAPathThatIsNotADirectory(t *testing.T) {
 	for kind, create := range obstacles {
 		if strings.HasPrefix(kind, "directory") {

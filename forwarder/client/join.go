@@ -144,6 +144,8 @@ func (j *joiner) claimLease(ctx context.Context) (running bool, err error) {
 		}
 		if j.RestartStopped {
 			tx.Down = false
+			// One that the file still has may be older than its release, which a supervisor has yet to write.
+			tx.RemoveLease(j.Lease.Kind, j.Lease.Process)
 		}
 		tx.PruneLeases()
 		if j.Lease.Kind != "" {

@@ -194,7 +194,12 @@ func (r openResult) apply(s *Service) (event, bool) {
 		}
 		return eventOpened, true
 	}
-	if s.endCause == nil {
+	failure, isFailure := errors.AsType[*forwarder.Failure](r.err)
+	switch {
+	case s.endCause != nil:
+	case isFailure && failure.Class == forwarder.NeedsUser && !attempt.outdatedAt.IsZero() && !attempt.isInteractive:
+		s.endCause, s.attempts.requestedAt = errRequested, attempt.outdatedAt
+	default:
 		s.endCause = r.err
 		if attempt.needsUser {
 			s.endCause = requireUserAgain(r.err)

@@ -448,6 +448,43 @@ func TestService_NetworkChangeRechecksALogin(t *testing.T) {
 	})
 }
 
+// A shell may bring another ssh agent at the moment at which an attempt is about to fail with the former one.
+func TestService_RetriesALoginWhoseEnvironmentWasReplacedMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mayEndCh := make(chan struct{})
+		s := startService(t, testHost(), testServiceConfig("web"), nil, func(n int) (forwarder.Tunnel, error) {
+			if n > 1 {
+				return newTunnelEndingAfter(24 * time.Hour), nil
+			}
+			<-mayEndCh
+			return nil, &forwarder.Failure{Class: forwarder.NeedsUser, Reason: "Permission denied (publickey)."}
+		})
+		defer s.end()
+		synctest.Wait()
+		s.RetryLogin(time.Now())
+		s.requireState(t, forwarder.Starting)
+		close(mayEndCh)
+		time.Sleep(time.Second)
+		s.requireState(t, forwarder.Healthy)
+	})
+}
+
+func TestService_RetriesALoginOnceWhenTheEnvironmentIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startService(t, testHost(), testServiceConfig("web"), nil, func(int) (forwarder.Tunnel, error) {
+			return nil, &forwarder.Failure{Class: forwarder.NeedsUser, Reason: "Permission denied (publickey)."}
+		})
+		defer s.end()
+		s.requireState(t, forwarder.NeedsAttention)
+		s.RetryLogin(time.Now())
+		time.Sleep(time.Minute)
+		s.requireState(t, forwarder.NeedsAttention)
+		if got := len(s.driver.openTimes()); got != 2 {
+			t.Errorf("%d attempts, want 2", got)
+		}
+	})
+}
+
 // What a cluster lacks may be deployed at any time.
 func TestService_RechecksAPermanentFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

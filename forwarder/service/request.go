@@ -14,6 +14,7 @@ const (
 	requestStop
 	requestRestart
 	requestRedefine
+	requestRetryLogin
 )
 
 // request is a message from other goroutines to the run loop.
@@ -94,6 +95,12 @@ func (s *Service) Redefine(d Definition, keepTunnel bool, requestedAt time.Time)
 	s.send(request{kind: requestRedefine, definition: &d, keepTunnel: keepTunnel, requestedAt: requestedAt})
 }
 
+// RetryLogin has a service that needs attention try again, because the environment has changed. If an attempt is under way, which began in the
+// former environment, that is done when the attempt shows that the service needs attention. requestedAt is as in StartOptions.
+func (s *Service) RetryLogin(requestedAt time.Time) {
+	s.send(request{kind: requestRetryLogin, requestedAt: requestedAt})
+}
+
 // OnNetworkChange has the service check its tunnel now. It never waits.
 func (s *Service) OnNetworkChange() { wait.Notify(s.networkCh) }
 
@@ -110,8 +117,20 @@ func (r request) apply(s *Service) (event, bool) {
 			return r.applyStart(s)
 		}
 		return s.applyRestart(r), true
+	case requestRetryLogin:
+		return r.applyRetryLogin(s)
 	}
 	return s.applyDefinition(r)
+}
+
+func (r request) applyRetryLogin(s *Service) (event, bool) {
+	switch {
+	case s.phase == phaseNeedsAttention:
+		return s.applyRestart(r), true
+	case s.openAttempt != nil:
+		s.openAttempt.outdatedAt = r.requestedAt
+	}
+	return 0, false
 }
 
 func (s *Service) isStopped() bool { return s.phase == phaseStopped || s.phase == phaseStopping }
@@ -169,7 +188,7 @@ func (s *Service) acknowledge(r request) {
 	switch {
 	case r.kind == requestStop && s.releaseDoneCh != nil:
 		s.releaseWaiters = append(s.releaseWaiters, r.doneCh)
-	case r.kind != requestStop && s.bindResultCh != nil:
+	case r.kind != requestStop && r.kind != requestRetryLogin && s.bindResultCh != nil:
 		s.bindWaiters = append(s.bindWaiters, r.doneCh)
 	default:
 		close(r.doneCh)

@@ -155,11 +155,27 @@ func (m *master) logInAndServe(ctx context.Context, options loginOptions) (isLog
 	return true
 }
 
-// serve returns when ssh, its connection or ctx ends. Until then, it has a silent server checked.
+// maxStopChecks is how often in a row a master that is set aside may be found stopped, at intervals of livenessInterval: as long as ssh's
+// keepalives would wait by default. A stopped ssh sends none, and would keep its connections for as long as their clients wait.
+const maxStopChecks = 9
+
+// stopChecks counts how often in a row a process was found stopped. Time in which this program was stopped too does not count.
+type stopChecks int
+
+// add adds a check, and reports whether the process is to be ended.
+func (c *stopChecks) add(isStopped bool) bool {
+	if *c++; !isStopped {
+		*c = 0
+	}
+	return *c >= maxStopChecks
+}
+
+// serve returns when ssh, its connection or ctx ends. Until then, it has a silent server checked. It also returns when the master is set aside
+// and its process stays stopped: that ssh sends no keepalives which would end it.
 func (m *master) serve(ctx context.Context) {
 	tick := time.NewTicker(livenessInterval)
 	defer tick.Stop()
-	for {
+	for checks := stopChecks(0); ; {
 		select {
 		case <-m.child.Done():
 			return
@@ -168,6 +184,9 @@ func (m *master) serve(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+		if checks.add(m.isSetAside() && m.child.IsProcessStopped()) {
+			return
 		}
 		// A second less: the answer to the ping of the last tick must not postpone the next ping to the tick after this one.
 		if time.Since(m.conn.LastReceived()) >= livenessInterval-time.Second {

@@ -97,6 +97,24 @@ func TestMaster_ServerThatFallsSilentIsNoticedWithoutClients(t *testing.T) {
 	checkTransient(t, tunneltest.WaitFailure(t, tunnel), "the ssh server did not answer within 3s")
 }
 
+func TestStopChecks_CountOnlyChecksInARow(t *testing.T) {
+	var c stopChecks
+	for range maxStopChecks - 1 {
+		if c.add(true) {
+			t.Fatalf("ended after %d checks", c)
+		}
+	}
+	if c.add(false) || c.add(true) {
+		t.Error("a process that was continued is ended")
+	}
+	for range maxStopChecks - 2 {
+		c.add(true)
+	}
+	if !c.add(true) {
+		t.Error("a process that stays stopped is not ended")
+	}
+}
+
 // Connections of an ssh that is suspended go on when it is continued.
 func TestMaster_SuspendedProcessKeepsItsConnections(t *testing.T) {
 	server := sshd.Start(t)

@@ -122,13 +122,11 @@ func (c *activeConfig) doSSHKeysFail() bool {
 	return needsAttention
 }
 
-// retryNeedsAttention restarts the services that need attention, after the environment has changed.
+// retryNeedsAttention has the services that need attention try again, after the environment has changed.
 func (c *activeConfig) retryNeedsAttention() {
 	requestedAt := time.Now()
 	for _, svc := range c.services {
-		if svc.Snapshot().State == forwarder.NeedsAttention {
-			svc.Restart(requestedAt)
-		}
+		svc.RetryLogin(requestedAt)
 	}
 }
 

@@ -115,20 +115,35 @@ func (s *simulation) stopProject() {
 		s.setAcked(lockstate.Process{}, false)
 		s.recordRelease(lockstate.Process{})
 		for isRecorded := false; !isRecorded && ctx.Err() == nil; wait.Sleep(ctx, simOffset) {
-			_, err := s.dirOf(sh).Update(ctx, func(tx *lockstate.Tx) error {
+			recordStop := func(tx *lockstate.Tx) error {
 				tx.Down = true
 				tx.RemoveLease(lockstate.StartLease, lockstate.Process{})
 				tx.Bump()
+				tx.MarkFinal()
 				isRecorded = !tx.IsSupervisorRunning() // else it is asked to end, as soon as it answers
 				return nil
-			})
-			isRecorded = isRecorded && err == nil
+			}
+			_, err := s.dirOf(sh).Update(ctx, recordStop)
+			if isRecorded = isRecorded && err == nil; isRecorded {
+				s.ackStop()
+			}
 			s.setAcked(lockstate.Process{}, false) // a start meanwhile was before the stop
 			if sup := s.answering(); sup != nil {
 				s.mu.Lock()
 				s.stoppedAt = time.Now()
 				s.mu.Unlock()
-				_ = sup.End(ctx)
+				endCtx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second) // the command has kept time for it
+				defer cancel()
+				if sup.End(endCtx) != nil {
+					return
+				}
+				if err != nil { // what prevented the write may have ended with the supervisor
+					_, err = s.dirOf(sh).Update(endCtx, recordStop)
+					s.setAcked(lockstate.Process{}, false)
+				}
+				if err == nil || s.dir.ReadOrZero().Down { // else the command warns that the next prompt may start the project
+					s.ackStop()
+				}
 				return
 			}
 		}
@@ -183,7 +198,14 @@ func (s *simulation) destroyFile() {
 	s.logf("destroy %q", name)
 	s.mu.Lock()
 	s.destroyed++
+	s.isStopAcked = false
 	s.mu.Unlock()
+	switch name {
+	case "", "prompt":
+		s.promptNumber = 0
+	case "copy":
+		s.hasOldState = true
+	}
 	data, err := os.ReadFile(s.path("state.json"))
 	switch {
 	case name == "part" && err == nil:

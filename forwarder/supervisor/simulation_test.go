@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -54,6 +55,8 @@ type simulation struct {
 	lastLine      uint64
 	lockFile      *os.File // the lock file, locked by another program; nil: it is not
 	supervisorNum int
+	promptNumber  uint64 // the number that prompts have seen in the line; 0: none
+	hasOldState   bool   // the state file may be an older copy, with a lower number; its supervisor is another one then
 
 	mu          sync.Mutex // guards the fields below
 	supervisors []*simSupervisor
@@ -62,6 +65,8 @@ type simulation struct {
 	nanoseconds time.Duration                   // see now
 	destroyed   int                             // how often files were destroyed
 	stoppedAt   time.Time                       // when a stop last asked a supervisor to end, which may be unable to write the state
+	isStopAcked bool                            // the last command that starts or stops the project was a stop, and it succeeded
+	starts      int                             // commands that start the project and have not ended
 	failure     string
 }
 
@@ -415,11 +420,45 @@ func (s *simulation) check() {
 			s.fail("the lease of %s was acknowledged, and neither the state nor a supervisor has it", s.nameOf(p))
 		}
 	}
+	if number := s.lineNumber(); number > 0 { // without a line every prompt evaluates
+		if number < s.promptNumber && !s.hasOldState {
+			s.fail("the line's number is %d after %d: one that a prompt has seen may come again", number, s.promptNumber)
+		}
+		if number != s.promptNumber {
+			s.promptNumber, s.hasOldState = number, false
+		}
+	}
 	if sup := s.answering(); sup != nil && !sup.isHung && !sup.isSuperseded.Load() {
 		if problem := s.network.findServiceProblem(sup.Supervisor, sup.process); problem != "" {
 			s.fail("%s: %s", sup.process.name, problem)
 		}
 	}
+}
+
+// lineNumber returns the number of the prompt's line; 0 if there is none.
+func (s *simulation) lineNumber() uint64 {
+	first, _, _ := strings.Cut(s.dir.PromptLine(), " ")
+	number, _ := strconv.ParseUint(first, 10, 64)
+	return number
+}
+
+// beginStart is called when a command that starts the project begins, and end when it ends.
+func (s *simulation) beginStart() (end func()) {
+	change := func(by int) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.starts += by
+		s.isStopAcked = false
+	}
+	change(1)
+	return func() { change(-1) }
+}
+
+// ackStop records that a stop has succeeded. One that overlaps with a start may have been before it.
+func (s *simulation) ackStop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.isStopAcked = s.starts == 0
 }
 
 // ackedLeases returns the processes whose leases were acknowledged, in the order of their start.
@@ -440,6 +479,13 @@ func (s *simulation) setAcked(p lockstate.Process, isAcked bool) {
 	if delete(s.acked, p); isAcked {
 		s.acked[p] = true
 	}
+}
+
+// isReleased reports whether the lease of a process in a state is older than its release.
+func (s *simulation) isReleased(st lockstate.State, p lockstate.Process) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(st.Leases, func(l lockstate.Lease) bool { return l.Process == p && !l.Since.After(s.releasedAt[p]) })
 }
 
 // recordedLeases returns the leases that the state file or the memory of a supervisor has. withReleased includes those that are older than
@@ -553,7 +599,12 @@ func (s *simulation) findProblem() string {
 	all := slices.Clone(s.supervisors)
 	s.mu.Unlock()
 	isWanted := len(wanted) > 0 && !st.Down
+	s.mu.Lock()
+	isStopped := s.isStopAcked
+	s.mu.Unlock()
 	switch {
+	case isStopped && len(all) > 0:
+		return all[0].process.name + " runs, although a stop has succeeded and nobody has started the project since"
 	case !isWanted && len(all) == 0:
 		return ""
 	case !isWanted:
@@ -577,6 +628,9 @@ func (s *simulation) findProblem() string {
 		if len(leases) != len(wanted) || slices.ContainsFunc(leases, func(l lockstate.Lease) bool { return !wanted[l.Process] }) {
 			return fmt.Sprintf("the leases are %v, and the living are %v", s.namesOf(leases), len(wanted))
 		}
+	}
+	if line, want := s.dir.PromptLine(), fmt.Sprintf("%d %d %d", st.Line, st.Supervisor.PID, st.Supervisor.Start); line != want {
+		return fmt.Sprintf("the prompt's line is %q, expected %q", line, want)
 	}
 	for name, svc := range sup.active.Load().services {
 		now := svc.Snapshot()
@@ -678,6 +732,9 @@ var errSimElectionFree = errors.New("the election is free")
 // join records a lease and starts a supervisor if none runs, as client.Join does.
 func (s *simulation) join(sh *simShell, lease lockstate.Lease, restartsStopped bool) {
 	lease.Since = s.now()
+	if restartsStopped {
+		defer s.beginStart()()
+	}
 	request := api.JoinRequest{Lease: &api.Lease{Kind: string(lease.Kind), PID: lease.PID, StartTime: lease.Start, Since: lease.Since}}
 	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Second)
 	defer cancel()
@@ -691,6 +748,7 @@ func (s *simulation) join(sh *simShell, lease lockstate.Lease, restartsStopped b
 			}
 			if restartsStopped {
 				tx.Down = false
+				tx.RemoveLease(lease.Kind, lease.Process)
 			}
 			tx.PruneLeases()
 			tx.AddLease(lease)
@@ -710,7 +768,7 @@ func (s *simulation) join(sh *simShell, lease lockstate.Lease, restartsStopped b
 			}
 			return
 		}
-		if s.destroyedCount() == destroyed { // else it may have been written before that
+		if s.destroyedCount() == destroyed && !s.isReleased(st, lease.Process) { // else it may have been written before that, or may still go
 			s.setAcked(lease.Process, true)
 		}
 		if !isRunning && !st.Down {

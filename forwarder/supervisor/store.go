@@ -256,6 +256,9 @@ func (st *store) restoreLost(tx *lockstate.Tx) {
 		tx.Bump() // another supervisor was elected meanwhile: its record stays, and the leases are its own now
 		return
 	}
+	if tx.ID == known.ID { // an older copy may say that the project is down; a "stop" asks this supervisor to end
+		tx.Down = known.Down
+	}
 	tx.Supervisor, tx.Ports = known.Supervisor, known.Ports
 	tx.Stopped, tx.Started, tx.Only = known.Stopped, known.Started, known.Only
 	tx.Bump()

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -195,6 +196,34 @@ func TestStore_KeepsLeasesWhileAReplacedFileCannotBeWritten(t *testing.T) {
 					t.Errorf("the file has %v, %v", state.Leases, err)
 				}
 			})
+		}
+	}
+}
+
+// An older copy is from before the project was started again. Another state may have been made by a "stop".
+func TestStore_OlderCopyDoesNotSayThatTheProjectIsDown(t *testing.T) {
+	for id, want := range map[string]bool{"": false, "other": true} {
+		s := newElectedSupervisor(t)
+		s.saveState(t.Context(), func(state *lockstate.State) { state.AddLease(shellLease(s.self)) }, true)
+		state, err := s.dir.Read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		state.Down, state.DownFile, state.Line = true, false, state.Line-1
+		state.ID = cmp.Or(id, state.ID)
+		data, err := json.Marshal(state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(s.dir.Path, "state.json"), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.store.sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.saveState(t.Context(), func(*lockstate.State) {}, true)
+		if state, err := s.dir.Read(); err != nil || state.Down != want || len(state.Leases) != 1 {
+			t.Errorf("with id %q: down %v, leases %v, %v", id, state.Down, state.Leases, err)
 		}
 	}
 }

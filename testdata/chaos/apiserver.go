@@ -208,19 +208,29 @@ clusters: [{name: chaos, cluster: {server: "https://127.0.0.1:%d", certificate-a
 users: [{name: chaos, user: %s}]
 contexts: [{name: chaos, context: {cluster: chaos, user: chaos, namespace: default}}]
 `, port, s.certFile, user)
-	write := func(path, text string) error {
-		if !renames {
-			return os.WriteFile(path, []byte(text), 0o600)
-		}
-		if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
-			return err
-		}
-		return os.Rename(path+".new", path)
-	}
-	if err := write(filepath.Join(s.dir, tokenFile), token); err != nil {
+	if err := writeFile(filepath.Join(s.dir, tokenFile), token, renames); err != nil {
 		return err
 	}
-	return write(s.kubeconfig(), text)
+	return writeFile(s.kubeconfig(), text, renames)
+}
+
+// writeHelperToken writes only the token, which the kubeconfig does not name if a login helper prints it.
+func (s *apiServer) writeHelperToken() error {
+	s.mu.Lock()
+	token := s.token
+	s.mu.Unlock()
+	return writeFile(filepath.Join(s.dir, tokenFile), token, true)
+}
+
+// writeFile writes a file by a rename or in place.
+func writeFile(path, text string, renames bool) error {
+	if !renames {
+		return os.WriteFile(path, []byte(text), 0o600)
+	}
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
 }
 
 func (s *apiServer) kubeconfig() string { return filepath.Join(s.dir, "kubeconfig") }

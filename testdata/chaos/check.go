@@ -28,10 +28,14 @@ func (p *project) updateFromStatus(s status) {
 }
 
 // checkPromises waits until the project is as expected, then connects a client to each of its services. It is a violation if the project is
-// not as expected within recoveryLimit.
+// not as expected within the event's limit.
 func (p *project) checkPromises() {
-	if problem := p.world.awaitNoProblem(recoveryLimit, p.findProblem); problem != "" {
-		p.fail("%v after the event, %s", recoveryLimit, problem)
+	limit := recoveryLimit
+	if e := findEvent(p.act.Event); e.recoveryLimit > 0 {
+		limit = e.recoveryLimit
+	}
+	if problem := p.world.awaitNoProblem(limit, p.findProblem); problem != "" {
+		p.fail("%v after the event, %s", limit, problem)
 		return
 	}
 	if p.world.ctx.Err() != nil || !p.mustBeUp() {
@@ -256,6 +260,9 @@ func (w *world) findLeftovers() string {
 		if p.cluster != nil {
 			ports[p.cluster.port] = true
 		}
+		if p.agent != nil {
+			known[p.agent.pid()] = true
+		}
 	}
 	var left []string
 	for _, p := range listProcesses() {
@@ -268,13 +275,17 @@ func (w *world) findLeftovers() string {
 			left = append(left, fmt.Sprintf("a listener on port %d", s.local))
 		}
 	}
-	for _, dir := range []string{w.runtimeDir(), "/tmp/localport-0"} {
-		_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-			if err == nil && entry.Type() == fs.ModeSocket {
-				left = append(left, "socket "+path)
-			}
-			return nil
-		})
+	_ = filepath.WalkDir(w.runtimeDir(), func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Type() == fs.ModeSocket {
+			left = append(left, "socket "+path)
+		}
+		return nil
+	})
+	for _, p := range w.projects { // other programs of the machine use this directory too
+		path := filepath.Join("/tmp/localport-0", filepath.Base(p.stateDir)+".sock")
+		if _, err := os.Lstat(path); err == nil {
+			left = append(left, "socket "+path)
+		}
 	}
 	return strings.Join(left, "; ")
 }

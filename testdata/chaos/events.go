@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"syscall"
+	"time"
 )
 
 // requiredUser is the kind of user that a project must have for an event.
@@ -24,6 +25,8 @@ type event struct {
 	commandsMustSucceed bool
 	// comesBeforeStart puts the event just before the start in the state Starting: a start takes less time than the event.
 	comesBeforeStart bool
+	// recoveryLimit is the time from the end of the event until all promises are kept; 0: the one of all other events.
+	recoveryLimit time.Duration
 	// apply begins the event and registers with addUndo what ends it. It returns false if there was nothing to apply it to.
 	apply func(p *project, r *rand.Rand) bool
 	// applyToAll begins a global event, and returns what ends it; nil if nothing does.
@@ -45,6 +48,16 @@ func (k EventKind) impossibleIn(state State, reason string) EventKind {
 	return k
 }
 
+// onlyIn makes a kind impossible in all states but one.
+func (k EventKind) onlyIn(state State, reason string) EventKind {
+	for _, other := range States {
+		if other != state {
+			k.Impossible[other] = reason
+		}
+	}
+	return k
+}
+
 func (k EventKind) forAllProjects() EventKind {
 	k.Global = true
 	return k
@@ -55,7 +68,11 @@ func (k EventKind) forTechnology(technology string) EventKind {
 	return k
 }
 
-const noProcess = "no such process runs"
+// Reasons why an event cannot happen in a state, or shows nothing there.
+const (
+	noProcess       = "no such process runs"
+	noLoginUpstream = "as while up: a login does not depend on the upstream"
+)
 
 // events are all events. The order decides which steps a seed gives.
 var events = []event{
@@ -86,12 +103,19 @@ var events = []event{
 	{EventKind: newLastingKind("deny"), requires: requiresShell, apply: denyEvent},
 	{EventKind: newLastingKind("steal port"), comesBeforeStart: true, apply: stealPortEvent},
 	{EventKind: newLastingKind("ssh server gone").forTechnology("ssh"), apply: sshServerGoneEvent},
+	{EventKind: newLastingKind("agent replaced").forTechnology(technologySSHAgent).impossibleIn(Degraded, noLoginUpstream), apply: replaceAgentEvent},
+	{EventKind: newLastingKind("agent without keys").forTechnology(technologySSHAgent).impossibleIn(Degraded, noLoginUpstream), apply: removeAgentKeysEvent},
+	{EventKind: newLastingKind("freeze agent").forTechnology(technologySSHAgent).impossibleIn(Degraded, noLoginUpstream), apply: freezeAgentEvent},
 	{EventKind: newLastingKind("API server says 401").forTechnology(technologyKubectl), apply: refuseRequestsEvent(401, "Unauthorized|logged in")},
 	{EventKind: newLastingKind("API server says 403").forTechnology(technologyKubectl), apply: refuseRequestsEvent(403, "Forbidden|is refused")},
 	{EventKind: newLastingKind("API server has other CA").forTechnology(technologyKubectl), apply: otherCertificateEvent},
 	{EventKind: newLastingKind("API server moves").forTechnology(technologyKubectl), apply: moveServerEvent},
 	{EventKind: newLastingKind("token renewed").forTechnology(technologyKubectl), apply: renewTokenEvent},
 	{EventKind: newLastingKind("login helper offline").forTechnology(technologyLoginHelper), apply: helperOfflineEvent},
+	{
+		EventKind: newLastingKind("login helper offline unnoticed").forTechnology(technologyLoginHelper).onlyIn(Up, "its recovery takes half a minute, for which all projects wait"),
+		apply:     helperOfflineUnnoticedEvent, recoveryLimit: helperRecoveryLimit,
+	},
 	{EventKind: newLastingKind("WebSocket refused").forTechnology(technologyKubectl), apply: refuseWebSocketEvent},
 	{EventKind: newLastingKind("upstream gone").impossibleIn(Degraded, "it is gone already"), apply: upstreamGoneEvent},
 	{EventKind: newLastingKind("project gone"), apply: projectGoneEvent},

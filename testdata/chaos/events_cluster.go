@@ -17,21 +17,26 @@ const (
 // clusterServiceName is the name of the service in a cluster.
 const clusterServiceName = "kube"
 
-// beginClusterTrouble is called before the trouble begins. It allows that the connections to the cluster end. When the event ends, mend is called. Before that, status must
-// name the trouble by a text that matches reason, if it shows any.
+// beginClusterTrouble is called before the trouble begins. It allows that the connections to the cluster end. The rest is as in beginTrouble.
 func (p *project) beginClusterTrouble(reason string, mend func() error) {
 	p.allowInterruption([]string{clusterServiceName}, false)
+	p.beginTrouble(clusterServiceName, reason, mend)
+}
+
+// beginTrouble has mend called when the event ends. Before that, status must name the trouble of a service by a text that matches reason, if
+// it shows any.
+func (p *project) beginTrouble(service, reason string, mend func() error) {
 	p.addUndo(func() {
-		p.checkClusterTroubleIsNamed(regexp.MustCompile(reason))
-		p.logf("the cluster's trouble ends")
+		p.checkTroubleIsNamed(service, regexp.MustCompile(reason))
+		p.logf("the trouble of %s ends", service)
 		if err := mend(); err != nil {
 			p.fail("%v", err)
 		}
 	})
 }
 
-// checkClusterTroubleIsNamed checks that status gives a reason for a service that does not work, and no wrong one.
-func (p *project) checkClusterTroubleIsNamed(reason *regexp.Regexp) {
+// checkTroubleIsNamed checks that status gives a reason for a service that does not work, and no wrong one.
+func (p *project) checkTroubleIsNamed(service string, reason *regexp.Regexp) {
 	isAlone := slices.Contains([]string{"", "status", "prompt"}, p.act.Meanwhile)
 	if !isAlone || p.act.State != Up && p.act.State != Busy || p.act.Duration < time.Second {
 		return
@@ -41,13 +46,13 @@ func (p *project) checkClusterTroubleIsNamed(reason *regexp.Regexp) {
 		p.fail("status: %v", err)
 		return
 	}
-	svc, ok := s.service(clusterServiceName)
+	svc, ok := s.service(service)
 	if isUp := svc.State == "healthy" || svc.State == "idle"; !ok || isUp || svc.LastError == "" {
 		return
 	}
-	p.logf("kube is %s: %s", svc.State, svc.LastError)
+	p.logf("%s is %s: %s", service, svc.State, svc.LastError)
 	if !reason.MatchString(svc.LastError) {
-		p.fail("kube is %s because of %q, and the trouble is %q", svc.State, svc.LastError, reason)
+		p.fail("%s is %s because of %q, and the trouble is %q", service, svc.State, svc.LastError, reason)
 	}
 }
 
@@ -101,8 +106,7 @@ func renewTokenEvent(p *project, r *rand.Rand) bool {
 // helperOfflineEvent makes the API server require another token, which the login helper cannot get: it fails with an error of the
 // network. When the event ends, it works again and an address is added to the network, as when a VPN connects.
 func helperOfflineEvent(p *project, _ *rand.Rand) bool {
-	p.logf("the login helper is offline")
-	p.beginClusterTrouble("Unauthorized|logged in|login helper", func() error {
+	return p.takeHelperOffline(func() error {
 		if err := p.cluster.writeKubeconfig(true); err != nil {
 			return err
 		}
@@ -112,6 +116,26 @@ func helperOfflineEvent(p *project, _ *rand.Rand) bool {
 		p.awaitNoLoginHelper()
 		return p.world.changeNetwork()
 	})
+}
+
+// helperRecoveryLimit is for an event after which nothing tells that a login helper works again: it is run again 30 s after its failure.
+const helperRecoveryLimit = 30*time.Second + recoveryLimit
+
+// helperOfflineUnnoticedEvent is helperOfflineEvent without a change of the network, as when a DNS server or a login server was down. Neither
+// the kubeconfig nor a file that it names changes when the event ends.
+func helperOfflineUnnoticedEvent(p *project, _ *rand.Rand) bool {
+	return p.takeHelperOffline(func() error {
+		if err := p.cluster.writeHelperToken(); err != nil {
+			return err
+		}
+		return p.cluster.setHelperOffline(false)
+	})
+}
+
+// takeHelperOffline makes the API server require another token, which the login helper cannot get until mend is called.
+func (p *project) takeHelperOffline(mend func() error) bool {
+	p.logf("the login helper is offline")
+	p.beginClusterTrouble("Unauthorized|logged in|login helper", mend)
 	if err := p.cluster.setHelperOffline(true); err != nil {
 		p.fail("%v", err)
 		return false

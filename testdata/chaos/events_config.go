@@ -156,7 +156,7 @@ func (p *project) checkPortHolderIsNamed(pid int) {
 
 func sshServerGoneEvent(p *project, _ *rand.Rand) bool {
 	for _, other := range p.world.projects {
-		other.allowInterruption([]string{"remote"}, false)
+		other.allowInterruption([]string{"remote", agentServiceName}, false)
 	}
 	p.world.sshMu.Lock()
 	defer p.world.sshMu.Unlock()

@@ -81,8 +81,10 @@ func termSupervisorEvent(p *project, _ *rand.Rand) bool {
 }
 
 // awaitExit reports whether a process ends within recoveryLimit.
-func (p *project) awaitExit(target process) bool {
-	return p.world.awaitNoProblem(recoveryLimit, func() string {
+func (p *project) awaitExit(target process) bool { return p.awaitExitWithin(recoveryLimit, target) }
+
+func (p *project) awaitExitWithin(limit time.Duration, target process) bool {
+	return p.world.awaitNoProblem(limit, func() string {
 		if isAlive(target.pid) {
 			return "it has not ended"
 		}
@@ -160,8 +162,12 @@ func freezeTunnelEvent(p *project, r *rand.Rand) bool {
 	}
 	p.logf("STOP to tunnel %s, without CONT", target)
 	p.addUndo(func() {
-		if !p.awaitExit(target) {
-			p.fail("a tunnel's process is stopped, and %v later it was not replaced: %s", recoveryLimit, target)
+		limit := recoveryLimit
+		if p.act.State == Busy {
+			limit += answerTimeout // ssh is kept while clients wait for it
+		}
+		if !p.awaitExitWithin(limit, target) {
+			p.fail("a tunnel's process is stopped, and %v later it was not replaced: %s", limit, target)
 		}
 	})
 	return signalProcess(target.pid, syscall.SIGSTOP)

@@ -116,6 +116,16 @@ func changeEnvironmentEvent(p *project, r *rand.Rand) bool {
 		for name := range otherEnvironment {
 			p.run(s, s.unsetVariable(name))
 		}
+		if p.agent == nil {
+			return
+		}
+		p.run(s, s.setVariable("SSH_AUTH_SOCK", p.agent.socketPath()))
+		if s.isInside && p.tunnelsToKeep == nil { // the supervisor may have been started with the other agent, and learns of one from who enters
+			p.allowEndByLastUser()
+			p.leave(s)
+			p.markInUse()
+			p.enter(s)
+		}
 	})
 	if isOutside {
 		p.markInUse()

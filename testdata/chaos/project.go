@@ -26,6 +26,7 @@ type project struct {
 	configPath string
 	upstream   *upstreamServer
 	cluster    *apiServer // nil: the project has no service in a cluster
+	agent      *sshAgent  // nil: it has no service whose key is in an agent
 	template   projectTemplate
 	shells     []*shell // two, of the kinds that the template names
 	execs      []*exec.Cmd
@@ -69,7 +70,7 @@ type projectTemplate struct {
 // projectTemplates are used in turn for the projects of a run.
 var projectTemplates = []projectTemplate{
 	{"shop", []string{"tcp", "command", technologyKubectl, technologyLoginHelper}, [2]string{"bash", "zsh"}},
-	{"data", []string{"tcp", "command", "ssh"}, [2]string{"zsh", "fish"}},
+	{"data", []string{"tcp", "command", "ssh", technologySSHAgent}, [2]string{"zsh", "fish"}},
 	{"lazy", []string{"tcp", "command", technologyKubectl}, [2]string{"fish", "bash"}},
 }
 
@@ -93,7 +94,7 @@ func newProject(w *world, number int) (*project, error) {
 	if err := os.MkdirAll(p.dir, 0o755); err != nil {
 		return nil, err
 	}
-	for _, service := range []string{"web", "remote", "extra", clusterServiceName} {
+	for _, service := range []string{"web", "remote", agentServiceName, "extra", clusterServiceName} {
 		port, err := ports.Reserve()
 		if err != nil {
 			return nil, err
@@ -102,6 +103,11 @@ func newProject(w *world, number int) (*project, error) {
 		p.ports[service] = port.Number
 	}
 	var err error
+	if slices.Contains(p.template.technologies, technologySSHAgent) {
+		if p.agent, err = newSSHAgent(filepath.Join(w.dir, "a", p.name), w.ssh.agentKeyFile, w.environment()); err != nil {
+			return nil, err
+		}
+	}
 	if p.upstream, err = startUpstreamServer(p.fail); err != nil || !slices.Contains(p.template.technologies, technologyKubectl) {
 		return p, err
 	}
@@ -129,7 +135,16 @@ func (p *project) runLocalport(args ...string) commandResult {
 		dir = p.world.outsideDir()
 		args = append([]string{"-C", p.dir}, args...)
 	}
-	return p.world.runLocalport(p.name, dir, limit, args...)
+	return p.world.runLocalport(p.name, dir, p.environment(), limit, args...)
+}
+
+// environment is that of the project's commands and shells.
+func (p *project) environment() []string {
+	env := p.world.environment()
+	if p.agent != nil {
+		env = append(env, "SSH_AUTH_SOCK="+p.agent.socketPath())
+	}
+	return env
 }
 
 // mustRun runs a command. It is a violation if the command fails.
@@ -182,6 +197,9 @@ func (p *project) String() string {
 		fmt.Fprintf(&b, "[services.remote]\ntechnology = \"ssh\"\nlocal_port = %d\nremote_port = %s\n"+
 			"connection = { host = \"127.0.0.1\", port = %d, config_file = %q, remote_host = \"127.0.0.1\" }\n",
 			p.ports["remote"], upstreamPort, p.world.ssh.port, p.world.ssh.config)
+		fmt.Fprintf(&b, "[services.%s]\ntechnology = \"ssh\"\nlocal_port = %d\nremote_port = %s\n"+
+			"connection = { host = %q, port = %d, config_file = %q, remote_host = \"127.0.0.1\" }\n",
+			agentServiceName, p.ports[agentServiceName], upstreamPort, agentServiceName, p.world.ssh.port, p.world.ssh.agentConfig)
 		addCommandService("base", "forward", "")
 		addCommandService("middle", "forward", "depends_on = [\"base\"]\n")
 	case "lazy":
@@ -206,7 +224,7 @@ func (p *project) String() string {
 // services returns the names of the services that the config declares.
 func (p *project) services() []string {
 	names := map[string][]string{
-		"shop": {"web", "fwd", "stubborn", clusterServiceName}, "data": {"web", "remote", "base", "middle"}, "lazy": {"web", "demand", "parent", clusterServiceName},
+		"shop": {"web", "fwd", "stubborn", clusterServiceName}, "data": {"web", "remote", agentServiceName, "base", "middle"}, "lazy": {"web", "demand", "parent", clusterServiceName},
 	}[p.template.name]
 	if p.config.hasExtraService {
 		names = append(slices.Clone(names), "extra")
@@ -239,7 +257,7 @@ func (p *project) writeFiles() {
 // startExec starts `localport exec` in the background. At some moment it takes a lease, which it holds until it ends.
 func (p *project) startExec() {
 	cmd := exec.Command(p.world.binary, "exec", "--wait", "20s", "-s", "web", "--", p.world.self, "idle")
-	cmd.Dir, cmd.Env = p.dir, append(p.world.environment(), "PWD="+p.dir)
+	cmd.Dir, cmd.Env = p.dir, append(p.environment(), "PWD="+p.dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	switch err := cmd.Start(); {
 	case errors.Is(err, fs.ErrNotExist) && p.movedDir != "":
@@ -387,6 +405,9 @@ func (p *project) close() {
 		p.upstream.stop()
 		if p.cluster != nil {
 			p.cluster.stop()
+		}
+		if p.agent != nil {
+			p.agent.stop()
 		}
 	})
 }

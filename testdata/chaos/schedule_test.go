@@ -14,7 +14,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/moby/spdystream.(*Connection).shutdown"))
 }
 
-var technologies = [][]string{{"tcp", technologyKubectl, technologyLoginHelper}, {"ssh"}, {"tcp", "command"}}
+var technologies = [][]string{{"tcp", technologyKubectl, technologyLoginHelper}, {"ssh", technologySSHAgent}, {"tcp", "command"}}
 
 func nextSteps(s *Scheduler, n int) []Step {
 	var steps []Step

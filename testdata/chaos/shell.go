@@ -25,7 +25,7 @@ func (p *project) startShell(kind, dir string) *shell {
 	}
 	s := &shell{kind: kind, tb: &helperTB{}, isInside: dir == p.dir}
 	startedAt := time.Now()
-	env := p.world.environment() // for TMPDIR, the marker and LOCALPORT_LIMIT
+	env := p.environment() // for TMPDIR, the marker, LOCALPORT_LIMIT and the agent
 	err := catchHelperError(func() {
 		s.Shell = shellpty.Start(s.tb, shellpty.Config{Shell: kind, RC: hook, Dir: dir, Home: p.world.homeDir(), Env: env})
 	})

@@ -13,24 +13,30 @@ import (
 	"time"
 )
 
-// sshServer is a real sshd that accepts one key, which was made for it.
+// sshServer is a real sshd that accepts two keys, which were made for it.
 type sshServer struct {
 	dir    string
 	port   int
 	env    []string
 	cmd    *exec.Cmd
 	config string // an ssh_config for clients, with the user's key and the known host key
+	// agentConfig is one for clients whose key is in the agent at SSH_AUTH_SOCK. Its host is agentServiceName.
+	agentConfig  string
+	agentKeyFile string // for ssh-add
 }
 
 func newSSHServer(dir string, port int, env []string) (*sshServer, error) {
-	s := &sshServer{dir: dir, port: port, env: env, config: filepath.Join(dir, "ssh_config")}
+	s := &sshServer{
+		dir: dir, port: port, env: env, config: filepath.Join(dir, "ssh_config"),
+		agentConfig: filepath.Join(dir, "ssh_config_agent"), agentKeyFile: filepath.Join(dir, "agent"),
+	}
 	if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // as root, sshd does not start without it
 		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	for _, key := range []string{"host", "user"} {
+	for _, key := range []string{"host", "user", "agent"} {
 		out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(dir, key)).CombinedOutput()
 		if err != nil {
 			return nil, fmt.Errorf("ssh-keygen: %w: %s", err, out)
@@ -44,8 +50,10 @@ func newSSHServer(dir string, port int, env []string) (*sshServer, error) {
 		"known_hosts": fmt.Sprintf("[127.0.0.1]:%d %s", port, host),
 		"ssh_config": fmt.Sprintf("Host *\nUserKnownHostsFile %s/known_hosts\nGlobalKnownHostsFile /dev/null\nIdentityFile %s/user\n"+
 			"IdentityAgent none\nIdentitiesOnly yes\n", dir, dir),
-		"sshd_config": fmt.Sprintf("ListenAddress 127.0.0.1:%d\nHostKey %s/host\nAuthorizedKeysFile %s/user.pub\nPidFile none\nStrictModes no\n"+
-			"UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nMaxStartups 100\n", port, dir, dir),
+		"ssh_config_agent": fmt.Sprintf("Host %s\nHostName 127.0.0.1\nUserKnownHostsFile %s/known_hosts\nGlobalKnownHostsFile /dev/null\n"+
+			"IdentityFile none\nIdentityAgent SSH_AUTH_SOCK\n", agentServiceName, dir),
+		"sshd_config": fmt.Sprintf("ListenAddress 127.0.0.1:%d\nHostKey %s/host\nAuthorizedKeysFile %s/user.pub %s/agent.pub\nPidFile none\nStrictModes no\n"+
+			"UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nMaxStartups 100\n", port, dir, dir, dir),
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {

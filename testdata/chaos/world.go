@@ -180,11 +180,12 @@ func (r commandResult) String() string {
 		strings.TrimSpace(r.stderr))
 }
 
-// runLocalport runs localport in a directory and returns when it has ended. It is a violation if that takes longer than limit.
-func (w *world) runLocalport(project, dir string, limit time.Duration, args ...string) commandResult {
+// runLocalport runs localport in a directory, with an environment, and returns when it has ended. It is a violation if that takes longer than
+// limit.
+func (w *world) runLocalport(project, dir string, env []string, limit time.Duration, args ...string) commandResult {
 	startedAt := time.Now()
 	cmd := exec.Command(w.binary, args...)
-	cmd.Dir, cmd.Env = dir, append(w.environment(), "PWD="+dir)
+	cmd.Dir, cmd.Env = dir, append(env, "PWD="+dir)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	cmd.WaitDelay = time.Second // do not wait longer for a process that inherited the output

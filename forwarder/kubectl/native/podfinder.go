@@ -1,6 +1,7 @@
 package native
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -32,7 +33,8 @@ type podFinder struct {
 	selector     string
 	releasePods  func()
 	owner        *podOwner
-	targetErr    error
+	ownerErr     error // of ownerWatch, or of what it shows
+	podsErr      error // of podWatch
 	podVersion   uint64
 	ownerVersion uint64
 	pods         podList
@@ -182,7 +184,7 @@ func (f *podFinder) refreshOwner(ctx context.Context) <-chan struct{} {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.owner, f.targetErr = o, err
+	f.owner, f.ownerErr = o, err
 	if err == nil {
 		if labels, _ := o.podSelector(f.target); labels != f.selector || f.podWatch == nil {
 			f.watchPods(labels, "")
@@ -205,16 +207,16 @@ func (f *podFinder) refreshPods(ctx context.Context) <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err == nil && version != f.podVersion {
-		f.podVersion = version
-		f.pods, err = decodePods(objects)
+		if f.pods, err = decodePods(objects); err == nil {
+			f.podVersion = version
+		}
 	}
-	if err != nil {
-		f.targetErr = err
-	} else if f.ownerWatch == nil {
-		f.targetErr = nil
-	}
+	f.podsErr = err
 	return changed
 }
+
+// targetErr is why the owner or the pods are not known; nil if they are. f.mu is held.
+func (f *podFinder) targetErr() error { return cmp.Or(f.ownerErr, f.podsErr) }
 
 // evaluate updates unreadySince and failure, and announces a change.
 func (f *podFinder) evaluate() {
@@ -235,8 +237,8 @@ func (f *podFinder) currentFailure() *forwarder.Failure {
 	if failure := f.session.UnreachableFailure(f.ref); failure != nil {
 		return failure
 	}
-	if f.targetErr != nil {
-		return f.session.ClassifyError(f.targetErr, f.ref)
+	if err := f.targetErr(); err != nil {
+		return f.session.ClassifyError(err, f.ref)
 	}
 	if len(f.pods) > 0 && !slices.ContainsFunc(f.pods, f.hasPort) {
 		_, err := f.target.podPort(f.pods[0], f.owner)
@@ -295,7 +297,7 @@ func (f *podFinder) checkTarget(ctx context.Context) error {
 		}
 	}
 	f.mu.Lock()
-	err, isMissing := f.targetErr, f.owner == nil && f.ownerWatch != nil || f.ownerWatch == nil && len(f.pods) == 0
+	err, isMissing := f.targetErr(), f.owner == nil && f.ownerWatch != nil || f.ownerWatch == nil && len(f.pods) == 0
 	f.mu.Unlock()
 	if failure := f.session.UnreachableFailure(f.ref); failure != nil {
 		return failure

@@ -102,6 +102,7 @@ type evaluation struct {
 	root, stateDir, line, reported string // what the shell stores until the next prompt
 	retry                          retry
 	viewLine                       uint64 // the line's number when the supervisor made the view; 0: unknown
+	isUnjoined                     bool   // the project is not allowed, or down
 
 	userConfig func() (project.UserConfig, error) // read once, and only if there is a message
 }
@@ -161,15 +162,22 @@ func (e *evaluation) evaluate(ctx context.Context) error {
 	if err != nil {
 		return e.reportOnce(errors.Join(leaveErr, err))
 	}
-	e.root, e.stateDir = root, p.Dir.Path
-	e.line = p.Dir.PromptLine()
-	err = e.enterProject(ctx, p)
-	// After a timeout, keep the line that was read before: the supervisor may have become ready since, and the next prompt must notice.
-	if err == nil || ctx.Err() == nil {
-		e.line = storedLine(p.Dir.PromptLine(), e.viewLine)
-	}
+	e.root = root
+	err = e.evaluateProject(ctx, p)
 	e.printNewEvents(p)
 	return e.reportOnce(errors.Join(leaveErr, err))
+}
+
+// evaluateProject enters the project at e.root, and chooses the line that the shell stores.
+func (e *evaluation) evaluateProject(ctx context.Context, p *client.Project) error {
+	e.stateDir, e.line = p.Dir.Path, p.Dir.PromptLine()
+	err := e.enterProject(ctx, p)
+	// After a timeout, keep the line that was read before: the supervisor may have become ready since, and the next prompt must notice.
+	// In a project that was not joined, an "allow" or "start" may have changed the line since it was found to be not allowed, or down.
+	if !e.isUnjoined && (err == nil || ctx.Err() == nil) {
+		e.line = storedLine(p.Dir.PromptLine(), e.viewLine)
+	}
+	return err
 }
 
 // storedLine returns the line that the shell stores: the one in the file, but with the number viewLine if that is lower. In that case
@@ -272,11 +280,11 @@ func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error 
 		},
 	})
 	if errors.Is(err, client.ErrDown) {
-		e.retry.Enter = false
+		e.retry.Enter, e.isUnjoined = false, true
 		return nil
 	}
-	var notAllowed *client.NotAllowedError
-	if errors.As(err, &notAllowed) && verdict == trust.Denied {
+	_, e.isUnjoined = errors.AsType[*client.NotAllowedError](err)
+	if e.isUnjoined && verdict == trust.Denied {
 		return nil
 	}
 	if err != nil {

@@ -19,6 +19,7 @@ if [[ ${__localport_shell-} != "$$" ]]; then
   __localport_tries=0
   __localport_alive='' # the line whose process was last found alive
   __localport_wait=''
+  __localport_read_only='' # 1 if it was said that the hook cannot be installed
   __localport_shell=$$
 fi
 if [[ -z ${__localport_wait-} ]]; then # also if an older hook set the others
@@ -28,13 +29,76 @@ if [[ -z ${__localport_wait-} ]]; then # also if an older hook set the others
   __localport_since=0  # when it ran, in $SECONDS
 fi
 
+# __localport_prompt checks whether something has changed. As an element of its own in PROMPT_COMMAND it need not return the status
+# that it was called with, which would run an ERR trap: bash restores $?, PIPESTATUS and $_ after each element. Its first line is the
+# only one that set -x shows, and must not change $? before it is saved.
 __localport_prompt() {
-  \builtin local __localport_status="$?"
-  if [[ $BASH_SUBSHELL == 0 ]]; then
-    __localport_check || : # as a condition, so that set -e does not count in it
-    [[ $- != *a* ]] || __localport_unexport
+  [[ ${__localport_status:=$?}$- != $__localport_options ]] ||
+    { \builtin local -; \builtin set +aETuvx; \builtin export -n __localport_status; } 2>/dev/null
+  if __localport_run || [[ $- == *e* ]]; then # as a condition, so that neither set -e nor an ERR trap counts in it
+    __localport_status=''
+    \builtin return 0
   fi
-  [[ $- == *e* ]] || \builtin return "$__localport_status"
+  \builtin set -- "$__localport_status"
+  __localport_status=''
+  \builtin return "$1"
+}
+
+# __localport_run returns 0 if the prompt hooks that follow do not need the status of the command line: bash restores it for them.
+__localport_run() {
+  if [[ $BASH_SUBSHELL == 0 ]]; then
+    __localport_check
+    [[ $- != *a* ]] || __localport_unexport
+    [[ -z $__localport_arrays ]] || __localport_is_last || __localport_move
+  fi
+  [[ -n $__localport_arrays && ${PROMPT_COMMAND[@]: -1} == __localport_prompt ]]
+}
+
+# __localport_is_last tells whether no other prompt hook runs after this one: one could change what has been compared.
+__localport_is_last() {
+  if [[ -n ${bash_preexec_imported-}${__bp_imported-} ]]; then
+    [[ ${precmd_functions[@]: -1} == __localport_prompt ]]
+  else
+    [[ ${PROMPT_COMMAND[@]: -1} == __localport_prompt ]]
+  fi
+}
+
+# __localport_move makes this hook the last element, also where another has put its command into the same string. Nothing is moved if a
+# third program calls this hook, or if PROMPT_COMMAND is read-only. bash-preexec takes whatever runs after its own last command for a
+# command of the user, so that with it the hook is one of precmd_functions.
+__localport_move() {
+  \builtin local __localport_text __localport_found=''
+  \builtin local -a __localport_all
+  __localport_all=()
+  if [[ -n ${bash_preexec_imported-}${__bp_imported-} && ${precmd_functions[*]-} == *__localport_prompt* ]]; then
+    for __localport_text in "${precmd_functions[@]}"; do
+      [[ $__localport_text == __localport_prompt ]] || __localport_all+=("$__localport_text")
+    done
+    precmd_functions=("${__localport_all[@]}" __localport_prompt)
+    \builtin return
+  fi
+  [[ -z ${bash_preexec_imported-}${__bp_imported-} || ${PROMPT_COMMAND[*]-} == *__bp_interactive_mode* ]] || \builtin return
+  [[ ${PROMPT_COMMAND@a} != *r* ]] || \builtin return
+  for __localport_text in "${PROMPT_COMMAND[@]}"; do
+    if [[ $__localport_text == *__localport_prompt* ]]; then
+      __localport_found=1
+      __localport_text=$__localport_newline$__localport_text$__localport_newline
+      __localport_text=${__localport_text/[;$'\n']__localport_prompt[;$'\n']/$__localport_newline}
+      __localport_text=${__localport_text/[;$'\n'] __localport_prompt[;$'\n']/$__localport_newline}
+      [[ $__localport_text != *__localport_prompt* ]] || \builtin return # it is part of another command
+      __localport_text=${__localport_text#$__localport_newline}
+      __localport_text=${__localport_text%$__localport_newline}
+      [[ -n $__localport_text ]] || \builtin continue
+    fi
+    __localport_all+=("$__localport_text")
+  done
+  [[ -n $__localport_found ]] || \builtin return
+  if [[ -n ${bash_preexec_imported-}${__bp_imported-} ]]; then
+    precmd_functions+=(__localport_prompt)
+    PROMPT_COMMAND=("${__localport_all[@]}")
+  else
+    PROMPT_COMMAND=("${__localport_all[@]}" __localport_prompt)
+  fi
 }
 
 __localport_check() {
@@ -184,20 +248,45 @@ __localport_unexport() {
   \builtin export -n "${!__localport_@}"
 }
 
-# First, so that other prompt hooks see the project's variables; in element 0 if it is an array. bash-preexec keeps
-# what it finds there if it is loaded later.
-if [[ ${PROMPT_COMMAND[*]-}${precmd_functions[*]-} != *__localport_prompt* ]]; then
+# __localport_install adds the hook where other prompt hooks have been added. The last one sees what the others have set. bash 5.1 and
+# newer run each element of an array; others run only the first, a string, which a newline separates whatever it ends with.
+__localport_install() {
+  \builtin local __localport_text="${PROMPT_COMMAND[*]-} ${precmd_functions[*]-}"
+  __localport_text+=" ${STARSHIP_PROMPT_COMMAND[*]-} ${__vsc_original_prompt_command[*]-}" # where these two keep what they have found
+  [[ $__localport_text != *__localport_prompt* ]] || \builtin return 0
   if [[ -n ${bash_preexec_imported-}${__bp_imported-} ]]; then
-    precmd_functions=(__localport_prompt ${precmd_functions[@]+"${precmd_functions[@]}"})
+    precmd_functions+=(__localport_prompt)
+    \builtin return 0
+  fi
+  __localport_text=$(\builtin declare -p PROMPT_COMMAND 2>/dev/null) || :
+  __localport_text=${__localport_text#declare -}
+  if [[ ${__localport_text%% *} == *r* ]]; then
+    [[ -n ${__localport_read_only-} ]] ||
+      \builtin printf '%s\n' 'localport: the hook is not installed: PROMPT_COMMAND is read-only' \
+        'hint: in the start-up file, move the line with "localport hook" before the one that makes PROMPT_COMMAND read-only' >&2
+    __localport_read_only=1
+  elif [[ -n $__localport_arrays ]]; then
+    PROMPT_COMMAND+=(__localport_prompt)
   else
     # shellcheck disable=SC2178,SC2128 # element 0
-    PROMPT_COMMAND="__localport_prompt${PROMPT_COMMAND:+;$PROMPT_COMMAND}"
+    PROMPT_COMMAND="${PROMPT_COMMAND:+$PROMPT_COMMAND$__localport_newline}__localport_prompt"
   fi
-fi
+  [[ $- != *a* ]] || \builtin export -n PROMPT_COMMAND
+}
 
+__localport_options='' # the pattern of $- with an option that must not count in the hook; '' before bash 4.4, which has no local -
+if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)); then
+  __localport_options='*[aETuvx]*'
+fi
+__localport_arrays='' # 1 if PROMPT_COMMAND may be an array
+if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 501)); then
+  __localport_arrays=1
+fi
+__localport_newline=$'\n'
+__localport_status=''
+__localport_install
 __localport_unexport # also those inherited from a parent
 if [[ $- == *a* ]]; then
-  \builtin export -n PROMPT_COMMAND
-  \builtin export -fn __localport_prompt __localport_check __localport_find_root __localport_compare __localport_is_alive \
-    __localport_is_due __localport_export __localport_unexport
+  \builtin export -fn __localport_prompt __localport_run __localport_is_last __localport_move __localport_install __localport_check \
+    __localport_find_root __localport_compare __localport_is_alive __localport_is_due __localport_export __localport_unexport
 fi

@@ -3,7 +3,7 @@
 # A prompt where nothing changed starts no process: it reads one line and compares the ages of files, with builtins
 # only. Neither does a cd that crosses no project boundary.
 #
-# This is evaluated by emulate -R zsh -o no_aliases -c, which sticks to the functions: no option and no alias of the
+# This is evaluated by emulate -R zsh -o no_aliases -o local_traps -o no_debug_before_cmd -c, which sticks to the functions: no option and no alias of the
 # user counts in them. The line above sets __localport_exe. localport export sets the first four variables below and
 # __localport_retry; none is exported.
 
@@ -29,7 +29,9 @@ fi
 typeset -g +x -m "__localport_*"
 
 # __localport_prompt is called before a prompt and after a cd, also after one in a subshell: (cd x).
+# The first command removes the user's traps until the function returns; with no_debug_before_cmd not even it runs them.
 __localport_prompt() {
+  builtin trap - DEBUG ZERR
   (( ! ZSH_SUBSHELL )) || return 0
   __localport_why=""
   if [[ $PWD != "$__localport_pwd" ]]; then

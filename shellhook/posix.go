@@ -44,10 +44,10 @@ func (zsh) Set(name, value string) string {
 	return statement(`\typeset -g +x `, name, "="+Quote(value))
 }
 
-// Hook uses emulate, so that it is parsed and its functions run with zsh's default options and without aliases.
+// Hook uses emulate, so that it is parsed and its functions run with zsh's default options, without aliases and without the user's traps.
 func (zsh) Hook(exe string) string {
 	text := "__localport_exe=" + Quote(exe) + "\n" + hookZsh
-	return `\builtin emulate -R zsh -o no_aliases -c ` + Quote(text) + "\n"
+	return `\builtin emulate -R zsh -o no_aliases -o local_traps -o no_debug_before_cmd -c ` + Quote(text) + "\n"
 }
 
 func statement(verb, name, rest string) string {

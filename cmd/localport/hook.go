@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/shellhook"
@@ -24,4 +26,16 @@ func (c hookCmd) Run(a *app) error {
 	}
 	_, err = fmt.Fprint(a.out.Data(), shell.Hook(exe))
 	return err
+}
+
+// loginShellName returns args with a login shell's $0, such as "-bash", replaced by the name of the shell: it is not a flag.
+func loginShellName(args []string) []string {
+	args = slices.Clone(args)
+	for i, arg := range args {
+		name := strings.TrimPrefix(arg, "-")
+		if _, err := shellhook.Lookup(name); err == nil {
+			args[i] = name
+		}
+	}
+	return args
 }

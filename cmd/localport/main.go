@@ -92,6 +92,8 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 			return handoff.Main()
 		case client.DetachedArg:
 			return output.PrintError(stderr, client.Detach(args[1:]))
+		case "hook":
+			args = loginShellName(args)
 		}
 	}
 	a := &app{out: stdout, err: stderr}

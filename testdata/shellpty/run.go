@@ -90,12 +90,31 @@ func (s *Shell) typeLine(line string) {
 	s.Type(line + "\r")
 }
 
-// AwaitPrompt waits for the next prompt, after Type. A shell may report one prompt several times, with the same number.
+// AwaitPrompt waits for the next prompt to be on the screen, after Type. A shell may report one prompt several times, with the same number.
+// In bash a hook may run after the report; if it is interrupted, another report follows.
 func (s *Shell) AwaitPrompt() {
 	s.t.Helper()
-	last := s.prompt.number
-	for s.prompt.number <= last {
+	for last := s.prompt.number; s.prompt.number <= last; {
 		s.prompt = parsePrompt(s.t, s.awaitReport('P'))
+	}
+	deadline := time.NewTimer(promptTimeout)
+	defer deadline.Stop()
+	for {
+		text, changedCh := s.screen.watch(s.outputStart)
+		if strings.Contains(text, s.prompt.text()) {
+			return
+		}
+		select {
+		case message := <-s.report.messageCh:
+			if message[0] == 'P' {
+				s.prompt = parsePrompt(s.t, message[1:])
+			}
+		case <-changedCh:
+		case <-s.endedCh:
+			s.t.Fatalf("the shell has ended; on its screen:\n%s", s.screen.text(0))
+		case <-deadline.C:
+			s.t.Fatalf("%q not on the screen after %s:\n%s", s.prompt.text(), promptTimeout, text)
+		}
 	}
 }
 

@@ -42,18 +42,23 @@ func (s *screen) text(from int) string {
 	return stripEscapes(s.output[from:])
 }
 
+// watch returns the text from an offset on, and a channel that is closed when there is more.
+func (s *screen) watch(from int) (text string, changedCh <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.changedCh == nil {
+		s.changedCh = make(chan struct{})
+	}
+	return stripEscapes(s.output[from:]), s.changedCh
+}
+
 // waitForText returns the text from an offset on as soon as it contains what is expected.
 func (s *screen) waitForText(t testing.TB, from int, expected string) string {
 	t.Helper()
 	deadline := time.NewTimer(promptTimeout)
 	defer deadline.Stop()
 	for {
-		s.mu.Lock()
-		if s.changedCh == nil {
-			s.changedCh = make(chan struct{})
-		}
-		text, changedCh := stripEscapes(s.output[from:]), s.changedCh
-		s.mu.Unlock()
+		text, changedCh := s.watch(from)
 		if strings.Contains(text, expected) {
 			return text
 		}

@@ -14,7 +14,7 @@ type shellSetup struct {
 	startupArgs   []string // make the shell interactive and read that file
 	sourceCommand string   // the command that reads a file of commands
 	beforeRC      string   // precedes the test's start-up text, whose aliases must not apply to it
-	afterRC       string   // follows the test's start-up text, so that the report is written after all hooks
+	afterRC       string   // follows the test's start-up text, so that the report is written after other hooks
 }
 
 // writeStartupFile writes the start-up file and returns the shell's arguments.
@@ -51,7 +51,8 @@ shellpty_tell() { \builtin printf 'V%s\0' "$1" >|WORK/report; }
 		afterRC: `if [[ ${PROMPT_COMMAND[1]-} ]]; then
   PROMPT_COMMAND+=(shellpty_report)
 else
-  PROMPT_COMMAND="${PROMPT_COMMAND:+$PROMPT_COMMAND;}shellpty_report"
+  PROMPT_COMMAND="${PROMPT_COMMAND:+$PROMPT_COMMAND
+}shellpty_report"
 fi
 `,
 	},

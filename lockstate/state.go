@@ -21,7 +21,9 @@ type LeaseKind string
 const (
 	ShellLease LeaseKind = "shell"
 	ExecLease  LeaseKind = "exec"
-	StartLease LeaseKind = "start" // no process: it lasts until stop --all, deny or reboot
+	// ProcessLease is held by a process for which another one took it: an agent, an editor. Earlier versions count it, but do not name it.
+	ProcessLease LeaseKind = "process"
+	StartLease   LeaseKind = "start" // no process: it lasts until stop --all, deny or reboot
 )
 
 // Lease is a claim that keeps the supervisor running.

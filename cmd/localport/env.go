@@ -5,42 +5,57 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/envformat"
+	"github.com/localport-sh/localport/cmd/localport/internal/holder"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
-	"github.com/localport-sh/localport/shellhook"
 )
 
 type envCmd struct {
-	Format string `enum:"sh,fish,json,dotenv" default:"sh" help:"Output format: ${enum}."`
+	Format string `enum:"sh,fish,json,dotenv,github,docker" default:"sh" help:"Output format: ${enum}."`
 	JSON   bool   `help:"Same as --format=json."`
+	Lease  bool   `env:"-" help:"Start the project, and keep it running as long as the process lives that runs this command: the agent, editor or shell."`
 }
 
-// Run prints the project's variables. It starts nothing: of a stopped project it prints the ports that it would use.
-func (c envCmd) Run(ctx context.Context, a *app, p commandProject) error {
+// Run prints the project's variables. Without --lease it starts nothing: of a stopped project it prints the ports that it would use.
+func (c envCmd) Run(ctx context.Context, a *app) error {
+	if c.Lease {
+		return c.printLeased(ctx, a, holder.Find, false)
+	}
+	p, err := a.findProject()
+	if err != nil {
+		return err
+	}
 	view, omitted, err := p.projectView(ctx)
 	if err != nil {
 		return err
 	}
-	base := environ.Undo(environ.Parse(os.Environ()))
-	pairs, err := client.Variables(view, base)
+	return c.print(a, view, omitted)
+}
+
+// print prints the variables of a view. Its error is that of the services that have none.
+func (c envCmd) print(a *app, view api.ProjectView, omitted []error) error {
+	pairs, err := client.Variables(view, environ.Undo(environ.Parse(os.Environ())))
 	if err != nil {
 		return err
 	}
 	if c.JSON {
 		c.Format = "json"
 	}
-	text, err := formatVariables(c.Format, pairs)
+	text, unrepresented, err := envformat.Format(c.Format, pairs)
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprint(a.out.Data(), text); err != nil || omitted == nil {
+	if _, err := fmt.Fprint(a.out.Data(), text); err != nil {
 		return err
+	}
+	for _, name := range unrepresented {
+		omitted = append(omitted, fmt.Errorf("no line for %s: its value has a line break, which the format %s cannot express", name, c.Format))
 	}
 	return errors.Join(omitted...)
 }
@@ -88,40 +103,4 @@ func plannedView(parsed *project.Project) api.ProjectView {
 		})
 	}
 	return view
-}
-
-func formatVariables(format string, pairs []project.Variable) (string, error) {
-	var b strings.Builder
-	if format == "json" {
-		object := make(map[string]string, len(pairs))
-		for _, pair := range pairs {
-			object[pair.Name] = pair.Value
-		}
-		err := output.JSON(&b, object)
-		return b.String(), err
-	}
-	fish, err := shellhook.Lookup("fish")
-	if err != nil {
-		return "", err
-	}
-	for _, pair := range pairs {
-		switch format {
-		case "fish":
-			b.WriteString(fish.Export(pair.Name, pair.Value))
-		case "dotenv":
-			fmt.Fprintf(&b, "%s=%s\n", pair.Name, quoteDotenv(pair.Value))
-		default:
-			fmt.Fprintf(&b, "export %s=%s\n", pair.Name, shellhook.Quote(pair.Value))
-		}
-	}
-	return b.String(), nil
-}
-
-// quoteDotenv quotes a value for .env files: in single quotes, in which nothing is expanded, or, if it holds a single quote or a line
-// break, in double quotes with escapes.
-func quoteDotenv(value string) string {
-	if !strings.ContainsAny(value, "'\n\r") {
-		return "'" + value + "'"
-	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`, "$", `\$`).Replace(value) + `"`
 }

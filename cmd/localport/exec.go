@@ -68,20 +68,9 @@ func (c execCmd) prepareEnv(ctx context.Context, a *app) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	verdict, files, err := p.AskTrust()
+	lease := lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: a.dir, Since: time.Now().UTC()}
+	j, err := p.joinLatest(ctx, a, client.JoinOptions{Lease: lease, RestartStopped: true, Detach: true})
 	if err != nil {
-		return nil, err
-	}
-	j, err := p.Join(ctx, client.JoinOptions{
-		Lease:          lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: a.dir, Since: time.Now().UTC()},
-		RestartStopped: true, Allowed: verdict == trust.Allowed, Detach: true,
-	})
-	if err != nil {
-		return nil, err
-	}
-	if verdict != trust.Allowed {
-		output.Info(a.err, "%s; still using the previous config until you run \"localport allow\"", files.DescribeChange(j.View.Files))
-	} else if err := j.ReloadIfChanged(ctx, files); err != nil {
 		return nil, err
 	}
 	if err := c.waitHealthy(ctx, a, p, j); err != nil {
@@ -96,6 +85,25 @@ func (c execCmd) prepareEnv(ctx context.Context, a *app) ([]string, error) {
 	before := environ.Parse(os.Environ())
 	pairs, err := client.Variables(view, environ.Undo(before))
 	return environ.Enter(before, p.Config, pairs).List(), err
+}
+
+// joinLatest joins the project and applies the current files, if they are allowed. Otherwise a running supervisor is joined, which uses the
+// previous ones; the user is told.
+func (p commandProject) joinLatest(ctx context.Context, a *app, options client.JoinOptions) (*client.JoinedProject, error) {
+	verdict, files, err := p.AskTrust()
+	if err != nil {
+		return nil, err
+	}
+	options.Allowed = verdict == trust.Allowed
+	j, err := p.Join(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	if !options.Allowed {
+		output.Info(a.err, "%s; still using the previous config until you run \"localport allow\"", files.DescribeChange(j.View.Files))
+		return j, nil
+	}
+	return j, j.ReloadIfChanged(ctx, files)
 }
 
 // waitHealthy starts those of the selected services that are stopped or failed, and waits until all selected ones are ready, except

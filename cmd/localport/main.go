@@ -41,6 +41,7 @@ type grammar struct {
 	Login      loginCmd   `cmd:"" help:"Log in to services that need it, in this terminal."`
 	Exec       execCmd    `cmd:"" help:"Run a command when the project's services are healthy."`
 	Env        envCmd     `cmd:"" help:"Print the project's environment variables."`
+	Lease      leaseCmd   `cmd:"" help:"Keep the project running for a process, such as an agent or an editor, and print its variables."`
 	Port       portCmd    `cmd:"" help:"Print a service's local port."`
 	Logs       logsCmd    `cmd:"" help:"Print the services' logs."`
 	Events     eventsCmd  `cmd:"" help:"Print what happened to the services: failures, recoveries, changes of state."`

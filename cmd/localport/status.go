@@ -234,18 +234,27 @@ func describeLeases(leases []api.Lease) string {
 		counts[lease.Kind]++
 	}
 	var holders []string
-	for _, kind := range []struct{ lease, name string }{{api.ShellLease, "shell"}, {api.ExecLease, "command"}} {
-		if n := counts[kind.lease]; n > 0 {
-			holders = append(holders, fmt.Sprintf("%d %s", n, plural(kind.name, n)))
+	for _, kind := range []struct{ lease, singular, plural string }{
+		{api.ShellLease, "shell", "shells"}, {api.ExecLease, "command", "commands"}, {api.ProcessLease, "process", "processes"},
+	} {
+		switch n := counts[kind.lease]; {
+		case n == 1:
+			holders = append(holders, "1 "+kind.singular)
+		case n > 1:
+			holders = append(holders, fmt.Sprintf("%d %s", n, kind.plural))
 		}
 	}
 	if counts[api.StartLease] > 0 {
 		holders = append(holders, "\"localport start\"")
 	}
-	if len(holders) == 0 {
+	switch last := len(holders) - 1; last {
+	case -1:
 		return "not in use"
+	case 0:
+		return "used by " + holders[0]
+	default:
+		return "used by " + strings.Join(holders[:last], ", ") + " and " + holders[last]
 	}
-	return "used by " + strings.Join(holders, " and ")
 }
 
 func plural(word string, n int) string {

@@ -42,9 +42,10 @@ type OpenConnections struct {
 
 // The kinds of lease.
 const (
-	ShellLease = "shell"
-	ExecLease  = "exec"
-	StartLease = "start"
+	ShellLease   = "shell"
+	ExecLease    = "exec"
+	ProcessLease = "process"
+	StartLease   = "start"
 )
 
 // Lease is a claim that keeps the supervisor alive.

@@ -118,7 +118,7 @@ func (e *exposition) writeProbeDurations(l labels, s api.ServiceStatus) {
 
 func (e *exposition) writeLeases(project labels, leases []api.Lease) {
 	e.startFamily(typeGauge, "leases", "Leases that keep the supervisor running, by kind.")
-	for _, kind := range []string{api.ShellLease, api.ExecLease, api.StartLease} {
+	for _, kind := range []string{api.ShellLease, api.ExecLease, api.ProcessLease, api.StartLease} {
 		n := 0
 		for _, lease := range leases {
 			if lease.Kind == kind {

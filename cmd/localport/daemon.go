@@ -78,17 +78,23 @@ func (daemonRestartCmd) Run(ctx context.Context, a *app, p commandProject) error
 		return daemonStartCmd{}.Run(ctx, a, p)
 	}
 	if err == nil {
-		running, err = p.replaceSupervisor(running, status)
+		err = p.replaceAndPrint(a, running, status)
 	}
 	if isNoAnswerError(err) {
 		return p.restartUnresponsive(a, err)
 	}
+	return err
+}
+
+// replaceAndPrint has a supervisor replaced by this program with this shell's environment, and prints the new one.
+func (p commandProject) replaceAndPrint(a *app, running *client.Client, before api.Status) error {
+	next, err := p.replaceSupervisor(running, before)
 	if err != nil {
 		return fmt.Errorf("restart: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
-	return a.printDaemon(ctx, *running, "restarted")
+	return a.printDaemon(ctx, *next, "restarted")
 }
 
 // replaceSupervisor has a supervisor replaced and returns a client of the new one.
@@ -130,9 +136,9 @@ func (p commandProject) restartUnresponsive(a *app, cause error) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), replaceTimeout)
 	defer cancel()
-	running, _, err := p.FindSupervisor(ctx)
-	if running != nil {
-		return a.printDaemon(ctx, *running, "restarted")
+	running, status, err := p.FindSupervisor(ctx)
+	if running != nil { // started by the keeper, from the program and with the environment of the one that was stopped
+		return p.replaceAndPrint(a, running, status)
 	}
 	if isNoAnswerError(err) {
 		err = p.endUnresponsive(a.err, err)
@@ -155,6 +161,9 @@ func (p commandProject) restartUnresponsive(a *app, cause error) error {
 	}})
 	if err != nil {
 		return err
+	}
+	if !joined.Started { // a prompt has started it meanwhile, with the environment of its shell
+		return p.replaceAndPrint(a, &joined.Client, api.Status{})
 	}
 	return a.printDaemon(ctx, joined.Client, "restarted")
 }

@@ -148,6 +148,10 @@ func TestLogin_OfACommandIsNotLostByARestartOfTheSupervisor(t *testing.T) {
 	w.localport(root, "start")
 	w.mustRun(root, "login")
 	before := w.supervisor(root)
+	const skew = `; "localport daemon restart" replaces it with this one, unless db would need another login` + "\n"
+	if out := w.withRelease("99.0.0").mustRun(root, "status"); !strings.Contains(out, skew) {
+		t.Errorf("status of another version:\n%s", out)
+	}
 	w.mustRun(root, "daemon", "restart")
 	after := w.supervisor(root)
 	if after == before {

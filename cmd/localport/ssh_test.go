@@ -144,8 +144,8 @@ func TestSSH_RestartOfTheSupervisorCostsNoLogin(t *testing.T) {
 	}
 	for range 2 {
 		o := w.localport(root, "daemon", "restart")
-		if o.code != 1 || !strings.Contains(o.stderr, "a new supervisor would need another login for one, two (") ||
-			!strings.Contains(o.stderr, "to restart without it: localport stop one two; localport daemon restart; localport start one two; localport login") {
+		if o.code != 1 || !strings.HasPrefix(o.stderr, "localport: restart: a new supervisor would need another login for one, two (") ||
+			!strings.HasSuffix(o.stderr, ")\nhint: localport stop one two; localport daemon restart; localport start one two; localport login\n") {
 			t.Errorf("daemon restart: exit %d\n%s", o.code, o.stderr)
 		}
 		if now := w.supervisor(root); now != before {
@@ -159,6 +159,10 @@ func TestSSH_RestartOfTheSupervisorCostsNoLogin(t *testing.T) {
 	}
 	// An upgrade at a command finds that out in the background, and is tried again when no login can be lost.
 	newer := w.withCurrentBinary("99.0.0")
+	if out := newer.mustRun(root, "status"); !strings.Contains(out, "; it was not replaced, because a new supervisor would need another login for one, two (") ||
+		!strings.Contains(out, "; to replace it all the same: localport stop one two; localport daemon restart; ") {
+		t.Errorf("status of another version:\n%s", out)
+	}
 	newer.mustRun(root, "exec", "-s", "web", "--", "true")
 	eventually(t, "the upgrade is recorded as refused", func() bool { return w.state(root).Supervisor.Refused == "99.0.0" })
 	newer.mustRun(root, "exec", "-s", "web", "--", "true")

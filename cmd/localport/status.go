@@ -217,15 +217,24 @@ func describeSkew(running api.SupervisorStatus, ownVersion string, ownBuilt time
 	case client.Supersedes(running.Version, ownVersion):
 		return fmt.Sprintf("the supervisor is version %s, which is newer than this one, %s", running.Version, ownVersion)
 	case running.Version != ownVersion:
-		return fmt.Sprintf("the supervisor is version %s, this command is %s; %s", running.Version, ownVersion, replaceHint)
+		return fmt.Sprintf("the supervisor is version %s, this command is %s; %s", running.Version, ownVersion, replaceHint(running))
 	case client.IsRelease(ownVersion) || running.Built == nil || ownBuilt.IsZero() || running.Built.Equal(ownBuilt):
 		return ""
 	}
 	return fmt.Sprintf("the supervisor is the %s build of %s, this command is that of %s; %s", ownVersion,
-		running.Built.Local().Format(time.DateTime), ownBuilt.Local().Format(time.DateTime), replaceHint)
+		running.Built.Local().Format(time.DateTime), ownBuilt.Local().Format(time.DateTime), replaceHint(running))
 }
 
-const replaceHint = `"localport daemon restart" replaces it with this one`
+// replaceHint says how a supervisor is replaced by this program, and what that costs.
+func replaceHint(running api.SupervisorStatus) string {
+	switch {
+	case running.LoginLoss != nil:
+		return fmt.Sprintf("it was not replaced, because %s; to replace it all the same: %s", running.LoginLoss, running.LoginLoss.Remedy())
+	case len(running.LoggedIn) > 0:
+		return fmt.Sprintf(`"localport daemon restart" replaces it with this one, unless %s would need another login`, strings.Join(running.LoggedIn, ", "))
+	}
+	return `"localport daemon restart" replaces it with this one`
+}
 
 // describeLeases says who holds the leases: "used by 1 shell and 2 commands".
 func describeLeases(leases []api.Lease) string {

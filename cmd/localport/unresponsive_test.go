@@ -65,6 +65,39 @@ func TestDaemonRestart_ReplacesASupervisorThatDoesNotAnswer(t *testing.T) {
 	w.stopProject(root, addr)
 }
 
+// The keeper starts the next supervisor with the environment of the stopped one, and without a keeper a prompt's may be the first.
+func TestDaemonRestart_OfAnUnresponsiveSupervisorUsesTheEnvironmentOfTheCaller(t *testing.T) {
+	t.Parallel()
+	for _, hasKeeper := range []bool{true, false} {
+		t.Run(fmt.Sprintf("keeper %v", hasKeeper), func(t *testing.T) {
+			t.Parallel()
+			w := newTestEnv(t).withPromptLimit("2s")
+			a, b, port := serve(t, "127.0.0.1:0"), serveBanner(t), ports.FreePort(t)
+			one, two := w.withEnv(fmt.Sprintf("UPSTREAM=%d", a.port)), w.withEnv(fmt.Sprintf("UPSTREAM=%d", b.port))
+			root := one.allowedProject(strings.Replace(tcpConfig("web", port, a), fmt.Sprint("remote_port = ", a.port), `remote_port = "${UPSTREAM}"`, 1))
+			one.mustRun(root, "start")
+			keeper := w.waitKeeper(root)
+			w.status(root)
+			release := w.holdLock(root) // so that the supervisor is not stopped while it holds the lock
+			w.stopProcess(w.supervisor(root).PID)
+			if !hasKeeper {
+				kill(t, keeper)
+			}
+			release()
+			two.mustRun(root, "daemon", "restart")
+			if answer, _ := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != banner+"\n" { // a reset may follow, because the line is not read
+				t.Errorf("after daemon restart in the other shell: %q", answer)
+			}
+			if out := two.mustRun(root, "status"); strings.Contains(out, "differ") {
+				t.Errorf("status in that shell:\n%s", out)
+			}
+			if leases := w.status(root).Leases; len(leases) != 1 {
+				t.Errorf("the leases are %+v", leases)
+			}
+		})
+	}
+}
+
 func TestStop_StopsASupervisorThatDoesNotAnswer(t *testing.T) {
 	for _, args := range [][]string{{"stop"}, {"daemon", "stop"}, {"deny"}} {
 		t.Run(args[0], func(t *testing.T) {

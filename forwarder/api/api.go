@@ -90,6 +90,9 @@ type SupervisorStatus struct {
 	// Built is when the supervisor's program was built, as its file tells; null if it is not known. Builds without a version differ in that
 	// alone.
 	Built *time.Time `json:"built,omitempty"`
+	// LoggedIn are the services for which the user has logged in. LoginLoss is set if this supervisor was not replaced because of that.
+	LoggedIn  []string        `json:"logged_in,omitempty"`
+	LoginLoss *LoginLossError `json:"login_loss,omitempty"`
 	// PredecessorDeath is how the previous supervisor died; null if it did not.
 	PredecessorDeath *SupervisorDeath `json:"predecessor_death,omitempty"`
 }
@@ -363,6 +366,27 @@ type HandOverResponse struct {
 // ErrorResponse is the response to a refused request.
 type ErrorResponse struct {
 	Error string `json:"error"`
+	// LoginLoss is set if that is why. Older supervisors send only the text.
+	LoginLoss *LoginLossError `json:"login_loss,omitempty"`
+}
+
+// LoginLossText begins the text of a LoginLossError. Older programs report no more than the text.
+const LoginLossText = "a new supervisor would need another login for "
+
+// LoginLossError is why a supervisor was not replaced: services would need another login.
+type LoginLossError struct {
+	Services []string `json:"services"`
+	Reason   string   `json:"reason"` // why one of them would
+}
+
+func (e *LoginLossError) Error() string {
+	return fmt.Sprintf("%s%s (%s)", LoginLossText, strings.Join(e.Services, ", "), e.Reason)
+}
+
+// Remedy are the commands with which the user restarts the supervisor all the same.
+func (e *LoginLossError) Remedy() string {
+	names := strings.Join(e.Services, " ")
+	return fmt.Sprintf("localport stop %[1]s; localport daemon restart; localport start %[1]s; localport login", names)
 }
 
 // RequestHeader is the header for the id of a request, which a command shows and the supervisor logs.

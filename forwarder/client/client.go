@@ -202,6 +202,8 @@ type RefusedError struct {
 	Reason  string
 	Request string // the id of the request, as in the supervisor's log
 	Status  int    // of the HTTP response
+	// LoginLoss is set if that is the reason.
+	LoginLoss *api.LoginLossError
 }
 
 func (e *RefusedError) Error() string { return e.Reason }
@@ -217,7 +219,7 @@ func newRefusedError(status int, body io.Reader, id string) error {
 	if err := json.NewDecoder(body).Decode(&f); err != nil || f.Error == "" {
 		f.Error = fmt.Sprintf("the supervisor answered with HTTP status %d", status)
 	}
-	return &RefusedError{f.Error, id, status}
+	return &RefusedError{f.Error, id, status, f.LoginLoss}
 }
 
 // ErrNoAnswer is the cause of an UnreachableError if the supervisor had not answered when the context ended.

@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/localport-sh/localport/forwarder/api"
 )
 
 // readyFD is the descriptor of the readiness pipe in a supervisor that is being started.
@@ -25,6 +27,8 @@ const ExtraFD = 4
 type Readiness struct {
 	Outcome Outcome `json:"outcome"`
 	Error   string  `json:"error,omitempty"`
+	// LoginLoss is set if that is the error.
+	LoginLoss *api.LoginLossError `json:"login_loss,omitempty"`
 }
 
 // Outcome is the outcome of a start.
@@ -177,9 +181,9 @@ func (s Spawner) readReadiness(ctx context.Context, pipe *os.File, offset int64)
 	case err == nil:
 		return readiness, nil
 	case ctx.Err() != nil:
-		return Readiness{}, &StartError{Readiness{OutcomeFailed, "the supervisor did not become ready in time"}, s.Log, false}
+		return Readiness{}, &StartError{Readiness{Outcome: OutcomeFailed, Error: "the supervisor did not become ready in time"}, s.Log, false}
 	case errors.Is(err, io.EOF):
-		return Readiness{}, &StartError{Readiness{OutcomeFailed, "the supervisor exited while starting" + s.readLogTail(offset)}, s.Log, false}
+		return Readiness{}, &StartError{Readiness{Outcome: OutcomeFailed, Error: "the supervisor exited while starting" + s.readLogTail(offset)}, s.Log, false}
 	}
 	return Readiness{}, fmt.Errorf("read the supervisor's readiness: %w", err)
 }

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/localport-sh/localport/forwarder/api"
 )
 
 // frame is one message between a supervisor and its keeper: four bytes of length, big endian, then JSON. Descriptors are sent with the
@@ -25,6 +27,8 @@ type frame struct {
 	IsPredecessorAlive bool       `json:"alive,omitempty"`  // in verbBegin: the predecessor runs until the new supervisor is ready
 	Deaths             []Death    `json:"deaths,omitempty"` // in verbBegin: of supervisors that the new one replaces
 	Error              string     `json:"error,omitempty"`
+	// LoginLoss is set if that is the error of verbReplace.
+	LoginLoss *api.LoginLossError `json:"login_loss,omitempty"`
 
 	fds []int
 }

@@ -137,6 +137,9 @@ func (l *supervisorLink) answer(to frame, err error) {
 	if err != nil {
 		f.Error = err.Error()
 	}
+	if start, ok := errors.AsType[*client.StartError](err); ok {
+		f.LoginLoss = start.LoginLoss
+	}
 	_ = l.conn.SetWriteDeadline(time.Now().Add(time.Second))
 	_ = writeFrame(l.conn, f) // the death of the supervisor is noticed by serveLink
 }

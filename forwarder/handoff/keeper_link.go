@@ -271,7 +271,7 @@ func (l *KeeperLink) SetSuccessor(successor Successor) error {
 }
 
 // Replace has the keeper start the next supervisor, from another program if exe is not empty. It returns nil when that is ready and has
-// everything; the caller drains then.
+// everything; the caller drains then. The error is an *api.LoginLossError if services would need another login.
 func (l *KeeperLink) Replace(ctx context.Context, exe string) error {
 	limit := 30 * time.Second
 	if deadline, ok := ctx.Deadline(); ok {
@@ -312,7 +312,10 @@ func (l *KeeperLink) call(f frame, limit time.Duration) error {
 			if answer.Seq != f.Seq {
 				continue
 			}
-			if answer.Error != "" {
+			switch {
+			case answer.LoginLoss != nil:
+				return answer.LoginLoss
+			case answer.Error != "":
 				return errors.New(answer.Error)
 			}
 			return nil

@@ -260,7 +260,9 @@ func writeError(w http.ResponseWriter, err error) {
 	if errors.Is(err, api.ErrEnding) {
 		status = http.StatusServiceUnavailable
 	}
-	writeJSON(w, status, api.ErrorResponse{Error: err.Error()})
+	response := api.ErrorResponse{Error: err.Error()}
+	response.LoginLoss, _ = errors.AsType[*api.LoginLossError](err)
+	writeJSON(w, status, response)
 }
 
 func writeJSON(w http.ResponseWriter, code int, body any) {

@@ -3,7 +3,6 @@ package supervisor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/lockstate"
 )
 
@@ -53,9 +53,6 @@ func hasTunnel(state forwarder.State) bool {
 // loginTrialTimeout bounds tryLogins. It is less than what a keeper allows for a start.
 const loginTrialTimeout = 12 * time.Second
 
-// anotherLoginText is in the errors of tryLogins, for a predecessor that gets no more than the text.
-const anotherLoginText = "a new supervisor would need another login for "
-
 // loginTrial is a tunnel that was opened to see whether that needs another login.
 type loginTrial struct {
 	svc       *runningService
@@ -74,7 +71,7 @@ func (t *loginTrial) close() {
 
 // tryLogins opens a tunnel for each service for which a user has logged in at the predecessor, before this supervisor takes over: a login
 // that only the predecessor has, in an ssh process for example, is not given up. The caller closes the trials when the services have
-// tunnels of their own, which share what these have opened. The error names the services that would need another login.
+// tunnels of their own, which share what these have opened. The error is an *api.LoginLossError.
 func (s *Supervisor) tryLogins(ctx context.Context, active *activeConfig) ([]*loginTrial, error) {
 	if !s.inherited.isPredecessorAlive {
 		return nil, nil
@@ -103,8 +100,7 @@ func (s *Supervisor) tryLogins(ctx context.Context, active *activeConfig) ([]*lo
 		return trials, nil
 	}
 	closeTrials(trials)
-	return nil, fmt.Errorf("%[1]s%[2]s (%[3]w); to restart without it: localport stop %[4]s; localport daemon restart; localport start %[4]s; localport login",
-		anotherLoginText, strings.Join(names, ", "), cause, strings.Join(names, " "))
+	return nil, &api.LoginLossError{Services: names, Reason: s.mask(cause.Error())}
 }
 
 func closeTrials(trials []*loginTrial) {
@@ -155,18 +151,22 @@ func (s *Supervisor) closeTrialsLater(trials []*loginTrial) {
 	}
 }
 
-// isLoginRefusal reports whether a successor has not taken over because of tryLogins.
-func isLoginRefusal(err error) bool {
-	return err != nil && strings.Contains(err.Error(), anotherLoginText)
+// findLoginLoss returns the login loss because of which a successor has not taken over; nil if that was not why. An older program as successor
+// reports it only as a text.
+func (s *Supervisor) findLoginLoss(err error) *api.LoginLossError {
+	if loss, ok := errors.AsType[*api.LoginLossError](err); ok || !strings.Contains(err.Error(), api.LoginLossText) {
+		return loss
+	}
+	return &api.LoginLossError{Services: s.loggedInServices(), Reason: err.Error()}
 }
 
 // reconsiderReplacement lets a version take over that was refused because it would have needed another login, when no service has a login
 // to lose any more.
 func (s *Supervisor) reconsiderReplacement(ctx context.Context) {
-	if !s.isRefusedForLogin.Load() || len(s.loggedInServices()) > 0 {
+	if s.loginLoss.Load() == nil || len(s.loggedInServices()) > 0 {
 		return
 	}
-	s.isRefusedForLogin.Store(false)
+	s.loginLoss.Store(nil)
 	s.saveState(ctx, func(state *lockstate.State) {
 		if state.Supervisor != nil && state.Supervisor.Process == s.self {
 			state.Supervisor.Refused = ""

@@ -50,7 +50,9 @@ func (s *Supervisor) replace(ctx context.Context, r api.ReplaceRequest) error {
 			s.env.setShell(previous)
 			s.updateSuccessor()
 		}
-		err = fmt.Errorf("start %s: %w", r.Exe, err)
+		if _, isLoginLoss := errors.AsType[*api.LoginLossError](err); !isLoginLoss {
+			err = fmt.Errorf("start %s: %w", r.Exe, err)
+		}
 		s.recordFailedReplacement(ctx, r, err)
 		return err
 	}
@@ -88,7 +90,7 @@ func (s *Supervisor) recordFailedReplacement(ctx context.Context, r api.ReplaceR
 			state.Supervisor.Refused = r.Version
 		}
 	}, true)
-	s.isRefusedForLogin.Store(isLoginRefusal(cause))
+	s.loginLoss.Store(s.findLoginLoss(cause))
 }
 
 // drainConnections waits until every connection has ended, the successor has ended, or ctx ends. Meanwhile it records what is left, until

@@ -194,7 +194,17 @@ func (s *Supervisor) abortStart(ctx context.Context, cause error) {
 		}
 	}
 	_ = s.runDir.remove()
-	s.options.OnStartResult(client.Readiness{Outcome: startOutcome(cause), Error: s.mask(cause.Error())})
+	s.options.OnStartResult(s.failedReadiness(cause))
+}
+
+// failedReadiness reports why the start has failed. The text about a login has the remedy too: an older predecessor passes on no more.
+func (s *Supervisor) failedReadiness(cause error) client.Readiness {
+	readiness := client.Readiness{Outcome: startOutcome(cause), Error: s.mask(cause.Error())}
+	if loss, ok := errors.AsType[*api.LoginLossError](cause); ok {
+		readiness.LoginLoss = loss
+		readiness.Error += "; to restart without it: " + loss.Remedy()
+	}
+	return readiness
 }
 
 // releaseAll closes the ports, here and at the keeper, which ends.

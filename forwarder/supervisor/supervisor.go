@@ -88,15 +88,15 @@ type Supervisor struct {
 	isTerminated     atomic.Bool          // ended by SIGTERM; the keeper starts a successor
 	logins           loginRecord
 	isUpgrading      atomic.Bool // a replacement is tried in the background
-	// isRefusedForLogin: the version that the state records as refused would have needed another login.
-	isRefusedForLogin atomic.Bool
-	pendingCheckCh    chan chan struct{} // requests to compare the files now; each channel sent is closed when that is done
-	pendingChangedCh  chan struct{}      // a comparison for status had another result than the one before
-	lastClientCh      chan struct{}      // the last client of a service disconnected
-	reloadedCh        chan struct{}      // another config is active
-	isClosing         atomic.Bool        // the ports are being closed or handed over: Join and operations return api.ErrEnding
-	endSignal         string             // the signal that ended the supervisor; written by awaitShutdown alone
-	endedCh           chan struct{}      // closed when the ports have been closed or handed over
+	// loginLoss is why the version that the state records as refused has not taken over; nil if that was not because of a login.
+	loginLoss        atomic.Pointer[api.LoginLossError]
+	pendingCheckCh   chan chan struct{} // requests to compare the files now; each channel sent is closed when that is done
+	pendingChangedCh chan struct{}      // a comparison for status had another result than the one before
+	lastClientCh     chan struct{}      // the last client of a service disconnected
+	reloadedCh       chan struct{}      // another config is active
+	isClosing        atomic.Bool        // the ports are being closed or handed over: Join and operations return api.ErrEnding
+	endSignal        string             // the signal that ended the supervisor; written by awaitShutdown alone
+	endedCh          chan struct{}      // closed when the ports have been closed or handed over
 	// isSuperseded: another supervisor holds the election lock.
 	isSuperseded atomic.Bool
 

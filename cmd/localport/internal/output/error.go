@@ -204,6 +204,8 @@ func Hints(err error) []string {
 		return []string{"localport start"}
 	case errors.Is(err, api.ErrEnding):
 		return []string{"try again"}
+	case errors.As(err, &refused) && refused.LoginLoss != nil:
+		return []string{refused.LoginLoss.Remedy()}
 	case errors.As(err, &refused):
 		return []string{"localport logs supervisor --grep " + refused.Request}
 	case errors.As(err, &noAnswer):

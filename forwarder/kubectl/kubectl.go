@@ -155,7 +155,7 @@ func (s *service) resolveLocation(run forwarder.Run) session.Location {
 		return s.location
 	}
 	s.location, s.locationKey = location, ""
-	if location.Context != "" {
+	if location.Context != "" && location.Namespace != "" { // else no file that was read has the context: it may be there later
 		s.locationKey = key
 	}
 	return location

@@ -76,6 +76,33 @@ func TestDriver_KeepsTheLocationOfTheFirstOpen(t *testing.T) {
 	}
 }
 
+// A kubeconfig that is missing at the start may say in which namespace the configured context is.
+func TestDriver_LocationOfAMissingKubeconfigIsReadLater(t *testing.T) {
+	k := fakekubectl.Install(t, fakekubectl.Script{Backend: "127.0.0.1:1"})
+	config := filepath.Join(k.Dir, "config")
+	driver, svc := newDriver(t), (project.Service{RemotePort: "5432", Connection: project.Connection{Settings: project.Settings{
+		"resource_name": "postgres", "engine": "kubectl", "context": "b", "kubeconfig": config,
+	}}})
+	open := func() {
+		t.Helper()
+		if tunnel, err := driver.Open(t.Context(), svc, forwarder.Run{Dir: t.TempDir(), Env: k.Env(), Log: io.Discard}); err == nil {
+			_ = tunnel.Close()
+		}
+	}
+	open()
+	for _, step := range []struct{ text, want string }{
+		{"current-context: a\ncontexts:\n- {name: a}\n", "kubectl b service/postgres:5432"},
+		{"contexts:\n- {name: b, context: {namespace: shop}}\n", "kubectl b/shop service/postgres:5432"},
+		{"contexts:\n- {name: b, context: {namespace: other}}\n", "kubectl b/shop service/postgres:5432"}, // fixed by now
+	} {
+		writeFile(t, config, step.text)
+		open()
+		if got := driver.Target(svc); got != step.want {
+			t.Errorf("with %q: %q, want %q", step.text, got, step.want)
+		}
+	}
+}
+
 func TestDriver_RestartUsesTheCurrentContext(t *testing.T) {
 	k := fakekubectl.Install(t, fakekubectl.Script{Backend: "127.0.0.1:1"})
 	config := writeFile(t, filepath.Join(k.Dir, "config"), "current-context: a\ncontexts:\n- {name: a}\n- {name: b}\n")

@@ -414,6 +414,43 @@ func TestService_RetriesWhenTheCauseHasChanged(t *testing.T) {
 	}
 }
 
+// A change of what a passing failure rests on brings the next attempt forward; nothing else does.
+func TestService_ChangeOfTheCauseEndsABackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var isChanged atomic.Bool
+		changedCh := make(chan struct{})
+		failure := &forwarder.Failure{Class: forwarder.NeedsUser, MayPass: true, Reason: "Unauthorized", AwaitChange: func(ctx context.Context) bool {
+			select {
+			case <-changedCh:
+				return true
+			case <-ctx.Done():
+				return false
+			}
+		}}
+		s := startService(t, testHost(), testServiceConfig("web"), nil, func(int) (forwarder.Tunnel, error) {
+			if isChanged.Load() {
+				return newTunnelEndingAfter(time.Hour), nil
+			}
+			return nil, failure
+		})
+		defer s.end()
+		var attempts []time.Time
+		for len(attempts) < 4 { // so that the backoff is longer than minAttemptInterval
+			time.Sleep(time.Millisecond)
+			attempts = s.driver.openTimes()
+		}
+		s.requireState(t, forwarder.Restarting)
+		time.Sleep(minAttemptInterval + time.Millisecond)
+		if opened := len(s.driver.openTimes()); opened != len(attempts) {
+			t.Fatalf("%d attempts without a change, %d before", opened, len(attempts))
+		}
+		isChanged.Store(true)
+		changedCh <- struct{}{}
+		synctest.Wait()
+		s.requireState(t, forwarder.Healthy)
+	})
+}
+
 // A cause that changes all the time, or a driver that remembers its failure, must not make the service try in a loop.
 func TestService_TriesAtMostOnceASecondWhenTheCauseChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

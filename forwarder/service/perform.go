@@ -234,10 +234,18 @@ func (s *Service) close(all bool) {
 	})
 }
 
-// awaitChange starts to wait until what the last failure rests on has changed.
+// awaitChange starts to wait until what the last failure rests on has changed or, unless the next attempt has a time already, until it may
+// have changed.
 func (s *Service) awaitChange(ctx context.Context) {
 	failure, isFailure := s.failure()
-	if !isFailure || failure.AwaitChange == nil && recheckDelay(failure) == 0 {
+	if !isFailure {
+		return
+	}
+	recheck := recheckDelay(failure)
+	if s.phase == phaseBackoff {
+		recheck = 0
+	}
+	if failure.AwaitChange == nil && recheck == 0 {
 		return
 	}
 	ctx, s.endAwaitChange = context.WithCancel(ctx)
@@ -246,19 +254,20 @@ func (s *Service) awaitChange(ctx context.Context) {
 	s.jobs.Go(func() {
 		forwarder.CatchPanic(func() {
 			// What the failure rests on may change all the time, or the next attempt may have the failure of the last one.
-			if hasChanged := awaitChange(ctx, failure); wait.Sleep(ctx, minAttemptInterval-time.Since(startedAt)) {
+			if hasChanged := awaitChange(ctx, failure, recheck); wait.Sleep(ctx, minAttemptInterval-time.Since(startedAt)) {
 				changedCh <- hasChanged
 			}
 		}, s.logPanic)
 	})
 }
 
-// awaitChange waits until what a failure rests on has changed, or the recheck is due or ctx ends; it returns false for these.
-func awaitChange(ctx context.Context, failure *forwarder.Failure) bool {
+// awaitChange waits until what a failure rests on has changed, or the recheck, if it is not zero, is due or ctx ends; it returns false for
+// these.
+func awaitChange(ctx context.Context, failure *forwarder.Failure, recheck time.Duration) bool {
 	waitCtx := ctx
-	if delay := recheckDelay(failure); delay > 0 {
+	if recheck > 0 {
 		var cancel context.CancelFunc
-		waitCtx, cancel = context.WithTimeout(ctx, delay)
+		waitCtx, cancel = context.WithTimeout(ctx, recheck)
 		defer cancel()
 	}
 	if failure.AwaitChange == nil {

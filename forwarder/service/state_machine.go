@@ -13,7 +13,7 @@ const (
 	phaseConnecting                  // a tunnel is being opened
 	phaseConnected                   // a tunnel is open and attached to the port
 	phaseClosing                     // the last tunnel is being closed; the next phase is decided when that is done
-	phaseBackoff                     // the next attempt is due at a set time; a waiting client or a network change brings it forward
+	phaseBackoff                     // the next attempt is due at a set time; a waiting client or a change brings it forward
 	phaseFailed                      // permanent failure or attempts used up; a client may cause one attempt a second
 	phaseNeedsAttention              // only a person can help, here or by changing what the failure rests on
 	phaseStopping                    // the port is closed, but the tunnel's processes have not ended yet
@@ -187,6 +187,7 @@ var transitions = [phaseCount][eventCount]*step{
 		eventClientWaiting:   {phaseBlocked, []action{actionCheckDependencies}},
 		eventClientThrottled: {phaseBackoff, []action{actionScheduleThrottled}},
 		eventAttemptDue:      {phaseBlocked, []action{actionCheckDependencies}},
+		eventCauseChanged:    {phaseBlocked, beginAttemptActions},
 	},
 	phaseFailed: {
 		eventRestart:         {phaseBlocked, beginAttemptActions},
@@ -217,7 +218,7 @@ var transitions = [phaseCount][eventCount]*step{
 // outcomes has the step for each outcome of an attempt or a tunnel, in phaseConnecting and phaseClosing.
 var outcomes = [eventCount]*step{
 	eventRetryNow:       {phaseBlocked, []action{actionCheckDependencies}},
-	eventRetryLater:     {phaseBackoff, []action{actionScheduleAttempt, actionServeWaiting}},
+	eventRetryLater:     {phaseBackoff, []action{actionScheduleAttempt, actionServeWaiting, actionAwaitChange}},
 	eventIdle:           {phaseIdle, []action{actionServeWaiting}},
 	eventFailed:         {phaseFailed, []action{actionDropWaiting, actionAwaitChange}},
 	eventNeedsAttention: {phaseNeedsAttention, []action{actionReject, actionAwaitChange}},

@@ -110,12 +110,9 @@ func (f *ConfigFiles) DescribeAnother() bool {
 	return now != "" && now != f.identity
 }
 
-// Reconsider returns what a failure of a session amounts to now. One that only a person can end is transient if the files describe
-// another session by now; else it ends when a file changes.
+// Reconsider returns what a failure of a session amounts to now: it ends when a file changes, and one that only a person can end is transient
+// if the files describe another session by now.
 func (f *ConfigFiles) Reconsider(failure *forwarder.Failure) *forwarder.Failure {
-	if failure.Class == forwarder.Transient {
-		return failure
-	}
 	reconsidered := failure.AlsoAwaiting(f.AwaitChange)
 	if f.DescribeAnother() {
 		reconsidered.Class = forwarder.Transient

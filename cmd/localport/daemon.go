@@ -209,7 +209,7 @@ func (c daemonStatusCmd) Run(ctx context.Context, a *app, p commandProject) erro
 			*api.SupervisorStatus
 			Config string      `json:"config"`
 			Leases []api.Lease `json:"leases"`
-		}{status.Supervisor, status.Config, status.Leases})
+		}{status.Supervisor, output.JSONText(status.Config), status.Leases})
 	}
 	printSupervisor(a.out, status)
 	return nil

@@ -29,7 +29,19 @@ func TestProject_PathNeedNotBeUTF8(t *testing.T) {
 	if got := w.mustRun(w.home, "-c", filepath.Join(root, ".localport.toml"), "status"); !strings.Contains(got, "running") {
 		t.Errorf("status: %s", got)
 	}
+	for _, args := range [][]string{{"status", "--json"}, {"daemon", "status", "--json"}} {
+		if got := w.mustRun(root, args...); !strings.Contains(got, `/caf\\xe9\\xff`) {
+			t.Errorf("%v: %s", args, got)
+		}
+	}
+	w.writeFile(root, ".env", "\xff")
 	w.mustRun(root, "stop", "--all")
+	if o := w.localport(root, "start"); o.code == 0 || strings.Contains(o.stderr, "\ufffd") || !strings.Contains(o.stderr, `/caf\xe9\xff`) {
+		t.Errorf("start: exit %d, %q", o.code, o.stderr)
+	}
+	if err := os.Remove(filepath.Join(root, ".env")); err != nil {
+		t.Fatal(err)
+	}
 	states, err := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*/state.json*"))
 	if len(states) != 1 || err != nil {
 		t.Errorf("the state was recreated: %q, %v", states, err)

@@ -55,6 +55,7 @@ func (c statusCmd) Run(ctx context.Context, a *app, p commandProject) error {
 		}
 	}
 	if c.isJSON() {
+		status.Project, status.Config = output.JSONText(status.Project), output.JSONText(status.Config)
 		return output.JSON(a.out, status)
 	}
 	if c.Output == "text" {

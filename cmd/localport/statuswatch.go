@@ -85,6 +85,7 @@ func (p commandProject) followSupervisor(ctx context.Context, running *client.Cl
 	statusCh, watchErrCh := make(chan api.Status), make(chan error, 1)
 	go func() {
 		watchErrCh <- running.Watch(ctx, func(s api.Status) bool {
+			s.Project, s.Config = p.Root, p.Config // exact bytes, which JSON does not have
 			select {
 			case statusCh <- s:
 				return true
@@ -142,6 +143,7 @@ type lineView struct {
 func (l *lineView) show(status api.Status) error {
 	l.lastProblem = ""
 	if l.isJSON {
+		status.Project, status.Config = output.JSONText(status.Project), output.JSONText(status.Config)
 		var line strings.Builder
 		if err := output.JSONLine(&line, status); err != nil {
 			return err

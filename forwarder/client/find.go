@@ -54,6 +54,7 @@ func (p *Project) askStatus(ctx context.Context) (*Client, api.Status, error) {
 		client := &Client{Socket: socket}
 		status, err := p.requestStatus(ctx, client)
 		if err == nil && p.hasConfig(status.Config) {
+			status.Project, status.Config = p.Root, p.Config
 			return client, status, nil
 		}
 		switch {

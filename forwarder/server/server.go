@@ -14,8 +14,10 @@ import (
 	"os"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/printable"
 )
 
 // Backend implements the control API. Its methods must be safe for concurrent use.
@@ -261,6 +263,9 @@ func writeError(w http.ResponseWriter, err error) {
 		status = http.StatusServiceUnavailable
 	}
 	response := api.ErrorResponse{Error: err.Error()}
+	if !utf8.ValidString(response.Error) { // a path: JSON would replace the bytes
+		response.Error = printable.EscapeText(response.Error)
+	}
 	response.LoginLoss, _ = errors.AsType[*api.LoginLossError](err)
 	writeJSON(w, status, response)
 }

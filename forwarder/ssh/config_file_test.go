@@ -151,10 +151,10 @@ func TestDestination_WaitsLongerForASlowProxyCommand(t *testing.T) {
 	host, port, _ := net.SplitHostPort(server.Addr())
 	svc := newService(server, startBackend(t))
 	svc.Connection.Settings["config_file"] = server.WriteClientConfig(
-		"Host *", fmt.Sprintf("ProxyCommand sh -c 'sleep 1.2; exec ssh -F %s -i %s -p %s -W %s:%s %s@%s'", server.ConfigFile, server.KeyFile, port, host, port, server.User, host))
+		"Host *", fmt.Sprintf("ProxyCommand sh -c 'sleep 2.2; exec ssh -F %s -i %s -p %s -W %s:%s %s@%s'", server.ConfigFile, server.KeyFile, port, host, port, server.User, host))
 	r := newRun(t)
 	d := driverOf(t).destinationFor(newTunnelSpec(svc), r)
-	d.nextLogin.connectTimeout = time.Second
+	d.nextLogin.connectTimeout = 2 * time.Second
 	checkTransient(t, openFailure(t, svc, r), "timed out during banner exchange")
 	r.RequestedAt = time.Now()
 	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))

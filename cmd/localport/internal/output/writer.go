@@ -88,6 +88,14 @@ func (w *Writer) Size() (columns, rows int) {
 // EscapeLine returns text as one line with control characters escaped.
 func EscapeLine(text string) string { return printable.EscapeLine(text) }
 
+// JSONText returns text for JSON, which has no bytes that are not UTF-8: such text is escaped as on a terminal.
+func JSONText(text string) string {
+	if utf8.ValidString(text) {
+		return text
+	}
+	return printable.EscapeLine(text)
+}
+
 // EscapeText returns text with control characters escaped, all but line breaks and tabs.
 func EscapeText(text string) string { return printable.EscapeText(text) }
 

@@ -7,7 +7,7 @@ import (
 	"os"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/envformat"
-	"github.com/localport-sh/localport/cmd/localport/internal/holder"
+	"github.com/localport-sh/localport/cmd/localport/internal/leaseholder"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
@@ -25,7 +25,7 @@ type envCmd struct {
 // Run prints the project's variables. Without --lease it starts nothing: of a stopped project it prints the ports that it would use.
 func (c envCmd) Run(ctx context.Context, a *app) error {
 	if c.Lease {
-		return c.printLeased(ctx, a, holder.Find, false)
+		return c.printLeased(ctx, a, leaseholder.Find, false)
 	}
 	p, err := a.findProject()
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/localport-sh/localport/cmd/localport/internal/holder"
+	"github.com/localport-sh/localport/cmd/localport/internal/leaseholder"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
@@ -23,9 +23,9 @@ type leaseCmd struct {
 
 // Run takes a lease for a process and prints the variables. The lease ends with the process.
 func (c leaseCmd) Run(ctx context.Context, a *app) error {
-	find := holder.Find
+	find := leaseholder.Find
 	if c.PID != "" {
-		find = func() (lockstate.Process, error) { return holder.Parse(c.PID) }
+		find = func() (lockstate.Process, error) { return leaseholder.Parse(c.PID) }
 	}
 	return envCmd{Format: c.Format, JSON: c.JSON}.printLeased(ctx, a, find, c.IfProject)
 }
@@ -33,7 +33,7 @@ func (c leaseCmd) Run(ctx context.Context, a *app) error {
 // printLeased takes a lease for the process that find returns, and prints the variables. In a process of a service it does nothing.
 func (c envCmd) printLeased(ctx context.Context, a *app, find func() (lockstate.Process, error), isOptional bool) error {
 	process, err := find()
-	if errors.Is(err, holder.ErrTunnel) {
+	if errors.Is(err, leaseholder.ErrTunnel) {
 		return nil
 	}
 	p, findErr := a.findProject()
@@ -44,7 +44,7 @@ func (c envCmd) printLeased(ctx context.Context, a *app, find func() (lockstate.
 		return findErr
 	}
 	if err != nil {
-		return output.WithHint(err, "pass --pid PID, or set "+holder.PIDVariable+" to the process that the forwards are for")
+		return output.WithHint(err, "pass --pid PID, or set "+leaseholder.PIDVariable+" to the process that the forwards are for")
 	}
 	view, status, err := p.joinForProcess(ctx, a, process)
 	if err != nil {

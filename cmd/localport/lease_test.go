@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/localport-sh/localport/cmd/localport/internal/holder"
+	"github.com/localport-sh/localport/cmd/localport/internal/leaseholder"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/testdata/ports"
@@ -100,7 +100,7 @@ func TestLease_RefusesWhatDoesNotEnd(t *testing.T) {
 		strconv.Itoa(ended): "there is no such process",
 	} {
 		o := w.localport(root, "lease", "--pid", pid)
-		if o.code != 1 || o.stdout != "" || !strings.Contains(o.stderr, want) || !strings.Contains(o.stderr, holder.PIDVariable) {
+		if o.code != 1 || o.stdout != "" || !strings.Contains(o.stderr, want) || !strings.Contains(o.stderr, leaseholder.PIDVariable) {
 			t.Errorf("--pid %s: exit %d, %q, %s", pid, o.code, o.stdout, o.stderr)
 		}
 	}
@@ -229,7 +229,7 @@ func TestLease_InFilesThatShellsReadWithoutAPrompt(t *testing.T) {
 		for dir, want := range map[string]string{root: strconv.Itoa(port) + "\n", w.home: "\n"} {
 			cmd := exec.Command(shell, "-c", "echo $WEB_PORT")
 			cmd.Dir = dir
-			cmd.Env = append(slices.Clone(w.env), "BASH_ENV="+filepath.Join(w.home, "bash_env"), holder.PIDVariable+"="+strconv.Itoa(pid))
+			cmd.Env = append(slices.Clone(w.env), "BASH_ENV="+filepath.Join(w.home, "bash_env"), leaseholder.PIDVariable+"="+strconv.Itoa(pid))
 			if o := w.run(cmd); o.stdout != want || o.stderr != "" {
 				t.Errorf("%s in %s: %q, %s; want %q", shell, dir, o.stdout, o.stderr, want)
 			}

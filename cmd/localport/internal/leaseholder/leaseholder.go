@@ -1,6 +1,6 @@
-// Package holder finds the process that a lease is taken for when no shell's hook names one: an agent, an editor, a task runner, or the
+// Package leaseholder finds the process that a lease is taken for when no shell's hook names one: an agent, an editor, a task runner, or the
 // shell whose direnv evaluates an .envrc.
-package holder
+package leaseholder
 
 import (
 	"errors"

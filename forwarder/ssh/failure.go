@@ -38,8 +38,12 @@ const (
 	bannerExchange    = "_exchange_identification: " // part of the error of a connection that ends before the server's banner
 	configTerminating = ": terminating, "            // follows every mistake in a config file
 	missingConfigFile = "Can't open user config file "
+	badOwner          = "Bad owner or permissions on "
+	unknownToken      = "percent_expand: unknown key "
+	emptyVariable     = "percent_expand: env var "
 	invalidVersion    = "Bad remote protocol version identification: '" // is followed by a text of the server
 	bannerFailure     = "banner exchange: Connection to "               // begins the error of a connection that ends before the key exchange
+	connectFailure    = ": failure"                                     // ends the error of a connection that was not even tried
 	commandLinePrefix = "command-line"                                  // begins the error of a mistake in an option of the command line
 )
 
@@ -110,6 +114,15 @@ func (p *outputParser) classify(from source, rules ...[]process.Rule) *forwarder
 		}
 	case strings.Contains(f.Reason, configTerminating):
 		describeConfigMistake(lines, f)
+	case strings.Contains(f.Reason, badOwner):
+		_, file, _ := strings.Cut(f.Reason, badOwner)
+		f.Hint = fmt.Sprintf("the file must belong to you or root, and only its owner may write it: chmod go-w '%s'", file)
+	case isFatalConfigMistake(f.Reason):
+		f.Class, f.Reason, f.Hint = forwarder.Permanent, nameOption(f.Reason), correctConfigHint
+	case strings.HasSuffix(f.Reason, connectFailure):
+		if cause, ok := lines.LastWithout(connectFailure); ok { // as "bind 10.0.0.5: Cannot assign requested address"
+			f.Reason = cause + "; " + f.Reason
+		}
 	case strings.Contains(f.Reason, missingConfigFile):
 		describeMissingConfigFile(f)
 	case strings.HasPrefix(f.Reason, bannerFailure) && (strings.HasSuffix(f.Reason, ": invalid format") || strings.HasSuffix(f.Reason, ": could not read protocol version")):
@@ -133,7 +146,9 @@ func connectRules() []process.Rule {
 		{Text: "command-line line 0", Class: forwarder.Permanent},
 		{Text: "command-line: line 0", Class: forwarder.Permanent},
 		{Text: missingConfigFile, Class: forwarder.Permanent},
-		{Text: "Bad owner or permissions on ", Class: forwarder.Permanent},
+		{Text: badOwner, Class: forwarder.Permanent},
+		{Text: unknownToken, Class: forwarder.Permanent, Hint: `correct that option; "ssh -G HOST" shows it`},
+		{Text: emptyVariable, Class: forwarder.Permanent, Hint: `an option uses it: set it in this shell, then run "localport restart"`},
 		{Text: "hostname contains invalid characters", Class: forwarder.Permanent},
 		{Text: "remote username contains invalid characters", Class: forwarder.Permanent},
 		{Text: "Invalid -J argument", Class: forwarder.Permanent},
@@ -181,15 +196,29 @@ func describeConfigMistake(lines *process.Transcript, f *forwarder.Failure) {
 	if !ok {
 		return
 	}
-	f.Reason, f.Hint = mistake, `correct that line; "ssh -G HOST" tries it`
+	f.Reason, f.Hint = nameOption(mistake), correctConfigHint
+}
+
+const correctConfigHint = `correct that line; "ssh -G HOST" tries it`
+
+// nameOption adds the option's name to ssh's message about a line of a config file.
+func nameOption(mistake string) string {
 	parts := configErrorPattern().FindStringSubmatch(mistake)
 	if parts == nil {
-		return
+		return mistake
 	}
 	option := readOptionName(parts[1], parts[2])
-	if option != "" && !strings.Contains(strings.ToLower(parts[3]), strings.ToLower(option)) {
-		f.Reason = fmt.Sprintf("%s line %s: %s: %s", parts[1], parts[2], option, parts[3])
+	if option == "" || strings.Contains(strings.ToLower(parts[3]), strings.ToLower(option)) {
+		return mistake
 	}
+	return fmt.Sprintf("%s line %s: %s: %s", parts[1], parts[2], option, parts[3])
+}
+
+// isFatalConfigMistake reports whether ssh's last message is about a line of a config file: for some mistakes it ends without another word.
+// Other messages of this form are warnings, after which it goes on.
+func isFatalConfigMistake(message string) bool {
+	return strings.HasPrefix(message, "/") && configErrorPattern().MatchString(message) &&
+		!strings.Contains(message, ": Unsupported option ") && !strings.Contains(message, ": Deprecated option ")
 }
 
 // describeMissingConfigFile adds what to do about a config file that ssh cannot read.
@@ -208,19 +237,31 @@ func describeMissingConfigFile(f *forwarder.Failure) {
 
 // readOptionName returns the first word of a line of a config file; empty if it cannot be read.
 func readOptionName(path, number string) string {
-	file, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer file.Close()
-	lines := bufio.NewScanner(file)
-	for n := 1; lines.Scan(); n++ {
-		if strconv.Itoa(n) == number {
-			name, _, _ := strings.Cut(strings.TrimSpace(strings.ReplaceAll(lines.Text(), "=", " ")), " ")
-			return name
+	for n, line := range readLines(path) {
+		if strconv.Itoa(n+1) == number {
+			return optionName(line)
 		}
 	}
 	return ""
+}
+
+// optionName returns the first word of a line of a config file.
+func optionName(line string) string {
+	name, _, _ := strings.Cut(strings.TrimSpace(strings.ReplaceAll(line, "=", " ")), " ")
+	return name
+}
+
+// readLines returns the lines of a file; none if it cannot be read.
+func readLines(path string) (lines []string) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	for scanner := bufio.NewScanner(file); scanner.Scan(); {
+		lines = append(lines, scanner.Text())
+	}
+	return lines
 }
 
 // findBadOption returns the name of the first -o option of a command line that ssh rejects; empty if it rejects none.

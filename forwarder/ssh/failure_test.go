@@ -51,6 +51,16 @@ func TestDriver_FailedLoginHasClassReasonAndHint(t *testing.T) {
 		{"mistake in the config file", setConfigLine(t, "ServerAliveInterval often"), forwarder.Permanent, "/config line 2: ServerAliveInterval: invalid time value.", "ssh -G HOST"},
 		{"unknown option in the config file", setConfigLine(t, "NoSuchOption 1"), forwarder.Permanent, "/config: line 2: Bad configuration option: nosuchoption", "ssh -G HOST"},
 		{"unsupported value in the config file", setConfigLine(t, "StrictHostKeyChecking=maybe"), forwarder.Permanent, `/config line 2: StrictHostKeyChecking: unsupported option "maybe".`, "ssh -G HOST"},
+		{"mistake without a last word in the config file", setConfigLine(t, "PermitRemoteOpen x"), forwarder.Permanent, "/config line 2: bad port number in permitremoteopen", "ssh -G HOST"},
+		{"unknown token in the config file", setConfigLine(t, "UserKnownHostsFile /x/%Z"), forwarder.Permanent, "/config line 2: UserKnownHostsFile: vdollar_percent_expand: unknown key %Z", "ssh -G HOST"},
+		{"unknown token in an option", setOption("ProxyCommand", "nc %Z"), forwarder.Permanent, "option ProxyCommand: vdollar_percent_expand: unknown key %Z", "ssh -G HOST"},
+		{"empty variable in the config file", setConfigLine(t, "UserKnownHostsFile ${NO_SUCH_VARIABLE}"), forwarder.Permanent, "env var ${NO_SUCH_VARIABLE} has no value", "localport restart"},
+		{"warning in the config file", func(c project.Settings) {
+			setConfigLine(t, "GSSAPIAuthentication no\nRhostsRSAAuthentication no\nUserKnownHostsFile "+server.KnownHosts)(c)
+			c["key_file"], c["options"] = wrong, map[string]string{"IdentityAgent": "none"}
+		}, forwarder.NeedsUser, "Permission denied", ""},
+		{"config file that others may write", setSharedConfig(t), forwarder.Permanent, "Bad owner or permissions on ", "chmod go-w '"},
+		{"address of another machine", setOption("BindAddress", "192.0.2.123"), forwarder.Transient, "bind 192.0.2.123: Cannot assign requested address; ssh: connect to host", ""},
 		{"quotes in the config file", setConfigLine(t, `User "x`), forwarder.Permanent, "/config line 2: User: invalid quotes", "ssh -G HOST"},
 		{"missing config file", func(c project.Settings) { c["config_file"] = dir + "/none" }, forwarder.Permanent, "Can't open user config file", "create the file, or correct config_file: " + dir + "/none; a config_file that differs"},
 		{"option as host", func(c project.Settings) { c["host"] = "-oProxyCommand=touch " + dir + "/run" }, forwarder.Permanent, "hostname contains invalid characters", ""},
@@ -150,6 +160,18 @@ func setConfigLine(t *testing.T, line string) func(project.Settings) {
 		t.Fatal(err)
 	}
 	return func(c project.Settings) { c["config_file"] = path }
+}
+
+// setSharedConfig includes a file that everyone may write.
+func setSharedConfig(t *testing.T) func(project.Settings) {
+	path := filepath.Join(t.TempDir(), "shared")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o666); err != nil { //nolint:gosec // that is the mistake
+		t.Fatal(err)
+	}
+	return setConfigLine(t, "Include "+path)
 }
 
 func setKnownHosts(file string) func(project.Settings) { return setOption("UserKnownHostsFile", file) }

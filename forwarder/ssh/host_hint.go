@@ -25,6 +25,29 @@ func (d *destination) addUserHints(f *forwarder.Failure) {
 	if _, err := os.Stat(d.keyFile); d.keyFile != "" && errors.Is(err, fs.ErrNotExist) && strings.Contains(f.Reason, permissionDenied) {
 		f.Hint += "; " + project.HintLocal("key file")
 	}
+	if _, token, ok := strings.Cut(f.Reason, unknownToken); ok {
+		if where := d.findOptionWith(token); where != "" {
+			f.Reason = where + ": " + f.Reason
+		}
+	}
+}
+
+// findOptionWith returns the option whose value contains a text, as part of a message: "option NAME", or "FILE line N: NAME"; empty if there is
+// none.
+func (d *destination) findOptionWith(text string) string {
+	for i, arg := range d.baseArgv {
+		if name, value, _ := strings.Cut(arg, "="); i > 0 && d.baseArgv[i-1] == "-o" && strings.Contains(value, text) {
+			return "option " + name
+		}
+	}
+	for _, path := range d.configFiles() {
+		for number, line := range readLines(path) {
+			if line = strings.TrimSpace(line); !strings.HasPrefix(line, "#") && strings.Contains(line, text) {
+				return fmt.Sprintf("%s line %d: %s", path, number+1, optionName(line))
+			}
+		}
+	}
+	return ""
 }
 
 // unresolvedHostHint names the host of the ssh config that is probably meant by a name of the service's config; empty if there is none.

@@ -32,7 +32,8 @@ type podFinder struct {
 	selector     string
 	releasePods  func()
 	owner        *podOwner
-	targetErr    error
+	ownerErr     error // why the owner is not known, or is not usable
+	podsErr      error // why the pods are not known
 	podVersion   uint64
 	ownerVersion uint64
 	pods         podList
@@ -74,7 +75,7 @@ func (f *podFinder) close() {
 // watchPods replaces the watch of pods.
 func (f *podFinder) watchPods(labels, name string) {
 	f.releasePods()
-	f.selector, f.podVersion, f.pods = labels, 0, nil
+	f.selector, f.podVersion, f.pods, f.podsErr = labels, 0, nil, nil
 	f.podWatch, f.releasePods = f.session.Watch(objectPath("pod", f.ref.Location.Namespace), labels, name)
 }
 
@@ -182,7 +183,7 @@ func (f *podFinder) refreshOwner(ctx context.Context) <-chan struct{} {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.owner, f.targetErr = o, err
+	f.owner, f.ownerErr = o, err
 	if err == nil {
 		if labels, _ := o.podSelector(f.target); labels != f.selector || f.podWatch == nil {
 			f.watchPods(labels, "")
@@ -208,11 +209,7 @@ func (f *podFinder) refreshPods(ctx context.Context) <-chan struct{} {
 		f.podVersion = version
 		f.pods, err = decodePods(objects)
 	}
-	if err != nil {
-		f.targetErr = err
-	} else if f.ownerWatch == nil {
-		f.targetErr = nil
-	}
+	f.podsErr = err
 	return changed
 }
 
@@ -230,13 +227,22 @@ func (f *podFinder) evaluate() {
 	f.changed.Announce()
 }
 
+// targetErr is why the owner or the pods are not known; nil if both are. The two are kept apart: either may be found out again before the
+// other. f.mu is held.
+func (f *podFinder) targetErr() error {
+	if f.ownerErr != nil {
+		return f.ownerErr
+	}
+	return f.podsErr
+}
+
 // currentFailure returns why no connection is possible now; nil if one is. f.mu is held.
 func (f *podFinder) currentFailure() *forwarder.Failure {
 	if failure := f.session.UnreachableFailure(f.ref); failure != nil {
 		return failure
 	}
-	if f.targetErr != nil {
-		return f.session.ClassifyError(f.targetErr, f.ref)
+	if err := f.targetErr(); err != nil {
+		return f.session.ClassifyError(err, f.ref)
 	}
 	if len(f.pods) > 0 && !slices.ContainsFunc(f.pods, f.hasPort) {
 		_, err := f.target.podPort(f.pods[0], f.owner)
@@ -295,7 +301,7 @@ func (f *podFinder) checkTarget(ctx context.Context) error {
 		}
 	}
 	f.mu.Lock()
-	err, isMissing := f.targetErr, f.owner == nil && f.ownerWatch != nil || f.ownerWatch == nil && len(f.pods) == 0
+	err, isMissing := f.targetErr(), f.owner == nil && f.ownerWatch != nil || f.ownerWatch == nil && len(f.pods) == 0
 	f.mu.Unlock()
 	if failure := f.session.UnreachableFailure(f.ref); failure != nil {
 		return failure

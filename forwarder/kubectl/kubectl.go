@@ -149,13 +149,16 @@ func (s *service) resolveLocation(run forwarder.Run) session.Location {
 		return location
 	}
 	location = s.configured.Complete(files) // without the mutex, which status needs: reading may hang on a network file system
+	if location.Context == "" {
+		location.Namespace = cmp.Or(location.Namespace, session.InClusterNamespace(run.Env))
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.locationKey == key {
 		return s.location
 	}
 	s.location, s.locationKey = location, ""
-	if location.Context != "" && location.Namespace != "" { // else no file that was read has the context: it may be there later
+	if location.Context != "" && location.Namespace != "" { // else the context does not exist yet
 		s.locationKey = key
 	}
 	return location

@@ -76,29 +76,43 @@ func TestDriver_KeepsTheLocationOfTheFirstOpen(t *testing.T) {
 	}
 }
 
-// A kubeconfig that is missing at the start may say in which namespace the configured context is.
-func TestDriver_LocationOfAMissingKubeconfigIsReadLater(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Backend: "127.0.0.1:1"})
-	config := filepath.Join(k.Dir, "config")
-	driver, svc := newDriver(t), (project.Service{RemotePort: "5432", Connection: project.Connection{Settings: project.Settings{
-		"resource_name": "postgres", "engine": "kubectl", "context": "b", "kubeconfig": config,
-	}}})
-	open := func() {
-		t.Helper()
-		if tunnel, err := driver.Open(t.Context(), svc, forwarder.Run{Dir: t.TempDir(), Env: k.Env(), Log: io.Discard}); err == nil {
+// A kubeconfig that is missing when a service starts, or that does not have the context yet, may give it another namespace than "default".
+func TestDriver_ResolvesTheNamespaceWhenTheContextExists(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "config")
+	svc := project.Service{RemotePort: "5432", Connection: project.Connection{Settings: project.Settings{"resource_name": "postgres", "context": "a"}}}
+	driver := newDriver(t)
+	const user = "clusters: [{name: a, cluster: {server: \"https://127.0.0.1:1\"}}]\nusers: [{name: a, user: {token: x}}]\n"
+	for _, tt := range []struct{ kubeconfig, want string }{
+		{"", "kubectl a service/postgres:5432"},
+		{user + "contexts: [{name: b, context: {cluster: a, user: a}}]\n", "kubectl a service/postgres:5432"},
+		{user + "contexts: [{name: a, context: {cluster: a, user: a, namespace: shop}}]\n", "kubectl a/shop service/postgres:5432"},
+		{user + "contexts: [{name: a, context: {cluster: a, user: a, namespace: other}}]\n", "kubectl a/shop service/postgres:5432"},
+	} {
+		if tt.kubeconfig != "" {
+			writeFile(t, config, tt.kubeconfig)
+		}
+		tunnel, err := driver.Open(t.Context(), svc, forwarder.Run{Dir: t.TempDir(), Env: []string{"KUBECONFIG=" + config}, Log: io.Discard})
+		if err == nil {
 			_ = tunnel.Close()
+			t.Error("it has opened")
+		}
+		if got := driver.Target(svc); got != tt.want {
+			t.Errorf("with %q: %q, want %q", tt.kubeconfig, got, tt.want)
 		}
 	}
-	open()
-	for _, step := range []struct{ text, want string }{
-		{"current-context: a\ncontexts:\n- {name: a}\n", "kubectl b service/postgres:5432"},
-		{"contexts:\n- {name: b, context: {namespace: shop}}\n", "kubectl b/shop service/postgres:5432"},
-		{"contexts:\n- {name: b, context: {namespace: other}}\n", "kubectl b/shop service/postgres:5432"}, // fixed by now
-	} {
-		writeFile(t, config, step.text)
-		open()
-		if got := driver.Target(svc); got != step.want {
-			t.Errorf("with %q: %q, want %q", step.text, got, step.want)
+}
+
+func TestDriver_UsesThePodsNamespaceInACluster(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+	env := []string{"KUBERNETES_SERVICE_HOST=127.0.0.1", "POD_NAMESPACE=mine"}
+	for namespace, want := range map[string]string{"": "kubectl mine service/postgres:5432", "other": "kubectl other service/postgres:5432"} {
+		svc := project.Service{RemotePort: "5432", Connection: project.Connection{Settings: project.Settings{"resource_name": "postgres", "namespace": namespace}}}
+		driver := newDriver(t)
+		if tunnel, err := driver.Open(t.Context(), svc, forwarder.Run{Dir: t.TempDir(), Env: env, Log: io.Discard}); err == nil {
+			_ = tunnel.Close()
+		}
+		if got := driver.Target(svc); got != want {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }

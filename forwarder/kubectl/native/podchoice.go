@@ -111,7 +111,7 @@ func (f *podFinder) choosePod() (dest *destination, failure *forwarder.Failure, 
 	if p == nil && retryCh == nil && f.isWatchForbidden() {
 		retryCh = time.After(recheckInterval / 2)
 	}
-	if p == nil || f.targetErr() != nil && f.owner == nil && f.ownerWatch != nil {
+	if p == nil || f.ownerErr != nil && f.owner == nil && f.ownerWatch != nil {
 		return nil, f.failure, f.changed.Changed(), retryCh
 	}
 	port, err := f.target.podPort(p, f.owner)

@@ -1,7 +1,6 @@
 package native
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -33,8 +32,8 @@ type podFinder struct {
 	selector     string
 	releasePods  func()
 	owner        *podOwner
-	ownerErr     error // of ownerWatch, or of what it shows
-	podsErr      error // of podWatch
+	ownerErr     error // why the owner is not known, or is not usable
+	podsErr      error // why the pods are not known
 	podVersion   uint64
 	ownerVersion uint64
 	pods         podList
@@ -76,7 +75,7 @@ func (f *podFinder) close() {
 // watchPods replaces the watch of pods.
 func (f *podFinder) watchPods(labels, name string) {
 	f.releasePods()
-	f.selector, f.podVersion, f.pods = labels, 0, nil
+	f.selector, f.podVersion, f.pods, f.podsErr = labels, 0, nil, nil
 	f.podWatch, f.releasePods = f.session.Watch(objectPath("pod", f.ref.Location.Namespace), labels, name)
 }
 
@@ -215,9 +214,6 @@ func (f *podFinder) refreshPods(ctx context.Context) <-chan struct{} {
 	return changed
 }
 
-// targetErr is why the owner or the pods are not known; nil if they are. f.mu is held.
-func (f *podFinder) targetErr() error { return cmp.Or(f.ownerErr, f.podsErr) }
-
 // evaluate updates unreadySince and failure, and announces a change.
 func (f *podFinder) evaluate() {
 	f.mu.Lock()
@@ -230,6 +226,15 @@ func (f *podFinder) evaluate() {
 	}
 	f.failure, f.isEvaluated = f.currentFailure(), true
 	f.changed.Announce()
+}
+
+// targetErr is why the owner or the pods are not known; nil if both are. The two are kept apart: either may be found out again before the
+// other. f.mu is held.
+func (f *podFinder) targetErr() error {
+	if f.ownerErr != nil {
+		return f.ownerErr
+	}
+	return f.podsErr
 }
 
 // currentFailure returns why no connection is possible now; nil if one is. f.mu is held.

@@ -1,12 +1,16 @@
 package native
 
 import (
+	"encoding/base64"
+	"encoding/pem"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"sync/atomic"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,68 +18,127 @@ import (
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
 )
 
-// The watch of the pods may be refused for a moment while that of the service stays open.
-func TestPodFinder_ForgetsARefusalOfOneOfItsWatches(t *testing.T) {
-	const service = `{"metadata": {"name": "web", "resourceVersion": "1"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 7000}]}}`
-	var refuses atomic.Bool
-	mayWatchCh := make(chan struct{})
-	list := func(item string) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			isPods := r.URL.Path == "/api/v1/namespaces/default/pods"
-			switch isWatch := r.URL.Query().Get("watch") != ""; {
-			case isPods && refuses.Load():
-				http.Error(w, "", http.StatusUnauthorized)
-			case isWatch:
-				_ = http.NewResponseController(w).Flush()
-				if isPods {
-					<-mayWatchCh
-					return
-				}
-				<-r.Context().Done()
-			default:
-				fmt.Fprintf(w, `{"metadata": {"resourceVersion": "1"}, "items": [%s]}`, item)
-			}
+// refusingServer is an API server with a service and its pod, which refuses requests for services or for pods with 401.
+type refusingServer struct {
+	*httptest.Server
+	mu        sync.Mutex
+	refused   map[string]bool // "services" or "pods"
+	requestCh chan string     // receives the requests: "services 401", "pods watch", …
+	endCh     chan struct{}   // closed to end the watches
+}
+
+func startRefusingServer(t *testing.T) *refusingServer {
+	s := &refusingServer{refused: map[string]bool{}, requestCh: make(chan string, 1000), endCh: make(chan struct{})}
+	s.Server = httptest.NewTLSServer(s)
+	t.Cleanup(func() {
+		s.refuse()
+		s.Close()
+	})
+	return s
+}
+
+// refuse ends the watches, and has further requests for the kinds refused.
+func (s *refusingServer) refuse(kinds ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.refused)
+	for _, kind := range kinds {
+		s.refused[kind] = true
+	}
+	close(s.endCh)
+	s.endCh = make(chan struct{})
+}
+
+func (s *refusingServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	kind := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
+	s.mu.Lock()
+	isRefused, endCh := s.refused[kind], s.endCh
+	s.mu.Unlock()
+	switch {
+	case isRefused:
+		s.requestCh <- kind + " 401"
+		w.WriteHeader(http.StatusUnauthorized)
+	case r.URL.Query().Get("watch") != "":
+		w.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(w).Flush()
+		s.requestCh <- kind + " watch"
+		select {
+		case <-endCh:
+		case <-r.Context().Done():
 		}
+	case kind == "services":
+		fmt.Fprint(w, `{"metadata": {"resourceVersion": "1"}, "items": [{"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}}]}`)
+	case kind == "pods":
+		fmt.Fprintf(w, `{"metadata": {"resourceVersion": "1"}, "items": [%s]}`, podJSON("web-1", "01", "Running", "True", ""))
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /api/v1/namespaces/default/services", list(service))
-	mux.HandleFunc("GET /api/v1/namespaces/default/pods", list(podJSON("web-1", "01", "Running", "True", "")))
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := os.WriteFile(kubeconfig, fmt.Appendf(nil, `{apiVersion: v1, kind: Config, current-context: test,
-clusters: [{name: test, cluster: {server: "%s"}}], users: [{name: test, user: {}}],
-contexts: [{name: test, context: {cluster: test, user: test, namespace: default}}]}`, server.URL), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	spec, run := specFor("service/web:7000", "default"), newRun(t, kubeconfig)
-	s, release, err := testRegistry.Open(session.Source{ResourceRef: spec.Ref, Dir: run.Dir, Env: run.Env, Log: run.Log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(release)
-	f := newPodFinder(testTasks, s, spec.Target, spec.Ref, func(failure *forwarder.Failure, _ []byte) { t.Error(failure) })
-	t.Cleanup(f.close)
-	limit := time.After(20 * time.Second)
-	await := func(want string, isReached func() bool) {
-		t.Helper()
-		for {
-			failure, changed := f.state()
-			if isReached() {
+}
+
+// awaitRequest waits until the server has received a request.
+func (s *refusingServer) awaitRequest(t *testing.T, want string) {
+	t.Helper()
+	limit := time.After(30 * time.Second)
+	for {
+		select {
+		case got := <-s.requestCh:
+			if got == want {
 				return
 			}
-			select {
-			case <-changed:
-			case <-limit:
-				t.Fatalf("%s: %+v", want, failure)
-			}
+		case <-limit:
+			t.Fatalf("no request %q", want)
 		}
 	}
-	hasFailure := func() bool { failure, _ := f.state(); return failure != nil }
-	await("the pod is found", func() bool { dest, _, _, _ := f.choosePod(); return dest != nil })
-	refuses.Store(true)
-	close(mayWatchCh)
-	await("the watch of the pods is refused", hasFailure)
-	refuses.Store(false)
-	await("it is not refused any more", func() bool { return !hasFailure() })
+}
+
+// A refusal of a moment ends with it, whether the service or its pods are known first again.
+func TestPodFinder_RecoversFromARefusalOfAMoment(t *testing.T) {
+	for _, order := range [][2]string{{"services", "pods"}, {"pods", "services"}} {
+		t.Run(order[0]+" first", func(t *testing.T) {
+			s := startRefusingServer(t)
+			kubeconfig := filepath.Join(t.TempDir(), "config")
+			ca := base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
+			text := fmt.Sprintf("{apiVersion: v1, kind: Config, clusters: [{name: c, cluster: {server: %q, certificate-authority-data: %s}}], "+
+				"users: [{name: u, user: {token: x}}], contexts: [{name: test, context: {cluster: c, user: u}}]}", s.URL, ca)
+			if err := os.WriteFile(kubeconfig, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			spec := specFor("service/web:80", "shop")
+			opened, release, err := testRegistry.Open(session.Source{ResourceRef: spec.Ref, Dir: t.TempDir(), Env: []string{"KUBECONFIG=" + kubeconfig}, Log: io.Discard})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer release()
+			f := newPodFinder(testTasks, opened, spec.Target, spec.Ref, func(*forwarder.Failure, []byte) {})
+			defer f.close()
+			f.awaitFailure(t, "")
+			s.refuse("services", "pods")
+			f.awaitFailure(t, "You must be logged in")
+			s.refuse(order[1])
+			s.awaitRequest(t, order[0]+" watch")
+			for range 2 { // by the second, the finder has seen that the other kind is known again
+				s.awaitRequest(t, order[1]+" 401")
+			}
+			s.refuse()
+			f.awaitFailure(t, "")
+		})
+	}
+}
+
+// awaitFailure waits until the reason of the finder's failure contains a text; if the text is empty, until there is no failure.
+func (f *podFinder) awaitFailure(t *testing.T, want string) {
+	t.Helper()
+	limit := time.After(30 * time.Second)
+	for {
+		f.mu.Lock()
+		isEvaluated := f.isEvaluated
+		f.mu.Unlock()
+		failure, changed := f.state()
+		if isEvaluated && (failure != nil && want != "" && strings.Contains(failure.Reason, want) || failure == nil && want == "") {
+			return
+		}
+		select {
+		case <-changed:
+		case <-limit:
+			t.Fatalf("the failure is %+v, want %q", failure, want)
+		}
+	}
 }

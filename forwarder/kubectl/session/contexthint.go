@@ -35,9 +35,8 @@ func (src Source) contextHint(name string, contexts []string) string {
 
 // kubeconfigHint is the next step if there is no kubeconfig.
 func (src Source) kubeconfigHint() string {
-	const hint = "set KUBECONFIG, or the service's connection.kubeconfig"
 	if src.Kubeconfig == "" {
-		return hint
+		return `create it, for example with a login to the cluster; or set KUBECONFIG and run "localport restart"; or set the service's connection.kubeconfig`
 	}
-	return hint + "; " + project.HintLocal("kubeconfig")
+	return "create it, or correct the service's connection.kubeconfig; " + project.HintLocal("kubeconfig")
 }

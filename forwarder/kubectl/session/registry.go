@@ -338,9 +338,23 @@ func (src Source) HasLoginHelper() bool {
 	return err == nil && config.ExecProvider != nil
 }
 
+// isInCluster reports whether this process runs in a pod, and its children do so too.
+func isInCluster(env []string) bool {
+	return process.Getenv(env, "KUBERNETES_SERVICE_HOST") != "" && os.Getenv("KUBERNETES_SERVICE_HOST") != ""
+}
+
+// InClusterNamespace returns the namespace that kubectl uses in a pod without a kubeconfig, by default the pod's; empty elsewhere.
+func InClusterNamespace(env []string) string {
+	if !isInCluster(env) {
+		return ""
+	}
+	own, _ := os.ReadFile("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+	return cmp.Or(process.Getenv(env, "POD_NAMESPACE"), strings.TrimSpace(string(own)), "default")
+}
+
 // inClusterConfig returns the config of a process that runs in a pod; nil elsewhere.
 func (src Source) inClusterConfig() *rest.Config {
-	if process.Getenv(src.Env, "KUBERNETES_SERVICE_HOST") == "" || os.Getenv("KUBERNETES_SERVICE_HOST") == "" {
+	if !isInCluster(src.Env) {
 		return nil
 	}
 	config, err := rest.InClusterConfig()

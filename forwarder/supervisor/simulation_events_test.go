@@ -115,7 +115,11 @@ func (s *simulation) stopProject() {
 		s.setAcked(lockstate.Process{}, false)
 		s.recordRelease(lockstate.Process{})
 		for isRecorded := false; !isRecorded && ctx.Err() == nil; wait.Sleep(ctx, simOffset) {
+			hasEnded, isRestarted := false, false
 			recordStop := func(tx *lockstate.Tx) error {
+				if isRestarted = hasEnded && tx.IsSupervisorRunning(); isRestarted {
+					return nil
+				}
 				tx.Down = true
 				tx.RemoveLease(lockstate.StartLease, lockstate.Process{})
 				tx.Bump()
@@ -134,14 +138,16 @@ func (s *simulation) stopProject() {
 				s.mu.Unlock()
 				endCtx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second) // the command has kept time for it
 				defer cancel()
-				if sup.End(endCtx) != nil {
+				endErr := sup.End(endCtx)
+				s.setAcked(lockstate.Process{}, false) // as above
+				if endErr != nil {
 					return
 				}
-				if err != nil { // what prevented the write may have ended with the supervisor
+				if hasEnded = true; err != nil { // what prevented the write may have ended with the supervisor
 					_, err = s.dirOf(sh).Update(endCtx, recordStop)
 					s.setAcked(lockstate.Process{}, false)
 				}
-				if err == nil || s.dir.ReadOrZero().Down { // else the command warns that the next prompt may start the project
+				if !isRestarted && (err == nil || s.dir.ReadOrZero().Down) { // else the command warns that the next prompt may start the project
 					s.ackStop()
 				}
 				return

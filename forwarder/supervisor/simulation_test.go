@@ -421,12 +421,13 @@ func (s *simulation) check() {
 		}
 	}
 	if number := s.lineNumber(); number > 0 { // without a line every prompt evaluates
-		if number < s.promptNumber && !s.hasOldState {
-			s.fail("the line's number is %d after %d: one that a prompt has seen may come again", number, s.promptNumber)
+		if number < s.promptNumber {
+			if !s.hasOldState {
+				s.fail("the line's number is %d after %d: one that a prompt has seen may come again", number, s.promptNumber)
+			}
+			s.hasOldState = false
 		}
-		if number != s.promptNumber {
-			s.promptNumber, s.hasOldState = number, false
-		}
+		s.promptNumber = number
 	}
 	if sup := s.answering(); sup != nil && !sup.isHung && !sup.isSuperseded.Load() {
 		if problem := s.network.findServiceProblem(sup.Supervisor, sup.process); problem != "" {

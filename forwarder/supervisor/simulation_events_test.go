@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"testing/synctest"
@@ -115,6 +116,7 @@ func (s *simulation) stopProject() {
 		s.setAcked(lockstate.Process{}, false)
 		s.recordRelease(lockstate.Process{})
 		for isRecorded := false; !isRecorded && ctx.Err() == nil; wait.Sleep(ctx, simOffset) {
+			destroyed := s.destroyedCount()
 			hasEnded, isRestarted := false, false
 			recordStop := func(tx *lockstate.Tx) error {
 				if isRestarted = hasEnded && tx.IsSupervisorRunning(); isRestarted {
@@ -129,7 +131,7 @@ func (s *simulation) stopProject() {
 			}
 			_, err := s.dirOf(sh).Update(ctx, recordStop)
 			if isRecorded = isRecorded && err == nil; isRecorded {
-				s.ackStop()
+				s.ackStop(destroyed)
 			}
 			s.setAcked(lockstate.Process{}, false) // a start meanwhile was before the stop
 			if sup := s.answering(); sup != nil {
@@ -147,8 +149,10 @@ func (s *simulation) stopProject() {
 					_, err = s.dirOf(sh).Update(endCtx, recordStop)
 					s.setAcked(lockstate.Process{}, false)
 				}
-				if !isRestarted && (err == nil || s.dir.ReadOrZero().Down) { // else the command warns that the next prompt may start the project
-					s.ackStop()
+				writeErr, _ := errors.AsType[*lockstate.WriteError](err)
+				hasFallback := writeErr != nil && writeErr.Fallback != ""
+				if !isRestarted && (err == nil || hasFallback || s.dir.ReadOrZero().Down) { // else the command warns that the next prompt may start the project
+					s.ackStop(destroyed)
 				}
 				return
 			}

@@ -455,11 +455,12 @@ func (s *simulation) beginStart() (end func()) {
 	return func() { change(-1) }
 }
 
-// ackStop records that a stop has succeeded. One that overlaps with a start may have been before it.
-func (s *simulation) ackStop() {
+// ackStop records that a stop has succeeded. One that overlaps with a start may have been before it. If files were destroyed since it began, as
+// destroyed says, it may have been lost.
+func (s *simulation) ackStop(destroyed int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.isStopAcked = s.starts == 0
+	s.isStopAcked = s.starts == 0 && s.destroyed == destroyed
 }
 
 // ackedLeases returns the processes whose leases were acknowledged, in the order of their start.

@@ -150,8 +150,8 @@ func (s *simulation) stopProject() {
 					s.setAcked(lockstate.Process{}, false)
 				}
 				writeErr, _ := errors.AsType[*lockstate.WriteError](err)
-				hasFallback := writeErr != nil && writeErr.Fallback != ""
-				if !isRestarted && (err == nil || hasFallback || s.dir.ReadOrZero().Down) { // else the command warns that the next prompt may start the project
+				hasFallback := writeErr != nil && writeErr.Fallback != "" && s.exists("state.json") // it belongs to that state
+				if !isRestarted && (err == nil || hasFallback || s.dir.ReadOrZero().Down) {         // else the command warns that the next prompt may start the project
 					s.ackStop(destroyed)
 				}
 				return

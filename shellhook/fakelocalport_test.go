@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/localport-sh/localport/shellhook"
@@ -39,6 +40,15 @@ func runFakeLocalport(args []string) int {
 	if args[0] == "hook" {
 		fmt.Print(shell.Hook(os.Args[0]))
 		return 0
+	}
+	if move, err := os.ReadFile(filepath.Join(base, "move")); err == nil {
+		from, to, _ := strings.Cut(string(move), "\n")
+		if err := os.Rename(from, to); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		fmt.Print(statements(shell, base, recordCall(base, args)))
+		return 4 // the project is not allowed there
 	}
 	_, missing := os.Stat(filepath.Join(base, "hang")) // before the call is recorded: a test that sees the record may remove the file
 	c := recordCall(base, args)

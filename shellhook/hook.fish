@@ -145,6 +145,8 @@ function __localport_export
     else if test $__localport_code = 3 -o $__localport_code = 4
         set __localport_tries 3
         set __localport_wait 0
+        # Nor is it final if the directory was moved meanwhile: when it is back, that is the same reason.
+        test . -ef "$PWD" -a -e "$__localport_root"; or set __localport_tried ''
     else
         set __localport_tries 3
         set __localport_wait (builtin math min $__localport_wait + 5, 60)

@@ -161,6 +161,8 @@ __localport_export() {
     __localport_since=$SECONDS
   fi
   builtin eval "$__localport_out"
+  # Nor is it final if the directory was moved meanwhile: when it is back, that is the same reason.
+  [[ $__localport_code != [34] || . -ef $PWD && -e $__localport_root ]] || __localport_tried=''
 }
 
 # First, so that other prompt hooks see the variables of the project.

@@ -150,6 +150,26 @@ func TestHook_FindsAMovedProject(t *testing.T) {
 	})
 }
 
+// As when a tool replaces the project's directory for a moment.
+func TestHook_FindsAProjectThatWasMovedDuringTheExportAndBack(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
+		root := w.project("p")
+		moved := filepath.Join(w.dir, "away")
+		fix := w.setBehaviour("move", root+"\n"+moved)
+		s := w.start(shell)
+		w.expectExports(s, cd(root), 1)
+		fix()
+		if err := os.Rename(moved, root); err != nil {
+			t.Fatal(err)
+		}
+		w.expectExports(s, "true", 1)
+		if got := projectOfShell(s); got != root {
+			t.Errorf("PROJECT is %q, want %q", got, root)
+		}
+		w.expectQuiet(s)
+	})
+}
+
 func TestHook_FirstPromptExportsOnlyWhenNeeded(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")

@@ -33,7 +33,7 @@ func (p commandProject) shutDown(ctx context.Context, w io.Writer) error {
 }
 
 func (p commandProject) shutDownSupervisor(ctx context.Context, w io.Writer) error {
-	recordErr := p.recordStop(ctx)
+	recordErr := p.recordStop(ctx, false)
 	hasEnded := false
 	for {
 		running, _, err := p.FindSupervisor(ctx)
@@ -66,7 +66,7 @@ func (p commandProject) shutDownSupervisor(ctx context.Context, w io.Writer) err
 		break
 	}
 	if recordErr != nil { // what prevented the write may have ended with the supervisor
-		recordErr = p.recordStop(ctx)
+		recordErr = p.recordStop(ctx, hasEnded)
 	}
 	writeErr, isUnwritable := errors.AsType[*lockstate.WriteError](recordErr)
 	switch {
@@ -83,14 +83,18 @@ func (p commandProject) shutDownSupervisor(ctx context.Context, w io.Writer) err
 	return nil
 }
 
-// recordStop drops the start lease and records that prompts must not start the project again.
-func (p commandProject) recordStop(ctx context.Context) error {
+// recordStop drops the start lease and records that prompts must not start the project again. If the supervisor has ended and another one
+// runs, somebody has started the project since: nothing is recorded.
+func (p commandProject) recordStop(ctx context.Context, hasEnded bool) error {
 	if deadline, ok := ctx.Deadline(); ok { // leave time to ask the supervisor, in case another process holds the lock
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
 		defer cancel()
 	}
 	_, err := p.Dir.Update(ctx, func(tx *lockstate.Tx) error {
+		if hasEnded && tx.IsSupervisorRunning() {
+			return nil
+		}
 		tx.RemoveLease(lockstate.StartLease, lockstate.Process{})
 		tx.Down = true
 		tx.Bump()

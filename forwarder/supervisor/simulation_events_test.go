@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"testing/synctest"
@@ -115,7 +116,12 @@ func (s *simulation) stopProject() {
 		s.setAcked(lockstate.Process{}, false)
 		s.recordRelease(lockstate.Process{})
 		for isRecorded := false; !isRecorded && ctx.Err() == nil; wait.Sleep(ctx, simOffset) {
+			destroyed := s.destroyedCount()
+			hasEnded, isRestarted := false, false
 			recordStop := func(tx *lockstate.Tx) error {
+				if isRestarted = hasEnded && tx.IsSupervisorRunning(); isRestarted {
+					return nil
+				}
 				tx.Down = true
 				tx.RemoveLease(lockstate.StartLease, lockstate.Process{})
 				tx.Bump()
@@ -125,7 +131,7 @@ func (s *simulation) stopProject() {
 			}
 			_, err := s.dirOf(sh).Update(ctx, recordStop)
 			if isRecorded = isRecorded && err == nil; isRecorded {
-				s.ackStop()
+				s.ackStop(destroyed)
 			}
 			s.setAcked(lockstate.Process{}, false) // a start meanwhile was before the stop
 			if sup := s.answering(); sup != nil {
@@ -134,15 +140,19 @@ func (s *simulation) stopProject() {
 				s.mu.Unlock()
 				endCtx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second) // the command has kept time for it
 				defer cancel()
-				if sup.End(endCtx) != nil {
+				endErr := sup.End(endCtx)
+				s.setAcked(lockstate.Process{}, false) // as above
+				if endErr != nil {
 					return
 				}
-				if err != nil { // what prevented the write may have ended with the supervisor
+				if hasEnded = true; err != nil { // what prevented the write may have ended with the supervisor
 					_, err = s.dirOf(sh).Update(endCtx, recordStop)
 					s.setAcked(lockstate.Process{}, false)
 				}
-				if err == nil || s.dir.ReadOrZero().Down { // else the command warns that the next prompt may start the project
-					s.ackStop()
+				writeErr, _ := errors.AsType[*lockstate.WriteError](err)
+				hasFallback := writeErr != nil && writeErr.Fallback != "" && s.exists("state.json") // it belongs to that state
+				if !isRestarted && (err == nil || hasFallback || s.dir.ReadOrZero().Down) {         // else the command warns that the next prompt may start the project
+					s.ackStop(destroyed)
 				}
 				return
 			}

@@ -421,12 +421,13 @@ func (s *simulation) check() {
 		}
 	}
 	if number := s.lineNumber(); number > 0 { // without a line every prompt evaluates
-		if number < s.promptNumber && !s.hasOldState {
-			s.fail("the line's number is %d after %d: one that a prompt has seen may come again", number, s.promptNumber)
+		if number < s.promptNumber {
+			if !s.hasOldState {
+				s.fail("the line's number is %d after %d: one that a prompt has seen may come again", number, s.promptNumber)
+			}
+			s.hasOldState = false
 		}
-		if number != s.promptNumber {
-			s.promptNumber, s.hasOldState = number, false
-		}
+		s.promptNumber = number
 	}
 	if sup := s.answering(); sup != nil && !sup.isHung && !sup.isSuperseded.Load() {
 		if problem := s.network.findServiceProblem(sup.Supervisor, sup.process); problem != "" {
@@ -454,11 +455,12 @@ func (s *simulation) beginStart() (end func()) {
 	return func() { change(-1) }
 }
 
-// ackStop records that a stop has succeeded. One that overlaps with a start may have been before it.
-func (s *simulation) ackStop() {
+// ackStop records that a stop has succeeded. One that overlaps with a start may have been before it. If files were destroyed since it began, as
+// destroyed says, it may have been lost.
+func (s *simulation) ackStop(destroyed int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.isStopAcked = s.starts == 0
+	s.isStopAcked = s.starts == 0 && s.destroyed == destroyed
 }
 
 // ackedLeases returns the processes whose leases were acknowledged, in the order of their start.

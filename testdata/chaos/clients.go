@@ -75,6 +75,7 @@ type serviceClients struct {
 	mayLoseConn  atomic.Bool // an established connection may end; a new one must still be accepted
 	mayBeRefused atomic.Bool // a new connection may be refused or fail
 	expectsReset atomic.Bool // the upstream is about to reset the established connection
+	isExplained  func() bool // an event of another project has ended connections
 
 	stopCh     chan struct{}
 	goroutines sync.WaitGroup
@@ -83,8 +84,8 @@ type serviceClients struct {
 
 // connectServiceClients returns when the upstream has acknowledged the first record of the connection that stays open. The
 // caller calls stop.
-func connectServiceClients(service, addr string, fail func(string, ...any)) (*serviceClients, error) {
-	c := &serviceClients{service: service, addr: addr, fail: fail, stopCh: make(chan struct{})}
+func connectServiceClients(service, addr string, fail func(string, ...any), isExplained func() bool) (*serviceClients, error) {
+	c := &serviceClients{service: service, addr: addr, fail: fail, isExplained: isExplained, stopCh: make(chan struct{})}
 	var err error
 	if c.longConn, err = dialRecordConn(addr); err != nil {
 		return nil, err
@@ -111,7 +112,7 @@ func (c *serviceClients) sendRecords() {
 			if c.expectsReset.Load() && errors.Is(err, io.EOF) && !c.isStopped() {
 				c.fail("the upstream reset the connection of %s, and its client saw an orderly end", c.service)
 			}
-			if !c.mayLoseConn.Load() && !c.isStopped() {
+			if !c.mayLoseConn.Load() && !c.isStopped() && !c.isExplained() {
 				c.fail("the connection of %s from %v broke, and no event explains it: %v", c.service, c.longConn.conn.LocalAddr(), err)
 			}
 			return
@@ -135,7 +136,7 @@ func (c *serviceClients) openConnections() {
 			startedAt := time.Now()
 			err := sendOneRecord(c.addr)
 			isRefused := errors.Is(err, syscall.ECONNREFUSED)
-			if err != nil && !couldBeRefused && !c.mayBeRefused.Load() && (isRefused || !c.mayLoseConn.Load()) && !c.isStopped() {
+			if err != nil && !couldBeRefused && !c.mayBeRefused.Load() && (isRefused || !c.mayLoseConn.Load() && !c.isExplained()) && !c.isStopped() {
 				outcome := "was not served"
 				if isRefused {
 					outcome = "was refused"

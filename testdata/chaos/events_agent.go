@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"syscall"
+	"time"
 )
 
 // technologySSHAgent is the technology of projects with a service whose key is only in an ssh-agent.
@@ -30,7 +31,9 @@ func replaceAgentEvent(p *project, r *rand.Rand) bool {
 		newShellEvent(p, r)
 		return nil
 	})
-	p.killAgentTunnelsOrNot(r)
+	if p.killAgentTunnelsOrNot(r) {
+		p.addUndo(p.awaitMissingKey)
+	}
 	return true
 }
 
@@ -42,7 +45,9 @@ func removeAgentKeysEvent(p *project, r *rand.Rand) bool {
 		return false
 	}
 	p.beginTrouble(agentServiceName, missingKeyReason, p.agent.addKey)
-	p.killAgentTunnelsOrNot(r)
+	if p.killAgentTunnelsOrNot(r) {
+		p.addUndo(p.awaitMissingKey)
+	}
 	return true
 }
 
@@ -53,16 +58,29 @@ func freezeAgentEvent(p *project, r *rand.Rand) bool {
 }
 
 // killAgentTunnelsOrNot ends, in one of two cases, the tunnels that have logged in with the agent's key. Otherwise they must stay: they need
-// the agent no more.
-func (p *project) killAgentTunnelsOrNot(r *rand.Rand) {
+// the agent no more. It reports whether a tunnel was ended.
+func (p *project) killAgentTunnelsOrNot(r *rand.Rand) (hasKilled bool) {
 	if r.IntN(2) == 0 {
-		return
+		return false
 	}
 	p.allowInterruption([]string{agentServiceName}, false)
 	for _, tunnel := range p.listTunnels() {
 		if slices.Contains(tunnel.args, agentServiceName) {
 			p.logf("KILL to tunnel %s", tunnel)
-			signalProcess(tunnel.pid, syscall.SIGKILL)
+			hasKilled = signalProcess(tunnel.pid, syscall.SIGKILL) || hasKilled
 		}
 	}
+	return hasKilled
+}
+
+// awaitMissingKey waits until a login has failed for lack of the key, so that only another look at the agent can help; at most 10 s.
+func (p *project) awaitMissingKey() {
+	p.background.Wait() // it may end the project
+	p.world.awaitNoProblem(10*time.Second, func() string {
+		s, err := parseStatus(p.runLocalport("status", "--json").stdout)
+		if svc, ok := s.service(agentServiceName); err == nil && s.State == stateRunning && ok && svc.State != "needs_attention" {
+			return "no login has failed"
+		}
+		return ""
+	})
 }

@@ -155,12 +155,10 @@ func (p *project) checkPortHolderIsNamed(pid int) {
 }
 
 func sshServerGoneEvent(p *project, _ *rand.Rand) bool {
-	for _, other := range p.world.projects {
-		other.allowInterruption([]string{"remote", agentServiceName}, false)
-	}
 	p.world.sshMu.Lock()
 	defer p.world.sshMu.Unlock()
 	p.logf("the ssh server is gone")
+	p.world.sshStops.Add(1) // all projects' connections through it may end
 	p.world.ssh.stop()
 	p.addUndo(func() {
 		p.world.sshMu.Lock()

@@ -191,7 +191,12 @@ func (p *project) connectClients() {
 		if p.world.ctx.Err() != nil {
 			return
 		}
-		c, err := connectServiceClients(name, p.address(name), p.fail)
+		usesSSH, stops := name == "remote" || name == agentServiceName, p.world.sshStops.Load()
+		isExplained := func() bool { return usesSSH && p.world.sshStops.Load() != stops }
+		c, err := connectServiceClients(name, p.address(name), p.fail, isExplained)
+		if err != nil && isExplained() {
+			continue
+		}
 		if err != nil {
 			p.fail("%s is up, and its first client was not served: %v", name, err)
 			return

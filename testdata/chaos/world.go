@@ -40,8 +40,9 @@ type world struct {
 
 	networkChanges atomic.Int32 // the number of calls of changeNetwork
 
-	sshMu sync.Mutex // held while ssh is started or stopped
-	ssh   *sshServer
+	sshMu    sync.Mutex   // held while ssh is started or stopped
+	sshStops atomic.Int32 // the number of stops of ssh
+	ssh      *sshServer
 
 	mu        sync.Mutex // guards the fields that follow
 	violation *violation // nil while every promise has been kept

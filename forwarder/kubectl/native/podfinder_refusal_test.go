@@ -14,6 +14,41 @@ import (
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
 )
 
+func writeKubeconfig(t *testing.T, path, server, token string) {
+	t.Helper()
+	text := fmt.Appendf(nil, `{apiVersion: v1, kind: Config, current-context: test,
+clusters: [{name: test, cluster: {server: "%s", insecure-skip-tls-verify: true}}], users: [{name: test, user: {token: %s}}],
+contexts: [{name: test, context: {cluster: test, user: test, namespace: default}}]}`, server, token)
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Another token is used as soon as a dial fails, although upstreams that are open still serve clients.
+func TestTunnel_FailedDialEndsATunnelWhoseKubeconfigHasChanged(t *testing.T) {
+	server := httptest.NewTLSServer(http.NotFoundHandler()) // over HTTP, no token is used
+	t.Cleanup(server.Close)
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	writeKubeconfig(t, kubeconfig, server.URL, "one")
+	spec, run := specFor("service/web:7000", "default"), newRun(t, kubeconfig)
+	src := session.Source{ResourceRef: spec.Ref, Dir: run.Dir, Env: run.Env, Log: run.Log}
+	s, release, err := testRegistry.Open(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	tunnel := &tunnel{ref: spec.Ref, session: s, files: src.ReadFiles(), doneCh: make(chan struct{}), changedCh: make(chan struct{}, 1)}
+	tunnel.finder = newPodFinder(testTasks, s, spec.Target, spec.Ref, tunnel.onPanic)
+	t.Cleanup(tunnel.finder.close)
+	writeKubeconfig(t, kubeconfig, server.URL, "another")
+	tunnel.recordDialResult(destination{pod: "web-1", uid: "1"}, &session.StatusError{Code: http.StatusUnauthorized})
+	select {
+	case <-tunnel.Done():
+	default:
+		t.Errorf("it has not ended: %+v", tunnel.CurrentFailure())
+	}
+}
+
 // The watch of the pods may be refused for a moment while that of the service stays open.
 func TestPodFinder_ForgetsARefusalOfOneOfItsWatches(t *testing.T) {
 	const service = `{"metadata": {"name": "web", "resourceVersion": "1"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 7000}]}}`
@@ -43,11 +78,7 @@ func TestPodFinder_ForgetsARefusalOfOneOfItsWatches(t *testing.T) {
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := os.WriteFile(kubeconfig, fmt.Appendf(nil, `{apiVersion: v1, kind: Config, current-context: test,
-clusters: [{name: test, cluster: {server: "%s"}}], users: [{name: test, user: {}}],
-contexts: [{name: test, context: {cluster: test, user: test, namespace: default}}]}`, server.URL), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	writeKubeconfig(t, kubeconfig, server.URL, "one")
 	spec, run := specFor("service/web:7000", "default"), newRun(t, kubeconfig)
 	s, release, err := testRegistry.Open(session.Source{ResourceRef: spec.Ref, Dir: run.Dir, Env: run.Env, Log: run.Log})
 	if err != nil {

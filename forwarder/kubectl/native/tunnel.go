@@ -60,6 +60,7 @@ type tunnel struct {
 	mu          sync.Mutex
 	err         error
 	dialFailure *forwarder.Failure // why the last upstream could not be opened
+	checkedAt   time.Time          // when a failed dial last had endIfOutdated called
 	changedCh   chan struct{}      // see FailureChanged
 }
 
@@ -167,8 +168,7 @@ func (t *tunnel) run(ctx context.Context) {
 		case <-changed:
 		case <-ticker.C:
 			t.pingQuietUpstreams()
-			if t.mayNeedOtherCredentials() && t.files.DescribeAnother() {
-				t.endWith(&forwarder.Failure{Reason: "the kubeconfig has changed"}) // the next tunnel uses it
+			if t.mayNeedOtherCredentials() && t.endIfOutdated() {
 				return
 			}
 		case <-ctx.Done():
@@ -181,6 +181,15 @@ func (t *tunnel) run(ctx context.Context) {
 // works, or the user may not watch the pods and no client loses a connection.
 func (t *tunnel) mayNeedOtherCredentials() bool {
 	return t.CurrentFailure() != nil || t.finder.lacksWatch() && !t.pool.hasClients()
+}
+
+// endIfOutdated ends the tunnel if the kubeconfig describes another session by now, which the next tunnel uses. It reports whether that is so.
+func (t *tunnel) endIfOutdated() bool {
+	if !t.files.DescribeAnother() {
+		return false
+	}
+	t.endWith(&forwarder.Failure{Reason: "the kubeconfig has changed"})
+	return true
 }
 
 // changeLog writes to the service's log when the destination or the reason to wait changes.
@@ -338,9 +347,16 @@ func (t *tunnel) recordDialResult(dest destination, err error) {
 	t.mu.Lock()
 	previous := t.dialFailure
 	t.dialFailure = failure
+	isCheckDue := failure != nil && time.Since(t.checkedAt) >= time.Second
+	if isCheckDue {
+		t.checkedAt = time.Now()
+	}
 	t.mu.Unlock()
 	if (previous == nil) != (failure == nil) {
 		t.notifyChanged()
+	}
+	if isCheckDue { // at once: until run looks, connections through upstreams that are open may hide the failure
+		t.endIfOutdated()
 	}
 }
 

@@ -50,7 +50,7 @@ func (c statusCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	}
 	status.Draining = p.Draining()
 	if status.Supervisor != nil {
-		if text := describeOtherEnvironment(ctx, client.Client{Socket: status.Supervisor.Socket}); text != "" {
+		if text, _ := describeOtherEnvironment(ctx, client.Client{Socket: status.Supervisor.Socket}); text != "" {
 			status.Warnings = append(status.Warnings, text)
 		}
 	}
@@ -92,19 +92,21 @@ func (p commandProject) queryStatus(ctx context.Context) (api.Status, error) {
 const compareTimeout = 500 * time.Millisecond
 
 // describeOtherEnvironment says in which variables this shell's environment chooses another target than the supervisor's. It is empty if there are
-// none, or if the supervisor does not know this request or does not answer in time.
-func describeOtherEnvironment(ctx context.Context, running client.Client) string {
+// none. It is not ok if the supervisor does not know this request or does not answer in time.
+func describeOtherEnvironment(ctx context.Context, running client.Client) (text string, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, compareTimeout)
 	defer cancel()
 	names, err := running.CompareEnvironment(ctx, client.ShellEnvironment())
-	if err != nil || len(names) == 0 {
-		return ""
-	}
 	last := len(names) - 1
-	if last == 0 {
-		return fmt.Sprintf("this shell's %s differs; \"localport restart\" uses it", names[0])
+	switch {
+	case err != nil:
+		return "", false
+	case last < 0:
+		return "", true
+	case last == 0:
+		return fmt.Sprintf("this shell's %s differs; \"localport restart\" uses it", names[0]), true
 	}
-	return fmt.Sprintf("this shell's %s and %s differ; \"localport restart\" uses them", strings.Join(names[:last], ", "), names[last])
+	return fmt.Sprintf("this shell's %s and %s differ; \"localport restart\" uses them", strings.Join(names[:last], ", "), names[last]), true
 }
 
 // stoppedStatus returns the status of a project that has no supervisor: all services of the config, stopped.

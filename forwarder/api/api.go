@@ -89,6 +89,9 @@ type SupervisorStatus struct {
 	// Built is when the supervisor's program was built, as its file tells; null if it is not known. Builds without a version differ in that
 	// alone.
 	Built *time.Time `json:"built,omitempty"`
+	// EnvironmentRevision is higher after each change of the environment, or of the config that uses it: a client that watches compares its own
+	// environment again. 0 from an older supervisor.
+	EnvironmentRevision uint64 `json:"environment_revision,omitempty"`
 	// LoggedIn are the services for which the user has logged in. LoginLoss is set if this supervisor was not replaced because of that.
 	LoggedIn  []string        `json:"logged_in,omitempty"`
 	LoginLoss *LoginLossError `json:"login_loss,omitempty"`

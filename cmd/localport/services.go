@@ -52,6 +52,9 @@ func (c restartCmd) Run(ctx context.Context, a *app, p commandProject) error {
 }
 
 func (p commandProject) startServices(ctx context.Context, a *app, action api.Action, sel selection, wait bool) error {
+	if err := p.RequireSameNamespace(ctx); err != nil {
+		return err
+	}
 	verdict, files, err := p.AskTrust()
 	if err != nil {
 		return err

@@ -32,12 +32,60 @@ type Lease struct {
 	Process
 	Dir   string    `json:"dir,omitempty"` // the holder's working directory when it took the lease
 	Since time.Time `json:"since"`
+	// PIDNamespace is the id of the PID namespace in which the process has this pid; 0 in a lease of an older version: that of whoever reads it.
+	PIDNamespace uint64 `json:"pid_ns,omitempty"`
 }
 
-// IsAlive reports whether the lease is still valid.
-func (l Lease) IsAlive() bool { return l.Kind == StartLease || l.Process.IsAlive() }
+// unseenLeaseTime is how long a lease of another PID namespace is valid whose process is not visible to the supervisor.
+const unseenLeaseTime = time.Minute
 
-func (l Lease) isSame(o Lease) bool { return l.Kind == o.Kind && l.Process == o.Process }
+// isForeign reports whether a PID namespace is known to be another one than that of this process: pids have another meaning there.
+func isForeign(namespace uint64) bool {
+	own := ownPIDNamespace()
+	return namespace != 0 && own != 0 && namespace != own
+}
+
+// Here returns the lease of a process of this PID namespace.
+func (l Lease) Here() Lease {
+	if l.Kind != StartLease {
+		l.PIDNamespace = ownPIDNamespace()
+	}
+	return l
+}
+
+// IsAlive reports whether the lease is still valid. A process of another PID namespace is never judged dead from where it is not visible.
+func (l Lease) IsAlive() bool {
+	if l.Kind == StartLease {
+		return true
+	}
+	p, isVisible := l.VisibleProcess()
+	if !isVisible {
+		return ownPIDNamespace() != initialPIDNamespace
+	}
+	return p.IsAlive()
+}
+
+// VisibleProcess returns the lease's process as this PID namespace numbers it. It is not ok if the process is of another namespace and not
+// visible here.
+func (l Lease) VisibleProcess() (p Process, ok bool) {
+	if !isForeign(l.PIDNamespace) {
+		return l.Process, true
+	}
+	return findInNamespace(l.Process, l.PIDNamespace)
+}
+
+// hasExpired reports whether a lease has been of no use to a supervisor for too long, because its process is not visible to it.
+func (l Lease) hasExpired() bool {
+	if !isForeign(l.PIDNamespace) || time.Since(l.Since) < unseenLeaseTime {
+		return false
+	}
+	_, isVisible := l.VisibleProcess()
+	return !isVisible
+}
+
+func (l Lease) isSame(o Lease) bool {
+	return l.Kind == o.Kind && l.Process == o.Process && (l.PIDNamespace == o.PIDNamespace || l.PIDNamespace == 0 || o.PIDNamespace == 0)
+}
 
 // Supervisor is the last supervisor that was elected. Only the election lock tells whether it is still running.
 type Supervisor struct {
@@ -49,6 +97,21 @@ type Supervisor struct {
 	Keeper  int       `json:"keeper,omitempty"` // pid of the keeper, which holds copies of its listeners; 0: none yet
 	// Refused is the newer version that failed to take over from this one; it is not tried again.
 	Refused string `json:"refused,omitempty"`
+	// PIDNamespace is as in Lease.
+	PIDNamespace uint64 `json:"pid_ns,omitempty"`
+}
+
+// IsForeign reports whether the supervisor runs in another PID namespace, as that of a container or sandbox: only processes of its own
+// may change what it does.
+func (s *Supervisor) IsForeign() bool { return isForeign(s.PIDNamespace) }
+
+// IsAlive reports whether the supervisor's process is running. A foreign one is never judged dead.
+func (s *Supervisor) IsAlive() bool { return s.IsForeign() || s.Process.IsAlive() }
+
+// InThisNamespace returns the record of a supervisor of this PID namespace.
+func (s *Supervisor) InThisNamespace() *Supervisor {
+	s.PIDNamespace = ownPIDNamespace()
+	return s
 }
 
 // Draining is a supervisor that accepts no new clients, and runs until the established connections have ended.
@@ -156,19 +219,20 @@ func (st *State) AddLease(l Lease) {
 
 // RemoveLease removes the lease of this kind and process, if there is one.
 func (st *State) RemoveLease(kind LeaseKind, p Process) {
-	drop := Lease{Kind: kind, Process: p}
+	drop := Lease{Kind: kind, Process: p}.Here()
 	st.Leases = slices.DeleteFunc(st.Leases, drop.isSame)
 }
 
-// RemoveLeaseAsOf removes the lease of this kind and process, unless it was taken after at. A zero time means now.
-func (st *State) RemoveLeaseAsOf(kind LeaseKind, p Process, at time.Time) {
-	drop := Lease{Kind: kind, Process: p}
+// RemoveLeaseAsOf removes the lease of drop's kind and process, unless it was taken after at. A zero time means now.
+func (st *State) RemoveLeaseAsOf(drop Lease, at time.Time) {
 	st.Leases = slices.DeleteFunc(st.Leases, func(l Lease) bool { return l.isSame(drop) && (at.IsZero() || !l.Since.After(at)) })
 }
 
-// PruneLeases removes the leases of processes that have ended.
+// PruneLeases removes the leases of processes that have ended. In the supervisor's PID namespace it also removes expired leases of processes
+// that are not visible there.
 func (st *State) PruneLeases() {
-	st.Leases = slices.DeleteFunc(st.Leases, func(l Lease) bool { return !l.IsAlive() })
+	mayExpire := st.Supervisor != nil && !st.Supervisor.IsForeign()
+	st.Leases = slices.DeleteFunc(st.Leases, func(l Lease) bool { return !l.IsAlive() || mayExpire && l.hasExpired() })
 }
 
 // SetDraining replaces the entry of a draining supervisor, removes it if no connection is left, and removes those that have ended.

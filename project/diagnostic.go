@@ -14,14 +14,17 @@ import (
 // Diagnostic is one error in a file, with its position. It holds no secret and no control character.
 type Diagnostic struct {
 	Path    string
-	Line    int // from 1
+	Line    int // from 1; 0: the file itself is meant
 	Col     int // from 1, in bytes
 	Message string
 	Source  string // the line, with string values masked; empty if the file has no such line, or if it would not help
 }
 
-// String returns "PATH:LINE:COL: MESSAGE" and, on the next line, the quoted line of the file.
+// String returns "PATH:LINE:COL: MESSAGE", or "PATH: MESSAGE" without a line, and, on the next line, the quoted line of the file.
 func (d Diagnostic) String() string {
+	if d.Line == 0 {
+		return d.Path + ": " + d.Message
+	}
 	text := fmt.Sprintf("%s:%d:%d: %s", d.Path, d.Line, d.Col, d.Message)
 	if d.Source != "" {
 		text += "\n    " + d.Source

@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/localport-sh/localport/forwarder/printable"
 )
 
 // The size of each file is bounded, because it is read before the user has allowed it. The limit of a config is lower, because the time
@@ -36,6 +38,7 @@ type Files struct {
 	// LocalPath and DotEnvPath are where Local and DotEnv were read from: in Root, or in a linked worktree without the file, in the main
 	// checkout. LocalPath is empty if the config file has no local override.
 	LocalPath, DotEnvPath string
+	DotEnvProblem         string // why a .env that is there is treated as absent, and what to do; empty: it is not
 	// ReferencedFiles holds the files that kubeconfig and the keys in _file (key_file, ca_file) name and that lie inside Root, by
 	// path relative to Root; nil: absent. Of a file that a symbolic link leads out of Root, it holds the link's target, not the
 	// contents: these are the user's own.
@@ -82,6 +85,8 @@ func (f *Files) WithMissingFrom(dir string) (*Files, error) {
 		}
 		if combined.DotEnv == nil {
 			combined.DotEnvPath = f.DotEnvPath
+		} else {
+			combined.DotEnvProblem = ""
 		}
 	}
 	if combined.Local == nil && combined.DotEnv == nil {
@@ -106,11 +111,29 @@ func (f *Files) loadLocal(dir string) (err error) {
 func (f *Files) loadDotEnv(dir string) error {
 	path := filepath.Join(dir, EnvName)
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return nil // Python programmers call their virtual environment .env
+		if _, err := os.Stat(filepath.Join(path, "pyvenv.cfg")); err != nil { // Python programmers call their virtual environment .env
+			f.DotEnvProblem = "is a directory, so no variables are read from it; rename it if it is not meant to be one"
+		}
+		f.DotEnvPath = path
+		return nil
 	}
 	data, err := readOptional(path, maxFileSize)
+	if link, linkErr := os.Readlink(path); data == nil && err == nil && linkErr == nil {
+		f.DotEnvProblem = fmt.Sprintf("is a symbolic link to %s, which does not exist, so no variables are read from it; correct or remove the link", link)
+	}
 	f.DotEnv, f.DotEnvPath = data, path
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w; make it readable, or move it away", err)
+	}
 	return err
+}
+
+// DotEnvWarning returns a warning about a .env that is there and from which no variables can be read; nil if there is none.
+func (f *Files) DotEnvWarning() *Diagnostic {
+	if f.DotEnvProblem == "" {
+		return nil
+	}
+	return &Diagnostic{Path: printable.EscapeLine(f.DotEnvPath), Message: printable.EscapeLine(f.DotEnvProblem)}
 }
 
 // Digest returns the SHA-256 of all contents, in hex. An absent file and an empty one give different digests, and so does the same text

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// minSecretLength is the length of the shortest value that Mask hides: masking every "1" and "dev" would make texts unreadable.
+// minSecretLength is the length of the shortest value that Mask hides, in bytes: masking every "1" and "dev" would make texts unreadable.
 const minSecretLength = 4
 
 // userinfoPattern matches the userinfo of a URL (RFC 3986, 3.2.1).

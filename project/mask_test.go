@@ -1,6 +1,9 @@
 package project
 
 import (
+	"errors"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,5 +77,69 @@ URL = "x://u:${FROM_ENV}@h"
 	}
 	if strings.Contains(all, "plain-value") {
 		t.Errorf("%q", p.Secrets)
+	}
+}
+
+// A hint that masks what status shows in the target is of no use.
+func TestParse_WhatTheTargetShowsIsNoSecret(t *testing.T) {
+	root := physicalTempDir(t)
+	write(t, root+"/"+ConfigName, `
+[services.a]
+technology = "tcp"
+local_port = 1
+remote_port = "${DB_PORT}"
+connection = { remote_host = "${DB_HOST}" }
+[services.b]
+technology = "tcp"
+local_port = 2
+remote_port = 80
+connection = { remote_host = "${B_TOKEN}" }
+`)
+	write(t, root+"/"+EnvName, "DB_HOST=db.internal\nDB_PORT=15432\nOTHER=other.internal\nB_TOKEN=token.internal\nAUTH=db.internal-key\nSHORT=dev\n")
+	p, err := Parse(readFiles(t, root), Options{Technologies: BuiltIn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const text = "dev: dial db.internal:15432, other.internal, token.internal, db.internal-key"
+	if got, want := Mask(text, p.Secrets), "dev: dial db.internal:15432, ***, ***, ***"; got != want {
+		t.Errorf("masked: %s, want %s", got, want)
+	}
+}
+
+func TestReadFiles_WarnsOfADotEnvThatCannotBeUsed(t *testing.T) {
+	for name, test := range map[string]struct {
+		create func(path string) error
+		want   string
+	}{
+		"directory": {func(path string) error { return os.Mkdir(path, 0o700) }, "is a directory, so no variables are read from it; rename it if it is not meant to be one"},
+		"broken link": {
+			func(path string) error { return os.Symlink("/no/such/file", path) },
+			"is a symbolic link to /no/such/file, which does not exist, so no variables are read from it; correct or remove the link",
+		},
+		"virtual environment of Python": {func(path string) error {
+			return errors.Join(os.Mkdir(path, 0o700), os.WriteFile(path+"/pyvenv.cfg", nil, 0o600))
+		}, ""},
+		"file": {func(path string) error { return os.WriteFile(path, []byte("A=1\n"), 0o600) }, ""},
+	} {
+		root := physicalTempDir(t)
+		write(t, root+"/"+ConfigName, "[services.a]\ntechnology = \"tcp\"\nlocal_port = 1\nremote_port = 2\nconnection = { remote_host = \"h\" }\n")
+		if err := test.create(root + "/" + EnvName); err != nil {
+			t.Fatal(err)
+		}
+		p, err := Parse(readFiles(t, root), Options{Technologies: BuiltIn})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var got []string
+		for _, warning := range p.Warnings {
+			got = append(got, warning.String())
+		}
+		want := []string(nil)
+		if test.want != "" {
+			want = []string{root + "/" + EnvName + ": " + test.want}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: the warnings are %q, want %q", name, got, want)
+		}
 	}
 }

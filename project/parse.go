@@ -39,6 +39,7 @@ func Parse(f *Files, o Options) (*Project, error) {
 	}
 	p.resolveAddresses()
 	p.interpolateAll()
+	p.addDotEnvSecrets()
 	p.markSecretSettings()
 	p.shareSecrets()
 	newTableReader(&p.report, p.topLevelFields()).readTable(p.root)
@@ -51,6 +52,9 @@ func Parse(f *Files, o Options) (*Project, error) {
 	slices.Sort(p.secrets)
 	p.project.Secrets = slices.Compact(p.secrets)
 	p.project.Advice = p.advice.diagnostics(p.secrets)
+	if warning := p.files.DotEnvWarning(); warning != nil {
+		p.dotEnv.warnings = append(p.dotEnv.warnings, *warning)
+	}
 	p.project.Warnings = append(p.dotEnv.warnings, p.warnings.diagnostics(p.secrets)...)
 	if found := p.diagnostics(p.secrets); len(found) > 0 {
 		return nil, &InvalidError{Diagnostics: found}
@@ -89,10 +93,31 @@ func (p *parser) readDocuments() []Diagnostic {
 	path := cmp.Or(p.files.DotEnvPath, filepath.Join(p.files.Root, EnvName))
 	p.dotEnv = parseDotEnv(path, p.files.DotEnv, p.options.Getenv)
 	p.project.DotEnv, p.scope.DotEnv = p.dotEnv.values, p.dotEnv.values
-	for _, value := range p.dotEnv.values {
-		p.addSecret(value)
-	}
 	return p.dotEnv.errors
+}
+
+// shownKeys are the keys of a connection whose values status shows in the target.
+var shownKeys = []string{"host", "remote_host", "resource_name", "namespace", "context"}
+
+// addDotEnvSecrets adds the values of .env. One that is the host, or the like, of a service's target is no secret, unless its name says so:
+// status shows it, and a hint that masks it is of no use. Mask ignores values of fewer than minSecretLength bytes.
+func (p *parser) addDotEnvSecrets() {
+	shown := make(map[string]bool)
+	for _, n := range p.serviceNodes() {
+		for _, key := range shownKeys {
+			if value := n.member("connection", key); value != nil && value.kind == stringKind {
+				shown[value.text] = true
+			}
+		}
+		if port := n.member("remote_port"); port != nil && port.kind == stringKind {
+			shown[port.text] = true
+		}
+	}
+	for name, value := range p.dotEnv.values {
+		if isSecretName(name) || !shown[value] {
+			p.addSecret(value)
+		}
+	}
 }
 
 func (p *parser) addSecret(value string) {

@@ -22,6 +22,9 @@ func (allowCmd) Run(ctx context.Context, a *app, p commandProject) error {
 		return err
 	}
 	output.Info(a.err, "allowed %s", p.Config)
+	if files, err := project.ReadFiles(p.Config); err == nil && files.DotEnvWarning() != nil {
+		fmt.Fprintln(a.err, "warning:", output.Diagnostic(*files.DotEnvWarning()))
+	}
 	client, err := p.SupervisorClient(ctx)
 	if err != nil || client == nil {
 		return err
@@ -36,6 +39,9 @@ type denyCmd struct{}
 
 // Run revokes the approval and stops the project.
 func (denyCmd) Run(ctx context.Context, a *app, p commandProject) error {
+	if err := p.RequireSameNamespace(ctx); err != nil {
+		return err
+	}
 	err := p.recordDecision(p.Store.Deny)
 	if errors.Is(err, fs.ErrNotExist) { // the project may be running although its file was deleted
 		err = p.Store.Deny(&project.Files{Path: p.Config, Root: p.Root})

@@ -73,6 +73,9 @@ const replaceTimeout = 30 * time.Second
 // Run hands leases, ports and waiting clients over to a new supervisor. If none is running, one is started; one that does not answer is
 // stopped first.
 func (daemonRestartCmd) Run(ctx context.Context, a *app, p commandProject) error {
+	if err := p.RequireSameNamespace(ctx); err != nil {
+		return err
+	}
 	running, status, err := p.FindSupervisor(ctx)
 	if err == nil && running == nil {
 		return daemonStartCmd{}.Run(ctx, a, p)

@@ -117,7 +117,8 @@ func (c execCmd) waitHealthy(ctx context.Context, a *app, p commandProject, j *c
 	if err != nil || len(names) == 0 {
 		return err
 	}
-	if _, err := j.Act(ctx, api.ActionRequest{Action: api.ActionStart, Names: names, Spawned: j.Started}); err != nil {
+	_, err = j.Act(ctx, api.ActionRequest{Action: api.ActionStart, Names: names, Spawned: j.Started})
+	if err != nil && !errors.Is(err, api.ErrForeign) { // in a container, services that run can be used
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.Wait)

@@ -94,6 +94,7 @@ func shownErrors() []shownError {
 	start := func(outcome client.Outcome, text string) error {
 		return &client.StartError{Readiness: client.Readiness{Outcome: outcome, Error: text}, Log: log, IsReported: true}
 	}
+	loss := &api.LoginLossError{Services: []string{"db", "cache"}, Reason: "the key needs a passphrase"}
 	return []shownError{
 		{"output.Usage", output.Usage(errors.New("unknown flag --wach, did you mean \"--watch\"?"))},
 		{"output.WithHint (unknown service)", unknownNameError("service", "dbb", []string{"db", "docs"})},
@@ -110,6 +111,9 @@ func shownErrors() []shownError {
 		{"client.NoAnswerError (keeper)", &client.NoAnswerError{Role: client.KeeperRole, PID: 4712, Waited: 10 * time.Second}},
 		{"client.NoAnswerError (stopped keeper)", &client.NoAnswerError{Role: client.KeeperRole, PID: 4712, Stopped: true}},
 		{"client.NoAnswerError (unknown process)", &client.NoAnswerError{Role: client.SupervisorRole, Waited: 2 * time.Second}},
+		{"client.NoAnswerError (another namespace)", &client.NoAnswerError{
+			Role: client.SupervisorRole, Waited: 10 * time.Second, ForeignSocket: "/run/user/1000/localport/1.sock",
+		}},
 		{"client.ErrNoAnswer", &client.UnreachableError{Socket: "/run/user/1000/localport/1.sock", Err: client.ErrNoAnswer}},
 		{"client.UnreachableError", &client.UnreachableError{Socket: "/run/user/1000/localport/1.sock", Err: syscall.ECONNREFUSED}},
 		{"client.UnreachableError (ending)", &client.UnreachableError{Socket: "/run/user/1000/localport/1.sock", Err: api.ErrEnding}},
@@ -120,6 +124,8 @@ func shownErrors() []shownError {
 		{"client.StartError (too slow)", start(client.OutcomeFailed, "the supervisor did not become ready in time")},
 		{"api.ErrTooManyWatchers", api.ErrTooManyWatchers},
 		{"api.ErrEnding", api.ErrEnding},
+		{"api.ErrForeign", api.ErrForeign},
+		{"api.LoginLossError", fmt.Errorf("restart: %w", &client.RefusedError{Reason: loss.Error(), Request: "k4xw2a7q", Status: 409, LoginLoss: loss})},
 		{"filelimit.TooLowError", &filelimit.TooLowError{Limit: 64, Needed: 217}},
 		{"process.NotFoundError", &process.NotFoundError{Name: "kubectl", Path: "/usr/local/bin:/usr/bin:/bin"}},
 		{"process.NotFoundError (a path)", &process.NotFoundError{Name: "/home/you/shop/bin/tunnel"}},

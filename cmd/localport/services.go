@@ -52,6 +52,9 @@ func (c restartCmd) Run(ctx context.Context, a *app, p commandProject) error {
 }
 
 func (p commandProject) startServices(ctx context.Context, a *app, action api.Action, sel selection, wait bool) error {
+	if err := p.RequireSameNamespace(ctx); err != nil {
+		return err
+	}
 	verdict, files, err := p.AskTrust()
 	if err != nil {
 		return err
@@ -271,20 +274,53 @@ func (p commandProject) waitReady(ctx context.Context, client client.Client, nam
 	}
 	timedOut := err != nil
 	var problems []error
-	var hints []string
+	var hints hintList
 	for _, svc := range status.Services {
 		if !slices.Contains(names, svc.Name) || svc.State.IsReady() || !timedOut && !svc.State.IsSettled() {
 			continue // the wait ended because of another service
 		}
 		problems = append(problems, notReadyError(svc, timedOut, limit))
-		if svc.Hint != "" {
-			hints = append(hints, svc.Hint)
-		}
+		hints.add(svc.Name, svc.Hint)
 	}
 	if problems == nil {
 		return status, nil
 	}
-	return status, output.WithHint(errors.Join(problems...), hints...)
+	return status, output.WithHint(errors.Join(problems...), hints.lines(len(problems))...)
+}
+
+// hintList has the hints of services that are not ready, each once, in the order in which they were added.
+type hintList []struct {
+	text     string
+	services []string
+}
+
+func (l *hintList) add(service, text string) {
+	if text == "" {
+		return
+	}
+	for i := range *l {
+		if (*l)[i].text == text {
+			(*l)[i].services = append((*l)[i].services, service)
+			return
+		}
+	}
+	*l = append(*l, struct {
+		text     string
+		services []string
+	}{text, []string{service}})
+}
+
+// lines returns the hints. If several services have problems, each hint names those that it is for, unless it is for all of them.
+func (l *hintList) lines(problems int) []string {
+	lines := make([]string, 0, len(*l))
+	for _, hint := range *l {
+		if len(hint.services) == problems {
+			lines = append(lines, hint.text)
+			continue
+		}
+		lines = append(lines, strings.Join(hint.services, ", ")+": "+hint.text)
+	}
+	return lines
 }
 
 // waitSettled returns the first status in which each of the services is ready, or one is in a state that only a person can change.

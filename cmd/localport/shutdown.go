@@ -29,6 +29,9 @@ const (
 // shutDown stops the project even if there are leases: it drops the start lease and stops the supervisor, gracefully if it answers, and
 // those that are draining. Processes that do not answer are terminated, with a message on w.
 func (p commandProject) shutDown(ctx context.Context, w io.Writer) error {
+	if err := p.RequireSameNamespace(ctx); err != nil {
+		return err
+	}
 	return errors.Join(p.shutDownSupervisor(ctx, w), p.EndDraining())
 }
 

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,7 +51,7 @@ func (c statusCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	}
 	status.Draining = p.Draining()
 	if status.Supervisor != nil {
-		if text := describeOtherEnvironment(ctx, client.Client{Socket: status.Supervisor.Socket}); text != "" {
+		if text, _ := describeOtherEnvironment(ctx, client.Client{Socket: status.Supervisor.Socket}); text != "" {
 			status.Warnings = append(status.Warnings, text)
 		}
 	}
@@ -69,7 +70,7 @@ func (c statusCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	p.printDeathOnce(a.out, status.Supervisor)
 	if exe, err := os.Executable(); err == nil && status.Supervisor != nil {
 		if skew := describeSkew(*status.Supervisor, version.Own(), client.BuildTime(exe)); skew != "" {
-			fmt.Fprintln(a.out, "warning:", output.EscapeLine(skew))
+			printWrapped(a.out, columns, "warning: "+output.EscapeLine(skew))
 		}
 	}
 	return nil
@@ -93,19 +94,21 @@ func (p commandProject) queryStatus(ctx context.Context) (api.Status, error) {
 const compareTimeout = 500 * time.Millisecond
 
 // describeOtherEnvironment says in which variables this shell's environment chooses another target than the supervisor's. It is empty if there are
-// none, or if the supervisor does not know this request or does not answer in time.
-func describeOtherEnvironment(ctx context.Context, running client.Client) string {
+// none. It is not ok if the supervisor does not know this request or does not answer in time.
+func describeOtherEnvironment(ctx context.Context, running client.Client) (text string, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, compareTimeout)
 	defer cancel()
 	names, err := running.CompareEnvironment(ctx, client.ShellEnvironment())
-	if err != nil || len(names) == 0 {
-		return ""
-	}
 	last := len(names) - 1
-	if last == 0 {
-		return fmt.Sprintf("this shell's %s differs; \"localport restart\" uses it", names[0])
+	switch {
+	case err != nil:
+		return "", false
+	case last < 0:
+		return "", true
+	case last == 0:
+		return fmt.Sprintf("this shell's %s differs; \"localport restart\" uses it", names[0]), true
 	}
-	return fmt.Sprintf("this shell's %s and %s differ; \"localport restart\" uses them", strings.Join(names[:last], ", "), names[last])
+	return fmt.Sprintf("this shell's %s and %s differ; \"localport restart\" uses them", strings.Join(names[:last], ", "), names[last]), true
 }
 
 // stoppedStatus returns the status of a project that has no supervisor: all services of the config, stopped.
@@ -155,26 +158,27 @@ func printStatus(w io.Writer, status api.Status, width int) {
 	printTable(w, status, width)
 	for _, svc := range status.Services {
 		if svc.Hint != "" {
-			fmt.Fprintf(w, "%s: %s\n", svc.Name, output.JoinLines(svc.Hint))
+			printWrapped(w, width, fmt.Sprintf("%s: %s", svc.Name, output.JoinLines(svc.Hint)))
 		}
 	}
 	for _, cluster := range status.Clusters {
 		for _, line := range []string{cluster.Trouble, cluster.Hint} {
 			if line != "" {
-				fmt.Fprintf(w, "cluster %s: %s\n", output.EscapeLine(cmp.Or(cluster.Context, cluster.Server)), output.JoinLines(line))
+				name := output.EscapeLine(cmp.Or(cluster.Context, cluster.Server))
+				printWrapped(w, width, fmt.Sprintf("cluster %s: %s", name, output.JoinLines(line)))
 			}
 		}
 	}
 	for _, d := range status.Draining {
-		fmt.Fprintln(w, describeDraining(d))
+		printWrapped(w, width, describeDraining(d))
 	}
 	for _, line := range []string{status.Failure, status.Pending} {
 		if line != "" {
-			fmt.Fprintln(w, output.JoinLines(line))
+			printWrapped(w, width, output.JoinLines(line))
 		}
 	}
 	for _, warning := range status.Warnings {
-		fmt.Fprintln(w, "warning:", output.JoinLines(warning))
+		printWrapped(w, width, "warning: "+output.JoinLines(warning))
 	}
 }
 
@@ -274,46 +278,105 @@ func plural(word string, n int) string {
 	return word + "s"
 }
 
-// Widths of the column "last error", in characters. It gets all the room that is left, but at least minErrorWidth.
+// defaultErrorWidth is the width of the column "last error", in characters, if the output is not a terminal.
+const defaultErrorWidth = 60
+
+// The columns of the table that are left out of a narrow terminal.
 const (
-	minErrorWidth     = 24
-	defaultErrorWidth = 60 // if the output is not a terminal
+	technologyColumn = "technology" // the target begins with it
+	targetColumn     = "target"
+	restartsColumn   = "restarts"
+	lastErrorColumn  = "last error"
 )
 
+// minTargetWidth is the width below which targets are not shortened.
+const minTargetWidth = 12
+
 var tableHeader = table.Row{
-	"service", "state", "technology", "local address", "target", "health", "up", "restarts", "conns", "last error",
+	"service", "state", technologyColumn, "local address", targetColumn, "health", "up", restartsColumn, "conns", lastErrorColumn,
 }
 
+// printTable prints a table of the services. On a terminal, each service is one line; errors that do not fit into it follow below the table.
 func printTable(w io.Writer, status api.Status, width int) {
 	rows := make([]table.Row, 0, len(status.Services))
+	longestError := 0
 	for _, svc := range status.Services {
 		rows = append(rows, table.Row{
 			svc.Name, svc.State, svc.Technology, formatLocalAddress(svc), output.EscapeLine(svc.Target), output.EscapeLine(formatHealth(svc)), formatUptime(svc), svc.Restarts,
 			formatConnections(svc), formatLastError(svc),
 		})
+		longestError = max(longestError, text.RuneWidthWithoutEscSequences(formatLastError(svc)))
 	}
-	errorWidth := defaultErrorWidth
+	columns := []table.ColumnConfig{{Name: lastErrorColumn, WidthMax: defaultErrorWidth, WidthMaxEnforcer: text.WrapSoft}}
+	areErrorsBelow := false
 	if width > 0 {
-		rest, _, _ := strings.Cut(formatTable(rows, 1), "\n")
-		errorWidth = max(minErrorWidth, width-text.RuneWidthWithoutEscSequences(rest))
+		columns = []table.ColumnConfig{{Name: lastErrorColumn, WidthMax: max(len(lastErrorColumn), longestError)}}
+		if areErrorsBelow = tableWidth(rows, columns) > width; areErrorsBelow {
+			columns = narrowColumns(rows, width)
+		}
 	}
-	for line := range strings.Lines(formatTable(rows, errorWidth)) {
+	for line := range strings.Lines(formatTable(rows, columns)) {
 		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
+	}
+	for _, svc := range status.Services {
+		if areErrorsBelow && formatLastError(svc) != "" {
+			printWrapped(w, width, svc.Name+": "+formatLastError(svc))
+		}
 	}
 }
 
-func formatTable(rows []table.Row, errorWidth int) string {
+// narrowColumns returns columns with which a table without errors fits into width, if possible: less important ones are left out, then targets
+// are shortened.
+func narrowColumns(rows []table.Row, width int) []table.ColumnConfig {
+	columns := []table.ColumnConfig{{Name: lastErrorColumn, Hidden: true}}
+	for _, name := range []string{technologyColumn, restartsColumn} {
+		if tableWidth(rows, columns) <= width {
+			return columns
+		}
+		columns = append(columns, table.ColumnConfig{Name: name, Hidden: true})
+	}
+	excess := tableWidth(rows, columns) - width
+	if excess <= 0 {
+		return columns
+	}
+	targetWidth := 0
+	for _, row := range rows {
+		target, _ := row[slices.Index(tableHeader, any(targetColumn))].(string)
+		targetWidth = max(targetWidth, text.RuneWidthWithoutEscSequences(target))
+	}
+	shorten := func(target string, width int) string { return text.Snip(target, width, "…") }
+	return append(columns, table.ColumnConfig{Name: targetColumn, WidthMax: max(minTargetWidth, targetWidth-excess), WidthMaxEnforcer: shorten})
+}
+
+// tableWidth returns the width of the widest line of a table.
+func tableWidth(rows []table.Row, columns []table.ColumnConfig) int {
+	width := 0
+	for line := range strings.Lines(formatTable(rows, columns)) {
+		width = max(width, text.RuneWidthWithoutEscSequences(strings.TrimRight(line, " \n")))
+	}
+	return width
+}
+
+func formatTable(rows []table.Row, columns []table.ColumnConfig) string {
 	t := table.NewWriter()
 	style := table.StyleLight
 	style.Options = table.OptionsNoBordersAndSeparators
 	style.Format.Header = text.FormatUpper
 	t.SetStyle(style)
-	t.SetColumnConfigs([]table.ColumnConfig{{
-		Name: "last error", WidthMax: errorWidth, WidthMaxEnforcer: text.WrapSoft,
-	}})
+	t.SetColumnConfigs(columns)
 	t.AppendHeader(tableHeader)
 	t.AppendRows(rows)
 	return t.Render() + "\n"
+}
+
+// printWrapped prints a line. On a terminal, of width columns, it is broken between words.
+func printWrapped(w io.Writer, width int, line string) {
+	if width > 0 {
+		line = text.WrapSoft(line, width)
+	}
+	for part := range strings.SplitSeq(line, "\n") {
+		fmt.Fprintln(w, strings.TrimRight(part, " "))
+	}
 }
 
 func formatHealth(svc api.ServiceStatus) string {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -32,12 +33,17 @@ const (
 func (c statusCmd) watch(a *app, p commandProject) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	view := c.newView(a)
+	view, environment := c.newView(a), environmentComparison{}
 	for shown := false; ; {
 		startTime := time.Now()
 		err := p.followStatus(ctx, func(status api.Status) error {
 			shown = true
 			status.Draining = p.Draining()
+			if view.showsWarnings() {
+				if text := environment.describe(ctx, status.Supervisor); text != "" {
+					status.Warnings = append(slices.Clip(status.Warnings), text)
+				}
+			}
 			if err := view.show(status); err != nil {
 				return &writeError{err}
 			}
@@ -58,6 +64,31 @@ func (c statusCmd) watch(a *app, p commandProject) error {
 			return nil
 		}
 	}
+}
+
+// environmentComparison is the last comparison of this shell's environment with the supervisor's.
+type environmentComparison struct {
+	run      string // of the supervisor that was asked
+	revision uint64 // of its environment
+	at       time.Time
+	text     string
+}
+
+// describe is describeOtherEnvironment. A supervisor is asked again only when its environment has changed, or after renewInterval: the files that
+// say which variables are used may have changed too.
+func (c *environmentComparison) describe(ctx context.Context, running *api.SupervisorStatus) string {
+	if running == nil {
+		return ""
+	}
+	if running.Run == c.run && running.EnvironmentRevision == c.revision && time.Since(c.at) < renewInterval {
+		return c.text
+	}
+	text, ok := describeOtherEnvironment(ctx, client.Client{Socket: running.Socket})
+	if ok || running.Run != c.run {
+		c.text = text
+	}
+	c.run, c.revision, c.at = running.Run, running.EnvironmentRevision, time.Now()
+	return c.text
 }
 
 // writeError is an error of writing the output.
@@ -123,6 +154,7 @@ func (p commandProject) followSupervisor(ctx context.Context, running *client.Cl
 type statusView interface {
 	show(api.Status) error
 	showProblem(error)
+	showsWarnings() bool
 }
 
 func (c statusCmd) newView(a *app) statusView {
@@ -157,6 +189,8 @@ func (l *lineView) show(status api.Status) error {
 	}
 	return nil
 }
+
+func (l *lineView) showsWarnings() bool { return l.isJSON }
 
 func (l *lineView) printChange(name, line string) error {
 	if l.last[name] == line {
@@ -194,6 +228,8 @@ func (v *screenView) show(status api.Status) error {
 	printStatus(&b, status, columns)
 	return v.draw(b.String())
 }
+
+func (v *screenView) showsWarnings() bool { return true }
 
 func (v *screenView) showProblem(err error) {
 	_ = v.draw("localport: " + output.JoinLines(err.Error()) + "\n")

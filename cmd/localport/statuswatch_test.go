@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/creack/pty"
 
@@ -53,6 +55,50 @@ func TestStatusWatch_PrintsChangesUntilCtrlC(t *testing.T) {
 	<-c.Done()
 	if c.ExitStatus() != "exit status 0" {
 		t.Errorf("status --watch ended with %s", c.ExitStatus())
+	}
+}
+
+// watchJSON runs "status --watch --json" and returns the status that it printed last, and how many times it has asked for a comparison.
+func (w *testEnv) watchJSON(root string) (last func() api.Status, comparisons func() int) {
+	w.t.Helper()
+	var seen syncbuf.Buffer
+	c, err := process.Start(process.Command{
+		Argv: []string{w.exe, "status", "--watch", "--json"}, Dir: root, Env: w.env,
+		OnLine: func(_ process.Stream, line string) { fmt.Fprintln(&seen, line) },
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { c.Kill(); <-c.Done() })
+	return func() (status api.Status) {
+			lines := strings.Split(strings.TrimSpace(seen.String()), "\n")
+			_ = json.Unmarshal([]byte(lines[len(lines)-1]), &status)
+			return status
+		}, func() int {
+			return strings.Count(w.mustRun(root, "logs", "supervisor", "--level", "debug"), "path=/v1/environment")
+		}
+}
+
+func TestStatusWatch_ComparesTheEnvironmentWhenThatOfTheSupervisorChanges(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	a := serve(t, "127.0.0.1:0")
+	one, two := w.withEnv(fmt.Sprintf("UPSTREAM=%d", a.port), "LOCALPORT_LOG_LEVEL=debug"), w.withEnv(fmt.Sprintf("UPSTREAM=%d", serveBanner(t).port))
+	root := one.allowedProject(strings.Replace(tcpConfig("web", ports.FreePort(t), a), fmt.Sprint("remote_port = ", a.port), `remote_port = "${UPSTREAM}"`, 1))
+	one.mustRun(root, "start")
+	startTime := time.Now()
+	last, comparisons := two.watchJSON(root)
+	const differs = `this shell's UPSTREAM differs; "localport restart" uses it`
+	eventually(t, "the difference is shown", func() bool { return slices.Contains(last().Warnings, differs) })
+	two.mustRun(root, "restart")
+	eventually(t, "it is gone", func() bool { return last().Config != "" && len(last().Warnings) == 0 })
+	one.mustRun(root, "daemon", "restart")
+	eventually(t, "it is shown again", func() bool { return slices.Contains(last().Warnings, differs) })
+	one.mustRun(root, "stop", "web")
+	eventually(t, "the stop is shown", func() bool { return last().Services[0].State == forwarder.Stopped })
+	// Once at first, once for the restart, once for the new supervisor, and after each renewInterval.
+	if n, limit := comparisons(), 3+int(time.Since(startTime)/renewInterval); n > limit {
+		t.Errorf("it asked %d times within %v, limit %d", n, time.Since(startTime), limit)
 	}
 }
 

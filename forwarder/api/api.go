@@ -55,6 +55,8 @@ type Lease struct {
 	StartTime uint64    `json:"start"` // start time of the process, as in lockstate.Process
 	Dir       string    `json:"dir,omitempty"`
 	Since     time.Time `json:"since"`
+	// PIDNamespace is the id of the PID namespace in which the process has this pid; 0 from an older client.
+	PIDNamespace uint64 `json:"pid_ns,omitempty"`
 }
 
 // ClusterStatus is the status of a Kubernetes cluster, as far as it is known from the services that connect to it.
@@ -90,6 +92,9 @@ type SupervisorStatus struct {
 	// Built is when the supervisor's program was built, as its file tells; null if it is not known. Builds without a version differ in that
 	// alone.
 	Built *time.Time `json:"built,omitempty"`
+	// EnvironmentRevision is higher after each change of the environment, or of the config that uses it: a client that watches compares its own
+	// environment again. 0 from an older supervisor.
+	EnvironmentRevision uint64 `json:"environment_revision,omitempty"`
 	// LoggedIn are the services for which the user has logged in. LoginLoss is set if this supervisor was not replaced because of that.
 	LoggedIn  []string        `json:"logged_in,omitempty"`
 	LoginLoss *LoginLossError `json:"login_loss,omitempty"`
@@ -276,7 +281,7 @@ type Environment [][]byte
 // The methods below remove what a peer in other namespaces must not send: its paths and programs are not the supervisor's.
 
 // DropEnvironment removes the variables.
-func (r *JoinRequest) DropEnvironment() { r.SSHAuthSock, r.Path = "", "" }
+func (r *JoinRequest) DropEnvironment() { r.SSHAuthSock, r.Path, r.Level = "", "", "" }
 
 // DropEnvironment removes the environment.
 func (r *ActionRequest) DropEnvironment() { r.Environment = nil }
@@ -368,7 +373,13 @@ type ErrorResponse struct {
 	Error string `json:"error"`
 	// LoginLoss is set if that is why. Older supervisors send only the text.
 	LoginLoss *LoginLossError `json:"login_loss,omitempty"`
+	// IsForeign is set if the error is ErrForeign.
+	IsForeign bool `json:"foreign,omitempty"`
 }
+
+// ErrForeign is the error of a client in another PID namespace that asks for what only processes in the supervisor's namespace may do: paths and
+// pids are others there.
+var ErrForeign = errors.New("the supervisor runs in another PID namespace: from this container or sandbox its services can be used, but not changed")
 
 // LoginLossText begins the text of a LoginLossError. Older programs report no more than the text.
 const LoginLossText = "a new supervisor would need another login for "

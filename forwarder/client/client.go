@@ -219,6 +219,9 @@ func newRefusedError(status int, body io.Reader, id string) error {
 	if err := json.NewDecoder(body).Decode(&f); err != nil || f.Error == "" {
 		f.Error = fmt.Sprintf("the supervisor answered with HTTP status %d", status)
 	}
+	if f.IsForeign {
+		return api.ErrForeign
+	}
 	return &RefusedError{f.Error, id, status, f.LoginLoss}
 }
 

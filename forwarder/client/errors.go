@@ -25,9 +25,14 @@ type NoAnswerError struct {
 	Waited time.Duration
 	// Stopped is set for a keeper that was stopped (SIGSTOP) and whose supervisor has exited. Waited is 0 then.
 	Stopped bool
+	// ForeignSocket is the socket of a supervisor that runs in another PID namespace; else empty.
+	ForeignSocket string
 }
 
 func (e *NoAnswerError) Error() string {
+	if e.ForeignSocket != "" {
+		return fmt.Sprintf("the supervisor runs in another PID namespace and did not answer at %s within %v", e.ForeignSocket, e.Waited)
+	}
 	process := e.Role
 	if e.PID > 0 {
 		process = fmt.Sprintf("%s (pid %d)", e.Role, e.PID)

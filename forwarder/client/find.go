@@ -116,6 +116,19 @@ func (p *Project) isElectionHeld(ctx context.Context) (elected bool, err error) 
 	return elected, err
 }
 
+// RequireSameNamespace returns api.ErrForeign if the project's supervisor runs in another PID namespace than this process. A command that changes
+// what the supervisor does, or the state, calls it first.
+func (p *Project) RequireSameNamespace(ctx context.Context) error {
+	if recorded := p.Dir.ReadOrZero().Supervisor; recorded == nil || !recorded.IsForeign() {
+		return nil
+	}
+	elected, err := p.isElectionHeld(ctx)
+	if err == nil && elected {
+		err = api.ErrForeign
+	}
+	return err
+}
+
 // ExplainNoAnswer returns a *NoAnswerError, which names the process, if err is that a supervisor did not answer since startedAt; else err.
 func (p *Project) ExplainNoAnswer(err error, startedAt time.Time) error {
 	if _, named := errors.AsType[*NoAnswerError](err); named || !errors.Is(err, ErrNoAnswer) {
@@ -130,7 +143,12 @@ func (p *Project) newNoAnswerError(waited time.Duration) error {
 	if waited < p.AnswerTimeout/2 || waited > 2*p.AnswerTimeout { // another timeout has ended the wait
 		e.Waited = waited.Round(100 * time.Millisecond)
 	}
-	if recorded := p.Dir.ReadOrZero().Supervisor; recorded != nil && p.isSupervisor(recorded.Process) {
+	recorded := p.Dir.ReadOrZero().Supervisor
+	if recorded != nil && recorded.IsForeign() {
+		e.ForeignSocket = recorded.Socket
+		return e
+	}
+	if recorded != nil && p.isSupervisor(recorded.Process) {
 		e.PID = recorded.PID // found without reading every process of the machine: a prompt waits
 	} else if processes := p.Processes(); len(processes) > 0 {
 		// A running supervisor has to answer; without one, the keeper has to start the next.

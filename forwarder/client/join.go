@@ -53,6 +53,7 @@ var ErrDown = errors.New("the project is stopped")
 // too long, a running supervisor records it instead.
 func (p *Project) Join(ctx context.Context, options JoinOptions) (*JoinedProject, error) {
 	startedAt := time.Now()
+	options.Lease = options.Lease.Here()
 	j := &joiner{Project: p, JoinOptions: options}
 	for {
 		client, view, err := j.attempt(ctx)
@@ -248,7 +249,7 @@ func (p *Project) joinSupervisor(ctx context.Context, request api.JoinRequest) (
 func (p *Project) replaceOlder(ctx context.Context) bool {
 	running := p.Dir.ReadOrZero().Supervisor
 	exe, err := os.Executable()
-	if err != nil || running == nil || running.Refused == p.version || !Supersedes(p.version, running.Version) {
+	if err != nil || running == nil || running.IsForeign() || running.Refused == p.version || !Supersedes(p.version, running.Version) {
 		return false
 	}
 	for _, socket := range p.Dir.Sockets() {

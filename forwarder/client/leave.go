@@ -24,6 +24,7 @@ type Departure struct {
 // Leave releases a lease. If that cannot be written to the state file, the running supervisor records it instead. If none runs, the error
 // is why the file could not be written.
 func (p *Project) Leave(ctx context.Context, lease lockstate.Lease) (Departure, error) {
+	lease = lease.Here()
 	lockCtx, cancel := withHalfOfTimeLeft(ctx) // then the supervisor is asked although another process holds the lock
 	defer cancel()
 	wasHeld, wasLast := false, false

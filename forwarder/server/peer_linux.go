@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// isPeerInOurNamespaces reports whether the process at the other end is in the user, mount and PID namespaces of this one.
-func isPeerInOurNamespaces(conn *net.UnixConn) bool {
+// isPeerInNamespaces reports whether the process at the other end is in these namespaces of this one, by their names in /proc/PID/ns.
+func isPeerInNamespaces(conn *net.UnixConn, names ...string) bool {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return false
@@ -19,7 +19,7 @@ func isPeerInOurNamespaces(conn *net.UnixConn) bool {
 	if controlErr != nil || err != nil || peer.Pid == 0 { // 0: of a PID namespace that is not visible from here
 		return false
 	}
-	for _, namespace := range []string{"user", "mnt", "pid"} {
+	for _, namespace := range names {
 		ours, err := os.Stat("/proc/self/ns/" + namespace)
 		if err != nil {
 			return false

@@ -120,7 +120,7 @@ func newHandler(b Backend, handOvers *sync.WaitGroup) http.Handler {
 	mux.Handle("GET /v1/status", handleJSON(func(ctx context.Context, _ struct{}) (api.Status, error) {
 		return b.Status(ctx)
 	}))
-	mux.Handle("POST /v1/act", handleJSON(b.ApplyAction))
+	mux.Handle("POST /v1/act", refuseForeign(handleJSON(b.ApplyAction)))
 	mux.Handle("POST /v1/wait", handleJSON(func(ctx context.Context, names []string) (api.Status, error) {
 		if err := b.Wait(ctx, names); err != nil {
 			return api.Status{}, err
@@ -131,16 +131,16 @@ func newHandler(b Backend, handOvers *sync.WaitGroup) http.Handler {
 		return b.Reload(ctx)
 	}))
 	mux.Handle("POST /v1/environment", handleJSON(b.CompareEnvironment))
-	mux.Handle("POST /v1/yield", handleJSON(func(ctx context.Context, r api.YieldRequest) (api.YieldResponse, error) {
+	mux.Handle("POST /v1/yield", refuseForeign(handleJSON(func(ctx context.Context, r api.YieldRequest) (api.YieldResponse, error) {
 		yielded, err := b.Yield(ctx, r.Addresses)
 		return api.YieldResponse{Yielded: yielded}, err
-	}))
-	mux.Handle("POST /v1/replace", handleJSON(withoutResult(b.Replace)))
-	mux.Handle("POST /v1/login", handleJSON(withoutResult(b.Login)))
+	})))
+	mux.Handle("POST /v1/replace", refuseForeign(handleJSON(withoutResult(b.Replace))))
+	mux.Handle("POST /v1/login", refuseForeign(handleJSON(withoutResult(b.Login))))
 	mux.Handle("POST /v1/handover", handleHandOver(b, handOvers))
-	mux.Handle("POST /v1/end", handleJSON(func(ctx context.Context, _ struct{}) (struct{}, error) {
+	mux.Handle("POST /v1/end", refuseForeign(handleJSON(func(ctx context.Context, _ struct{}) (struct{}, error) {
 		return struct{}{}, b.End(ctx)
-	}))
+	})))
 	return mux
 }
 
@@ -153,7 +153,18 @@ type environmentSender interface{ DropEnvironment() }
 // isInOurNamespaces reports whether the client of a request is in the supervisor's namespaces: only then do its paths mean the same here.
 func isInOurNamespaces(ctx context.Context) bool {
 	conn, ok := ctx.Value(connKey{}).(*net.UnixConn)
-	return !ok || isPeerInOurNamespaces(conn)
+	return !ok || isPeerInNamespaces(conn, "user", "mnt", "pid")
+}
+
+// refuseForeign refuses the requests of clients in other PID namespaces: they may read, and hold leases.
+func refuseForeign(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if conn, ok := r.Context().Value(connKey{}).(*net.UnixConn); ok && !isPeerInNamespaces(conn, "pid") {
+			writeJSON(w, http.StatusConflict, api.ErrorResponse{Error: api.ErrForeign.Error(), IsForeign: true})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // withoutResult gives a function for handleJSON an empty result.

@@ -20,6 +20,8 @@ type environment struct {
 	mu     sync.Mutex // guards the fields below; never held while dialing or reading files
 	shell  environ.Env
 	dotenv map[string]string
+	// revision is the number of calls of replace: the environment, or the config that uses it, may have changed at each.
+	revision uint64
 }
 
 // newEnvironment makes the environment of a shell's. A missing HOME, which ssh and kubectl need, is added.
@@ -44,11 +46,19 @@ func (e *environment) replace(shell environ.Env, dotenv map[string]string) (chan
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	before := e.child()
+	e.revision++
 	e.dotenv = dotenv
 	if shell != nil {
 		e.shell = maps.Clone(shell)
 	}
 	return changedNames(before, e.child())
+}
+
+// currentRevision returns a number that is higher after each call of replace.
+func (e *environment) currentRevision() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.revision
 }
 
 // setShell replaces the variables of the shell.

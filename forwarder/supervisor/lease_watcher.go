@@ -22,7 +22,10 @@ func (w *leaseWatcher) setLeases(leases []lockstate.Lease, startTask func(func(c
 		if lease.Kind == lockstate.StartLease {
 			continue
 		}
-		p := lease.Process
+		p, isVisible := lease.VisibleProcess()
+		if !isVisible {
+			continue // the leases are read again after leaseInterval
+		}
 		wanted[p] = true
 		if w.stopWatch[p] == nil {
 			w.stopWatch[p] = startTask(func(ctx context.Context) {

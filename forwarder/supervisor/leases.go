@@ -37,6 +37,7 @@ func (s *Supervisor) Join(_ context.Context, request api.JoinRequest) (api.Proje
 func decodeLease(l api.Lease) lockstate.Lease {
 	return lockstate.Lease{
 		Kind: lockstate.LeaseKind(l.Kind), Process: lockstate.Process{PID: l.PID, Start: l.StartTime}, Dir: l.Dir, Since: l.Since,
+		PIDNamespace: l.PIDNamespace,
 	}
 }
 
@@ -45,7 +46,7 @@ func decodeLease(l api.Lease) lockstate.Lease {
 func (s *Supervisor) Leave(_ context.Context, r api.LeaveRequest) (api.LeaveResponse, error) {
 	if r.Lease != nil {
 		lease := decodeLease(*r.Lease)
-		s.store.add(func(state *lockstate.State) { state.RemoveLeaseAsOf(lease.Kind, lease.Process, r.At) })
+		s.store.add(func(state *lockstate.State) { state.RemoveLeaseAsOf(lease, r.At) })
 	}
 	wait.Notify(s.leasesChangedCh)
 	known, active := s.store.state(), s.active.Load()

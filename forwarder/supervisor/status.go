@@ -37,7 +37,7 @@ func (s *Supervisor) status() (api.Status, error) {
 			Socket: s.socket.path(), Log: s.dir.LogPath("supervisor"),
 			Memory: metrics.ResidentMemory(), Keeper: s.keeper.pid(),
 			Built: utcOrNil(s.builtAt), PredecessorDeath: s.predecessorDeath,
-			LoggedIn: s.loggedInServices(), LoginLoss: s.loginLoss.Load(),
+			EnvironmentRevision: s.env.currentRevision(), LoggedIn: s.loggedInServices(), LoginLoss: s.loginLoss.Load(),
 		},
 		Clusters: s.clusterStatuses(active),
 	}

@@ -49,10 +49,11 @@ func (s *Supervisor) onStateChange() {
 
 // newRecord is the record of this supervisor in the state.
 func (s *Supervisor) newRecord(socket string) *lockstate.Supervisor {
-	return &lockstate.Supervisor{
+	record := &lockstate.Supervisor{
 		Process: s.self, Run: s.options.RunID, Socket: socket, Version: s.options.Version, Since: s.startedAt.UTC(),
 		Keeper: s.keeper.pid(),
 	}
+	return record.InThisNamespace()
 }
 
 // recordSelf is a change: it records this supervisor.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -208,6 +209,10 @@ func Hints(err error) []string {
 		return []string{refused.LoginLoss.Remedy()}
 	case errors.As(err, &refused):
 		return []string{"localport logs supervisor --grep " + refused.Request}
+	case errors.Is(err, api.ErrForeign):
+		return []string{"run the command outside of it, in a shell that sees the supervisor's process"}
+	case errors.As(err, &noAnswer) && noAnswer.ForeignSocket != "":
+		return []string{"make " + filepath.Dir(noAnswer.ForeignSocket) + " of the supervisor's machine visible in this container or sandbox"}
 	case errors.As(err, &noAnswer):
 		return []string{"localport daemon restart"}
 	case errors.As(err, &unreachable):

@@ -75,6 +75,7 @@ func recordCall(base string, args []string) exportCall {
 	flags.StringVar(&c.Line, "line", "missing", "")
 	flags.StringVar(&c.Told, "told", "missing", "")
 	flags.StringVar(&c.Retry, "retry", "missing", "")
+	flags.Bool("saves", false, "")
 	flags.Duration("limit", 0, "")
 	flags.IntVar(&c.PID, "pid", 0, "")
 	_ = flags.Parse(args[2:])
@@ -106,9 +107,9 @@ func statements(shell shellhook.Shell, base string, c exportCall) (text string) 
 	text = shell.Set(shellhook.RootVariable, root) + shell.Set(shellhook.DirVariable, dir) + shell.Set(shellhook.LineVariable, line) +
 		shell.Set(shellhook.ReportedVariable, strconv.Itoa(told+1))
 	if root == "" {
-		return text + shell.Unset("PROJECT") + shell.Unset("LOCALPORT_DIFF")
+		return text + shell.Restore("PROJECT", nil) + shell.Set(shellhook.DiffVariable, "") + shell.Unset("LOCALPORT_DIFF") + shell.Left()
 	}
-	return text + shell.Export("PROJECT", root) + shell.Export("LOCALPORT_DIFF", root)
+	return text + shell.Save("PROJECT", root, c.Root != "") + shell.Set(shellhook.DiffVariable, root) + shell.Export("LOCALPORT_DIFF", root)
 }
 
 func findProject(dir string) string {

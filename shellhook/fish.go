@@ -10,7 +10,7 @@ import (
 //go:embed hook.fish
 var hookFish string
 
-type fish struct{}
+type fish struct{ savingCode }
 
 func (fish) Name() string { return "fish" }
 

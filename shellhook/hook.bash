@@ -22,6 +22,14 @@ if [[ ${__localport_shell-} != "$$" ]]; then
   __localport_read_only='' # 1 if it was said that the hook cannot be installed
   __localport_shell=$$
 fi
+if [[ -z ${__localport_undo-} ]]; then # also if an older hook set the others
+  __localport_diff=''  # a copy of LOCALPORT_DIFF
+  __localport_names='' # of the variables that __localport_set has saved: as code in __localport_was_NAME, our value in __localport_our_NAME
+  __localport_kept=''  # names of which it was said that they keep their value
+  __localport_undo=0   # at how many prompts after leaving what another hook puts back is undone
+  __localport_uses=''  # the names of the variables that [env] uses
+  __localport_seen=''  # their values at the last export
+fi
 if [[ -z ${__localport_wait-} ]]; then # also if an older hook set the others
   __localport_retry='' # what `localport export` has to retry; it is passed back
   __localport_code=0   # exit status of the last export
@@ -112,6 +120,10 @@ __localport_check() {
   if [[ -z $__localport_why && -n $__localport_root ]]; then
     __localport_compare
   fi
+  if [[ -z $__localport_why && -n $__localport_uses ]]; then
+    __localport_read_used
+    [[ $__localport_now == "$__localport_seen" ]] || __localport_why="variables $__localport_now"
+  fi
   if [[ -z $__localport_why && $__localport_wait != 0 ]]; then
     if [[ $__localport_code == 0 ]]; then
       __localport_wait=0 # it resolved the reason
@@ -124,6 +136,7 @@ __localport_check() {
   else
     __localport_export
   fi
+  [[ $__localport_undo == 0 ]] || __localport_undo_again
 }
 
 # __localport_find_root walks up from a new directory. ./.. is physical, like the project's root.
@@ -226,9 +239,10 @@ __localport_export() {
   [[ $__localport_why != again ]] || __localport_again=1
   __localport_code=0
   [[ $- != *a* ]] || __localport_unexport
-  __localport_out=$(\builtin exec "$__localport_exe" export bash --pid "$$" \
+  __localport_out=$([[ -z $__localport_diff ]] || \builtin export LOCALPORT_DIFF="$__localport_diff"
+    \builtin exec "$__localport_exe" export bash --pid "$$" \
     --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" \
-    ${__localport_again:+"--limit=200ms"} </dev/null) || __localport_code=$?
+    --saves ${__localport_again:+"--limit=200ms"} </dev/null) || __localport_code=$?
   if [[ $__localport_code == 0 && $__localport_tries -lt 2 ]]; then
     __localport_tries=$((__localport_tries + 1))
     __localport_wait=0
@@ -243,6 +257,115 @@ __localport_export() {
   \builtin eval "$__localport_out"
   # Nor is it final if the directory was moved meanwhile: when it is back, that is the same reason.
   [[ $__localport_code != [34] || . -ef $PWD && -e $__localport_root ]] || __localport_tried=''
+}
+
+# The functions below are called by the output of `localport export`. They keep the user's own variables as code in the shell: not exported
+# ones, attributes and arrays are unknown to a program, and must not be exported to others.
+
+# __localport_set NAME VALUE [update] exports a variable of the project. Without the third argument, what the user has by that name is
+# saved first. A variable that cannot be set is named once.
+__localport_set() {
+  \builtin local __localport_text='' __localport_flags=''
+  __localport_define "$1"
+  if [[ $__localport_text == 'declare -'* ]]; then
+    __localport_flags=${__localport_text#declare -}
+    __localport_flags=${__localport_flags%% *}
+  fi
+  if [[ $__localport_flags == *r* ]]; then
+    if [[ " $__localport_kept " != *" $1 "* ]]; then
+      __localport_kept+=" $1"
+      \builtin printf '%s\n' "localport: $1 keeps its value: it is read-only in this shell" >&2
+    fi
+    \builtin return
+  fi
+  if [[ $# == 2 ]]; then
+    [[ " $__localport_names " == *" $1 "* ]] || __localport_names+=" $1"
+    \builtin printf -v "__localport_was_$1" %s "$__localport_text"
+  fi
+  [[ " $__localport_names " != *" $1 "* ]] || \builtin printf -v "__localport_our_$1" %s "$2"
+  case $__localport_flags in
+    '' | - | x) ;;
+    *n*) \builtin unset -n "$1" ;;
+    *) \builtin unset -v "$1" ;;
+  esac
+  \builtin export "$1=$2"
+}
+
+# __localport_define sets __localport_text to the code that defines the variable NAME as it is; '' if there is none. Before bash 5.1, and for
+# a reference to another variable, that takes a process.
+__localport_define() {
+  if [[ -z $__localport_arrays || -R $1 ]]; then
+    __localport_text=$(\builtin declare -p "$1" 2>/dev/null) || :
+    __localport_text=${__localport_text#declare -- }
+  else
+    \builtin eval "__localport_text=\${$1[@]@A}"
+  fi
+}
+
+# __localport_restore NAME [VALUE] restores what __localport_set has saved. If that was in another shell, VALUE is the previous value;
+# without it, the variable was not set.
+__localport_restore() {
+  \builtin local __localport_text="__localport_was_$1"
+  __localport_text=${!__localport_text-}
+  if [[ -z $__localport_text && $# == 2 ]]; then
+    \builtin export "$1=$2"
+  elif [[ -z $__localport_text ]]; then
+    \builtin unset -v "$1"
+  elif [[ $__localport_text == 'declare -x '* ]]; then
+    \builtin eval "\\builtin export ${__localport_text#declare -x }"
+  else
+    \builtin unset -v "$1"
+    if [[ $__localport_text == 'declare -'* && -z $__localport_options ]]; then # no declare -g before 4.2
+      \builtin eval "__localport_text=${__localport_text#*=}"
+      \builtin eval "$1=$__localport_text"
+    elif [[ $__localport_text == 'declare -'* ]]; then # two statements: \builtin takes no array as an argument
+      __localport_text=${__localport_text#declare }
+      \builtin declare -g "${__localport_text%% *}" "$1"
+      __localport_text=${__localport_text#* "$1"}
+      [[ -z $__localport_text ]] || \builtin eval "$1$__localport_text"
+    else
+      \builtin eval "$__localport_text"
+    fi
+  fi
+}
+
+# __localport_left is called when the shell has left a project. Another hook that was entered later may put back what it found: our
+# values. __localport_undo_again undoes that at the next prompts, and forgets the variables then.
+__localport_left() { __localport_undo=2; }
+
+__localport_undo_again() {
+  \builtin local __localport_text __localport_ours IFS=' '
+  if [[ -n $__localport_root ]]; then
+    __localport_undo=0
+    \builtin return
+  fi
+  # shellcheck disable=SC2086 # to be split
+  \builtin set -- $__localport_names
+  for __localport_text; do
+    __localport_ours="__localport_our_$__localport_text"
+    if [[ -n ${!__localport_text+x} && ${!__localport_text} == "${!__localport_ours-}" ]]; then
+      __localport_restore "$__localport_text"
+    fi
+    [[ $__localport_undo != 1 ]] || \builtin unset -v "$__localport_ours" "__localport_was_$__localport_text"
+  done
+  __localport_undo=$((__localport_undo - 1))
+  [[ $__localport_undo != 0 ]] || __localport_names=''
+}
+
+# __localport_watch NAME... stores the variables that [env] uses; the prompts compare them.
+__localport_watch() {
+  __localport_uses=$*
+  __localport_read_used
+  __localport_seen=$__localport_now
+}
+
+# __localport_read_used sets __localport_now to the values of the variables in __localport_uses.
+__localport_read_used() {
+  \builtin local __localport_name IFS=' '
+  __localport_now=''
+  for __localport_name in $__localport_uses; do
+    __localport_now+="${!__localport_name+=}${!__localport_name-}$__localport_newline"
+  done
 }
 
 # __localport_unexport removes our variables from the environment, to which set -a adds whatever is assigned.
@@ -290,5 +413,6 @@ __localport_install
 __localport_unexport # also those inherited from a parent
 if [[ $- == *a* ]]; then
   \builtin export -fn __localport_prompt __localport_run __localport_is_last __localport_move __localport_install __localport_check \
-    __localport_find_root __localport_compare __localport_is_alive __localport_is_due __localport_export __localport_unexport
+    __localport_find_root __localport_compare __localport_is_alive __localport_is_due __localport_export __localport_unexport __localport_set __localport_define __localport_restore \
+    __localport_left __localport_undo_again __localport_watch __localport_read_used
 fi

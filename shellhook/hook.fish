@@ -19,6 +19,15 @@ if not test "$__localport_shell" = $fish_pid
     set -gu __localport_wait ''
     set -gu __localport_shell $fish_pid
 end
+if test -z "$__localport_undo" # also if an older hook set the others
+    set -gu __localport_diff '' # a copy of LOCALPORT_DIFF
+    # What __localport_set has saved: values in __localport_was_NAME, scope and flags in __localport_how_NAME, our value in __localport_our_NAME.
+    set -gu __localport_names
+    set -gu __localport_kept # names of which it was said that they keep their value
+    set -gu __localport_undo 0 # at how many prompts after leaving what another hook puts back is undone
+    set -gu __localport_uses # the names of the variables that [env] uses
+    set -gu __localport_seen # their values at the last export
+end
 if test -z "$__localport_wait" # also if an older hook set the others
     set -gu __localport_retry '' # what `localport export` has to retry; it is passed back
     set -gu __localport_code 0 # exit status of the last export
@@ -37,6 +46,14 @@ function __localport_prompt --on-event fish_prompt
     if test -z "$__localport_why" -a -n "$__localport_root"
         __localport_compare
     end
+    if test -n "$__localport_uses" -a -z "$__localport_why"
+        set -l __localport_now
+        for __localport_name in $__localport_uses
+            set -q $__localport_name
+            set -a __localport_now $status"$$__localport_name"
+        end
+        test "$__localport_now" = "$__localport_seen"; or set __localport_why "variables $__localport_now"
+    end
     if test -z "$__localport_why" -a "$__localport_wait" != 0
         if test "$__localport_code" = 0
             set __localport_wait 0 # it resolved the reason
@@ -49,6 +66,7 @@ function __localport_prompt --on-event fish_prompt
     else if test -n "$__localport_tried"
         set __localport_tried ''
     end
+    test "$__localport_undo" = 0; or __localport_undo_again
 end
 
 # The event is emitted in scripts too.
@@ -137,7 +155,8 @@ function __localport_export
         set limit --limit=200ms
     end
     test "$__localport_why" = again; and set limit --limit=200ms
-    $__localport_exe export fish --pid $fish_pid --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" $limit </dev/null | builtin source
+    test -n "$__localport_diff"; and set -lx LOCALPORT_DIFF $__localport_diff
+    $__localport_exe export fish --pid $fish_pid --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" --saves $limit </dev/null | builtin source
     set __localport_code $pipestatus[1]
     if test $__localport_code = 0 -a "$__localport_tries" -lt 2
         set __localport_tries (builtin math $__localport_tries + 1)
@@ -151,6 +170,79 @@ function __localport_export
         set __localport_tries 3
         set __localport_wait (builtin math min $__localport_wait + 5, 60)
         set __localport_since (builtin path mtime -R -- $__localport_exe)
+    end
+end
+
+# The functions below are called by the output of `localport export`. They keep the user's own variables in the shell: lists and flags,
+# and variables that are not exported, are unknown to a program, and must not be exported to others. A universal variable is hidden by the
+# global one, and needs no more.
+
+# __localport_set NAME VALUE [update] exports a variable of the project. Without the third argument, what the user has by that name is
+# saved first. A variable that cannot be set is named once.
+function __localport_set
+    if test (builtin count $argv) = 2
+        set -l __localport_how unset
+        if set -q -g $argv[1]
+            set __localport_how -gu
+            set -q -gx $argv[1]; and set __localport_how -gx
+            set -q -g --path $argv[1]; and set -a __localport_how --path
+            set -gu __localport_was_$argv[1] $$argv[1]
+        end
+        set -gu __localport_how_$argv[1] $__localport_how
+        builtin contains -- $argv[1] $__localport_names; or set -ga __localport_names $argv[1]
+    end
+    set -q __localport_how_$argv[1]; and set -gu __localport_our_$argv[1] $argv[2]
+    if not set -gx $argv[1] $argv[2] 2>/dev/null; and not builtin contains -- $argv[1] $__localport_kept
+        set -ga __localport_kept $argv[1]
+        builtin echo "localport: $argv[1] keeps its value: it is read-only in this shell" >&2
+    end
+end
+
+# __localport_restore NAME [VALUE] restores what __localport_set has saved. If that was in another shell, VALUE is the previous value;
+# without it, the variable was not set.
+function __localport_restore
+    set -l __localport_how __localport_how_$argv[1]
+    set -l __localport_was __localport_was_$argv[1]
+    if set -q $__localport_how; and test "$$__localport_how" != unset
+        set -e -g $argv[1] 2>/dev/null
+        set $$__localport_how $argv[1] $$__localport_was
+    else if set -q argv[2]
+        set -gx $argv[1] $argv[2]
+    else
+        set -e -g $argv[1]
+    end
+end
+
+# __localport_left is called when the shell has left a project. Another hook that was entered later may put back what it found: our
+# values. __localport_undo_again undoes that at the next prompts, and forgets the variables then.
+function __localport_left
+    set __localport_undo 2
+end
+
+function __localport_undo_again
+    if test -n "$__localport_root"
+        set __localport_undo 0
+        return
+    end
+    for __localport_name in $__localport_names
+        set -l __localport_our __localport_our_$__localport_name
+        if set -q -g $__localport_name; and test "$$__localport_name" = "$$__localport_our"
+            __localport_restore $__localport_name
+        end
+        test "$__localport_undo" = 1; and set -e -g __localport_{our,was,how}_$__localport_name
+    end
+    set __localport_undo (builtin math $__localport_undo - 1)
+    test "$__localport_undo" = 0; and set -gu __localport_names
+    return 0
+end
+
+# __localport_watch NAME... stores the variables that [env] uses; the prompts compare them.
+function __localport_watch
+    set __localport_uses $argv
+    set __localport_seen
+    for __localport_name in $argv
+        set -q $__localport_name
+        set -a __localport_seen $status"$$__localport_name"
     end
 end
 

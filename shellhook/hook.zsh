@@ -20,6 +20,16 @@ if [[ ${__localport_shell-} != $$ ]]; then
   typeset -g __localport_wait=""
   typeset -g __localport_shell=$$
 fi
+if [[ -z ${__localport_undo-} ]]; then # also if an older hook set the others
+  typeset -g __localport_diff=""  # a copy of LOCALPORT_DIFF
+  typeset -gA __localport_was     # what __localport_set has saved of the user, as code
+  typeset -gA __localport_our     # the values that it has set
+  typeset -g __localport_kept=""  # names of which it was said that they keep their value
+  typeset -g __localport_undo=0   # at how many prompts after leaving what another hook puts back is undone
+  typeset -ga __localport_uses    # the names of the variables that [env] uses
+  typeset -g __localport_seen=""  # their values at the last export
+  typeset -g __localport_now=""
+fi
 if [[ -z ${__localport_wait-} ]]; then # also if an older hook set the others
   typeset -g __localport_retry="" # what localport export has to retry; it is passed back
   typeset -g __localport_code=0   # exit status of the last export
@@ -43,6 +53,10 @@ __localport_prompt() {
   if [[ -z $__localport_why && -n $__localport_root ]]; then
     __localport_compare
   fi
+  if [[ -z $__localport_why && -n $__localport_uses ]]; then
+    __localport_read_used
+    [[ $__localport_now == "$__localport_seen" ]] || __localport_why="variables $__localport_now"
+  fi
   if [[ -z $__localport_why && $__localport_wait != 0 ]]; then
     if [[ $__localport_code == 0 ]]; then
       __localport_wait=0 # it resolved the reason
@@ -55,6 +69,7 @@ __localport_prompt() {
   else
     __localport_export
   fi
+  [[ $__localport_undo == 0 ]] || __localport_undo_again
   return 0
 }
 
@@ -146,9 +161,10 @@ __localport_export() {
   fi
   [[ $__localport_why != again ]] || __localport_again=1
   __localport_code=0
-  __localport_out=$("$__localport_exe" export zsh --pid $$ \
+  __localport_out=$([[ -z $__localport_diff ]] || export LOCALPORT_DIFF=$__localport_diff
+    exec "$__localport_exe" export zsh --pid $$ \
     --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" \
-    ${__localport_again:+--limit=200ms} </dev/null) || __localport_code=$?
+    --saves ${__localport_again:+--limit=200ms} </dev/null) || __localport_code=$?
   if (( __localport_code == 0 && __localport_tries < 2 )); then
     (( ++__localport_tries ))
     __localport_wait=0
@@ -163,6 +179,86 @@ __localport_export() {
   builtin eval "$__localport_out"
   # Nor is it final if the directory was moved meanwhile: when it is back, that is the same reason.
   [[ $__localport_code != [34] || . -ef $PWD && -e $__localport_root ]] || __localport_tried=''
+}
+
+# The functions below are called by the output of localport export. They keep what the user has as code in the shell: variables that are
+# not exported, types and arrays are unknown to a program, and must not be exported to others.
+
+# __localport_set NAME VALUE [update] exports a variable of the project. Without the third argument, what the user has by that name is
+# saved first. Tied and special variables are assigned, never unset. A variable that cannot be set is named once.
+__localport_set() {
+  local __localport_type=${(tP)1} __localport_problem=""
+  if [[ $__localport_type == *readonly* ]]; then
+    __localport_problem="it is read-only in this shell"
+  elif [[ $__localport_type == array*tied* ]]; then
+    __localport_problem="it is an array that is tied to another variable"
+  else
+    if (( $# == 2 )); then
+      case $__localport_type in
+        "") __localport_was[$1]="" ;;
+        scalar-export|*(tied|special)*export*|*export*(tied|special)*) __localport_was[$1]="export $1=${(qq)${(P)1}}" ;;
+        scalar|*(tied|special)*) __localport_was[$1]="typeset -g +x $1=${(qq)${(P)1}}" ;;
+        *) __localport_was[$1]=$(typeset -p $1) ;;
+      esac
+    fi
+    (( ! ${+__localport_was[$1]} )) || __localport_our[$1]=$2
+    [[ $__localport_type == (|scalar|scalar-export|*tied*|*special*) ]] || unset -v $1
+    { builtin export "$1=$2" 2>/dev/null } always { TRY_BLOCK_ERROR=0 }
+    if [[ ${(P)1} != "$2" ]]; then
+      __localport_problem="this shell does not accept another"
+      (( $# == 3 )) || __localport_restore $1
+    fi
+  fi
+  if [[ -n $__localport_problem && " $__localport_kept " != *" $1 "* ]]; then
+    __localport_kept+=" $1"
+    print -r -- "localport: $1 keeps its value: $__localport_problem" >&2
+  fi
+}
+
+# __localport_restore NAME [VALUE] restores what __localport_set has saved. If that was in another shell, VALUE is the previous value;
+# without it, the variable was not set.
+__localport_restore() {
+  if [[ -n ${__localport_was[$1]-} ]]; then
+    [[ ${(tP)1} == (*tied*|*special*) ]] || unset -v $1
+    { eval "${__localport_was[$1]}" } always { TRY_BLOCK_ERROR=0 }
+  elif (( $# == 2 )); then
+    builtin export "$1=$2"
+  else
+    unset -v $1
+  fi
+}
+
+# __localport_left is called when the shell has left a project. Another hook that was entered later may put back what it found: our
+# values. __localport_undo_again undoes that at the next prompts, and forgets the variables then.
+__localport_left() { __localport_undo=2 }
+
+__localport_undo_again() {
+  if [[ -n $__localport_root ]]; then
+    __localport_undo=0
+    return
+  fi
+  local __localport_name
+  for __localport_name in ${(k)__localport_our}; do
+    [[ -z ${(tP)__localport_name} || ${(P)__localport_name} != "${__localport_our[$__localport_name]}" ]] ||
+      __localport_restore $__localport_name
+  done
+  (( --__localport_undo )) || { __localport_our=() __localport_was=() }
+}
+
+# __localport_watch NAME... stores the variables that [env] uses; the prompts compare them.
+__localport_watch() {
+  __localport_uses=("$@")
+  __localport_read_used
+  __localport_seen=$__localport_now
+}
+
+# __localport_read_used sets __localport_now to the values of the variables in __localport_uses.
+__localport_read_used() {
+  local __localport_name
+  __localport_now=""
+  for __localport_name in $__localport_uses; do
+    __localport_now+="${(tP)__localport_name}=${(P)__localport_name}"$'\n'
+  done
 }
 
 # First, so that other prompt hooks see the variables of the project.

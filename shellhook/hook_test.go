@@ -34,7 +34,7 @@ func TestHook_ExportsOnceOnEnteringAndLeaving(t *testing.T) {
 		w.expectExports(s, cd(w.dir), 0)
 
 		calls := w.recordedExports()
-		want := []string{"export", shell, "--pid", "", "--root", "", "--line", "", "--told", "", "--retry", ""}
+		want := []string{"export", shell, "--pid", "", "--root", "", "--line", "", "--told", "", "--retry", "", "--saves"}
 		for i, c := range calls {
 			got := slices.Clone(c.Args)
 			if c.PID != s.PID() || c.Stdin != os.DevNull {

@@ -19,7 +19,7 @@ func Quote(value string) string {
 
 // The backslash in \export and \unset prevents the expansion of aliases.
 
-type bash struct{}
+type bash struct{ savingCode }
 
 func (bash) Name() string { return "bash" }
 
@@ -32,7 +32,7 @@ func (bash) Set(name, value string) string { return statement("", name, "="+Quot
 
 func (bash) Hook(exe string) string { return "__localport_exe=" + Quote(exe) + "\n" + hookBash }
 
-type zsh struct{}
+type zsh struct{ savingCode }
 
 func (zsh) Name() string { return "zsh" }
 

@@ -3,12 +3,13 @@
 //
 // A hook runs
 //
-//	<exe> export <shell> --pid PID --root ROOT --line LINE --told TOLD --retry RETRY [--limit LIMIT]
+//	<exe> export <shell> --pid PID --root ROOT --line LINE --told TOLD --retry RETRY --saves [--limit LIMIT]
 //
 // and evaluates its output only when the shell's project may have changed, which it checks with builtins
 // alone. ROOT, LINE, TOLD and RETRY are the values of the shell variables
 // below. LIMIT is set when a failed export is repeated: the prompt waits no longer than that. Hooks of older
-// releases, in shells that are still open, know neither RETRY nor LIMIT.
+// releases, in shells that are still open, know neither RETRY nor LIMIT. --saves says that the shell has the functions for Save, Restore,
+// Left and Watch, and passes the value of DiffVariable as LOCALPORT_DIFF, whatever the user has done to that.
 package shellhook
 
 import (
@@ -26,6 +27,8 @@ const (
 	ReportedVariable = "__localport_told" // passed to the next export as --told; opaque
 	// RetryVariable is passed to the next export as --retry; opaque. A hook that passes it repeats a failed export.
 	RetryVariable = "__localport_retry"
+	// DiffVariable is a copy of LOCALPORT_DIFF, which the user may unset. Only hooks that pass --saves use it.
+	DiffVariable = "__localport_diff"
 )
 
 // The files in DirVariable's directory that the hooks read, and lockstate writes. PromptFile holds one line, "N PID START": a number that
@@ -46,13 +49,22 @@ type Shell interface {
 	Export(name, value string) string
 	// Unset removes a variable.
 	Unset(name string) string
+	// Save exports a variable like Export, but the shell first saves what the user has by that name, with its attributes, and reports
+	// once that a variable cannot be set. With isUpdate, the present value is ours: it is not saved.
+	Save(name, value string, isUpdate bool) string
+	// Restore restores what Save has saved. If another shell has saved it, previous is the value; nil: there was none.
+	Restore(name string, previous *string) string
+	// Left has the next prompts undo what another hook puts back.
+	Left() string
+	// Watch has the prompts run an export when one of these variables changes.
+	Watch(names []string) string
 	// Set sets a global variable without exporting it. Under bash's set -a only the hooks keep it unexported.
 	Set(name, value string) string
 	// Hook returns the code to evaluate once in an interactive shell; exe is the absolute path of localport.
 	Hook(exe string) string
 }
 
-var shells = []Shell{bash{}, zsh{}, fish{}}
+var shells = []Shell{bash{savingCode{Quote}}, zsh{savingCode{Quote}}, fish{savingCode{quoteFish}}}
 
 // Lookup finds a shell by its name, or by the path or the login name ("-zsh") it was started as.
 func Lookup(name string) (Shell, error) {
@@ -78,4 +90,33 @@ func isName(name string) bool {
 		}
 	}
 	return name != ""
+}
+
+// savingCode generates the calls of the functions of the hooks that save variables. They are the same in all shells but for the quoting.
+type savingCode struct{ quote func(string) string }
+
+func (c savingCode) Save(name, value string, isUpdate bool) string {
+	if isUpdate {
+		return statement("__localport_set ", name, " "+c.quote(value)+" update")
+	}
+	return statement("__localport_set ", name, " "+c.quote(value))
+}
+
+func (c savingCode) Restore(name string, previous *string) string {
+	if previous == nil {
+		return statement("__localport_restore ", name, "")
+	}
+	return statement("__localport_restore ", name, " "+c.quote(*previous))
+}
+
+func (savingCode) Left() string { return "__localport_left;\n" }
+
+func (savingCode) Watch(names []string) string {
+	words := []string{"__localport_watch"}
+	for _, name := range names {
+		if isName(name) {
+			words = append(words, name)
+		}
+	}
+	return strings.Join(words, " ") + ";\n"
 }

@@ -105,8 +105,8 @@ func (d Diff) encode() string {
 // IsOf reports whether d is that of the project with this config file.
 func (d Diff) IsOf(config string) bool { return d.Config == configID(config) }
 
-// isUnchanged reports whether env still holds what d set under name.
-func (d Diff) isUnchanged(env Env, name string) bool {
+// IsUnchanged reports whether env still holds what d set under name.
+func (d Diff) IsUnchanged(env Env, name string) bool {
 	value, ok := env[name]
 	return ok && hash(value) == d.Vars[name].Set
 }
@@ -119,7 +119,7 @@ func Undo(env Env) Env {
 	for name, change := range d.Vars {
 		previous := change.previousValue()
 		switch {
-		case !d.isUnchanged(env, name):
+		case !d.IsUnchanged(env, name):
 		case previous == nil:
 			delete(base, name)
 		default:
@@ -136,7 +136,7 @@ func Enter(env Env, config string, variables []project.Variable) Env {
 	next := Undo(env)
 	newDiff := Diff{Config: configID(config), Vars: make(map[string]variableChange, len(variables))}
 	for _, variable := range variables {
-		if change, wasSet := oldDiff.Vars[variable.Name]; wasSet && oldDiff.IsOf(config) && !oldDiff.isUnchanged(env, variable.Name) {
+		if change, wasSet := oldDiff.Vars[variable.Name]; wasSet && oldDiff.IsOf(config) && !oldDiff.IsUnchanged(env, variable.Name) {
 			newDiff.Vars[variable.Name] = change
 			continue
 		}

@@ -1,5 +1,5 @@
 // Package prompt implements the command that a shell's hook runs at a prompt where something may have changed: `localport export SHELL
-// --pid PID --root ROOT --line LINE --told TOLD --retry RETRY [--limit LIMIT]`. Hooks of older releases lack the last two. Package
+// --pid PID --root ROOT --line LINE --told TOLD --retry RETRY --saves [--limit LIMIT]`. Hooks of older releases lack the last three. Package
 // shellhook documents the arguments.
 package prompt
 
@@ -41,6 +41,7 @@ type hookArgs struct {
 	limit    time.Duration // how long the prompt may take
 
 	canRetry bool // the shell's hook repeats a failed evaluation
+	canSave  bool // the shell's hook saves the user's variables, and looks at the variables that [env] uses
 	isRetry  bool // this evaluation is such a repetition: the user has already seen the error
 }
 
@@ -80,6 +81,7 @@ func parseArgs(args []string) (hookArgs, error) {
 		}
 		return nil
 	})
+	flags.BoolVar(&h.canSave, "saves", false, "")
 	flags.DurationVar(&limit, "limit", 0, "")
 	if err := flags.Parse(args); err != nil {
 		return h, output.Usage(err)
@@ -334,12 +336,37 @@ func (e *evaluation) shellCode() string {
 	if e.args.canRetry {
 		b.WriteString(e.shell.Set(shellhook.RetryVariable, e.retry.encode()))
 	}
+	if e.args.canSave {
+		b.WriteString(e.shell.Set(shellhook.DiffVariable, e.after[environ.DiffVariable]))
+	}
 	for _, change := range environ.ListChanges(e.before, e.after) {
-		if change.Value == nil {
-			b.WriteString(e.shell.Unset(change.Name))
-		} else {
-			b.WriteString(e.shell.Export(change.Name, *change.Value))
-		}
+		b.WriteString(e.changeVariable(change))
+	}
+	if !e.args.canSave {
+		return b.String()
+	}
+	if diff, isSet := e.after[environ.DiffVariable]; isSet {
+		b.WriteString(e.shell.Export(environ.DiffVariable, diff)) // also if it is unchanged: the user may have unset it
+	} else if e.args.root != "" {
+		b.WriteString(e.shell.Left())
 	}
 	return b.String()
+}
+
+// changeVariable returns the statement for one change of the environment. What the user has is saved by the shell, if its hook can.
+func (e *evaluation) changeVariable(change environ.Change) string {
+	if e.args.canSave && change.Name != environ.DiffVariable {
+		wasOurs := environ.ReadDiff(e.before).IsUnchanged(e.before, change.Name)
+		isOurs := environ.ReadDiff(e.after).IsUnchanged(e.after, change.Name)
+		switch {
+		case isOurs:
+			return e.shell.Save(change.Name, *change.Value, wasOurs)
+		case wasOurs:
+			return e.shell.Restore(change.Name, change.Value)
+		}
+	}
+	if change.Value == nil {
+		return e.shell.Unset(change.Name)
+	}
+	return e.shell.Export(change.Name, *change.Value)
 }

@@ -36,7 +36,7 @@ func TestJoiner_ALeaseOfAShellThatEntersIsNewerThanItsRelease(t *testing.T) {
 			t.Fatal(running, err)
 		}
 		st := dir.ReadOrZero()
-		st.RemoveLeaseAsOf(shell.Kind, shell.Process, releasedAt)
+		st.RemoveLeaseAsOf(shell, releasedAt)
 		if hasLease := len(st.Leases) == 1; hasLease != isEntering {
 			t.Errorf("entering %v: the leases are %v after the release of an older one", isEntering, st.Leases)
 		}

@@ -350,7 +350,7 @@ func TestSSH_SOCKSIsNotHealthyIfTheServerForbidsForwarding(t *testing.T) {
 		"connection = { host = %q, port = %d, user = %q, config_file = %q, socks = true }\n", ports.FreePort(t), host.Host, host.Port, host.User, host.ConfigFile))
 	w.localport(root, "start", "--no-wait")
 	eventually(t, "it is unhealthy", func() bool { return w.service(root, "proxy").State == forwarder.Unhealthy })
-	if svc := w.service(root, "proxy"); !strings.Contains(svc.LastError, "127.0.0.1 forbids forwarding") || !strings.Contains(svc.Hint, "AllowTcpForwarding yes") {
+	if svc := w.service(root, "proxy"); !strings.Contains(svc.LastError, "127.0.0.1 does not allow forwarding") || !strings.Contains(svc.Hint, "AllowTcpForwarding yes") {
 		t.Errorf("%q, %q", svc.LastError, svc.Hint)
 	}
 }

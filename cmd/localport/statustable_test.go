@@ -15,8 +15,10 @@ func TestPrintTable_FitsTheTerminal(t *testing.T) {
 	const reason = "dial tcp 10.0.0.5:5432: connect: connection refused by the server; retrying in 4 s with another address of the name"
 	status := api.Status{Services: []api.ServiceStatus{
 		{Name: "web", State: forwarder.Healthy, Technology: "tcp", Address: "127.0.0.1:8080", Target: "tcp api.internal:80"},
-		{Name: "postgres", State: forwarder.NeedsAttention, Technology: "kubectl", Address: "127.0.0.1:5432", LastError: reason,
-			Target: "service/postgres:5432 in default at a-cluster-with-a-long-name", Hint: "localport login"},
+		{
+			Name: "postgres", State: forwarder.NeedsAttention, Technology: "kubectl", Address: "127.0.0.1:5432", LastError: reason,
+			Target: "service/postgres:5432 in default at a-cluster-with-a-long-name", Hint: "localport login",
+		},
 	}}
 	for _, width := range []int{80, 100, 200, 300} {
 		var b strings.Builder

@@ -285,15 +285,17 @@ const defaultErrorWidth = 60
 const (
 	technologyColumn = "technology" // the target begins with it
 	targetColumn     = "target"
+	healthColumn     = "health"
+	uptimeColumn     = "up"
 	restartsColumn   = "restarts"
 	lastErrorColumn  = "last error"
 )
 
-// minTargetWidth is the width below which targets are not shortened.
-const minTargetWidth = 12
+// minTargetWidth is the width below which targets are not shortened; the health checks are left out instead.
+const minTargetWidth = 16
 
 var tableHeader = table.Row{
-	"service", "state", technologyColumn, "local address", targetColumn, "health", "up", restartsColumn, "conns", lastErrorColumn,
+	"service", "state", technologyColumn, "local address", targetColumn, healthColumn, uptimeColumn, restartsColumn, "conns", lastErrorColumn,
 }
 
 // printTable prints a table of the services. On a terminal, each service is one line; errors that do not fit into it follow below the table.
@@ -329,20 +331,24 @@ func printTable(w io.Writer, status api.Status, width int) {
 // are shortened.
 func narrowColumns(rows []table.Row, width int) []table.ColumnConfig {
 	columns := []table.ColumnConfig{{Name: lastErrorColumn, Hidden: true}}
-	for _, name := range []string{technologyColumn, restartsColumn} {
+	for _, name := range []string{technologyColumn, restartsColumn, uptimeColumn} {
 		if tableWidth(rows, columns) <= width {
 			return columns
 		}
 		columns = append(columns, table.ColumnConfig{Name: name, Hidden: true})
 	}
-	excess := tableWidth(rows, columns) - width
-	if excess <= 0 {
-		return columns
-	}
 	targetWidth := 0
 	for _, row := range rows {
 		target, _ := row[slices.Index(tableHeader, any(targetColumn))].(string)
 		targetWidth = max(targetWidth, text.RuneWidthWithoutEscSequences(target))
+	}
+	excess := tableWidth(rows, columns) - width
+	if targetWidth-excess < minTargetWidth {
+		columns = append(columns, table.ColumnConfig{Name: healthColumn, Hidden: true})
+		excess = tableWidth(rows, columns) - width
+	}
+	if excess <= 0 {
+		return columns
 	}
 	shorten := func(target string, width int) string { return text.Snip(target, width, "…") }
 	return append(columns, table.ColumnConfig{Name: targetColumn, WidthMax: max(minTargetWidth, targetWidth-excess), WidthMaxEnforcer: shorten})

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jedib0t/go-pretty/v6/text"
 
@@ -19,6 +20,10 @@ func TestPrintTable_FitsTheTerminal(t *testing.T) {
 			Name: "postgres", State: forwarder.NeedsAttention, Technology: "kubectl", Address: "127.0.0.1:5432", LastError: reason,
 			Target: "service/postgres:5432 in default at a-cluster-with-a-long-name", Hint: "localport login",
 		},
+		{
+			Name: "mysql-replica", State: forwarder.NeedsAttention, Technology: "ssh", Address: "127.0.0.1:13306", Target: "ssh deploy@bastion.example.com -> 10.0.0.5:3306",
+			Health: api.Health{Check: "postgres", Checked: new(time.Now()), Latency: 1.234},
+		},
 	}}
 	for _, width := range []int{80, 100, 200, 300} {
 		var b strings.Builder
@@ -29,10 +34,10 @@ func TestPrintTable_FitsTheTerminal(t *testing.T) {
 				t.Errorf("wider than %d columns: %s", width, line)
 			}
 		}
-		if len(lines) < 3 || !strings.HasPrefix(lines[1], " web") || !strings.HasPrefix(lines[2], " postgres") || !strings.Contains(lines[2], "127.0.0.1:5432") {
+		if len(lines) < 4 || !strings.HasPrefix(lines[3], " mysql-replica") || !strings.HasPrefix(lines[1], " web") || !strings.HasPrefix(lines[2], " postgres") || !strings.Contains(lines[2], "127.0.0.1:5432") {
 			t.Fatalf("%d columns: not a line for each service:\n%s", width, b.String())
 		}
-		below := strings.Join(lines[3:], " ")
+		below := strings.Join(lines[4:], " ")
 		if isInTable := strings.Contains(lines[2], reason); isInTable == (below == "postgres: "+reason) {
 			t.Errorf("%d columns: the error is not once in the table or below it:\n%s", width, b.String())
 		}

@@ -150,8 +150,9 @@ func (s *simulation) stopProject() {
 					s.setAcked(lockstate.Process{}, false)
 				}
 				writeErr, _ := errors.AsType[*lockstate.WriteError](err)
-				hasFallback := writeErr != nil && writeErr.Fallback != "" && s.exists("state.json") // it belongs to that state
-				if !isRestarted && (err == nil || hasFallback || s.dir.ReadOrZero().Down) {         // else the command warns that the next prompt may start the project
+				_, readErr := s.dir.Read()
+				hasFallback := writeErr != nil && writeErr.Fallback != "" && readErr == nil // it belongs to that state
+				if !isRestarted && (err == nil || hasFallback || s.dir.ReadOrZero().Down) { // else the command warns that the next prompt may start the project
 					ackStop()
 				}
 				return

@@ -256,7 +256,7 @@ __localport_export() {
   fi
   \builtin eval "$__localport_out"
   # Nor is it final if the directory was moved meanwhile: when it is back, that is the same reason.
-  [[ $__localport_code != [34] || . -ef $PWD && -e $__localport_root ]] || __localport_tried=''
+  [[ $__localport_code != [34] || $__localport_why == 'enter moved '* || . -ef $PWD && ( -z $__localport_root || -e $__localport_root ) ]] || __localport_tried=''
 }
 
 # The functions below are called by the output of `localport export`. They keep the user's own variables as code in the shell: not exported

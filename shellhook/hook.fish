@@ -165,7 +165,9 @@ function __localport_export
         set __localport_tries 3
         set __localport_wait 0
         # Nor is it final if the directory was moved meanwhile: when it is back, that is the same reason.
-        test . -ef "$PWD" -a -e "$__localport_root"; or set __localport_tried ''
+        if not string match -q 'enter moved *' -- "$__localport_why"
+            test . -ef "$PWD"; and test -z "$__localport_root" -o -e "$__localport_root"; or set __localport_tried ''
+        end
     else
         set __localport_tries 3
         set __localport_wait (builtin math min $__localport_wait + 5, 60)

@@ -116,7 +116,7 @@ func (s *simulation) stopProject() {
 		s.setAcked(lockstate.Process{}, false)
 		s.recordRelease(lockstate.Process{})
 		for isRecorded := false; !isRecorded && ctx.Err() == nil; wait.Sleep(ctx, simOffset) {
-			destroyed := s.destroyedCount()
+			ackStop := s.beginStop()
 			hasEnded, isRestarted := false, false
 			recordStop := func(tx *lockstate.Tx) error {
 				if isRestarted = hasEnded && tx.IsSupervisorRunning(); isRestarted {
@@ -131,7 +131,7 @@ func (s *simulation) stopProject() {
 			}
 			_, err := s.dirOf(sh).Update(ctx, recordStop)
 			if isRecorded = isRecorded && err == nil; isRecorded {
-				s.ackStop(destroyed)
+				ackStop()
 			}
 			s.setAcked(lockstate.Process{}, false) // a start meanwhile was before the stop
 			if sup := s.answering(); sup != nil {
@@ -150,9 +150,10 @@ func (s *simulation) stopProject() {
 					s.setAcked(lockstate.Process{}, false)
 				}
 				writeErr, _ := errors.AsType[*lockstate.WriteError](err)
-				hasFallback := writeErr != nil && writeErr.Fallback != "" && s.exists("state.json") // it belongs to that state
-				if !isRestarted && (err == nil || hasFallback || s.dir.ReadOrZero().Down) {         // else the command warns that the next prompt may start the project
-					s.ackStop(destroyed)
+				_, readErr := s.dir.Read()
+				hasFallback := writeErr != nil && writeErr.Fallback != "" && readErr == nil // it belongs to that state
+				if !isRestarted && (err == nil || hasFallback || s.dir.ReadOrZero().Down) { // else the command warns that the next prompt may start the project
+					ackStop()
 				}
 				return
 			}

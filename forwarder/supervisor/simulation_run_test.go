@@ -55,6 +55,21 @@ func environmentNumber(t *testing.T, name string, fallback uint64) uint64 {
 	return n
 }
 
+// These faults were put into lockstate, one at a time, and the simulation was run from seed 1 for 100,000 events. It found them with this seed:
+//
+//	updateLine writes no line if there is one, although its write has failed          25
+//	applyFallback ignores the newest fallback                                         11
+//	applyDownFile ignores the down file                                               11
+//	RemoveLeaseAsOf removes a lease that was taken after the release                   3
+//	Reelect keeps the lock of an election file that was deleted                        1
+//	newState does not continue the numbers of the prompt's line                        1
+//	loadState takes a state that cannot be read for a missing one                      9
+//	PruneLeases keeps the leases of processes that have ended                          1
+//
+// It does not find, because another check makes up for them: validate does not notice that the lock file was deleted (the state file is
+// locked too); Elect locks a deleted file (between two calls of the seam); an election of a repeated run is kept (the file is closed when it
+// is collected); and writeFallback is not called for a final change (a stop warns then).
+
 // $LOCALPORT_SIMULATION_SEED is the first seed, and $LOCALPORT_SIMULATION_EVENTS the number of events: each thousand has the next seed.
 func TestSimulation_KeepsPromises(t *testing.T) {
 	seed := environmentNumber(t, "LOCALPORT_SIMULATION_SEED", 1)

@@ -67,6 +67,7 @@ type simulation struct {
 	stoppedAt   time.Time                       // when a stop last asked a supervisor to end, which may be unable to write the state
 	isStopAcked bool                            // the last command that starts or stops the project was a stop, and it succeeded
 	starts      int                             // commands that start the project and have not ended
+	begunStarts int                             // all such commands
 	failure     string
 }
 
@@ -449,18 +450,24 @@ func (s *simulation) beginStart() (end func()) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.starts += by
+		s.begunStarts += max(0, by)
 		s.isStopAcked = false
 	}
 	change(1)
 	return func() { change(-1) }
 }
 
-// ackStop records that a stop has succeeded. One that overlaps with a start may have been before it. If files were destroyed since it began, as
-// destroyed says, it may have been lost.
-func (s *simulation) ackStop(destroyed int) {
+// beginStop is called when a stop begins, and ack when it has succeeded. One that overlaps with a start may have been before it. If files were
+// destroyed since it began, it may have been lost.
+func (s *simulation) beginStop() (ack func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.isStopAcked = s.starts == 0 && s.destroyed == destroyed
+	destroyed, begunStarts, isAlone := s.destroyed, s.begunStarts, s.starts == 0
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.isStopAcked = isAlone && s.begunStarts == begunStarts && s.destroyed == destroyed
+	}
 }
 
 // ackedLeases returns the processes whose leases were acknowledged, in the order of their start.

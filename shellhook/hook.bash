@@ -110,6 +110,7 @@ __localport_move() {
 }
 
 __localport_check() {
+  [[ $__localport_undo == 0 ]] || __localport_undo_again
   __localport_why=''
   if ! \builtin [ "${PWD-}" = "$__localport_pwd" ]; then
     __localport_find_root
@@ -136,7 +137,6 @@ __localport_check() {
   else
     __localport_export
   fi
-  [[ $__localport_undo == 0 ]] || __localport_undo_again
 }
 
 # __localport_find_root walks up from a new directory. ./.. is physical, like the project's root.
@@ -329,7 +329,7 @@ __localport_restore() {
 
 # __localport_left is called when the shell has left a project. Another hook that was entered later may put back what it found: our
 # values. __localport_undo_again undoes that at the next prompts, and forgets the variables then.
-__localport_left() { __localport_undo=2; }
+__localport_left() { __localport_undo=3; }
 
 __localport_undo_again() {
   \builtin local __localport_text __localport_ours IFS=' '

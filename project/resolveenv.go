@@ -40,6 +40,8 @@ func (e Endpoint) attribute(name string) string {
 type Variable struct {
 	Name  string
 	Value string
+	// ExtendsItself: the value was made of the variable's own previous value, as in PATH = "bin:${PATH}".
+	ExtendsItself bool
 }
 
 // ResolvedEnv is the result of ResolveEnv.
@@ -68,9 +70,14 @@ func ResolveEnv(entries []EnvEntry, v EnvScope) ResolvedEnv {
 			r.Errors = append(r.Errors, entry.diagnostic(v.explainMissing(err, entries)))
 			continue
 		}
-		r.Variables = append(r.Variables, Variable{entry.Name, value})
+		r.Variables = append(r.Variables, Variable{entry.Name, value, entry.extendsItself()})
 	}
 	return r
+}
+
+// extendsItself reports whether the entry uses the previous value of its own variable.
+func (e EnvEntry) extendsItself() bool {
+	return strings.Contains(e.Template, "${"+e.Name+"}") || strings.Contains(e.Template, "${"+e.Name+":")
 }
 
 func (e EnvEntry) diagnostic(err error) Diagnostic {

@@ -25,10 +25,10 @@ func TestResolveEnv_ResolvesEntries(t *testing.T) {
 	})
 	want := ResolvedEnv{
 		Variables: []Variable{
-			{"URL", "postgres://you:env@[::1]:5432/x"},
-			{"HOST", "::1"},
-			{"PATH", "bin:/bin"},
-			{"DOLLAR", "$5"},
+			{"URL", "postgres://you:env@[::1]:5432/x", false},
+			{"HOST", "::1", false},
+			{"PATH", "bin:/bin", true},
+			{"DOLLAR", "$5", false},
 		},
 	}
 	if !reflect.DeepEqual(got, want) {

@@ -94,6 +94,11 @@ func TestHook_IsIndependentOfTheUsersOptions(t *testing.T) {
 		"bash aliases": "shopt -s expand_aliases; alias read='false' local='false' return='false' eval='false' " +
 			"builtin='false' export='false' unset='false' set='false' kill='false' break='false'; test() { false; }; " +
 			"read() { false; }; eval() { false; }; command() { false; }; [() { false; }; cd() { builtin cd \"$@\"; }",
+		"bash set -ETuf":  "set -ETuf -o pipefail; shopt -s extglob lastpipe checkwinsize; trap : DEBUG ERR",
+		"bash forwarding": `builtin() { command builtin "$@"; }; shopt -s expand_aliases; alias cd="cd -P"`,
+		"bash -e posix":   "set -eu -o posix; IFS=_",
+		"zsh NO_UNSET":    "setopt ksh_arrays sh_word_split no_unset warn_create_global warn_nested_var err_return; IFS=_; alias cd='cd -P'",
+		"fish universal":  "set -U PROJECT mine; set -U TOKEN mine; set -U __localport_other x; alias cd='builtin cd'",
 		"zsh options": "setopt ksh_arrays sh_word_split no_unset glob_subst no_clobber all_export rc_quotes " +
 			"ignore_braces sh_glob ksh_glob warn_create_global no_equals csh_nullglob typeset_silent " +
 			"posix_builtins ksh_typeset rc_expand_param",

@@ -29,7 +29,7 @@ type exportCall struct {
 }
 
 // runFakeLocalport implements `hook SHELL`, and `export SHELL` as far as the hooks depend on it. It stores its files in its own directory,
-// and exports PROJECT and LOCALPORT_DIFF, both with the project's root.
+// and exports PROJECT and LOCALPORT_DIFF, both with the project's root; the project's variables use TOKEN.
 func runFakeLocalport(args []string) int {
 	base := filepath.Dir(os.Args[0])
 	shell, err := shellhook.Lookup(args[1])
@@ -76,6 +76,7 @@ func recordCall(base string, args []string) exportCall {
 	flags.StringVar(&c.Told, "told", "missing", "")
 	flags.StringVar(&c.Retry, "retry", "missing", "")
 	flags.Bool("saves", false, "")
+	flags.Bool("cd", false, "")
 	flags.Duration("limit", 0, "")
 	flags.IntVar(&c.PID, "pid", 0, "")
 	_ = flags.Parse(args[2:])
@@ -107,9 +108,10 @@ func statements(shell shellhook.Shell, base string, c exportCall) (text string) 
 	text = shell.Set(shellhook.RootVariable, root) + shell.Set(shellhook.DirVariable, dir) + shell.Set(shellhook.LineVariable, line) +
 		shell.Set(shellhook.ReportedVariable, strconv.Itoa(told+1))
 	if root == "" {
-		return text + shell.Restore("PROJECT", nil) + shell.Set(shellhook.DiffVariable, "") + shell.Unset("LOCALPORT_DIFF") + shell.Left()
+		return text + shell.Restore("PROJECT", nil) + shell.Set(shellhook.DiffVariable, "") + shell.Unset("LOCALPORT_DIFF") + shell.Left() + shell.Watch(nil)
 	}
-	return text + shell.Save("PROJECT", root, c.Root != "") + shell.Set(shellhook.DiffVariable, root) + shell.Export("LOCALPORT_DIFF", root)
+	return text + shell.Save("PROJECT", root, c.Root != "") + shell.Set(shellhook.DiffVariable, root) + shell.Export("LOCALPORT_DIFF", root) +
+		shell.Watch([]string{"TOKEN"})
 }
 
 func findProject(dir string) string {

@@ -1,6 +1,7 @@
 package shellhook_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -73,7 +74,10 @@ func TestHook_StartsNoProcessWhenNothingChanged(t *testing.T) {
 		expectProcesses(0, "true", "true", cd(one), cd(two), "cd ..", "true", "cd /", cd(w.dir), "true")
 		expectProcesses(2, cd(sub)) // one fork and one exec, for export
 		expectProcesses(0, "true", "true", cd(root), "true", cd(sub), "cd ..", "true", "true")
+		set := map[string]string{"bash": "export TOKEN=%s", "zsh": "export TOKEN=%s", "fish": "set -gx TOKEN %s"}[shell]
+		expectProcesses(2, fmt.Sprintf(set, "x")) // the project uses it
+		expectProcesses(0, "true", fmt.Sprintf(set, "x"), "true")
 		expectProcesses(2, cd(one))
-		expectProcesses(0, "true", cd(two), "true")
+		expectProcesses(0, "true", cd(two), fmt.Sprintf(set, "y"), "true")
 	})
 }

@@ -5,7 +5,8 @@
 # ages are compared in whole seconds.
 #
 # The line above sets __localport_exe. `localport export` sets the first four variables below and __localport_retry; none
-# is exported. \builtin, because a user may have an alias or a function of that name.
+# is exported. \builtin, because a user may have an alias or a function of that name; \return and \local must not be called by a function of
+# the user that is named builtin.
 
 # shellcheck disable=SC2154 # __localport_exe
 if [[ ${__localport_shell-} != "$$" ]]; then
@@ -42,14 +43,14 @@ fi
 # only one that set -x shows, and must not change $? before it is saved.
 __localport_prompt() {
   [[ ${__localport_status:=$?}$- != $__localport_options ]] ||
-    { \builtin local -; \builtin set +aETuvx; \builtin export -n __localport_status; } 2>/dev/null
+    { \local -; \set +aETuvx; \builtin export -n __localport_status; } 2>/dev/null
   if __localport_run || [[ $- == *e* ]]; then # as a condition, so that neither set -e nor an ERR trap counts in it
     __localport_status=''
-    \builtin return 0
+    \return 0
   fi
-  \builtin set -- "$__localport_status"
+  \set -- "$__localport_status"
   __localport_status=''
-  \builtin return "$1"
+  \return "$1"
 }
 
 # __localport_run returns 0 if the prompt hooks that follow do not need the status of the command line: bash restores it for them.
@@ -75,32 +76,32 @@ __localport_is_last() {
 # third program calls this hook, or if PROMPT_COMMAND is read-only. bash-preexec takes whatever runs after its own last command for a
 # command of the user, so that with it the hook is one of precmd_functions.
 __localport_move() {
-  \builtin local __localport_text __localport_found=''
-  \builtin local -a __localport_all
+  \local __localport_text __localport_found=''
+  \local -a __localport_all
   __localport_all=()
   if [[ -n ${bash_preexec_imported-}${__bp_imported-} && ${precmd_functions[*]-} == *__localport_prompt* ]]; then
     for __localport_text in "${precmd_functions[@]}"; do
       [[ $__localport_text == __localport_prompt ]] || __localport_all+=("$__localport_text")
     done
     precmd_functions=("${__localport_all[@]}" __localport_prompt)
-    \builtin return
+    \return
   fi
-  [[ -z ${bash_preexec_imported-}${__bp_imported-} || ${PROMPT_COMMAND[*]-} == *__bp_interactive_mode* ]] || \builtin return
-  [[ ${PROMPT_COMMAND@a} != *r* ]] || \builtin return
+  [[ -z ${bash_preexec_imported-}${__bp_imported-} || ${PROMPT_COMMAND[*]-} == *__bp_interactive_mode* ]] || \return
+  [[ ${PROMPT_COMMAND@a} != *r* ]] || \return
   for __localport_text in "${PROMPT_COMMAND[@]}"; do
     if [[ $__localport_text == *__localport_prompt* ]]; then
       __localport_found=1
       __localport_text=$__localport_newline$__localport_text$__localport_newline
       __localport_text=${__localport_text/[;$'\n']__localport_prompt[;$'\n']/$__localport_newline}
       __localport_text=${__localport_text/[;$'\n'] __localport_prompt[;$'\n']/$__localport_newline}
-      [[ $__localport_text != *__localport_prompt* ]] || \builtin return # it is part of another command
+      [[ $__localport_text != *__localport_prompt* ]] || \return # it is part of another command
       __localport_text=${__localport_text#$__localport_newline}
       __localport_text=${__localport_text%$__localport_newline}
-      [[ -n $__localport_text ]] || \builtin continue
+      [[ -n $__localport_text ]] || \continue
     fi
     __localport_all+=("$__localport_text")
   done
-  [[ -n $__localport_found ]] || \builtin return
+  [[ -n $__localport_found ]] || \return
   if [[ -n ${bash_preexec_imported-}${__bp_imported-} ]]; then
     precmd_functions+=(__localport_prompt)
     PROMPT_COMMAND=("${__localport_all[@]}")
@@ -110,6 +111,7 @@ __localport_move() {
 }
 
 __localport_check() {
+  [[ $__localport_undo == 0 ]] || __localport_undo_again
   __localport_why=''
   if ! \builtin [ "${PWD-}" = "$__localport_pwd" ]; then
     __localport_find_root
@@ -136,19 +138,18 @@ __localport_check() {
   else
     __localport_export
   fi
-  [[ $__localport_undo == 0 ]] || __localport_undo_again
 }
 
 # __localport_find_root walks up from a new directory. ./.. is physical, like the project's root.
 __localport_find_root() {
-  \builtin local __localport_at=. __localport_last="$__localport_pwd"
+  \local __localport_at=. __localport_last="$__localport_pwd"
   __localport_pwd=${PWD-}
   while [[ -e $__localport_at ]]; do
     if [[ -e $__localport_at/.localport.toml ]]; then
       [[ $__localport_at -ef $__localport_root ]] || __localport_why="enter ${PWD-}"
-      \builtin return
+      \return
     fi
-    [[ ! $__localport_at -ef / ]] || \builtin break
+    [[ ! $__localport_at -ef / ]] || \break
     __localport_at+=/..
   done
   if [[ -n $__localport_root ]]; then
@@ -161,10 +162,10 @@ __localport_find_root() {
 # __localport_compare compares the project with its state at the last export: the line "N PID START", the files, and
 # whether the process PID still runs. Without locals: they cost more than what they hold.
 __localport_compare() {
-  \builtin local IFS=' '
+  \local IFS=' '
   if [[ -z $__localport_dir ]]; then
     [[ -e $__localport_root/.localport.toml ]] || __localport_why="file $PWD"
-    \builtin return
+    \return
   fi
   __localport_now='' __localport_pid='' __localport_start=''
   if [[ -f $__localport_dir/prompt ]]; then
@@ -172,7 +173,7 @@ __localport_compare() {
   fi
   if [[ ${__localport_now:+$__localport_now $__localport_pid $__localport_start} != "$__localport_line" ]]; then
     __localport_why="line $__localport_now $PWD"
-    \builtin return
+    \return
   fi
 
   # In bash a missing file is older than any other: this also tells what appeared and what vanished.
@@ -183,14 +184,14 @@ __localport_compare() {
     $__localport_root/.env -nt $__localport_dir/stamp.env ||
     $__localport_root/.env -ot $__localport_dir/stamp.env ]]; then
     __localport_why="file $PWD"
-    \builtin return
+    \return
   fi
 
   # The process of this line was alive before, and no other has had its pid since: /proc/PID is as old as its
   # first use. A zombie has no exe.
   [[ $__localport_line != "$__localport_alive" || /proc/$__localport_pid -nt $__localport_dir/prompt ||
-    ! -e /proc/$__localport_pid/exe ]] || \builtin return
-  [[ $__localport_pid == [1-9]* ]] || \builtin return
+    ! -e /proc/$__localport_pid/exe ]] || \return
+  [[ $__localport_pid == [1-9]* ]] || \return
   if __localport_is_alive 2>/dev/null; then
     __localport_alive=$__localport_line
   else
@@ -204,7 +205,7 @@ __localport_compare() {
 __localport_is_alive() {
   if [[ ! -e /proc/$$/stat ]]; then
     \builtin kill -0 "$__localport_pid"
-    \builtin return
+    \return
   fi
   __localport_now=''
   \builtin read -r -d '' __localport_now <"/proc/$__localport_pid/stat"
@@ -213,7 +214,7 @@ __localport_is_alive() {
     __localport_now=${__localport_now#*)}
   done
   # shellcheck disable=SC2086 # to be split, at IFS
-  \builtin set -- $__localport_now
+  \set -- $__localport_now
   [[ $# == 19 && $1 != [ZX] ]]
 }
 
@@ -226,14 +227,14 @@ __localport_is_due() {
 # have changed meanwhile), it is repeated after 5, 10, … 60 s with a limit of 200 ms. Status 3 and 4, a config that is
 # invalid or not allowed, are final: the hook detects what changes them.
 __localport_export() {
-  \builtin local __localport_out='' __localport_again=''
+  \local __localport_out='' __localport_again=''
   if [[ $__localport_why != "$__localport_tried" ]]; then
     __localport_tried=$__localport_why
     __localport_tries=0
   fi
-  [[ -x $__localport_exe ]] || \builtin return
+  [[ -x $__localport_exe ]] || \return
   if [[ $__localport_tries == 3 ]]; then
-    [[ $__localport_wait != 0 ]] && __localport_is_due || \builtin return
+    [[ $__localport_wait != 0 ]] && __localport_is_due || \return
     __localport_again=1
   fi
   [[ $__localport_why != again ]] || __localport_again=1
@@ -265,7 +266,7 @@ __localport_export() {
 # __localport_set NAME VALUE [update] exports a variable of the project. Without the third argument, what the user has by that name is
 # saved first. A variable that cannot be set is named once.
 __localport_set() {
-  \builtin local __localport_text='' __localport_flags=''
+  \local __localport_text='' __localport_flags=''
   __localport_define "$1"
   if [[ $__localport_text == 'declare -'* ]]; then
     __localport_flags=${__localport_text#declare -}
@@ -276,7 +277,7 @@ __localport_set() {
       __localport_kept+=" $1"
       \builtin printf '%s\n' "localport: $1 keeps its value: it is read-only in this shell" >&2
     fi
-    \builtin return
+    \return
   fi
   if [[ $# == 2 ]]; then
     [[ " $__localport_names " == *" $1 "* ]] || __localport_names+=" $1"
@@ -305,7 +306,7 @@ __localport_define() {
 # __localport_restore NAME [VALUE] restores what __localport_set has saved. If that was in another shell, VALUE is the previous value;
 # without it, the variable was not set.
 __localport_restore() {
-  \builtin local __localport_text="__localport_was_$1"
+  \local __localport_text="__localport_was_$1"
   __localport_text=${!__localport_text-}
   if [[ -z $__localport_text && $# == 2 ]]; then
     \builtin export "$1=$2"
@@ -331,16 +332,16 @@ __localport_restore() {
 
 # __localport_left is called when the shell has left a project. Another hook that was entered later may put back what it found: our
 # values. __localport_undo_again undoes that at the next prompts, and forgets the variables then.
-__localport_left() { __localport_undo=2; }
+__localport_left() { __localport_undo=3; }
 
 __localport_undo_again() {
-  \builtin local __localport_text __localport_ours IFS=' '
+  \local __localport_text __localport_ours IFS=' '
   if [[ -n $__localport_root ]]; then
     __localport_undo=0
-    \builtin return
+    \return
   fi
   # shellcheck disable=SC2086 # to be split
-  \builtin set -- $__localport_names
+  \set -- $__localport_names
   for __localport_text; do
     __localport_ours="__localport_our_$__localport_text"
     if [[ -n ${!__localport_text+x} && ${!__localport_text} == "${!__localport_ours-}" ]]; then
@@ -361,7 +362,7 @@ __localport_watch() {
 
 # __localport_read_used sets __localport_now to the values of the variables in __localport_uses.
 __localport_read_used() {
-  \builtin local __localport_name IFS=' '
+  \local __localport_name IFS=' '
   __localport_now=''
   for __localport_name in $__localport_uses; do
     __localport_now+="${!__localport_name+=}${!__localport_name-}$__localport_newline"
@@ -376,12 +377,12 @@ __localport_unexport() {
 # __localport_install adds the hook where other prompt hooks have been added. The last one sees what the others have set. bash 5.1 and
 # newer run each element of an array; others run only the first, a string, which a newline separates whatever it ends with.
 __localport_install() {
-  \builtin local __localport_text="${PROMPT_COMMAND[*]-} ${precmd_functions[*]-}"
+  \local __localport_text="${PROMPT_COMMAND[*]-} ${precmd_functions[*]-}"
   __localport_text+=" ${STARSHIP_PROMPT_COMMAND[*]-} ${__vsc_original_prompt_command[*]-}" # where these two keep what they have found
-  [[ $__localport_text != *__localport_prompt* ]] || \builtin return 0
+  [[ $__localport_text != *__localport_prompt* ]] || \return 0
   if [[ -n ${bash_preexec_imported-}${__bp_imported-} ]]; then
     precmd_functions+=(__localport_prompt)
-    \builtin return 0
+    \return 0
   fi
   __localport_text=$(\builtin declare -p PROMPT_COMMAND 2>/dev/null) || :
   __localport_text=${__localport_text#declare -}

@@ -27,6 +27,8 @@ if test -z "$__localport_undo" # also if an older hook set the others
     set -gu __localport_undo 0 # at how many prompts after leaving what another hook puts back is undone
     set -gu __localport_uses # the names of the variables that [env] uses
     set -gu __localport_seen # their values at the last export
+    set -gu __localport_recheck '' # 1 if an export at a cd found variables missing that another hook may set before the prompt
+    set -gu __localport_at_cd '' # 1 while a cd is handled
 end
 if test -z "$__localport_wait" # also if an older hook set the others
     set -gu __localport_retry '' # what `localport export` has to retry; it is passed back
@@ -35,7 +37,8 @@ if test -z "$__localport_wait" # also if an older hook set the others
     set -gu __localport_since 0 # when it ran, as the age of our program
 end
 
-function __localport_prompt --on-event fish_prompt
+function __localport_prompt
+    test "$__localport_undo" = 0; or __localport_undo_again
     set __localport_why ''
     if test "$PWD" != "$__localport_pwd"
         __localport_find_root
@@ -47,12 +50,10 @@ function __localport_prompt --on-event fish_prompt
         __localport_compare
     end
     if test -n "$__localport_uses" -a -z "$__localport_why"
-        set -l __localport_now
-        for __localport_name in $__localport_uses
-            set -q $__localport_name
-            set -a __localport_now $status"$$__localport_name"
-        end
-        test "$__localport_now" = "$__localport_seen"; or set __localport_why "variables $__localport_now"
+        __localport_compare_used
+    end
+    if test -n "$__localport_recheck" -a -z "$__localport_at_cd" -a -z "$__localport_why"
+        set __localport_why recheck
     end
     if test -z "$__localport_why" -a "$__localport_wait" != 0
         if test "$__localport_code" = 0
@@ -66,13 +67,40 @@ function __localport_prompt --on-event fish_prompt
     else if test -n "$__localport_tried"
         set __localport_tried ''
     end
-    test "$__localport_undo" = 0; or __localport_undo_again
 end
 
-# The event is emitted in scripts too.
-function __localport_cd --on-variable PWD
-    status is-interactive; and __localport_prompt
+# fish calls the handlers of an event in the order of their definition, and others define theirs at each prompt. This hook is called last
+# from the first prompt on, so that it sees what others have set. What has been compared is compared once more before a command runs.
+function __localport_first_prompt --on-event fish_prompt
+    functions --erase __localport_first_prompt
+    function __localport_at_prompt --on-event fish_prompt
+        __localport_prompt
+        if functions -q __direnv_cd_hook; or functions -q __mise_cd_hook
+            __localport_handle_cd
+        end
+    end
+    function __localport_preexec --on-event fish_preexec
+        test "$__localport_undo" = 0; or __localport_undo_again
+        test -n "$__localport_uses"; or return
+        set __localport_why ''
+        __localport_compare_used
+        test -z "$__localport_why"; or __localport_prompt
+    end
+    __localport_prompt
 end
+
+function __localport_handle_cd
+    functions --erase __localport_cd
+    # The event is emitted in scripts too.
+    function __localport_cd --on-variable PWD
+        status is-interactive; or return
+        set __localport_at_cd 1
+        __localport_prompt
+        set __localport_at_cd ''
+    end
+end
+__localport_handle_cd
+functions -q __localport_at_prompt; and functions --erase __localport_first_prompt
 
 # __localport_find_root walks up from a new directory. ./.. is physical, like the project's root.
 function __localport_find_root
@@ -145,6 +173,7 @@ end
 # invalid or not allowed, are final: the hook detects what changes them.
 function __localport_export
     set -l limit
+    test -n "$__localport_at_cd"; and set -a limit --cd
     if test "$__localport_why" != "$__localport_tried"
         set __localport_tried "$__localport_why"
         set __localport_tries 0
@@ -152,9 +181,9 @@ function __localport_export
     test -x "$__localport_exe"; or return
     if test "$__localport_tries" = 3
         test "$__localport_wait" != 0; and __localport_is_due; or return
-        set limit --limit=200ms
+        set -a limit --limit=200ms
     end
-    test "$__localport_why" = again; and set limit --limit=200ms
+    test "$__localport_why" = again; and set -a limit --limit=200ms
     test -n "$__localport_diff"; and set -lx LOCALPORT_DIFF $__localport_diff
     $__localport_exe export fish --pid $fish_pid --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" --saves $limit </dev/null | builtin source
     set __localport_code $pipestatus[1]
@@ -183,6 +212,16 @@ end
 # saved first. A variable that cannot be set is named once.
 function __localport_set
     if test (builtin count $argv) = 2
+        if test "$__localport_undo" != 0
+            set -e -g __localport_first_$argv[1] # of the previous visit
+        else if set -q __localport_how_$argv[1]; and not set -q __localport_first_$argv[1]
+            # A list has changed. Another hook, called at prompts only, has seen our first value and may put that back.
+            for __localport_kind in our was how
+                set -l __localport_from __localport_{$__localport_kind}_$argv[1]
+                set -gu __localport_first{$__localport_kind}_$argv[1] $$__localport_from
+            end
+            set -gu __localport_first_$argv[1] 1
+        end
         set -l __localport_how unset
         if set -q -g $argv[1]
             set __localport_how -gu
@@ -215,10 +254,20 @@ function __localport_restore
     end
 end
 
+# __localport_compare_used compares the variables that [env] uses with their values at the last export.
+function __localport_compare_used
+    set -l __localport_now
+    for __localport_name in $__localport_uses
+        set -q $__localport_name
+        set -a __localport_now $status"$$__localport_name"
+    end
+    test "$__localport_now" = "$__localport_seen"; or set __localport_why "variables $__localport_now"
+end
+
 # __localport_left is called when the shell has left a project. Another hook that was entered later may put back what it found: our
 # values. __localport_undo_again undoes that at the next prompts, and forgets the variables then.
 function __localport_left
-    set __localport_undo 2
+    set __localport_undo 3
 end
 
 function __localport_undo_again
@@ -230,8 +279,17 @@ function __localport_undo_again
         set -l __localport_our __localport_our_$__localport_name
         if set -q -g $__localport_name; and test "$$__localport_name" = "$$__localport_our"
             __localport_restore $__localport_name
+        else if set -q -g $__localport_name; and set -q __localport_first_$__localport_name
+            set -l __localport_first __localport_firstour_$__localport_name
+            if test "$$__localport_name" = "$$__localport_first"
+                set __localport_first __localport_firstwas_$__localport_name
+                set -gu __localport_was_$__localport_name $$__localport_first
+                set __localport_first __localport_firsthow_$__localport_name
+                set -gu __localport_how_$__localport_name $$__localport_first
+                __localport_restore $__localport_name
+            end
         end
-        test "$__localport_undo" = 1; and set -e -g __localport_{our,was,how}_$__localport_name
+        test "$__localport_undo" = 1; and set -e -g __localport_{our,was,how,first,firstour,firstwas,firsthow}_$__localport_name
     end
     set __localport_undo (builtin math $__localport_undo - 1)
     test "$__localport_undo" = 0; and set -gu __localport_names
@@ -251,5 +309,5 @@ end
 # test has no -ef and -nt before 3.6.
 if not test . -ef . 2>/dev/null
     builtin echo 'localport: the hook needs fish 3.6 or newer' >&2
-    builtin functions --erase __localport_prompt __localport_cd
+    builtin functions --erase __localport_first_prompt __localport_at_prompt __localport_preexec __localport_cd
 end

@@ -29,6 +29,7 @@ if [[ -z ${__localport_undo-} ]]; then # also if an older hook set the others
   typeset -ga __localport_uses    # the names of the variables that [env] uses
   typeset -g __localport_seen=""  # their values at the last export
   typeset -g __localport_now=""
+  typeset -g __localport_recheck="" # 1 if an export at a cd found variables missing that another hook may set before the prompt
 fi
 if [[ -z ${__localport_wait-} ]]; then # also if an older hook set the others
   typeset -g __localport_retry="" # what localport export has to retry; it is passed back
@@ -43,6 +44,8 @@ typeset -g +x -m "__localport_*"
 __localport_prompt() {
   builtin trap - DEBUG ZERR
   (( ! ZSH_SUBSHELL )) || return 0
+  [[ ${precmd_functions[-1]-} == __localport_prompt && ${chpwd_functions[-1]-} == (|__localport_cd) ]] || __localport_move
+  [[ $__localport_undo == 0 ]] || __localport_undo_again
   __localport_why=""
   if [[ $PWD != "$__localport_pwd" ]]; then
     __localport_find_root
@@ -57,6 +60,7 @@ __localport_prompt() {
     __localport_read_used
     [[ $__localport_now == "$__localport_seen" ]] || __localport_why="variables $__localport_now"
   fi
+  [[ -n $__localport_why || -z $__localport_recheck || -n ${__localport_at_cd-} ]] || __localport_why=recheck
   if [[ -z $__localport_why && $__localport_wait != 0 ]]; then
     if [[ $__localport_code == 0 ]]; then
       __localport_wait=0 # it resolved the reason
@@ -69,8 +73,32 @@ __localport_prompt() {
   else
     __localport_export
   fi
-  [[ $__localport_undo == 0 ]] || __localport_undo_again
   return 0
+}
+
+# __localport_cd is called after a cd.
+__localport_cd() {
+  builtin trap - DEBUG ZERR
+  local __localport_at_cd=1
+  __localport_prompt
+}
+
+# __localport_move makes this hook the last one, if it is there: another one could change what has been compared. Those that run after it
+# this time are followed by another check, before the next command.
+__localport_move() {
+  if [[ ${precmd_functions[-1]-} != __localport_prompt && -n ${precmd_functions[(r)__localport_prompt]} ]]; then
+    precmd_functions=(${precmd_functions:#__localport_prompt} __localport_prompt)
+    typeset -ga preexec_functions
+    preexec_functions=(${preexec_functions:#__localport_preexec} __localport_preexec)
+  fi
+  [[ -z ${chpwd_functions[(r)__localport_cd]} ]] || chpwd_functions=(${chpwd_functions:#__localport_cd} __localport_cd)
+}
+
+__localport_preexec() {
+  builtin trap - DEBUG ZERR
+  preexec_functions=(${preexec_functions:#__localport_preexec})
+  (( $#preexec_functions )) || unset preexec_functions
+  __localport_prompt
 }
 
 # __localport_find_root walks up from a new directory. ./.. is physical, like the root of the project.
@@ -164,7 +192,7 @@ __localport_export() {
   __localport_out=$([[ -z $__localport_diff ]] || export LOCALPORT_DIFF=$__localport_diff
     exec "$__localport_exe" export zsh --pid $$ \
     --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" \
-    --saves ${__localport_again:+--limit=200ms} </dev/null) || __localport_code=$?
+    --saves ${__localport_at_cd:+--cd} ${__localport_again:+--limit=200ms} </dev/null) || __localport_code=$?
   if (( __localport_code == 0 && __localport_tries < 2 )); then
     (( ++__localport_tries ))
     __localport_wait=0
@@ -230,7 +258,7 @@ __localport_restore() {
 
 # __localport_left is called when the shell has left a project. Another hook that was entered later may put back what it found: our
 # values. __localport_undo_again undoes that at the next prompts, and forgets the variables then.
-__localport_left() { __localport_undo=2 }
+__localport_left() { __localport_undo=3 }
 
 __localport_undo_again() {
   if [[ -n $__localport_root ]]; then
@@ -261,9 +289,10 @@ __localport_read_used() {
   done
 }
 
-# First, so that other prompt hooks see the variables of the project.
+# Last, so that this hook sees what others have set.
 typeset -ga precmd_functions chpwd_functions
-precmd_functions=(__localport_prompt ${precmd_functions:#__localport_prompt})
+precmd_functions=(${precmd_functions:#__localport_prompt} __localport_prompt)
+chpwd_functions=(${chpwd_functions:#__localport_(prompt|cd)})
 if [[ -o interactive ]]; then
-  chpwd_functions=(__localport_prompt ${chpwd_functions:#__localport_prompt})
+  chpwd_functions+=(__localport_cd)
 fi

@@ -3,13 +3,13 @@
 //
 // A hook runs
 //
-//	<exe> export <shell> --pid PID --root ROOT --line LINE --told TOLD --retry RETRY --saves [--limit LIMIT]
+//	<exe> export <shell> --pid PID --root ROOT --line LINE --told TOLD --retry RETRY --saves [--cd] [--limit LIMIT]
 //
 // and evaluates its output only when the shell's project may have changed, which it checks with builtins
 // alone. ROOT, LINE, TOLD and RETRY are the values of the shell variables
 // below. LIMIT is set when a failed export is repeated: the prompt waits no longer than that. Hooks of older
 // releases, in shells that are still open, know neither RETRY nor LIMIT. --saves says that the shell has the functions for Save, Restore,
-// Left and Watch, and passes the value of DiffVariable as LOCALPORT_DIFF, whatever the user has done to that.
+// Left and Watch, and passes the value of DiffVariable as LOCALPORT_DIFF, whatever the user has done to that. --cd says that a prompt follows, at which the hook looks again at what is missing now.
 package shellhook
 
 import (
@@ -27,6 +27,8 @@ const (
 	ReportedVariable = "__localport_told" // passed to the next export as --told; opaque
 	// RetryVariable is passed to the next export as --retry; opaque. A hook that passes it repeats a failed export.
 	RetryVariable = "__localport_retry"
+	// RecheckVariable is 1 if the next prompt must run an export, because one at a cd (--cd) did not find a variable that [env] uses.
+	RecheckVariable = "__localport_recheck"
 	// DiffVariable is a copy of LOCALPORT_DIFF, which the user may unset. Only hooks that pass --saves use it.
 	DiffVariable = "__localport_diff"
 )

@@ -12,6 +12,11 @@ import (
 // Variables returns the variables that the project sets: each service's host and port, then those of [env]. The error is a
 // *project.InvalidError for the entries of [env] that could not be resolved; the others are returned.
 func Variables(view api.ProjectView, base environ.Env) ([]project.Variable, error) {
+	return VariablesFrom(view, base.Lookup)
+}
+
+// VariablesFrom is Variables with a function that looks up the variables of the environment that [env] uses.
+func VariablesFrom(view api.ProjectView, lookup func(name string) (string, bool)) ([]project.Variable, error) {
 	var variables []project.Variable
 	services := make(map[string]project.Endpoint, len(view.Services))
 	for _, svc := range view.Services {
@@ -20,7 +25,7 @@ func Variables(view api.ProjectView, base environ.Env) ([]project.Variable, erro
 			variables = append(variables, endpointVariables(svc)...)
 		}
 	}
-	r := project.ResolveEnv(view.Env, project.EnvScope{Lookup: base.Lookup, DotEnv: view.DotEnv, Services: services})
+	r := project.ResolveEnv(view.Env, project.EnvScope{Lookup: lookup, DotEnv: view.DotEnv, Services: services})
 	for _, variable := range r.Variables {
 		variables = setVariable(variables, variable)
 	}

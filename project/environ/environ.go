@@ -61,6 +61,47 @@ type variableChange struct {
 	Prev *string `json:"prev,omitempty"` // nil: there was none
 	// PrevBytes is Prev where that is not UTF-8, which JSON cannot hold; else nil. Older versions drop it.
 	PrevBytes []byte `json:"prev_bytes,omitempty"`
+	// Before and After are the entries that we added to a list like PATH, if the variable extends itself.
+	Before []string `json:"before,omitempty"`
+	After  []string `json:"after,omitempty"`
+}
+
+// listSeparator separates the entries of a list like PATH.
+const listSeparator = ":"
+
+// recordEntries sets Before and After if value is the list previous with further entries.
+func (c *variableChange) recordEntries(value, previous string) {
+	if previous == "" || !utf8.ValidString(value) {
+		return
+	}
+	all, old := strings.Split(value, listSeparator), strings.Split(previous, listSeparator)
+	for i := range len(all) - len(old) + 1 {
+		if slices.Equal(all[i:i+len(old)], old) {
+			c.Before, c.After = all[:i], all[i+len(old):]
+			return
+		}
+	}
+}
+
+func (c variableChange) hasEntries() bool { return len(c.Before)+len(c.After) > 0 }
+
+// removeEntries returns a list without the entries that we added, each removed once: another program has changed the list since.
+func (c variableChange) removeEntries(value string) string {
+	list := strings.Split(value, listSeparator)
+	for _, entry := range c.Before {
+		if i := slices.Index(list, entry); i >= 0 {
+			list = slices.Delete(list, i, i+1)
+		}
+	}
+	for _, entry := range c.After {
+		for i, e := range slices.Backward(list) {
+			if e == entry {
+				list = slices.Delete(list, i, i+1)
+				break
+			}
+		}
+	}
+	return strings.Join(list, listSeparator)
 }
 
 // previousValue returns the value before ours; nil: there was none.
@@ -111,14 +152,24 @@ func (d Diff) IsUnchanged(env Env, name string) bool {
 	return ok && hash(value) == d.Vars[name].Set
 }
 
-// Undo returns env without the changes of its project: every value that is still the one we set is restored.
+// HasEntries reports whether d added entries to a list by that name.
+func (d Diff) HasEntries(name string) bool { return d.Vars[name].hasEntries() }
+
+// Previous returns the value that a variable had before d set it; nil if it had none.
+func (d Diff) Previous(name string) *string { return d.Vars[name].previousValue() }
+
+// Undo returns env without the changes of its project: every value that is still the one we set is restored, and what we
+// added to a list is removed from it.
 func Undo(env Env) Env {
 	d := ReadDiff(env)
 	base := maps.Clone(env)
 	delete(base, DiffVariable)
 	for name, change := range d.Vars {
 		previous := change.previousValue()
+		value, isSet := env[name]
 		switch {
+		case isSet && change.hasEntries() && !d.IsUnchanged(env, name):
+			base[name] = change.removeEntries(value)
 		case !d.IsUnchanged(env, name):
 		case previous == nil:
 			delete(base, name)
@@ -130,21 +181,26 @@ func Undo(env Env) Env {
 }
 
 // Enter returns env with the variables of the project config set, and those of the previous project undone. A
-// variable of the same project that the user has changed or unset stays as it is.
+// variable of the same project that the user has changed or unset stays as it is, but our entries are added again to a list that was changed.
 func Enter(env Env, config string, variables []project.Variable) Env {
 	oldDiff := ReadDiff(env)
 	next := Undo(env)
 	newDiff := Diff{Config: configID(config), Vars: make(map[string]variableChange, len(variables))}
 	for _, variable := range variables {
-		if change, wasSet := oldDiff.Vars[variable.Name]; wasSet && oldDiff.IsOf(config) && !oldDiff.IsUnchanged(env, variable.Name) {
+		change, wasSet := oldDiff.Vars[variable.Name]
+		_, isSet := env[variable.Name]
+		if wasSet && oldDiff.IsOf(config) && !oldDiff.IsUnchanged(env, variable.Name) && (!change.hasEntries() || !isSet) {
 			newDiff.Vars[variable.Name] = change
 			continue
 		}
-		change := variableChange{Set: hash(variable.Value)}
+		change = variableChange{Set: hash(variable.Value)}
 		if previous, ok := next[variable.Name]; ok {
 			change.Prev = &previous
 			if !utf8.ValidString(previous) {
 				change.PrevBytes = []byte(previous)
+			}
+			if variable.ExtendsItself {
+				change.recordEntries(variable.Value, previous)
 			}
 		}
 		newDiff.Vars[variable.Name] = change

@@ -88,3 +88,43 @@ func TestUndo_IgnoresAnInvalidDiff(t *testing.T) {
 		}
 	}
 }
+
+// Another program may put entries of its own into the list, remove ours, or put back what it saw when it started.
+func TestUndo_RemovesOurEntriesFromAList(t *testing.T) {
+	const ours = "/p/bin:/p/bin2:/usr/bin:/bin:/p/last"
+	inside := Enter(Env{"PATH": "/usr/bin:/bin"}, "/p", []project.Variable{{Name: "PATH", Value: ours, ExtendsItself: true}})
+	for now, want := range map[string]string{
+		ours:                   "/usr/bin:/bin",
+		"/theirs:" + ours:      "/theirs:/usr/bin:/bin",
+		ours + ":/theirs":      "/usr/bin:/bin:/theirs",
+		"/usr/bin:/bin":        "/usr/bin:/bin",
+		"/usr/bin:/p/bin:/bin": "/usr/bin:/bin",
+		"/p/bin:" + ours:       "/p/bin:/usr/bin:/bin", // one of them is the user's
+		"":                     "",
+	} {
+		env := maps.Clone(inside)
+		env["PATH"] = now
+		if got := Undo(env)["PATH"]; got != want {
+			t.Errorf("%q becomes %q, want %q", now, got, want)
+		}
+	}
+	delete(inside, "PATH")
+	if after := Undo(inside); !maps.Equal(after, Env{}) {
+		t.Errorf("the user unset it: %v", after)
+	}
+}
+
+func TestEnter_AddsOurEntriesAgainToAChangedList(t *testing.T) {
+	variables := func(previous string) []project.Variable {
+		return []project.Variable{{Name: "PATH", Value: "/p/bin:" + previous, ExtendsItself: true}}
+	}
+	inside := Enter(Env{"PATH": "/bin"}, "/p", variables("/bin"))
+	inside["PATH"] = "/theirs:/bin" // direnv has loaded its file again
+	again := Enter(inside, "/p", variables(Undo(inside)["PATH"]))
+	if got := again["PATH"]; got != "/p/bin:/theirs:/bin" {
+		t.Errorf("PATH = %q", got)
+	}
+	if got := Undo(again)["PATH"]; got != "/theirs:/bin" {
+		t.Errorf("after leaving PATH = %q", got)
+	}
+}

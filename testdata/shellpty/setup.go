@@ -41,7 +41,7 @@ var shellSetups = map[string]shellSetup{
 		beforeRC: `unset PROMPT_COMMAND HISTFILE
 unset -f command_not_found_handle
 shellpty_report() {
-  \builtin local status="$?"
+  \local status="$?"
   shellpty_number=$((${shellpty_number-0} + 1))
   PS1="[$shellpty_number]> "
   \builtin printf 'P%s %s %s\0' "$shellpty_number" "$status" "$$" >|WORK/report

@@ -42,6 +42,7 @@ type hookArgs struct {
 
 	canRetry bool // the shell's hook repeats a failed evaluation
 	canSave  bool // the shell's hook saves the user's variables, and looks at the variables that [env] uses
+	atCd     bool // a prompt follows before the next command: what is missing now may be set until then
 	isRetry  bool // this evaluation is such a repetition: the user has already seen the error
 }
 
@@ -82,6 +83,7 @@ func parseArgs(args []string) (hookArgs, error) {
 		return nil
 	})
 	flags.BoolVar(&h.canSave, "saves", false, "")
+	flags.BoolVar(&h.atCd, "cd", false, "")
 	flags.DurationVar(&limit, "limit", 0, "")
 	if err := flags.Parse(args); err != nil {
 		return h, output.Usage(err)
@@ -103,8 +105,10 @@ type evaluation struct {
 
 	root, stateDir, line, reported string // what the shell stores until the next prompt
 	retry                          retry
-	viewLine                       uint64 // the line's number when the supervisor made the view; 0: unknown
-	isUnjoined                     bool   // the project is not allowed, or down
+	used                           []string // the variables that [env] uses
+	recheck                        bool     // the next prompt must evaluate again
+	isUnjoined                     bool     // the project is not allowed, or down
+	viewLine                       uint64   // the line's number when the supervisor made the view; 0: unknown
 
 	userConfig func() (project.UserConfig, error) // read once, and only if there is a message
 }
@@ -312,7 +316,13 @@ func (e *evaluation) exportVariables(ctx context.Context, p *client.Project, j *
 		}
 	}
 	e.viewLine = j.View.Line
-	pairs, err := client.Variables(j.View, e.after)
+	pairs, err := client.VariablesFrom(j.View, func(name string) (string, bool) {
+		e.used = append(e.used, name)
+		return e.after.Lookup(name)
+	})
+	if err != nil && e.args.atCd {
+		e.recheck, err = true, nil
+	}
 	e.after = environ.Enter(e.before, p.Config, pairs)
 	if e.args.root != e.root || isEntering || j.Started {
 		e.printSummary(j.View)
@@ -338,6 +348,11 @@ func (e *evaluation) shellCode() string {
 	}
 	if e.args.canSave {
 		b.WriteString(e.shell.Set(shellhook.DiffVariable, e.after[environ.DiffVariable]))
+		recheck := ""
+		if e.recheck {
+			recheck = "1"
+		}
+		b.WriteString(e.shell.Set(shellhook.RecheckVariable, recheck))
 	}
 	for _, change := range environ.ListChanges(e.before, e.after) {
 		b.WriteString(e.changeVariable(change))
@@ -350,6 +365,8 @@ func (e *evaluation) shellCode() string {
 	} else if e.args.root != "" {
 		b.WriteString(e.shell.Left())
 	}
+	slices.Sort(e.used)
+	b.WriteString(e.shell.Watch(slices.Compact(e.used)))
 	return b.String()
 }
 
@@ -359,6 +376,12 @@ func (e *evaluation) changeVariable(change environ.Change) string {
 		wasOurs := environ.ReadDiff(e.before).IsUnchanged(e.before, change.Name)
 		isOurs := environ.ReadDiff(e.after).IsUnchanged(e.after, change.Name)
 		switch {
+		case isOurs && environ.ReadDiff(e.before).HasEntries(change.Name) && !wasOurs:
+			// The shell must save the list without our entries.
+			if previous := environ.ReadDiff(e.after).Previous(change.Name); previous != nil {
+				return e.shell.Export(change.Name, *previous) + e.shell.Save(change.Name, *change.Value, false)
+			}
+			fallthrough
 		case isOurs:
 			return e.shell.Save(change.Name, *change.Value, wasOurs)
 		case wasOurs:

@@ -18,10 +18,11 @@ import (
 // destination is what one ssh command line connects to. It has at most one master at a time, shared by all tunnels to it, and
 // remembers why the last one failed.
 type destination struct {
-	tasks           *tasks.Group  // the driver's
-	baseArgv        []string      // of a master, without the options of one run
-	keyFile         string        // key_file of the config; may be empty
-	files           []string      // of the service's config that ssh reads; see filePaths
+	tasks           *tasks.Group // the driver's
+	baseArgv        []string     // of a master, without the options of one run
+	keyFile         string       // key_file of the config; may be empty
+	configFile      string       // config_file of the config; may be empty
+	options         map[string]string
 	recheckInterval time.Duration // see there; a test's may be shorter
 	log             sharedLog     // the logs of all services with a tunnel to here
 
@@ -65,7 +66,7 @@ func (d *driver) destinationFor(s *tunnelSpec, run forwarder.Run) *destination {
 	}
 	dest := d.destinations[key]
 	if dest == nil {
-		dest = &destination{nextLogin: loginOptions{connectTimeout: defaultConnectTimeout}, tasks: d.tasks, recheckInterval: d.recheckInterval, baseArgv: argv, keyFile: s.connection.keyFile, files: s.filePaths()}
+		dest = &destination{nextLogin: loginOptions{connectTimeout: defaultConnectTimeout}, tasks: d.tasks, recheckInterval: d.recheckInterval, baseArgv: argv, keyFile: s.connection.keyFile, configFile: s.connection.configFile, options: s.connection.options}
 		d.destinations[key] = dest
 	}
 	return dest
@@ -168,7 +169,7 @@ func (d *destination) acquireMaster(ctx context.Context, run forwarder.Run) (*ma
 // err why not to.
 func (d *destination) tryAcquireMaster(run forwarder.Run) (m *master, delay time.Duration, err error) {
 	haveFilesChanged := d.filesOfLastAttempt().HaveChanged()
-	files := filestamps.Of(d.filePaths()...)
+	files := d.stampFiles(run)
 	keys, haveKeysChanged := d.checkAgent(run)
 	d.mu.Lock()
 	defer d.mu.Unlock()

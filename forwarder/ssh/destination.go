@@ -210,6 +210,15 @@ func (d *destination) keysOfLastAttempt() agentKeys {
 	return d.lastKeys
 }
 
+// tryCommand returns the command with which a person tries a corrected config file.
+func (d *destination) tryCommand() string {
+	host := quoteWord(d.baseArgv[len(d.baseArgv)-1])
+	if d.configFile == "" {
+		return "ssh -G " + host
+	}
+	return "ssh -F " + quoteWord(d.configFile) + " -G " + host
+}
+
 // filesOfLastAttempt returns the files that ssh reads as they were before the last attempt; empty if there was none.
 func (d *destination) filesOfLastAttempt() filestamps.Stamps {
 	d.mu.Lock()

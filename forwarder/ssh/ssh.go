@@ -109,6 +109,9 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 	dest := d.destinationFor(s, run)
 	files := dest.stampFiles(run) // before ssh reads them
 	m, err := dest.acquireMaster(ctx, run)
+	if f, isFailure := errors.AsType[*forwarder.Failure](err); isFailure {
+		err = nameService(f, svc.Name)
+	}
 	if f, isFailure := errors.AsType[*forwarder.Failure](err); isFailure && f.Class != forwarder.Transient {
 		failure := f.AlsoAwaiting(files.AwaitChange).AlsoAwaiting(dest.keysOfLastAttempt().awaitChange) // a key, ssh-add, an accepted host key, a corrected config
 		failure.RecheckAfter = recheckInterval                                                          // what the server accepts

@@ -188,14 +188,14 @@ func isMissing(path string) bool {
 // connectingPattern matches the address of the server.
 var connectingPattern = project.LazyRegexp(`\[(.+)\] port \d+\.$`)
 
-// publicServerHost returns the server's address in the network; empty: it is not known, or a loopback address.
-func (p *outputParser) publicServerHost() string {
+// publicServerAddr returns the server's address in the network; invalid: it is not known, or a loopback address.
+func (p *outputParser) publicServerAddr() netip.Addr {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.serverAddr.IsValid() || p.serverAddr.IsLoopback() {
-		return ""
+	if p.serverAddr.IsLoopback() {
+		return netip.Addr{}
 	}
-	return p.serverAddr.String()
+	return p.serverAddr
 }
 
 // jumpHostsOf returns the jump hosts of the command of an ssh to the last one, for messages.

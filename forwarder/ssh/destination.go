@@ -42,7 +42,8 @@ type destination struct {
 	lastFiles        filestamps.Stamps  // what ssh reads, before the last attempt
 	lastKeys         agentKeys          // of the agent, before the last attempt
 	lastAskSocket    string             // where that attempt's questions went; empty: nobody was asked
-	listeners        map[string]string  // the addresses on which the server was made to listen and was not told to stop, and the services' names
+	lookups          map[string]hostLookups
+	listeners        map[string]string // the addresses on which the server was made to listen and was not told to stop, and the services' names
 }
 
 // loginOptions is what earlier attempts have shown to be needed for a login.

@@ -95,7 +95,7 @@ type Refusal struct {
 	// IsConnectFailure is set if the connect at the far end failed, so that no byte of the client has reached a server. Only then
 	// may bytes be replayed. False for read and write errors of an established connection.
 	IsConnectFailure bool
-	// IsFinal is set if the far end would refuse another attempt too, because it is configured so. The client is not kept waiting. Only
+	// IsFinal is set if the far end would refuse another attempt too, because it is configured so or does not know the host. The client is not kept waiting. Only
 	// for refusals that Dial returns.
 	IsFinal bool
 	// IsRequest is set if the client itself has chosen the address, as with a SOCKS proxy: the refusal says nothing about the service.

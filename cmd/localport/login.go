@@ -43,9 +43,18 @@ func (c loginCmd) Run(a *app, p commandProject) error {
 	if running == nil {
 		return output.WithHint(errors.New("the project is not running, so no service needs a login"), "localport start")
 	}
+	if len(c.Services) == 0 {
+		if status = waitForFirstAttempts(ctx, a, *running, status); ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
 	names, err := c.selectNames(status)
 	if err != nil {
 		return err
+	}
+	if starting := firstAttempts(status); len(names) == 0 && len(starting) > 0 {
+		output.Info(a.err, "no service needs a login yet; %s did not start within %v", strings.Join(starting, ", "), startTimeout)
+		return nil
 	}
 	if len(names) == 0 {
 		output.Info(a.err, "no service needs a login")
@@ -79,6 +88,38 @@ func (c loginCmd) selectNames(status api.Status) ([]string, error) {
 		}
 	}
 	return names, nil
+}
+
+// waitForFirstAttempts returns the status when no first attempt goes on any more, which may show that a login is needed. After startTimeout, or
+// if the supervisor does not tell, it returns the last one that is known.
+func waitForFirstAttempts(ctx context.Context, a *app, running client.Client, status api.Status) api.Status {
+	starting := firstAttempts(status)
+	if len(starting) == 0 {
+		return status
+	}
+	output.Info(a.err, "waiting for %s to start", strings.Join(starting, ", "))
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	last := status
+	_ = running.Watch(ctx, func(s api.Status) bool {
+		last = s
+		return len(firstAttempts(s)) > 0
+	})
+	if last.Supervisor == nil {
+		last.Supervisor = status.Supervisor
+	}
+	return last
+}
+
+// firstAttempts returns the services that are starting, and have met no error yet. Those that have are retried by themselves.
+func firstAttempts(status api.Status) []string {
+	var names []string
+	for _, svc := range status.Services {
+		if svc.State == forwarder.Starting && svc.LastError == "" {
+			names = append(names, svc.Name)
+		}
+	}
+	return names
 }
 
 // pendingServices returns the services whose attempts go on: they may need a login in a moment.

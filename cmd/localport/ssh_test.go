@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -208,6 +210,35 @@ func TestSSH_InterruptedLoginRestoresTerminalAndServices(t *testing.T) {
 	if o := w.localport(root, "login", "db"); o.code != 1 || !strings.Contains(o.stderr, "terminal") {
 		// Without a terminal it cannot ask; the tests may or may not have one.
 		t.Logf("exit %d: %s", o.code, o.stderr)
+	}
+}
+
+// The gate holds up the first attempt, which shows that a login is needed.
+func TestSSH_LoginWaitsForServicesThatAreStarting(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	host := sshd.Start(t)
+	config, _ := sshServicesByName(t, host, "one", "two")
+	gate := filepath.Join(t.TempDir(), "gate")
+	if err := syscall.Mkfifo(gate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config = strings.ReplaceAll(config, "remote_host", fmt.Sprintf(`options = { ProxyCommand = "bash -c '[ ! -p %s ] || read line <%[1]s; exec 3<>/dev/tcp/%%h/%%p; cat <&3 & cat >&3'" }, remote_host`, gate))
+	root := w.allowedProject(config)
+	w.mustRun(root, "start", "--no-wait")
+	session := w.startOnTerminal(root, "login")
+	session.answer("waiting for one, two to start", "")
+	opened, err := os.OpenFile(gate, os.O_WRONLY, 0) // when ssh's program reads
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(gate), opened.Close()); err != nil {
+		t.Fatal(err)
+	}
+	session.answer("fingerprint is SHA256:", "yes\n")
+	session.answer("Enter passphrase for key", "open sesame\n")
+	if code := <-session.done; code != 0 {
+		t.Fatalf("login: exit %d\n%s", code, session.screen.String())
 	}
 }
 

@@ -20,11 +20,17 @@ func TestStamps_HaveChanged(t *testing.T) {
 		"removed":          {os.Remove, true},
 		"replaced":         {func(path string) error { return os.Rename(path+".next", path) }, true},
 		"the missing file": {func(path string) error { return os.WriteFile(path+".missing", nil, 0o600) }, true},
+		"another mode":     {func(path string) error { return os.Chmod(path, 0o644) }, true},
+		"the same mode":    {func(path string) error { return os.Chmod(path, 0o600) }, false},
+		"another owner":    {giveAway, os.Getuid() == 0},
+		"a match":          {func(path string) error { return os.WriteFile(path+".d1", nil, 0o600) }, true},
+		"a match's text":   {func(path string) error { return os.WriteFile(path+".d0", []byte("other"), 0o600) }, true},
+		"no match":         {func(path string) error { return os.WriteFile(path+".e1", nil, 0o600) }, false},
 		"the link's file":  {func(path string) error { return os.WriteFile(path+".target", []byte("other"), 0o600) }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "file")
-			for _, suffix := range []string{"", ".next", ".target"} {
+			for _, suffix := range []string{"", ".next", ".target", ".d0"} {
 				if err := os.WriteFile(path+suffix, []byte("text"+suffix), 0o600); err != nil {
 					t.Fatal(err)
 				}
@@ -33,6 +39,7 @@ func TestStamps_HaveChanged(t *testing.T) {
 				t.Fatal(err)
 			}
 			stamps := Of(path, path+".missing", path+".link", "")
+			stamps.AddMatches(path + ".d*")
 			if err := tt.change(path); err != nil {
 				t.Fatal(err)
 			}
@@ -46,4 +53,12 @@ func TestStamps_HaveChanged(t *testing.T) {
 			}
 		})
 	}
+}
+
+// giveAway gives a file to another user, which only root may do.
+func giveAway(path string) error {
+	if os.Getuid() != 0 {
+		return nil
+	}
+	return os.Chown(path, 65534, -1)
 }

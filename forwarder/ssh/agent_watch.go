@@ -15,14 +15,16 @@ const agentCheckInterval = 5 * time.Second
 
 // agentKeys are the keys of an agent as they were at a moment.
 type agentKeys struct {
-	socket string // empty: no agent
-	keys   []string
+	socket      string // empty: no agent
+	keys        []string
+	isAnswering bool // the agent has told its keys
 }
 
 func keysOfAgent(run forwarder.Run) agentKeys {
 	a := agentKeys{socket: process.Getenv(run.Env, AgentVariable)}
 	if a.socket != "" {
-		a.keys, _ = AgentKeys(a.socket)
+		keys, err := AgentKeys(a.socket)
+		a.keys, a.isAnswering = keys, err == nil
 	}
 	return a
 }

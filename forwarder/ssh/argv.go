@@ -65,44 +65,6 @@ func (s *tunnelSpec) loginArgs() []string {
 	return args
 }
 
-// filePaths returns the files that the service's config names, for filestamps.
-func (s *tunnelSpec) filePaths() []string {
-	paths := []string{s.connection.configFile}
-	if s.connection.keyFile != "" {
-		paths = append(paths, s.connection.keyFile, s.connection.keyFile+"-cert.pub")
-	}
-	for name, value := range s.connection.options {
-		if slices.ContainsFunc(fileOptions, func(option string) bool { return strings.EqualFold(option, name) }) {
-			paths = append(paths, strings.Fields(value)...)
-		}
-	}
-	return paths
-}
-
-// fileOptions are the options of ssh whose values are files that a failure may rest on.
-var fileOptions = []string{"IdentityFile", "CertificateFile", "UserKnownHostsFile", "GlobalKnownHostsFile"}
-
-// userFiles are the files below ~/.ssh that ssh reads by default. The directory itself is not one of them: control sockets come and go in it.
-var userFiles = []string{
-	"config", "known_hosts", "known_hosts2", "id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk",
-	"id_rsa-cert.pub", "id_ecdsa-cert.pub", "id_ed25519-cert.pub",
-}
-
-// systemFiles are the files that ssh reads for all users.
-var systemFiles = []string{systemConfigFile, "/etc/ssh/ssh_known_hosts"}
-
-// filePaths returns the files that ssh reads for this destination.
-func (d *destination) filePaths() []string {
-	paths := slices.Concat(d.files, systemFiles)
-	if config := userConfigFile(); config != "" {
-		for _, name := range userFiles {
-			paths = append(paths, filepath.Join(filepath.Dir(config), name))
-		}
-		paths = append(paths, includedFiles(config)...)
-	}
-	return paths
-}
-
 // linkConfigFile replaces the path of the config file in argv by a symbolic link in dir if it holds characters that a shell
 // interprets: ssh puts it unquoted into the shell command that starts the ssh to a jump host. The replacer turns the link back
 // into the path, for ssh's output.

@@ -22,6 +22,12 @@ import (
 // default it needs no authentication.
 func startOneChannelServer(t *testing.T, configure ...func(*ssh.ServerConfig)) project.Connection {
 	t.Helper()
+	return startScriptedServer(t, serveOneChannel, configure...)
+}
+
+// startScriptedServer starts an ssh server that serves each connection with serve.
+func startScriptedServer(t *testing.T, serve func(net.Conn, *ssh.ServerConfig), configure ...func(*ssh.ServerConfig)) project.Connection {
+	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +52,7 @@ func startOneChannelServer(t *testing.T, configure ...func(*ssh.ServerConfig)) p
 			if err != nil {
 				return
 			}
-			serving.Go(func() { serveOneChannel(conn, config) })
+			serving.Go(func() { serve(conn, config) })
 		}
 	})
 	t.Cleanup(func() { _ = l.Close(); serving.Wait() })

@@ -115,29 +115,72 @@ func canBeIncluded(info os.FileInfo) bool {
 
 // includedFiles returns the files that a config file of the user includes, whatever the Host or Match block.
 func includedFiles(path string) []string {
+	var files []string
+	for _, words := range configLines(path) {
+		if !strings.EqualFold(words[0], "Include") {
+			continue
+		}
+		for _, pattern := range words[1:] {
+			matches, _ := filepath.Glob(includePattern(pattern))
+			files = append(files, matches...)
+		}
+	}
+	return files
+}
+
+// includePattern returns the absolute pattern for a value of Include.
+func includePattern(value string) string {
+	rest, isHome := strings.CutPrefix(value, "~/")
+	switch userDir := filepath.Dir(userConfigFile()); {
+	case isHome:
+		return filepath.Join(filepath.Dir(userDir), rest)
+	case !filepath.IsAbs(value):
+		return filepath.Join(userDir, value)
+	}
+	return value
+}
+
+// configLines returns the words of each line of a config file that has any; none if the file cannot be read.
+func configLines(path string) [][]string {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil
 	}
 	defer file.Close()
-	var files []string
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		words := strings.FieldsFunc(lines.Text(), func(r rune) bool { return unicode.IsSpace(r) || r == '=' || r == '"' })
-		if len(words) == 0 || !strings.EqualFold(words[0], "Include") {
-			continue
-		}
-		for _, pattern := range words[1:] {
-			rest, isHome := strings.CutPrefix(pattern, "~/")
-			switch {
-			case isHome:
-				pattern = filepath.Join(filepath.Dir(filepath.Dir(userConfigFile())), rest)
-			case !filepath.IsAbs(pattern):
-				pattern = filepath.Join(filepath.Dir(userConfigFile()), pattern)
-			}
-			matches, _ := filepath.Glob(pattern)
-			files = append(files, matches...)
+	var all [][]string
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		if words := splitConfigLine(lines.Text()); len(words) > 0 {
+			all = append(all, words)
 		}
 	}
-	return files
+	return all
+}
+
+// splitConfigLine returns the words of a line of a config file: the option's name, and values, which may be quoted (ssh_config(5)). A comment
+// has none.
+func splitConfigLine(line string) []string {
+	var words []string
+	line = strings.TrimSpace(line)
+	for line != "" && line[0] != '#' {
+		end := strings.IndexFunc(line, func(r rune) bool { return unicode.IsSpace(r) || len(words) == 0 && r == '=' })
+		quote, start := line[0], 0
+		if quote == '"' || quote == '\'' {
+			start, end = 1, strings.IndexByte(line[1:], quote)+1
+			if end == 0 {
+				return words // ssh reports it
+			}
+		}
+		if end < 0 {
+			end = len(line)
+		}
+		words = append(words, line[start:end])
+		line = strings.TrimLeftFunc(line[min(end+start, len(line)):], unicode.IsSpace)
+		if len(words) == 1 {
+			line = strings.TrimLeftFunc(strings.TrimPrefix(line, "="), unicode.IsSpace)
+		}
+	}
+	return words
 }

@@ -18,10 +18,11 @@ import (
 // destination is what one ssh command line connects to. It has at most one master at a time, shared by all tunnels to it, and
 // remembers why the last one failed.
 type destination struct {
-	tasks           *tasks.Group  // the driver's
-	baseArgv        []string      // of a master, without the options of one run
-	keyFile         string        // key_file of the config; may be empty
-	files           []string      // of the service's config that ssh reads; see filePaths
+	tasks           *tasks.Group // the driver's
+	baseArgv        []string     // of a master, without the options of one run
+	keyFile         string       // key_file of the config; may be empty
+	configFile      string       // config_file of the config; may be empty
+	options         map[string]string
 	recheckInterval time.Duration // see there; a test's may be shorter
 	log             sharedLog     // the logs of all services with a tunnel to here
 
@@ -41,7 +42,8 @@ type destination struct {
 	lastFiles        filestamps.Stamps  // what ssh reads, before the last attempt
 	lastKeys         agentKeys          // of the agent, before the last attempt
 	lastAskSocket    string             // where that attempt's questions went; empty: nobody was asked
-	listeners        map[string]string  // the addresses on which the server was made to listen and was not told to stop, and the services' names
+	lookups          map[string]hostLookups
+	listeners        map[string]string // the addresses on which the server was made to listen and was not told to stop, and the services' names
 }
 
 // loginOptions is what earlier attempts have shown to be needed for a login.
@@ -65,7 +67,7 @@ func (d *driver) destinationFor(s *tunnelSpec, run forwarder.Run) *destination {
 	}
 	dest := d.destinations[key]
 	if dest == nil {
-		dest = &destination{nextLogin: loginOptions{connectTimeout: defaultConnectTimeout}, tasks: d.tasks, recheckInterval: d.recheckInterval, baseArgv: argv, keyFile: s.connection.keyFile, files: s.filePaths()}
+		dest = &destination{nextLogin: loginOptions{connectTimeout: defaultConnectTimeout}, tasks: d.tasks, recheckInterval: d.recheckInterval, baseArgv: argv, keyFile: s.connection.keyFile, configFile: s.connection.configFile, options: s.connection.options}
 		d.destinations[key] = dest
 	}
 	return dest
@@ -168,7 +170,7 @@ func (d *destination) acquireMaster(ctx context.Context, run forwarder.Run) (*ma
 // err why not to.
 func (d *destination) tryAcquireMaster(run forwarder.Run) (m *master, delay time.Duration, err error) {
 	haveFilesChanged := d.filesOfLastAttempt().HaveChanged()
-	files := filestamps.Of(d.filePaths()...)
+	files := d.stampFiles(run)
 	keys, haveKeysChanged := d.checkAgent(run)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -207,6 +209,15 @@ func (d *destination) keysOfLastAttempt() agentKeys {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.lastKeys
+}
+
+// tryCommand returns the command with which a person tries a corrected config file.
+func (d *destination) tryCommand() string {
+	host := quoteWord(d.baseArgv[len(d.baseArgv)-1])
+	if d.configFile == "" {
+		return "ssh -G " + host
+	}
+	return "ssh -F " + quoteWord(d.configFile) + " -G " + host
 }
 
 // filesOfLastAttempt returns the files that ssh reads as they were before the last attempt; empty if there was none.

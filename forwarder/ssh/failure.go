@@ -49,6 +49,16 @@ const (
 
 const loginCommand = `"localport login"`
 
+// loginServiceCommand is for a failure that needs no attention, so that loginCommand would pass the service by. See nameService.
+const loginServiceCommand = `"localport login SERVICE"`
+
+// nameService returns a failure of a destination as that of a service.
+func nameService(f *forwarder.Failure, service string) *forwarder.Failure {
+	copied := *f
+	copied.Hint = strings.ReplaceAll(f.Hint, loginServiceCommand, `"localport login `+service+`"`)
+	return &copied
+}
+
 // classifyFailure finds the reason in ssh's messages, because its exit status is always 255. It returns nil if there are none. p.mu is
 // held.
 func (p *outputParser) classifyFailure() *forwarder.Failure {
@@ -113,12 +123,12 @@ func (p *outputParser) classify(from source, rules ...[]process.Rule) *forwarder
 			f.Class, f.Hint = forwarder.NeedsUser, "set key_file to the key that the server accepts"
 		}
 	case strings.Contains(f.Reason, configTerminating):
-		describeConfigMistake(lines, f)
+		p.describeConfigMistake(lines, f)
 	case strings.Contains(f.Reason, badOwner):
 		_, file, _ := strings.Cut(f.Reason, badOwner)
 		f.Hint = fmt.Sprintf("the file must belong to you or root, and only its owner may write it: chmod go-w '%s'", file)
 	case isFatalConfigMistake(f.Reason):
-		f.Class, f.Reason, f.Hint = forwarder.Permanent, nameOption(f.Reason), correctConfigHint
+		f.Class, f.Reason, f.Hint = forwarder.Permanent, nameOption(f.Reason), p.correctConfigHint()
 	case strings.HasSuffix(f.Reason, connectFailure):
 		if cause, ok := lines.LastWithout(connectFailure); ok { // as "bind 10.0.0.5: Cannot assign requested address"
 			f.Reason = cause + "; " + f.Reason
@@ -147,7 +157,7 @@ func connectRules() []process.Rule {
 		{Text: "command-line: line 0", Class: forwarder.Permanent},
 		{Text: missingConfigFile, Class: forwarder.Permanent},
 		{Text: badOwner, Class: forwarder.Permanent},
-		{Text: unknownToken, Class: forwarder.Permanent, Hint: `correct that option; "ssh -G HOST" shows it`},
+		{Text: unknownToken, Class: forwarder.Permanent},
 		{Text: emptyVariable, Class: forwarder.Permanent, Hint: `an option uses it: set it in this shell, then run "localport restart"`},
 		{Text: "hostname contains invalid characters", Class: forwarder.Permanent},
 		{Text: "remote username contains invalid characters", Class: forwarder.Permanent},
@@ -191,15 +201,15 @@ func isFromServer(f *forwarder.Failure) bool {
 }
 
 // describeConfigMistake replaces the line with which ssh gives up by the mistake in the config file before it, with the option's name.
-func describeConfigMistake(lines *process.Transcript, f *forwarder.Failure) {
+func (p *outputParser) describeConfigMistake(lines *process.Transcript, f *forwarder.Failure) {
 	mistake, ok := lines.LastWithout(configTerminating)
 	if !ok {
 		return
 	}
-	f.Reason, f.Hint = nameOption(mistake), correctConfigHint
+	f.Reason, f.Hint = nameOption(mistake), p.correctConfigHint()
 }
 
-const correctConfigHint = `correct that line; "ssh -G HOST" tries it`
+func (p *outputParser) correctConfigHint() string { return fmt.Sprintf(`correct that line; "%s" tries it`, p.tryCommand) }
 
 // nameOption adds the option's name to ssh's message about a line of a config file.
 func nameOption(mistake string) string {
@@ -304,7 +314,7 @@ func describeChangedKey(lines *process.Transcript) *forwarder.Failure {
 	f.Hint += fmt.Sprintf("; only if it was, run: ssh-keygen -R '%s'", host[1])
 	offending, _ := lines.LastContaining("Offending ")
 	if file := offendingKeyPattern().FindStringSubmatch(offending); file != nil {
-		f.Hint += " -f " + file[1]
+		f.Hint += " -f " + quoteWord(file[1])
 	}
 	return f
 }
@@ -323,11 +333,32 @@ func (p *outputParser) addProxyOutput(f *forwarder.Failure) {
 		}
 		f.Reason = line + "; " + f.Reason
 		if from == sourceOther && (strings.Contains(line, permissionDenied) || strings.Contains(line, hostKeyUnverified)) {
-			f.Hint = `if an ssh in the ProxyCommand has a question, run "localport login SERVICE"` // its path is in the command, so that its log is not told apart
+			f.Hint = "if an ssh in the ProxyCommand has a question, run " + loginServiceCommand // its path is in the command, so that its log is not told apart
 		}
 		return
 	}
 	f.Reason = cmp.Or(p.jumpHosts, "the ProxyCommand or jump host") + " ended without an error message; " + f.Reason
+}
+
+// loadKeyPattern matches ssh's message about a private key that it cannot use.
+var loadKeyPattern = project.LazyRegexp(`Load key "(.+)": (.+)$`)
+
+// loadKeyHint is the next step for the last key that ssh could not load; empty if there is none.
+func loadKeyHint(lines *process.Transcript) string {
+	line, _ := lines.LastContaining("Load key ")
+	parts := loadKeyPattern().FindStringSubmatch(line)
+	if parts == nil {
+		return ""
+	}
+	switch path, reason := parts[1], parts[2]; {
+	case reason == "bad permissions":
+		return "make the key readable only by you: chmod 600 " + quoteWord(path)
+	case reason == "Permission denied":
+		return "make the key's owner the user that runs localport, or use another key: " + path
+	case reason == "invalid format", strings.HasPrefix(reason, "error in libcrypto"):
+		return "use a private key that ssh-keygen can read: ssh-keygen -y -f " + quoteWord(path)
+	}
+	return ""
 }
 
 // addKeyErrors adds ssh's preceding errors about keys to a denial.
@@ -338,27 +369,36 @@ func (p *outputParser) addKeyErrors(lines *process.Transcript, f *forwarder.Fail
 			f.Reason = line + "; " + f.Reason
 		}
 	}
-	if lines == &p.lines[sourceJump] {
-		return // the other key is the outer ssh's
-	}
-	if isMissing(p.keyFile) {
-		f.Reason = fmt.Sprintf("key file %s not accessible: No such file or directory; %s", p.keyFile, f.Reason)
+	loadHint, isJump := loadKeyHint(lines), lines == &p.lines[sourceJump] // what follows about keys is the outer ssh's
+	const missing = "key file %s not accessible: No such file or directory; %s"
+	switch {
+	case isMissing(p.keyFile) && !isJump:
+		f.Reason = fmt.Sprintf(missing, p.keyFile, f.Reason)
 		f.Hint = "correct key_file, or create the key: " + p.keyFile
-		return
-	}
-	if p.missingKey != "" && p.unusableKey == "" {
-		f.Reason = fmt.Sprintf("key file %s not accessible: No such file or directory; %s", p.missingKey, f.Reason)
-		f.Hint = fmt.Sprintf("correct IdentityFile in the ssh config, or create the key: %s; or, to log in with a password or a code, run %s", p.missingKey, loginCommand)
-		return
-	}
-	if _, ok := lines.LastContaining("UNPROTECTED PRIVATE KEY FILE"); ok {
-		f.Hint = "make the key readable only by you: chmod 600 " + p.keyFile
-		return
-	}
-	if p.unusableKey != "" && f.Reason == deniedLine {
+	case loadHint != "":
+		f.Hint = loadHint
+	case isJump:
+	case isMissing(p.unusableKey):
+		f.Reason = fmt.Sprintf(missing, p.unusableKey, f.Reason) + " (only its public key is there)"
+		f.Hint = fmt.Sprintf("restore the private key: %s; or name another one in key_file; or, to log in with a password or a code, run %s", p.unusableKey, loginCommand)
+	case p.unusableKey != "" && f.Reason == deniedLine:
 		f.Reason += fmt.Sprintf(" (the server accepts %s, but ssh cannot use it: it may have a passphrase)", p.unusableKey)
-		f.Hint = fmt.Sprintf(`run "ssh-add %s", then "localport restart"; or, for one login, %s`, p.unusableKey, loginCommand)
+		f.Hint = fmt.Sprintf("to enter the passphrase, run %s", loginCommand)
+		if p.hasAgent {
+			f.Hint = fmt.Sprintf(`run "ssh-add %s", then "localport restart"; or, for one login, %s`, quoteWord(p.unusableKey), loginCommand)
+		}
+	case p.missingKey != "":
+		f.Reason = fmt.Sprintf(missing, p.missingKey, f.Reason)
+		f.Hint = fmt.Sprintf("correct IdentityFile in the ssh config, or create the key: %s; or, to log in with a password or a code, run %s", p.missingKey, loginCommand)
 	}
+}
+
+// quoteWord returns a word for a command line of a shell.
+func quoteWord(word string) string {
+	if !strings.ContainsFunc(word, needsQuoting) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // isUnknownOption reports whether ssh rejected an option as unknown.

@@ -26,6 +26,16 @@ func TestDriver_FailedLoginHasClassReasonAndHint(t *testing.T) {
 	if err := os.Chmod(bare, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	gone := sshd.NewKey(t, filepath.Join(dir, "gone"), "")
+	server.Authorize(gone)
+	if err := os.Remove(gone); err != nil {
+		t.Fatal(err)
+	}
+	damaged := sshd.NewKey(t, filepath.Join(dir, "damaged"), "")
+	server.Authorize(damaged)
+	if err := os.Truncate(damaged, 100); err != nil {
+		t.Fatal(err)
+	}
 	keyless := filepath.Join(dir, "config")
 	stripped := strings.ReplaceAll(readFile(t, server.ConfigFile), "IdentityFile "+server.KeyFile+"\n", "")
 	if err := os.WriteFile(keyless, []byte(stripped), 0o600); err != nil {
@@ -40,20 +50,23 @@ func TestDriver_FailedLoginHasClassReasonAndHint(t *testing.T) {
 	}{
 		{"wrong key", func(c project.Settings) { c["key_file"] = wrong }, forwarder.NeedsUser, "Permission denied (publickey)", "localport login"},
 		{"too many attempts", func(c project.Settings) { c["key_file"], c["port"] = wrong, strict.Port }, forwarder.NeedsUser, ": Too many authentication failures", "set key_file to the key that the server accepts"},
-		{"passphrase", func(c project.Settings) { c["key_file"] = locked }, forwarder.NeedsUser, "it may have a passphrase", `run "ssh-add ` + locked + `", then "localport restart"; or, for one login, "localport login"`},
+		{"passphrase", func(c project.Settings) { c["key_file"] = locked }, forwarder.NeedsUser, "it may have a passphrase", `to enter the passphrase, run "localport login"`},
 		{"missing key", func(c project.Settings) { c["key_file"] = dir + "/none" }, forwarder.NeedsUser, dir + "/none not accessible: ", "correct key_file, or create the key: " + dir + "/none"},
 		{"missing IdentityFile of an option", setOption("IdentityFile", dir+"/none"), forwarder.NeedsUser, dir + "/none not accessible: ", "correct IdentityFile in the ssh config, or create the key: " + dir + "/none"},
 		{"missing IdentityFile of the config file", setConfigLine(t, "IdentityFile "+dir+"/none\nUserKnownHostsFile "+server.KnownHosts), forwarder.NeedsUser, dir + "/none not accessible: ", "correct IdentityFile in the ssh config, or create the key: " + dir + "/none"},
 		{"key readable by others", func(c project.Settings) { c["key_file"] = bare }, forwarder.NeedsUser, "bad permissions", "chmod 600 " + bare},
+		{"key of the ssh config readable by others", setConfigLine(t, "IdentityFile "+bare+"\nUserKnownHostsFile "+server.KnownHosts), forwarder.NeedsUser, "bad permissions", "chmod 600 " + bare},
+		{"unreadable format", func(c project.Settings) { c["key_file"] = damaged }, forwarder.NeedsUser, `Load key "` + damaged + `": `, "ssh-keygen -y -f " + damaged},
+		{"only the public key", setConfigLine(t, "IdentityFile "+gone+"\nUserKnownHostsFile "+server.KnownHosts), forwarder.NeedsUser, "key file " + gone + " not accessible: ", "restore the private key: " + gone},
 		{"unknown host key", setKnownHosts("/dev/null"), forwarder.NeedsUser, "Host key verification failed.", `accept the host's key, run "localport login"`},
 		{"bad option", setOption("NoSuchOption", "1"), forwarder.Permanent, "Bad configuration option: nosuchoption", ""},
 		{"bad value", setOption("ServerAliveInterval", "often"), forwarder.Permanent, "option ServerAliveInterval: command-line line 0: invalid time value.", "connection.options"},
-		{"mistake in the config file", setConfigLine(t, "ServerAliveInterval often"), forwarder.Permanent, "/config line 2: ServerAliveInterval: invalid time value.", "ssh -G HOST"},
-		{"unknown option in the config file", setConfigLine(t, "NoSuchOption 1"), forwarder.Permanent, "/config: line 2: Bad configuration option: nosuchoption", "ssh -G HOST"},
-		{"unsupported value in the config file", setConfigLine(t, "StrictHostKeyChecking=maybe"), forwarder.Permanent, `/config line 2: StrictHostKeyChecking: unsupported option "maybe".`, "ssh -G HOST"},
-		{"mistake without a last word in the config file", setConfigLine(t, "PermitRemoteOpen x"), forwarder.Permanent, "/config line 2: bad port number in permitremoteopen", "ssh -G HOST"},
-		{"unknown token in the config file", setConfigLine(t, "UserKnownHostsFile /x/%Z"), forwarder.Permanent, "/config line 2: UserKnownHostsFile: vdollar_percent_expand: unknown key %Z", "ssh -G HOST"},
-		{"unknown token in an option", setOption("ProxyCommand", "nc %Z"), forwarder.Permanent, "option ProxyCommand: vdollar_percent_expand: unknown key %Z", "ssh -G HOST"},
+		{"mistake in the config file", setConfigLine(t, "ServerAliveInterval often"), forwarder.Permanent, "/config line 2: ServerAliveInterval: invalid time value.", `/config -G 127.0.0.1" tries it`},
+		{"unknown option in the config file", setConfigLine(t, "NoSuchOption 1"), forwarder.Permanent, "/config: line 2: Bad configuration option: nosuchoption", `/config -G 127.0.0.1" tries it`},
+		{"unsupported value in the config file", setConfigLine(t, "StrictHostKeyChecking=maybe"), forwarder.Permanent, `/config line 2: StrictHostKeyChecking: unsupported option "maybe".`, `/config -G 127.0.0.1" tries it`},
+		{"mistake without a last word in the config file", setConfigLine(t, "PermitRemoteOpen x"), forwarder.Permanent, "/config line 2: bad port number in permitremoteopen", `/config -G 127.0.0.1" tries it`},
+		{"unknown token in the config file", setConfigLine(t, "UserKnownHostsFile /x/%Z"), forwarder.Permanent, "/config line 2: UserKnownHostsFile: vdollar_percent_expand: unknown key %Z", `/config -G 127.0.0.1" shows it`},
+		{"unknown token in an option", setOption("ProxyCommand", "nc %Z"), forwarder.Permanent, "option ProxyCommand: vdollar_percent_expand: unknown key %Z", `/config -G 127.0.0.1" shows it`},
 		{"empty variable in the config file", setConfigLine(t, "UserKnownHostsFile ${NO_SUCH_VARIABLE}"), forwarder.Permanent, "env var ${NO_SUCH_VARIABLE} has no value", "localport restart"},
 		{"warning in the config file", func(c project.Settings) {
 			setConfigLine(t, "GSSAPIAuthentication no\nRhostsRSAAuthentication no\nUserKnownHostsFile "+server.KnownHosts)(c)
@@ -61,7 +74,7 @@ func TestDriver_FailedLoginHasClassReasonAndHint(t *testing.T) {
 		}, forwarder.NeedsUser, "Permission denied", ""},
 		{"config file that others may write", setSharedConfig(t), forwarder.Permanent, "Bad owner or permissions on ", "chmod go-w '"},
 		{"address of another machine", setOption("BindAddress", "192.0.2.123"), forwarder.Transient, "bind 192.0.2.123: Cannot assign requested address; ssh: connect to host", ""},
-		{"quotes in the config file", setConfigLine(t, `User "x`), forwarder.Permanent, "/config line 2: User: invalid quotes", "ssh -G HOST"},
+		{"quotes in the config file", setConfigLine(t, `User "x`), forwarder.Permanent, "/config line 2: User: invalid quotes", `/config -G 127.0.0.1" tries it`},
 		{"missing config file", func(c project.Settings) { c["config_file"] = dir + "/none" }, forwarder.Permanent, "Can't open user config file", "create the file, or correct config_file: " + dir + "/none; a config_file that differs"},
 		{"option as host", func(c project.Settings) { c["host"] = "-oProxyCommand=touch " + dir + "/run" }, forwarder.Permanent, "hostname contains invalid characters", ""},
 		{"invalid user", func(c project.Settings) { c["user"] = "a`b" }, forwarder.Permanent, "remote username contains invalid characters", ""},
@@ -75,7 +88,7 @@ func TestDriver_FailedLoginHasClassReasonAndHint(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			svc := newService(server, "127.0.0.1:1")
 			svc.Connection.Settings["config_file"] = keyless
-			if strings.Contains(tt.name, "IdentityFile") {
+			if strings.Contains(tt.name, "IdentityFile") || strings.Contains(tt.name, "of the ssh config") || tt.name == "only the public key" {
 				svc.Connection.Settings["key_file"] = ""
 			}
 			tt.change(svc.Connection.Settings)
@@ -87,6 +100,24 @@ func TestDriver_FailedLoginHasClassReasonAndHint(t *testing.T) {
 	}
 	if _, err := os.Stat(dir + "/run"); err == nil {
 		t.Error("the host was interpreted as an option")
+	}
+}
+
+// ssh-add needs an agent.
+func TestDriver_PassphraseHintNamesSSHAddOnlyWithAnAgent(t *testing.T) {
+	server := sshd.Start(t)
+	locked := sshd.NewKey(t, filepath.Join(t.TempDir(), "lo cked"), "passphrase")
+	server.Authorize(locked)
+	for _, tt := range []struct{ socket, hint string }{
+		{sshd.StartAgent(t), `run "ssh-add '` + locked + `'", then "localport restart"; or, for one login, "localport login"`},
+		{filepath.Join(t.TempDir(), "gone"), `to enter the passphrase, run "localport login"`},
+	} {
+		svc, r := newService(server, "127.0.0.1:1"), newRun(t)
+		svc.Connection.Settings["key_file"], svc.Connection.Settings["config_file"] = locked, writeMinimalConfig(t, server)
+		r.Env = append(r.Env, AgentVariable+"="+tt.socket)
+		if f := openFailure(t, svc, r); f.Hint != tt.hint || !strings.Contains(f.Reason, "the server accepts "+locked+", but") {
+			t.Errorf("got %+v, want the hint %q", f, tt.hint)
+		}
 	}
 }
 

@@ -29,6 +29,7 @@ func (d *destination) addUserHints(f *forwarder.Failure) {
 		if where := d.findOptionWith(token); where != "" {
 			f.Reason = where + ": " + f.Reason
 		}
+		f.Hint = fmt.Sprintf(`correct that option; "%s" shows it`, d.tryCommand())
 	}
 }
 
@@ -97,10 +98,7 @@ func (d *destination) namedHosts() []string {
 
 // configFiles are the config files that ssh reads, and those that they include.
 func (d *destination) configFiles() []string {
-	files := []string{userConfigFile(), systemConfigFile}
-	if i := slices.Index(d.baseArgv, "-F"); i >= 0 {
-		files = []string{d.baseArgv[i+1]}
-	}
+	files := d.rootConfigFiles()
 	for _, file := range files {
 		files = append(files, includedFiles(file)...)
 	}

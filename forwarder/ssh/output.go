@@ -29,6 +29,8 @@ const (
 type outputParser struct {
 	socketPath string    // of the master's control socket
 	keyFile    string    // key_file of the config; may be empty
+	tryCommand string    // makes ssh read its config files
+	hasAgent   bool      // the agent answered before the attempt
 	loggedInCh chan bool // receives one value after the login: whether the master can be used
 
 	mu          sync.Mutex
@@ -112,7 +114,10 @@ func (p *outputParser) parseDebug(message string) {
 	case strings.HasPrefix(message, "SSH2_MSG_SERVICE_ACCEPT received"):
 		p.startAuthentication()
 	case strings.HasPrefix(message, "Server accepts key: "):
-		p.unusableKey, _, _ = strings.Cut(strings.TrimPrefix(message, "Server accepts key: "), " ")
+		p.unusableKey = ""
+		if parts := acceptedKeyPattern().FindStringSubmatch(message); parts != nil && !strings.Contains(parts[2], " agent") {
+			p.unusableKey = parts[1]
+		}
 	case strings.HasPrefix(message, "Authentications that can continue"):
 		p.startAuthentication()
 		p.unusableKey = "" // ssh used it, but the server wants more
@@ -165,6 +170,10 @@ var forwardedAddrPattern = project.LazyRegexp(`-W '\[(.+)\]:(\d+)'`)
 // identityFilePattern matches the path of a key without a public one: it may not exist.
 var identityFilePattern = project.LazyRegexp(`^identity file (.+) type -1$`)
 
+// acceptedKeyPattern matches the path of a key, its type and fingerprint, and where it comes from: "Server accepts key: /home/me/.ssh/id_ed25519
+// ED25519 SHA256:… explicit".
+var acceptedKeyPattern = project.LazyRegexp(`^Server accepts key: (.+) [A-Z0-9-]+ [A-Z0-9]+:\S+(.*)$`)
+
 // isDefaultKey reports whether ssh itself has added a path to the keys that it tries.
 func isDefaultKey(path string) bool {
 	return strings.HasSuffix(path, "-cert") || strings.HasPrefix(filepath.Base(path), "id_") && filepath.Dir(path) == filepath.Dir(userConfigFile())
@@ -179,14 +188,14 @@ func isMissing(path string) bool {
 // connectingPattern matches the address of the server.
 var connectingPattern = project.LazyRegexp(`\[(.+)\] port \d+\.$`)
 
-// publicServerHost returns the server's address in the network; empty: it is not known, or a loopback address.
-func (p *outputParser) publicServerHost() string {
+// publicServerAddr returns the server's address in the network; invalid: it is not known, or a loopback address.
+func (p *outputParser) publicServerAddr() netip.Addr {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.serverAddr.IsValid() || p.serverAddr.IsLoopback() {
-		return ""
+	if p.serverAddr.IsLoopback() {
+		return netip.Addr{}
 	}
-	return p.serverAddr.String()
+	return p.serverAddr
 }
 
 // jumpHostsOf returns the jump hosts of the command of an ssh to the last one, for messages.

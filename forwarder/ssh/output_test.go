@@ -95,13 +95,13 @@ func TestOutputParser_BannerIsNoMessageOfSSH(t *testing.T) {
 
 func TestOutputParser_ProxyCommandIsNoMessageOfSSH(t *testing.T) {
 	server, text := sshd.Start(t), writeQuotedVerdicts(t)
-	svc := newService(server, startBackend(t))
+	svc := named(newService(server, startBackend(t)), "web")
 	setOption("ProxyCommand", "bash -c 'cat "+text+" >&2; exec 3<>/dev/tcp/%h/%p; cat <&3 & cat >&3'")(svc.Connection.Settings)
 	requireWelcome(t, dialTunnel(t, openDirect(t, svc)))
 	setOption("ProxyCommand", "sh -c 'cat "+text+" >&2; exit 1'")(svc.Connection.Settings)
 	f := openFailure(t, svc)
 	checkTransient(t, f, "Host key verification failed.; ") // its own last line, as information
-	if !strings.Contains(f.Hint, "if an ssh in the ProxyCommand has a question") {
+	if !strings.Contains(f.Hint, `if an ssh in the ProxyCommand has a question, run "localport login web"`) {
 		t.Errorf("hint %q", f.Hint)
 	}
 }

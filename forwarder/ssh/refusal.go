@@ -12,7 +12,42 @@ import (
 )
 
 // resolverMessages are parts of what getaddrinfo says about a name, in the C libraries that servers run with.
-var resolverMessages = []string{"ame or service not known", "name resolution", "No address associated", "nodename nor servname", "ame does not resolve", "no such host"}
+var resolverMessages = []string{"ame or service not known", temporaryResolverMessage, "No address associated", "nodename nor servname", "ame does not resolve", "no such host"}
+
+// temporaryResolverMessage is part of what it says when no name server answers.
+const temporaryResolverMessage = "name resolution"
+
+// maxUnknownAnswers is how often a server may say that a host is unknown until its clients are not kept waiting for it.
+const maxUnknownAnswers = 2
+
+// hostLookups is what a server has said about the name of a host.
+type hostLookups struct {
+	wasKnown       bool // at least once
+	unknownAnswers int  // in a row
+}
+
+// recordLookup records whether the server has found a host unknown, and reports whether that counts for another attempt too. It is so for a
+// name that the server has never known, and says so again: it is probably misspelled, and a client that waits for it would wait in vain until
+// connect_timeout. The name of a container, however, is known only while that runs: a client waits for one that was known before, as it waits
+// for a server that is restarting. Each client asks again, so that a name that becomes known is used at once.
+func (d *destination) recordLookup(host string, isUnknown bool) (isFinal bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.lookups[host]
+	switch {
+	case isUnknown:
+		now.unknownAnswers++
+	case now == hostLookups{wasKnown: true}:
+		return false
+	default:
+		now = hostLookups{wasKnown: true}
+	}
+	if d.lookups == nil {
+		d.lookups = make(map[string]hostLookups)
+	}
+	d.lookups[host] = now
+	return isUnknown && !now.wasKnown && now.unknownAnswers >= maxUnknownAnswers
+}
 
 // newRefusal returns the refusal of a connection that a server was asked for. Names are those of the config: a server, as the host to run
 // ssh with, and an address as the server resolves it. recheck says, for

@@ -36,7 +36,11 @@ func openReverseTunnel(ctx context.Context, s *tunnelSpec, m *master, release fu
 		local = addr
 	}
 	forward := s.remoteForward(local)
-	wasPublic := r.isListeningPublicly(ctx, m)
+	wasPrivate := false // the port was not open on other addresses before
+	if isLocalhost(s.connection.remoteHost) {
+		wasPublic, isKnown := isPublic(ctx, m, s.listenPort())
+		wasPrivate = isKnown && !wasPublic
+	}
 	if err := m.control.OpenForward(ctx, forward); err != nil {
 		f := r.explainOpenError(ctx, m, err)
 		release()
@@ -47,7 +51,7 @@ func openReverseTunnel(ctx context.Context, s *tunnelSpec, m *master, release fu
 	}
 	r.forwardSlot <- forward
 	m.destination.setListener(s.listenAddr(), s.name)
-	r.failure = r.checkListenAddress(ctx, m, wasPublic)
+	r.failure = r.checkListenAddress(ctx, m, wasPrivate)
 	r.tunnel = newStayingTunnel(m, func() {
 		r.closeForward()
 		if !wait.IsClosed(r.leaveCh) {
@@ -100,16 +104,12 @@ func (s *tunnelSpec) listensAsAsked(ctx context.Context, other *master, forward 
 		return false
 	}
 	defer func() { _ = other.control.CloseForward(ctx, forward) }()
-	host, isWantedReachable := s.connection.remoteHost, true
-	if isLocalhost(host) || isWildcard(host) {
-		isWantedReachable = isWildcard(host)
-		host = other.output.publicServerHost()
+	if isLocalhost(s.connection.remoteHost) {
+		isPublic, isKnown := isPublic(ctx, other, port)
+		return isKnown && !isPublic
 	}
-	if host == "" {
-		return false
-	}
-	isListening, isKnown := isReachable(ctx, other, host, port)
-	return isKnown && isListening == isWantedReachable
+	isListening, _ := s.isListening(ctx, other, port)
+	return isListening
 }
 
 func (s *tunnelSpec) listenPort() int {
@@ -158,24 +158,27 @@ func (r *reverseTunnel) explainOpenError(ctx context.Context, m *master, openErr
 }
 
 // checkListenAddress returns a failure if the server is known to listen elsewhere than asked: what GatewayPorts says wins over the request,
-// and the server does not report it. wasPublic is the result of isListeningPublicly before the server listened.
-func (r *reverseTunnel) checkListenAddress(ctx context.Context, m *master, wasPublic bool) *forwarder.Failure {
+// and the server does not report it. wasPrivate: for a localhost, the port was known to be closed on other addresses before the server listened.
+func (r *reverseTunnel) checkListenAddress(ctx context.Context, m *master, wasPrivate bool) *forwarder.Failure {
 	server, host := r.spec.serverName(), r.spec.connection.remoteHost
-	isRefused := func(host string) bool {
-		isListening, isKnown := isReachable(ctx, m, host, r.spec.listenPort())
-		return isKnown && !isListening
-	}
-	publicHost := m.output.publicServerHost()
-	switch {
-	case isLocalhost(host):
-		if !wasPublic && r.isListeningPublicly(ctx, m) {
+	if isLocalhost(host) {
+		if !wasPrivate {
+			return nil
+		}
+		if isListening, _ := isPublic(ctx, m, r.spec.listenPort()); isListening {
 			return &forwarder.Failure{
 				Reason: fmt.Sprintf("%s listens on port %s of all its addresses, not of %s alone: others can connect", server, r.spec.remotePort, host),
 				Hint:   fmt.Sprintf("sshd_config of %s must have GatewayPorts clientspecified or no; or set remote_host = \"0.0.0.0\" if others may connect; %s", server, m.describeRecheck(r.spec.name)),
 			}
 		}
 		return nil
-	case isWildcard(host) && (publicHost == "" || !isRefused(publicHost)), !isWildcard(host) && !isRefused(host):
+	}
+	isListening, isKnown := r.spec.isListening(ctx, m, r.spec.listenPort())
+	switch {
+	case isListening:
+		return nil
+	case !isKnown:
+		m.destination.log.writeLine(fmt.Sprintf("%s does not tell whether it listens on %s, or on its localhost only: that depends on GatewayPorts in its sshd_config", server, r.spec.listenAddr()))
 		return nil
 	}
 	return &forwarder.Failure{
@@ -184,28 +187,68 @@ func (r *reverseTunnel) checkListenAddress(ctx context.Context, m *master, wasPu
 	}
 }
 
-// isListeningPublicly reports whether the port is known to be open on the address that the server has in the network.
-func (r *reverseTunnel) isListeningPublicly(ctx context.Context, m *master) bool {
-	host := m.output.publicServerHost()
-	if host == "" || !isLocalhost(r.spec.connection.remoteHost) {
-		return false
+// isListening reports whether the server listens on a port of remote_host, which is not its localhost. If it does not although it has
+// accepted the request, it listens on its localhost, IPv4 and IPv6.
+func (s *tunnelSpec) isListening(ctx context.Context, m *master, port int) (isListening, isKnown bool) {
+	host, publicAddr := s.connection.remoteHost, m.output.publicServerAddr()
+	switch {
+	case !isWildcard(host):
+		return isReachable(ctx, m, host, port)
+	case publicAddr.IsValid() && (host == "*" || publicAddr.Is4() == (host == "0.0.0.0")):
+		return isReachable(ctx, m, publicAddr.String(), port)
 	}
-	isListening, _ := isReachable(ctx, m, host, r.spec.listenPort())
-	return isListening
+	isListening, isKnown = isPublic(ctx, m, port)
+	switch {
+	case isListening:
+	case host == "0.0.0.0" && !isKnown:
+		isAlsoIPv6, isIPv6Known := isReachable(ctx, m, "::1", port)
+		isListening = isIPv6Known && !isAlsoIPv6
+	case host == "::": // for IPv6 alone
+		isAlsoIPv4, isIPv4Known := isReachable(ctx, m, "127.0.0.1", port)
+		isListening, isKnown = isIPv4Known && !isAlsoIPv4, isIPv4Known
+	}
+	return isListening, isKnown || isListening
+}
+
+// otherLoopbackHost is an address that reaches a server on all addresses, but not one on localhost. It is for servers whose own address is
+// not known: behind a jump host, or on this machine.
+const otherLoopbackHost = "127.0.0.2"
+
+// isPublic reports whether the port is open on an address of the server that is not its localhost. Systems other than Linux may not have
+// the address, so that only a refused connection tells that nothing listens there.
+func isPublic(ctx context.Context, m *master, port int) (isListening, isKnown bool) {
+	if addr := m.output.publicServerAddr(); addr.IsValid() {
+		return isReachable(ctx, m, addr.String(), port)
+	}
+	refusal, isKnown := probe(ctx, m, otherLoopbackHost, port)
+	if refusal == "" {
+		return isKnown, isKnown
+	}
+	return false, strings.Contains(refusal, "refused")
 }
 
 // isReachable reports whether the server itself can connect to an address. It is not known if the server does not say so in time, or
 // forbids it.
 func isReachable(ctx context.Context, m *master, host string, port int) (isListening, isKnown bool) {
+	refusal, isKnown := probe(ctx, m, host, port)
+	return isKnown && refusal == "", isKnown && !isResolverMessage(host, refusal)
+}
+
+// probe has the server connect to an address, and returns the error that it met there; empty: none. It is not known if the server does not
+// say so in time, or forbids it.
+func probe(ctx context.Context, m *master, host string, port int) (refusal string, isKnown bool) {
 	ctx, cancel := context.WithTimeout(ctx, responseTimeout)
 	defer cancel()
 	stream, err := m.conn.Open(ctx, host, port)
 	if err == nil {
 		_ = stream.Close()
-		return true, true
+		return "", true
 	}
 	refused, isRefused := errors.AsType[*mux.OpenChannelError](err)
-	return false, isRefused && refused.Reason == mux.ConnectionFailed && !isResolverMessage(host, refused.Message)
+	if !isRefused || refused.Reason != mux.ConnectionFailed {
+		return "", false
+	}
+	return cmp.Or(refused.Message, "refused"), true
 }
 
 // isLocalhost reports whether sshd listens on its loopback addresses for this host, whatever GatewayPorts says except yes.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -14,6 +15,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/sshd"
+	"github.com/localport-sh/localport/testdata/syncbuf"
 )
 
 // newReverseService returns a service with reverse: the server listens on remoteAddr and forwards to local.
@@ -254,6 +256,48 @@ func TestReverseTunnel_GatewayPortsAgainstTheRequestIsAFailure(t *testing.T) {
 		if got := tunnel.spec.listensAsAsked(t.Context(), tunnel.master, tunnel.spec.remoteForward(tunnel.spec.localAddrs[0])); got != (tt.reason == "") {
 			t.Errorf("%s, remote_host %s: another port listens as asked: %t", tt.line, tt.remoteHost, got)
 		}
+	}
+}
+
+// Over loopback, or behind a jump host, the server's own address is not known.
+func TestReverseTunnel_GatewayPortsOfAServerWithoutAKnownAddress(t *testing.T) {
+	if l, err := net.Listen("tcp4", "127.0.0.2:0"); errors.Is(err, syscall.EADDRNOTAVAIL) {
+		t.Skip("127.0.0.2 is missing (ip addr add 127.0.0.2/8 dev lo)")
+	} else if err == nil {
+		_ = l.Close()
+	}
+	const elsewhere, public = "127.0.0.1 does not listen on ", "127.0.0.1 listens on port "
+	for line, reasons := range map[string]map[string]string{
+		"GatewayPorts no":              {"*": elsewhere, "0.0.0.0": elsewhere, "::": elsewhere, "localhost": ""},
+		"GatewayPorts clientspecified": {"*": "", "0.0.0.0": "", "::": "", "localhost": ""},
+		"GatewayPorts yes":             {"*": "", "0.0.0.0": "", "::": "", "localhost": public, "::1": public},
+	} {
+		server := sshd.Start(t, line)
+		r := newRun(t)
+		for host, reason := range reasons {
+			port := netip.MustParseAddrPort(unusedAddr(t)).Port()
+			svc := newReverseService(t, server, net.JoinHostPort(host, strconv.Itoa(int(port))), startBackend(t))
+			tunnel := openTunnel(t, svc, r).(*reverseTunnel)
+			f := tunnel.CurrentFailure()
+			if (f == nil) != (reason == "") || f != nil && !strings.HasPrefix(f.Reason, reason) {
+				t.Errorf("%s, remote_host %s: %+v", line, host, f)
+			}
+			if got := tunnel.spec.listensAsAsked(t.Context(), tunnel.master, tunnel.spec.remoteForward(tunnel.spec.localAddrs[0])); got != (reason == "") {
+				t.Errorf("%s, remote_host %s: another port listens as asked: %t", line, host, got)
+			}
+			_ = tunnel.Close()
+		}
+	}
+}
+
+func TestReverseTunnel_UnknownListenAddressIsInTheLog(t *testing.T) {
+	server, r := sshd.Start(t, "PermitOpen none"), newRun(t)
+	tunnel := openTunnel(t, newReverseService(t, server, strings.Replace(unusedAddr(t), "127.0.0.1", "0.0.0.0", 1), startBackend(t)), r).(*reverseTunnel)
+	if f := tunnel.CurrentFailure(); f != nil {
+		t.Errorf("got %+v", f)
+	}
+	if log := r.Log.(*syncbuf.Buffer).String(); !strings.Contains(log, "does not tell whether it listens on 0.0.0.0:") {
+		t.Errorf("the log has no word about it:\n%s", log)
 	}
 }
 

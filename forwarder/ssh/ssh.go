@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/filestamps"
 	"github.com/localport-sh/localport/forwarder/tasks"
 	"github.com/localport-sh/localport/project"
 )
@@ -108,8 +107,11 @@ func (*driver) Target(svc project.Service) string {
 func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) (forwarder.Tunnel, error) {
 	s := newTunnelSpec(svc)
 	dest := d.destinationFor(s, run)
-	files := filestamps.Of(dest.filePaths()...) // before ssh reads them
+	files := dest.stampFiles(run) // before ssh reads them
 	m, err := dest.acquireMaster(ctx, run)
+	if f, isFailure := errors.AsType[*forwarder.Failure](err); isFailure {
+		err = nameService(f, svc.Name)
+	}
 	if f, isFailure := errors.AsType[*forwarder.Failure](err); isFailure && f.Class != forwarder.Transient {
 		failure := f.AlsoAwaiting(files.AwaitChange).AlsoAwaiting(dest.keysOfLastAttempt().awaitChange) // a key, ssh-add, an accepted host key, a corrected config
 		failure.RecheckAfter = recheckInterval                                                          // what the server accepts

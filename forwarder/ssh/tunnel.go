@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -229,10 +230,15 @@ func newDirectTunnel(s *tunnelSpec, m *master, release func()) *directTunnel {
 func (t *directTunnel) Dial(ctx context.Context) (net.Conn, error) {
 	c, err := t.openChannel(ctx, t.host, t.port)
 	if refused, ok := errors.AsType[*mux.OpenChannelError](err); ok {
-		return nil, t.newRefusal(t.server, t.service, t.host, t.port, refused)
+		r := t.newRefusal(t.server, t.service, t.host, t.port, refused)
+		if refused.Reason == mux.ConnectionFailed && !strings.Contains(refused.Message, temporaryResolverMessage) {
+			r.IsFinal = t.master.destination.recordLookup(t.host, isResolverMessage(t.host, refused.Message))
+		}
+		return nil, r
 	}
 	if err != nil {
 		return nil, err
 	}
+	t.master.destination.recordLookup(t.host, false)
 	return c, nil
 }

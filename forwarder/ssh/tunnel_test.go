@@ -1,12 +1,18 @@
 package ssh
 
 import (
+	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"golang.org/x/crypto/ssh"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/sshd"
 	"github.com/localport-sh/localport/testdata/syncbuf"
 )
@@ -110,6 +116,64 @@ func TestDirectTunnel_EveryRefusalIsAFailedConnect(t *testing.T) {
 		if !r.IsConnectFailure || r.IsFinal != tt.isFinal || !strings.HasPrefix(r.Reason, tt.reason) || !strings.Contains(r.Hint, tt.hint) {
 			t.Errorf("%s: %+v", tt.addr, r)
 		}
+	}
+}
+
+// serveLookups serves a connection on which each channel is refused with the next of the messages; empty: it is accepted.
+func serveLookups(conn net.Conn, config *ssh.ServerConfig, messages []string) {
+	defer conn.Close()
+	_, channels, requests, err := ssh.NewServerConn(conn, config)
+	if err != nil {
+		return
+	}
+	go ssh.DiscardRequests(requests)
+	for offered := range channels {
+		message := messages[0]
+		messages = messages[1:]
+		if message != "" {
+			_ = offered.Reject(ssh.ConnectionFailed, message)
+			continue
+		}
+		_, requests, err := offered.Accept()
+		if err != nil {
+			return
+		}
+		go ssh.DiscardRequests(requests)
+	}
+}
+
+// A client does not wait for a name that the server has never known.
+func TestDirectTunnel_UnknownHostIsFinalAtTheSecondAnswer(t *testing.T) {
+	const unknown, temporary, refused = "Name or service not known", "Temporary failure in name resolution", "Connection refused"
+	for name, tt := range map[string]struct {
+		messages []string
+		want     []bool // the refusals that are final
+	}{
+		"never known":       {[]string{unknown, unknown, unknown}, []bool{false, true, true}},
+		"musl":              {[]string{"Name does not resolve", "Name does not resolve"}, []bool{false, true}},
+		"no name server":    {[]string{temporary, temporary, temporary}, []bool{false, false, false}},
+		"known before":      {[]string{refused, unknown, unknown, unknown}, []bool{false, false, false, false}},
+		"connected before":  {[]string{"", unknown, unknown}, []bool{false, false, false}},
+		"known later":       {[]string{unknown, unknown, "", unknown, unknown}, []bool{false, true, false, false, false}},
+		"refused after all": {[]string{unknown, unknown, refused}, []bool{false, true, false}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			svc := project.Service{RemotePort: "1", Connection: startScriptedServer(t, func(conn net.Conn, config *ssh.ServerConfig) { serveLookups(conn, config, tt.messages) })}
+			svc.Connection.Settings["remote_host"] = "db"
+			tunnel := openDirect(t, svc)
+			var got []bool
+			for range tt.messages {
+				conn, err := tunnel.Dial(t.Context())
+				if err == nil {
+					_ = conn.Close()
+				}
+				refusal, isRefusal := errors.AsType[*forwarder.Refusal](err)
+				got = append(got, isRefusal && refusal.IsFinal)
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("got %t, want %t", got, tt.want)
+			}
+		})
 	}
 }
 

@@ -209,7 +209,9 @@ func (p *outputParser) describeConfigMistake(lines *process.Transcript, f *forwa
 	f.Reason, f.Hint = nameOption(mistake), p.correctConfigHint()
 }
 
-func (p *outputParser) correctConfigHint() string { return fmt.Sprintf(`correct that line; "%s" tries it`, p.tryCommand) }
+func (p *outputParser) correctConfigHint() string {
+	return fmt.Sprintf(`correct that line; "%s" tries it`, p.tryCommand)
+}
 
 // nameOption adds the option's name to ssh's message about a line of a config file.
 func nameOption(mistake string) string {

@@ -103,7 +103,11 @@ func startOptions(names []string, sel selection, verdict trust.Verdict, action a
 	if action == api.ActionStart {
 		options.Lease = lease
 	}
+	hasStarted := false
 	options.OnUpdate = func(tx *lockstate.Tx, isAlive bool) {
+		if hasStarted = hasStarted || !isAlive; hasStarted { // the start lease is enough
+			tx.RemoveLease(lockstate.ExecLease, lockstate.Self())
+		}
 		if isAlive {
 			return
 		}

@@ -18,11 +18,13 @@ func (s *Server) Kill() {
 		return
 	default:
 	}
-	logins := s.suspendAndListLogins()
-	s.process.Stop(0)
-	for _, pid := range logins {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
+	// ps lists processes one after the other, and may miss one that was just forked: it is listed the next time.
+	for logins := s.suspendAndListLogins(); len(logins) > 0; logins = s.suspendAndListLogins() {
+		for _, pid := range logins {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
 	}
+	s.process.Stop(0)
 }
 
 // Freeze sends SIGSTOP to the server and the processes of every login. To clients this looks like a network that drops all packets.
@@ -43,14 +45,15 @@ func (s *Server) Thaw() {
 // by parent: each login has its own session and process group.
 func (s *Server) suspendAndListLogins() []int {
 	_ = syscall.Kill(s.process.Pid(), syscall.SIGSTOP)
-	out, err := exec.Command("ps", "-A", "-o", "pid=,ppid=").Output()
+	out, err := exec.Command("ps", "-A", "-o", "pid=,ppid=,stat=").Output()
 	if err != nil {
 		s.t.Errorf("ps: %v", err)
 	}
 	children := map[int][]int{}
 	for line := range bytes.Lines(out) {
 		var pid, parent int
-		if _, err := fmt.Sscan(string(line), &pid, &parent); err == nil {
+		var state string
+		if _, err := fmt.Sscan(string(line), &pid, &parent, &state); err == nil && state[0] != 'Z' {
 			children[parent] = append(children[parent], pid)
 		}
 	}

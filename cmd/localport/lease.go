@@ -44,7 +44,7 @@ func (c envCmd) printLeased(ctx context.Context, a *app, find func() (lockstate.
 		return findErr
 	}
 	if err != nil {
-		return output.WithHint(err, "pass --pid PID, or set "+leaseholder.PIDVariable+" to the process that the forwards are for")
+		return output.WithHint(err, `run "localport lease --pid PID", or set `+leaseholder.PIDVariable+" to the process that needs the forwards")
 	}
 	view, status, err := p.joinForProcess(ctx, a, process)
 	if err != nil {

@@ -95,8 +95,8 @@ func TestLease_RefusesWhatDoesNotEnd(t *testing.T) {
 	endNow()
 	for pid, want := range map[string]string{
 		"1":                 "first process of the system",
-		"0":                 `"0" is no process id`,
-		"me":                `"me" is no process id`,
+		"0":                 `"0" is not a process id`,
+		"me":                `"me" is not a process id`,
 		strconv.Itoa(ended): "there is no such process",
 	} {
 		o := w.localport(root, "lease", "--pid", pid)

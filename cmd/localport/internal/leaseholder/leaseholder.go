@@ -35,7 +35,7 @@ type process struct {
 func Parse(text string) (lockstate.Process, error) {
 	pid, err := strconv.Atoi(text)
 	if err != nil || pid <= 0 {
-		return lockstate.Process{}, fmt.Errorf("%q is no process id", text)
+		return lockstate.Process{}, fmt.Errorf("%q is not a process id", text)
 	}
 	p, err := readProcess(pid)
 	if err != nil {

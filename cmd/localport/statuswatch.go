@@ -239,7 +239,16 @@ func (v *screenView) showProblem(err error) {
 // out: the cursor cannot move above the first row.
 func (v *screenView) draw(content string) error {
 	columns, rows := v.size()
-	lines := strings.Split(strings.TrimRight(text.WrapText(output.EscapeText(content), max(columns, 1)), "\n"), "\n")
+	var lines []string
+	for line := range strings.SplitSeq(strings.TrimRight(output.EscapeText(content), "\n"), "\n") {
+		// Only a line that is too long is wrapped: that turns its runs of blanks, which align a table, into one.
+		if text.StringWidthWithoutEscSequences(line) > columns {
+			line = text.WrapText(line, max(columns, 1))
+		}
+		for part := range strings.SplitSeq(line, "\n") {
+			lines = append(lines, strings.TrimRight(part, " "))
+		}
+	}
 	lines = lines[:min(len(lines), max(rows-1, 1))]
 	var b bytes.Buffer
 	if v.drawnRows > 0 {

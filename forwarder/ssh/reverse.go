@@ -35,6 +35,11 @@ func openReverseTunnel(ctx context.Context, s *tunnelSpec, m *master, release fu
 		_ = conn.Close()
 		local = addr
 	}
+	if addr := s.takenLoopback(ctx, m); addr != "" {
+		f := r.describePortInUse(m, fmt.Errorf("another program answers on %s", addr))
+		release()
+		return nil, f
+	}
 	forward := s.remoteForward(local)
 	wasPrivate := false // the port was not open on other addresses before
 	if isLocalhost(s.connection.remoteHost) {
@@ -117,26 +122,49 @@ func (s *tunnelSpec) listenPort() int {
 	return port
 }
 
+// takenLoopback returns the address of the server's localhost on which something listens already; empty if none is known. sshd listens on
+// 127.0.0.1 and ::1, and counts a request as successful if one of them is free: clients would reach the other program on the other.
+func (s *tunnelSpec) takenLoopback(ctx context.Context, m *master) string {
+	if s.connection.remoteHost != defaultRemoteHost {
+		return "" // the server refuses a single address that is in use
+	}
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		if isListening, _ := isReachable(ctx, m, host, s.listenPort()); isListening {
+			return net.JoinHostPort(host, s.remotePort)
+		}
+	}
+	return ""
+}
+
+// keepalive says when a server frees the port of a dead session.
+const keepalive = "sshd gives up a dead session if sshd_config of %s has ClientAliveInterval: with 15, after 45 s; until then it keeps the port"
+
+// describePortInUse returns the failure of a port on which something listens on the server.
+func (r *reverseTunnel) describePortInUse(m *master, cause error) *forwarder.Failure {
+	server, port := r.spec.serverName(), r.spec.remotePort
+	switch owner := m.destination.listenerOf(r.spec.listenAddr()); owner {
+	case "":
+		return &forwarder.Failure{
+			Reason: fmt.Sprintf("port %s of %s is already in use: %v", port, server, cause),
+			Hint:   fmt.Sprintf("choose another remote_port, or end what listens there; if that is an earlier session of this service: "+keepalive, server),
+		}
+	case r.spec.name:
+		return &forwarder.Failure{
+			Reason: fmt.Sprintf("port %s of %s is still kept by this service's own previous session, which is dead: %v", port, server, cause),
+			Hint:   fmt.Sprintf(keepalive+"; ending that sshd process on %[1]s frees it at once", server),
+		}
+	default:
+		return &forwarder.Failure{Reason: fmt.Sprintf("port %s of %s is already in use by service %q: %v", port, server, owner, cause), Hint: "choose another remote_port"}
+	}
+}
+
 // explainOpenError returns the failure of a server that does not listen. Its own refusal does not say why: whether something listens there
 // already tells.
 func (r *reverseTunnel) explainOpenError(ctx context.Context, m *master, openErr error) *forwarder.Failure {
 	server, port := r.spec.serverName(), r.spec.remotePort
-	const keepalive = "sshd gives up a dead session if sshd_config of %s has ClientAliveInterval: with 15, after 45 s; until then it keeps the port"
 	isListening, isKnown := isReachable(ctx, m, dialableHost(r.spec.connection.remoteHost), r.spec.listenPort())
-	owner := m.destination.listenerOf(r.spec.listenAddr())
-	switch {
-	case isListening && owner != "" && owner == r.spec.name:
-		return &forwarder.Failure{
-			Reason: fmt.Sprintf("port %s of %s is still kept by this service's own previous session, which is dead: %v", port, server, openErr),
-			Hint:   fmt.Sprintf(keepalive+"; ending that sshd process on %[1]s frees it at once", server),
-		}
-	case isListening && owner != "":
-		return &forwarder.Failure{Reason: fmt.Sprintf("port %s of %s is already in use by service %q: %v", port, server, owner, openErr), Hint: "choose another remote_port"}
-	case isListening:
-		return &forwarder.Failure{
-			Reason: fmt.Sprintf("port %s of %s is already in use: %v", port, server, openErr),
-			Hint:   fmt.Sprintf("choose another remote_port, or end what listens there; if that is an earlier session of this service: "+keepalive, server),
-		}
+	if isListening {
+		return r.describePortInUse(m, openErr)
 	}
 	forward := r.spec.remoteForward(r.spec.localAddrs[0])
 	m.addRestriction("listen "+r.spec.listenAddr(), restriction{isLifted: func(ctx context.Context, other *master) bool {

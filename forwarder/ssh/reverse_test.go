@@ -199,6 +199,28 @@ func TestReverseTunnel_PortKeptByItsOwnDeadSessionIsNamed(t *testing.T) {
 	_ = openTunnel(t, svc, r).Close()
 }
 
+// sshd listens on 127.0.0.1 and ::1, and accepts the request if one of them is free.
+func TestReverseTunnel_PortThatAnotherProgramHasOnOneLoopbackAddressIsAFailure(t *testing.T) {
+	server := sshd.Start(t)
+	for network, host := range map[string]string{"tcp4": "127.0.0.1", "tcp6": "::1"} {
+		other, err := net.Listen(network, net.JoinHostPort(host, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, port, _ := net.SplitHostPort(other.Addr().String())
+		svc := newReverseService(t, server, unusedAddr(t), startBackend(t))
+		svc.RemotePort = port
+		delete(svc.Connection.Settings, "remote_host")
+		r := newRun(t)
+		f := openFailure(t, svc, r)
+		if want := "port " + port + " of 127.0.0.1 is already in use: another program answers on " + other.Addr().String(); f.Class != forwarder.Transient || f.Reason != want {
+			t.Errorf("got %+v, want %s", f, want)
+		}
+		_ = other.Close()
+		_ = openTunnel(t, svc, r).Close()
+	}
+}
+
 func TestReverseTunnel_ServerThatListensElsewhereIsAFailure(t *testing.T) {
 	if l, err := net.Listen("tcp4", "127.0.0.2:0"); errors.Is(err, syscall.EADDRNOTAVAIL) {
 		t.Skip("127.0.0.2 is missing (ip addr add 127.0.0.2/8 dev lo)")

@@ -110,11 +110,11 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 	files := dest.stampFiles(run) // before ssh reads them
 	m, err := dest.acquireMaster(ctx, run)
 	if f, isFailure := errors.AsType[*forwarder.Failure](err); isFailure {
-		err = nameService(f, svc.Name)
-	}
-	if f, isFailure := errors.AsType[*forwarder.Failure](err); isFailure && f.Class != forwarder.Transient {
-		failure := f.AlsoAwaiting(files.AwaitChange).AlsoAwaiting(dest.keysOfLastAttempt().awaitChange) // a key, ssh-add, an accepted host key, a corrected config
-		failure.RecheckAfter = recheckInterval                                                          // what the server accepts
+		failure := nameService(f, svc.Name).AlsoAwaiting(files.AwaitChange) // a key, an accepted host key, a corrected config
+		if failure.Class != forwarder.Transient {
+			failure = failure.AlsoAwaiting(dest.keysOfLastAttempt().awaitChange) // ssh-add
+			failure.RecheckAfter = recheckInterval                               // what the server accepts
+		}
 		return nil, failure
 	}
 	if err != nil {

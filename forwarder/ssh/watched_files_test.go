@@ -72,6 +72,11 @@ func TestDriver_FailureEndsWhenAFileOfTheSSHConfigChanges(t *testing.T) {
 			map[string]string{"a.conf": "Include DIR/b.conf", "b.conf": "Compression perhaps\n"},
 			func(dir string) func(*testing.T) { return write(dir+"/b.conf", "IdentityFile "+server.KeyFile) },
 		},
+		"a ProxyCommand that fails": { // a failure that is retried anyway, but later
+			hosts + "IdentityFile " + server.KeyFile + "\nInclude DIR/proxy",
+			map[string]string{"proxy": "ProxyCommand false\n"},
+			func(dir string) func(*testing.T) { return write(dir+"/proxy", "ProxyCommand none\n") },
+		},
 		"the jump host's key": {
 			hosts + fmt.Sprintf("Host 127.0.0.1\nIdentityFile %s\nProxyJump hop\nHost hop\nHostName localhost\nHostKeyAlias [127.0.0.1]:%d\nPort %[2]d\nUser %s\nIdentityFile DIR/hop", server.KeyFile, jump.Port, jump.User), nil,
 			func(dir string) func(*testing.T) { return write(dir+"/hop", key) },
@@ -92,10 +97,10 @@ func TestDriver_FailureEndsWhenAFileOfTheSSHConfigChanges(t *testing.T) {
 			svc.Connection.Settings["config_file"], svc.Connection.Settings["key_file"] = filepath.Join(dir, "config"), ""
 			run := newRun(t)
 			failure := openFailure(t, svc, run)
-			if failure.Class == forwarder.Transient || failure.AwaitChange == nil {
+			if (failure.Class == forwarder.Transient) != strings.Contains(name, "ProxyCommand") || failure.AwaitChange == nil {
 				t.Fatalf("before the change: %+v", failure)
 			}
-			if again := openFailure(t, svc, run); again.Reason != failure.Reason {
+			if again := openFailure(t, svc, run); again.Class != failure.Class || failure.Class != forwarder.Transient && again.Reason != failure.Reason {
 				t.Errorf("without a change: %+v", again)
 			}
 			tt.change(dir)(t)

@@ -58,17 +58,17 @@ type simulation struct {
 	promptNumber  uint64 // the number that prompts have seen in the line; 0: none
 	hasOldState   bool   // the state file may be an older copy, with a lower number; its supervisor is another one then
 
-	mu          sync.Mutex // guards the fields below
-	supervisors []*simSupervisor
-	acked       map[lockstate.Process]bool      // the leases that were acknowledged; the zero Process is the start lease
-	releasedAt  map[lockstate.Process]time.Time // when a lease was last released
-	nanoseconds time.Duration                   // see now
-	destroyed   int                             // how often files were destroyed
-	stoppedAt   time.Time                       // when a stop last asked a supervisor to end, which may be unable to write the state
-	isStopAcked bool                            // the last command that starts or stops the project was a stop, and it succeeded
-	starts      int                             // commands that start the project and have not ended
-	begunStarts int                             // all such commands
-	failure     string
+	mu           sync.Mutex // guards the fields below
+	supervisors  []*simSupervisor
+	acked        map[lockstate.Process]bool      // the leases that were acknowledged; the zero Process is the start lease
+	releasedAt   map[lockstate.Process]time.Time // when a lease was last released
+	nanoseconds  time.Duration                   // see now
+	destroyed    int                             // how often files were destroyed
+	hasStopEnded bool                            // a supervisor has ended that a stop had asked to, and that may have been unable to write the state
+	isStopAcked  bool                            // the last command that starts or stops the project was a stop, and it succeeded
+	starts       int                             // commands that start the project and have not ended
+	begunStarts  int                             // all such commands
+	failure      string
 }
 
 // simSupervisor is a supervisor that was elected.
@@ -78,6 +78,8 @@ type simSupervisor struct {
 	cancel   context.CancelFunc
 	isHung   bool // the file system calls of its guard hang
 	hasBegun bool // its loops run
+	// isAskedToEnd: a stop has asked it to end, whatever the leases; guarded by simulation.mu.
+	isAskedToEnd bool
 }
 
 // simShell is a user of the project.
@@ -174,6 +176,9 @@ func (s *simulation) pass(d time.Duration) {
 func (s *simulation) makeCalls(limit int) bool {
 	for n := 0; ; n++ {
 		synctest.Wait()
+		if s.takeStopEnded() {
+			s.forgetLostLeases()
+		}
 		waiting := s.calls.list(s.hangs)
 		if len(waiting) == 0 {
 			return true
@@ -186,6 +191,16 @@ func (s *simulation) makeCalls(limit int) bool {
 		s.logf("%v: %v, of %d", call, err, len(waiting))
 		s.calls.finish(call, err)
 	}
+}
+
+// takeStopEnded reports whether a stop has ended a supervisor since the last call. The leases that only that one had are lost then: a stop ends
+// it whatever the leases, also if it cannot write them.
+func (s *simulation) takeStopEnded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	hasEnded := s.hasStopEnded
+	s.hasStopEnded = false
+	return hasEnded
 }
 
 // hangs reports whether a call is not made now: one of a guard that hangs.
@@ -312,6 +327,9 @@ func (s *simulation) runSupervisor(sup *simSupervisor) error {
 		select {
 		case <-sv.endedCh:
 			s.endProcess(sup)
+			s.mu.Lock()
+			s.hasStopEnded = s.hasStopEnded || sup.isAskedToEnd
+			s.mu.Unlock()
 		case <-p.endedCh:
 		}
 	})
@@ -385,9 +403,6 @@ func (s *simulation) end() {
 	s.tasks.Wait()
 }
 
-// stopTime is longer than it takes a supervisor to end after a stop.
-const stopTime = 10 * time.Second
-
 // check checks what must hold whenever no call waits.
 func (s *simulation) check() {
 	s.mu.Lock()
@@ -403,12 +418,6 @@ func (s *simulation) check() {
 	s.mu.Unlock()
 	if len(elected) > 1 {
 		s.fail("more than one supervisor is elected: %v", elected)
-	}
-	s.mu.Lock()
-	isStopping := time.Since(s.stoppedAt) < stopTime
-	s.mu.Unlock()
-	if isStopping {
-		s.forgetLostLeases()
 	}
 	recorded := s.recordedLeases(true)
 	if s.answering() == nil && (s.disk != simDisk{} || s.lockFile != nil) {
@@ -517,8 +526,8 @@ func (s *simulation) recordedLeases(withReleased bool) map[lockstate.Process]boo
 	return found
 }
 
-// forgetLostLeases is called when somebody has destroyed files or a supervisor was killed. The leases that are recorded nowhere are gone: no
-// file and no supervisor that lives has them. In the same way a release may be lost.
+// forgetLostLeases is called when somebody has destroyed files, or a supervisor was killed or stopped. The leases that are recorded nowhere are
+// gone: no file and no supervisor that lives has them. In the same way a release may be lost.
 func (s *simulation) forgetLostLeases() {
 	recorded, remaining := s.recordedLeases(false), s.recordedLeases(true)
 	for _, sh := range s.shells {

@@ -53,22 +53,23 @@ type simulation struct {
 	oldState      []byte // a copy of the state file, older than the last change of the prompt's line
 	lastState     []byte
 	lastLine      uint64
-	lockFile      *os.File // the lock file, locked by another program; nil: it is not
+	lastWriter    *simProcess // of the state file
+	lockFile      *os.File    // the lock file, locked by another program; nil: it is not
 	supervisorNum int
 	promptNumber  uint64 // the number that prompts have seen in the line; 0: none
 	hasOldState   bool   // the state file may be an older copy, with a lower number; its supervisor is another one then
 
-	mu           sync.Mutex // guards the fields below
-	supervisors  []*simSupervisor
-	acked        map[lockstate.Process]bool      // the leases that were acknowledged; the zero Process is the start lease
-	releasedAt   map[lockstate.Process]time.Time // when a lease was last released
-	nanoseconds  time.Duration                   // see now
-	destroyed    int                             // how often files were destroyed
-	hasStopEnded bool                            // a supervisor has ended that a stop had asked to, and that may have been unable to write the state
-	isStopAcked  bool                            // the last command that starts or stops the project was a stop, and it succeeded
-	starts       int                             // commands that start the project and have not ended
-	begunStarts  int                             // all such commands
-	failure      string
+	mu          sync.Mutex // guards the fields below
+	supervisors []*simSupervisor
+	acked       map[lockstate.Process]bool      // the leases that were acknowledged; the zero Process is the start lease
+	releasedAt  map[lockstate.Process]time.Time // when a lease was last released
+	nanoseconds time.Duration                   // see now
+	destroyed   int                             // how often files were destroyed
+	endedByStop []*simProcess                   // supervisors that have ended and that a stop had asked to, until forgetLeasesOfStopped
+	isStopAcked bool                            // the last command that starts or stops the project was a stop, and it succeeded
+	starts      int                             // commands that start the project and have not ended
+	begunStarts int                             // all such commands
+	failure     string
 }
 
 // simSupervisor is a supervisor that was elected.
@@ -176,9 +177,7 @@ func (s *simulation) pass(d time.Duration) {
 func (s *simulation) makeCalls(limit int) bool {
 	for n := 0; ; n++ {
 		synctest.Wait()
-		if s.takeStopEnded() {
-			s.forgetLostLeases()
-		}
+		s.forgetLeasesOfStopped()
 		waiting := s.calls.list(s.hangs)
 		if len(waiting) == 0 {
 			return true
@@ -189,18 +188,11 @@ func (s *simulation) makeCalls(limit int) bool {
 		call := waiting[s.random.IntN(len(waiting))]
 		err := s.disk.result(call, s.exists(call.name), s.random.IntN)
 		s.logf("%v: %v, of %d", call, err, len(waiting))
+		if call.call == lockstate.CallRename && call.name == "state.json" && err == nil {
+			s.lastWriter = call.process
+		}
 		s.calls.finish(call, err)
 	}
-}
-
-// takeStopEnded reports whether a stop has ended a supervisor since the last call. The leases that only that one had are lost then: a stop ends
-// it whatever the leases, also if it cannot write them.
-func (s *simulation) takeStopEnded() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	hasEnded := s.hasStopEnded
-	s.hasStopEnded = false
-	return hasEnded
 }
 
 // hangs reports whether a call is not made now: one of a guard that hangs.
@@ -328,7 +320,9 @@ func (s *simulation) runSupervisor(sup *simSupervisor) error {
 		case <-sv.endedCh:
 			s.endProcess(sup)
 			s.mu.Lock()
-			s.hasStopEnded = s.hasStopEnded || sup.isAskedToEnd
+			if sup.isAskedToEnd {
+				s.endedByStop = append(s.endedByStop, p)
+			}
 			s.mu.Unlock()
 		case <-p.endedCh:
 		}
@@ -537,6 +531,20 @@ func (s *simulation) forgetLostLeases() {
 		if !recorded[p] {
 			s.logf("the lease of %s is lost", s.nameOf(p))
 			s.setAcked(p, false)
+		}
+	}
+}
+
+// forgetLeasesOfStopped is called before the next call is made. A stop ends a supervisor whatever the leases, also if that one cannot write
+// the state: the leases that only it had are lost then. If it has written the state, they must be there.
+func (s *simulation) forgetLeasesOfStopped() {
+	s.mu.Lock()
+	ended := s.endedByStop
+	s.endedByStop = nil
+	s.mu.Unlock()
+	for _, p := range ended {
+		if st := s.dir.ReadOrZero(); s.lastWriter != p || !st.Down || st.Supervisor != nil {
+			s.forgetLostLeases()
 		}
 	}
 }

@@ -124,7 +124,7 @@ func (s *simulation) stopProject() {
 				}
 				tx.Down = true
 				tx.RemoveLease(lockstate.StartLease, lockstate.Process{})
-				tx.Bump()
+				s.bumpByStop(tx)
 				tx.MarkFinal()
 				isRecorded = !tx.IsSupervisorRunning() // else it is asked to end, as soon as it answers
 				return nil

@@ -65,7 +65,7 @@ type simulation struct {
 	releasedAt  map[lockstate.Process]time.Time // when a lease was last released
 	nanoseconds time.Duration                   // see now
 	destroyed   int                             // how often files were destroyed
-	endedByStop []*simProcess                   // supervisors that have ended and that a stop had asked to, until forgetLeasesOfStopped
+	endedByStop []*simSupervisor                // those that a stop had asked to end, until forgetLeasesOfStopped
 	isStopAcked bool                            // the last command that starts or stops the project was a stop, and it succeeded
 	starts      int                             // commands that start the project and have not ended
 	begunStarts int                             // all such commands
@@ -81,6 +81,7 @@ type simSupervisor struct {
 	hasBegun bool // its loops run
 	// isAskedToEnd: a stop has asked it to end, whatever the leases; guarded by simulation.mu.
 	isAskedToEnd bool
+	missesCopy   bool // see bumpByStop; guarded by simulation.mu
 }
 
 // simShell is a user of the project.
@@ -321,7 +322,7 @@ func (s *simulation) runSupervisor(sup *simSupervisor) error {
 			s.endProcess(sup)
 			s.mu.Lock()
 			if sup.isAskedToEnd {
-				s.endedByStop = append(s.endedByStop, p)
+				s.endedByStop = append(s.endedByStop, sup)
 			}
 			s.mu.Unlock()
 		case <-p.endedCh:
@@ -541,12 +542,29 @@ func (s *simulation) forgetLeasesOfStopped() {
 	s.mu.Lock()
 	ended := s.endedByStop
 	s.endedByStop = nil
+	mayLose := slices.ContainsFunc(slices.Concat(s.supervisors, ended), func(sup *simSupervisor) bool { return sup.missesCopy })
 	s.mu.Unlock()
-	for _, p := range ended {
-		if st := s.dir.ReadOrZero(); s.lastWriter != p || !st.Down || st.Supervisor != nil {
-			s.forgetLostLeases()
-		}
+	for _, sup := range ended {
+		st := s.dir.ReadOrZero()
+		mayLose = mayLose || s.lastWriter != sup.process || !st.Down || st.Supervisor != nil
 	}
+	if mayLose {
+		s.forgetLostLeases()
+	}
+}
+
+// bumpByStop is tx.Bump. If the file is an older copy that the supervisor has not seen yet, the number may reach the one that it has read: it
+// takes the copy for the current file then, and the leases that are newer are lost. Prompts take theirs again after the next start.
+func (s *simulation) bumpByStop(tx *lockstate.Tx) {
+	if sup := s.answering(); sup != nil {
+		sup.store.mu.Lock()
+		isOldCopy := tx.ID == sup.store.known.ID && tx.Line < sup.store.line
+		sup.store.mu.Unlock()
+		s.mu.Lock()
+		sup.missesCopy = sup.missesCopy || isOldCopy
+		s.mu.Unlock()
+	}
+	tx.Bump()
 }
 
 func (s *simulation) nameOf(p lockstate.Process) string {

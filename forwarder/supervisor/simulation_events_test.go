@@ -124,7 +124,7 @@ func (s *simulation) stopProject() {
 				}
 				tx.Down = true
 				tx.RemoveLease(lockstate.StartLease, lockstate.Process{})
-				tx.Bump()
+				s.bumpByStop(tx)
 				tx.MarkFinal()
 				isRecorded = !tx.IsSupervisorRunning() // else it is asked to end, as soon as it answers
 				return nil
@@ -136,7 +136,7 @@ func (s *simulation) stopProject() {
 			s.setAcked(lockstate.Process{}, false) // a start meanwhile was before the stop
 			if sup := s.answering(); sup != nil {
 				s.mu.Lock()
-				s.stoppedAt = time.Now()
+				sup.isAskedToEnd = true
 				s.mu.Unlock()
 				endCtx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second) // the command has kept time for it
 				defer cancel()

@@ -53,7 +53,8 @@ type simulation struct {
 	oldState      []byte // a copy of the state file, older than the last change of the prompt's line
 	lastState     []byte
 	lastLine      uint64
-	lockFile      *os.File // the lock file, locked by another program; nil: it is not
+	lastWriter    *simProcess // of the state file
+	lockFile      *os.File    // the lock file, locked by another program; nil: it is not
 	supervisorNum int
 	promptNumber  uint64 // the number that prompts have seen in the line; 0: none
 	hasOldState   bool   // the state file may be an older copy, with a lower number; its supervisor is another one then
@@ -64,7 +65,7 @@ type simulation struct {
 	releasedAt  map[lockstate.Process]time.Time // when a lease was last released
 	nanoseconds time.Duration                   // see now
 	destroyed   int                             // how often files were destroyed
-	stoppedAt   time.Time                       // when a stop last asked a supervisor to end, which may be unable to write the state
+	endedByStop []*simSupervisor                // those that a stop had asked to end, until forgetLeasesOfStopped
 	isStopAcked bool                            // the last command that starts or stops the project was a stop, and it succeeded
 	starts      int                             // commands that start the project and have not ended
 	begunStarts int                             // all such commands
@@ -78,6 +79,9 @@ type simSupervisor struct {
 	cancel   context.CancelFunc
 	isHung   bool // the file system calls of its guard hang
 	hasBegun bool // its loops run
+	// isAskedToEnd: a stop has asked it to end, whatever the leases; guarded by simulation.mu.
+	isAskedToEnd bool
+	missesCopy   bool // see bumpByStop; guarded by simulation.mu
 }
 
 // simShell is a user of the project.
@@ -174,6 +178,7 @@ func (s *simulation) pass(d time.Duration) {
 func (s *simulation) makeCalls(limit int) bool {
 	for n := 0; ; n++ {
 		synctest.Wait()
+		s.forgetLeasesOfStopped()
 		waiting := s.calls.list(s.hangs)
 		if len(waiting) == 0 {
 			return true
@@ -184,6 +189,9 @@ func (s *simulation) makeCalls(limit int) bool {
 		call := waiting[s.random.IntN(len(waiting))]
 		err := s.disk.result(call, s.exists(call.name), s.random.IntN)
 		s.logf("%v: %v, of %d", call, err, len(waiting))
+		if call.call == lockstate.CallRename && call.name == "state.json" && err == nil {
+			s.lastWriter = call.process
+		}
 		s.calls.finish(call, err)
 	}
 }
@@ -312,6 +320,11 @@ func (s *simulation) runSupervisor(sup *simSupervisor) error {
 		select {
 		case <-sv.endedCh:
 			s.endProcess(sup)
+			s.mu.Lock()
+			if sup.isAskedToEnd {
+				s.endedByStop = append(s.endedByStop, sup)
+			}
+			s.mu.Unlock()
 		case <-p.endedCh:
 		}
 	})
@@ -385,9 +398,6 @@ func (s *simulation) end() {
 	s.tasks.Wait()
 }
 
-// stopTime is longer than it takes a supervisor to end after a stop.
-const stopTime = 10 * time.Second
-
 // check checks what must hold whenever no call waits.
 func (s *simulation) check() {
 	s.mu.Lock()
@@ -403,12 +413,6 @@ func (s *simulation) check() {
 	s.mu.Unlock()
 	if len(elected) > 1 {
 		s.fail("more than one supervisor is elected: %v", elected)
-	}
-	s.mu.Lock()
-	isStopping := time.Since(s.stoppedAt) < stopTime
-	s.mu.Unlock()
-	if isStopping {
-		s.forgetLostLeases()
 	}
 	recorded := s.recordedLeases(true)
 	if s.answering() == nil && (s.disk != simDisk{} || s.lockFile != nil) {
@@ -517,8 +521,8 @@ func (s *simulation) recordedLeases(withReleased bool) map[lockstate.Process]boo
 	return found
 }
 
-// forgetLostLeases is called when somebody has destroyed files or a supervisor was killed. The leases that are recorded nowhere are gone: no
-// file and no supervisor that lives has them. In the same way a release may be lost.
+// forgetLostLeases is called when somebody has destroyed files, or a supervisor was killed or stopped. The leases that are recorded nowhere are
+// gone: no file and no supervisor that lives has them. In the same way a release may be lost.
 func (s *simulation) forgetLostLeases() {
 	recorded, remaining := s.recordedLeases(false), s.recordedLeases(true)
 	for _, sh := range s.shells {
@@ -530,6 +534,37 @@ func (s *simulation) forgetLostLeases() {
 			s.setAcked(p, false)
 		}
 	}
+}
+
+// forgetLeasesOfStopped is called before the next call is made. A stop ends a supervisor whatever the leases, also if that one cannot write
+// the state: the leases that only it had are lost then. If it has written the state, they must be there.
+func (s *simulation) forgetLeasesOfStopped() {
+	s.mu.Lock()
+	ended := s.endedByStop
+	s.endedByStop = nil
+	mayLose := slices.ContainsFunc(slices.Concat(s.supervisors, ended), func(sup *simSupervisor) bool { return sup.missesCopy })
+	s.mu.Unlock()
+	for _, sup := range ended {
+		st := s.dir.ReadOrZero()
+		mayLose = mayLose || s.lastWriter != sup.process || !st.Down || st.Supervisor != nil
+	}
+	if mayLose {
+		s.forgetLostLeases()
+	}
+}
+
+// bumpByStop is tx.Bump. If the file is an older copy that the supervisor has not seen yet, the number may reach the one that it has read: it
+// takes the copy for the current file then, and the leases that are newer are lost. Prompts take theirs again after the next start.
+func (s *simulation) bumpByStop(tx *lockstate.Tx) {
+	if sup := s.answering(); sup != nil {
+		sup.store.mu.Lock()
+		isOldCopy := tx.ID == sup.store.known.ID && tx.Line < sup.store.line
+		sup.store.mu.Unlock()
+		s.mu.Lock()
+		sup.missesCopy = sup.missesCopy || isOldCopy
+		s.mu.Unlock()
+	}
+	tx.Bump()
 }
 
 func (s *simulation) nameOf(p lockstate.Process) string {

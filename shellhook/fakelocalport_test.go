@@ -105,7 +105,11 @@ func statements(shell shellhook.Shell, base string, c exportCall) (text string) 
 		line = recordStamps(root, dir)
 	}
 	told, _ := strconv.Atoi(c.Told)
-	text = shell.Set(shellhook.RootVariable, root) + shell.Set(shellhook.DirVariable, dir) + shell.Set(shellhook.LineVariable, line) +
+	variables := ""
+	if root != "" {
+		variables = "PROJECT"
+	}
+	text = shell.Set(shellhook.VariablesVariable, variables) + shell.Set(shellhook.RootVariable, root) + shell.Set(shellhook.DirVariable, dir) + shell.Set(shellhook.LineVariable, line) +
 		shell.Set(shellhook.ReportedVariable, strconv.Itoa(told+1))
 	if root == "" {
 		return text + shell.Restore("PROJECT", nil) + shell.Set(shellhook.DiffVariable, "") + shell.Unset("LOCALPORT_DIFF") + shell.Left() + shell.Watch(nil)

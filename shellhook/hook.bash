@@ -25,6 +25,7 @@ if [[ ${__localport_shell-} != "$$" ]]; then
 fi
 if [[ -z ${__localport_undo-} ]]; then # also if an older hook set the others
   __localport_diff=''  # a copy of LOCALPORT_DIFF
+  __localport_variables='' # the names of the project's variables in this shell
   __localport_names='' # of the variables that __localport_set has saved: as code in __localport_was_NAME, our value in __localport_our_NAME
   __localport_kept=''  # names of which it was said that they keep their value
   __localport_undo=0   # at how many prompts after leaving what another hook puts back is undone
@@ -220,7 +221,7 @@ __localport_is_alive() {
 
 # __localport_is_due tells whether a failed export is to be repeated now, also if the clock was set back.
 __localport_is_due() {
-  [[ ${SECONDS-0} -lt $__localport_since || ${SECONDS-0} -ge $((__localport_since + __localport_wait)) ]]
+  [[ $__localport_code == missing || ${SECONDS-0} -lt $__localport_since || ${SECONDS-0} -ge $((__localport_since + __localport_wait)) ]]
 }
 
 # __localport_export runs `localport export`. If that fails once, or does not resolve the reason three times (something may
@@ -232,16 +233,20 @@ __localport_export() {
     __localport_tried=$__localport_why
     __localport_tries=0
   fi
-  [[ -x $__localport_exe ]] || \return
   if [[ $__localport_tries == 3 ]]; then
     [[ $__localport_wait != 0 ]] && __localport_is_due || \return
     __localport_again=1
   fi
-  [[ $__localport_why != again ]] || __localport_again=1
+  if ! __localport_find_program; then
+    __localport_report_missing
+    \return
+  fi
+  __localport_missing=''
+  [[ $__localport_why != again || $__localport_code == missing ]] || __localport_again=1
   __localport_code=0
   [[ $- != *a* ]] || __localport_unexport
   __localport_out=$([[ -z $__localport_diff ]] || \builtin export LOCALPORT_DIFF="$__localport_diff"
-    \builtin exec "$__localport_exe" export bash --pid "$$" \
+    \builtin exec "$__localport_program" export bash --pid "$$" \
     --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" \
     --saves ${__localport_again:+"--limit=200ms"} </dev/null) || __localport_code=$?
   if [[ $__localport_code == 0 && $__localport_tries -lt 2 ]]; then
@@ -258,6 +263,37 @@ __localport_export() {
   \builtin eval "$__localport_out"
   # Nor is it final if the directory was moved meanwhile: when it is back, that is the same reason.
   [[ $__localport_code != [34] || $__localport_why == 'enter moved '* || . -ef $PWD && ( -z $__localport_root || -e $__localport_root ) ]] || __localport_tried=''
+}
+
+# __localport_find_program sets __localport_program to localport: at the path that the hook was installed with or, if an upgrade has
+# removed that, the first one in PATH.
+__localport_find_program() {
+  __localport_program=$__localport_exe
+  [[ ! -x $__localport_program ]] || \return 0
+  \local __localport_rest="${PATH-}:" __localport_at
+  while [[ -n $__localport_rest ]]; do
+    __localport_at=${__localport_rest%%:*}
+    __localport_rest=${__localport_rest#*:}
+    __localport_program=$__localport_at/localport
+    [[ $__localport_at != /* || ! -f $__localport_program || ! -x $__localport_program ]] || \return 0
+  done
+  \return 1
+}
+
+# __localport_report_missing says once that there is no program. The next prompts look for it, without a process.
+__localport_report_missing() {
+  __localport_code=missing __localport_wait=1 __localport_tries=0
+  [[ -z ${__localport_missing-} ]] || \return 0
+  __localport_missing=1
+  if [[ -n $__localport_root ]]; then
+    \builtin printf 'localport: cannot run %q, and PATH has no localport: this shell keeps the variables and forwards of %q\n' \
+      "$__localport_exe" "$__localport_root" >&2
+    \builtin printf 'hint: install localport again; or undo by hand: unset -v %s; the forwards end when the last shell that uses them exits\n' \
+      "${__localport_variables:+$__localport_variables }LOCALPORT_DIFF" >&2
+  else
+    \builtin printf 'localport: cannot run %q, and PATH has no localport: the services of this directory are not started\n' "$__localport_exe" >&2
+    \builtin printf '%s\n' 'hint: install localport again in a directory of PATH' >&2
+  fi
 }
 
 # The functions below are called by the output of `localport export`. They keep the user's own variables as code in the shell: not exported
@@ -414,6 +450,6 @@ __localport_install
 __localport_unexport # also those inherited from a parent
 if [[ $- == *a* ]]; then
   \builtin export -fn __localport_prompt __localport_run __localport_is_last __localport_move __localport_install __localport_check \
-    __localport_find_root __localport_compare __localport_is_alive __localport_is_due __localport_export __localport_unexport __localport_set __localport_define __localport_restore \
+    __localport_find_root __localport_compare __localport_is_alive __localport_is_due __localport_export __localport_find_program __localport_report_missing __localport_unexport __localport_set __localport_define __localport_restore \
     __localport_left __localport_undo_again __localport_watch __localport_read_used
 fi

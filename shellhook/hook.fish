@@ -34,7 +34,7 @@ if test -z "$__localport_wait" # also if an older hook set the others
     set -gu __localport_retry '' # what `localport export` has to retry; it is passed back
     set -gu __localport_code 0 # exit status of the last export
     set -gu __localport_wait 0 # seconds until it is repeated; 0: it is not repeated
-    set -gu __localport_since 0 # when it ran, as the age of our program
+    set -gu __localport_since 0 # when it ran, as the age of a directory
 end
 
 function __localport_prompt
@@ -160,10 +160,11 @@ function __localport_is_alive
     and string match -qr '(?s)^.*\) [^ZX](?: \S+){18} '$argv[2]' ' -- $stat
 end
 
-# __localport_is_due tells whether a failed export is to be repeated now. fish has no builtin clock; the age of a file that
-# nobody writes serves as one. If the file was written, it is younger than before.
+# __localport_is_due tells whether a failed export is to be repeated now. fish has no builtin clock; the age of a directory that
+# is hardly ever written serves as one. If it was written, it is younger than before.
 function __localport_is_due
-    set -l now (builtin path mtime -R -- $__localport_exe)
+    test "$__localport_code" = missing; and return 0
+    set -l now (builtin path mtime -R -- /)
     test -z "$now"; and return 1
     test $now -lt $__localport_since; or test (builtin math $now - $__localport_since) -ge $__localport_wait
 end
@@ -178,14 +179,18 @@ function __localport_export
         set __localport_tried "$__localport_why"
         set __localport_tries 0
     end
-    test -x "$__localport_exe"; or return
     if test "$__localport_tries" = 3
         test "$__localport_wait" != 0; and __localport_is_due; or return
         set -a limit --limit=200ms
     end
-    test "$__localport_why" = again; and set -a limit --limit=200ms
+    if not __localport_find_program
+        __localport_report_missing
+        return
+    end
+    set -gu __localport_missing ''
+    test "$__localport_why" = again -a "$__localport_code" != missing; and set -a limit --limit=200ms
     test -n "$__localport_diff"; and set -lx LOCALPORT_DIFF $__localport_diff
-    $__localport_exe export fish --pid $fish_pid --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" --saves $limit </dev/null | builtin source
+    $__localport_program export fish --pid $fish_pid --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" --saves $limit </dev/null | builtin source
     set __localport_code $pipestatus[1]
     if test $__localport_code = 0 -a "$__localport_tries" -lt 2
         set __localport_tries (builtin math $__localport_tries + 1)
@@ -200,7 +205,34 @@ function __localport_export
     else
         set __localport_tries 3
         set __localport_wait (builtin math min $__localport_wait + 5, 60)
-        set __localport_since (builtin path mtime -R -- $__localport_exe)
+        set __localport_since (builtin path mtime -R -- /)
+    end
+end
+
+# __localport_find_program sets __localport_program to localport: at the path that the hook was installed with or, if an upgrade has
+# removed that, the first one in PATH.
+function __localport_find_program
+    for at in $__localport_exe $PATH/localport
+        set -gu __localport_program $at
+        string match -q '/*' -- $at; and test -f $at -a -x $at; and return 0
+    end
+    return 1
+end
+
+# __localport_report_missing says once that there is no program. The next prompts look for it, without a process.
+function __localport_report_missing
+    set __localport_code missing
+    set __localport_wait 1
+    set __localport_tries 0
+    test -z "$__localport_missing"; or return 0
+    set -gu __localport_missing 1
+    set -l exe (string escape -- $__localport_exe)
+    if test -n "$__localport_root"
+        builtin echo "localport: cannot run $exe, and PATH has no localport: this shell keeps the variables and forwards of "(string escape -- $__localport_root) >&2
+        builtin echo "hint: install localport again; or undo by hand: set -e $__localport_variables LOCALPORT_DIFF; the forwards end when the last shell that uses them exits" >&2
+    else
+        builtin echo "localport: cannot run $exe, and PATH has no localport: the services of this directory are not started" >&2
+        builtin echo "hint: install localport again in a directory of PATH" >&2
     end
 end
 

@@ -22,6 +22,7 @@ if [[ ${__localport_shell-} != $$ ]]; then
 fi
 if [[ -z ${__localport_undo-} ]]; then # also if an older hook set the others
   typeset -g __localport_diff=""  # a copy of LOCALPORT_DIFF
+  typeset -g __localport_variables="" # the names of the project's variables in this shell
   typeset -gA __localport_was     # what __localport_set has saved of the user, as code
   typeset -gA __localport_our     # the values that it has set
   typeset -g __localport_kept=""  # names of which it was said that they keep their value
@@ -170,7 +171,7 @@ __localport_is_alive() {
 
 # __localport_is_due tells whether a failed export is to be repeated now, also if the clock was set back.
 __localport_is_due() {
-  (( SECONDS < __localport_since || SECONDS >= __localport_since + __localport_wait ))
+  [[ $__localport_code == missing ]] || (( SECONDS < __localport_since || SECONDS >= __localport_since + __localport_wait ))
 }
 
 # __localport_export runs localport export. If that fails once, or does not resolve the reason three times (something may
@@ -182,15 +183,20 @@ __localport_export() {
     __localport_tried=$__localport_why
     __localport_tries=0
   fi
-  [[ -x $__localport_exe ]] || return
   if [[ $__localport_tries == 3 ]]; then
     [[ $__localport_wait != 0 ]] && __localport_is_due || return
     __localport_again=1
   fi
-  [[ $__localport_why != again ]] || __localport_again=1
+  local __localport_program
+  if ! __localport_find_program; then
+    __localport_report_missing
+    return
+  fi
+  typeset -g __localport_missing=""
+  [[ $__localport_why != again || $__localport_code == missing ]] || __localport_again=1
   __localport_code=0
   __localport_out=$([[ -z $__localport_diff ]] || export LOCALPORT_DIFF=$__localport_diff
-    exec "$__localport_exe" export zsh --pid $$ \
+    exec "$__localport_program" export zsh --pid $$ \
     --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" \
     --saves ${__localport_at_cd:+--cd} ${__localport_again:+--limit=200ms} </dev/null) || __localport_code=$?
   if (( __localport_code == 0 && __localport_tries < 2 )); then
@@ -207,6 +213,31 @@ __localport_export() {
   builtin eval "$__localport_out"
   # Nor is it final if the directory was moved meanwhile: when it is back, that is the same reason.
   [[ $__localport_code != [34] || $__localport_why == 'enter moved '* || . -ef $PWD && ( -z $__localport_root || -e $__localport_root ) ]] || __localport_tried=''
+}
+
+# __localport_find_program sets __localport_program to localport: at the path that the hook was installed with or, if an upgrade has
+# removed that, the first one in PATH.
+__localport_find_program() {
+  local __localport_at
+  for __localport_at in $__localport_exe ${^path}/localport; do
+    __localport_program=$__localport_at
+    [[ $__localport_at != /* || ! -f $__localport_at || ! -x $__localport_at ]] || return 0
+  done
+  return 1
+}
+
+# __localport_report_missing says once that there is no program. The next prompts look for it, without a process.
+__localport_report_missing() {
+  __localport_code=missing __localport_wait=1 __localport_tries=0
+  [[ -z ${__localport_missing-} ]] || return 0
+  typeset -g __localport_missing=1
+  if [[ -n $__localport_root ]]; then
+    print -r -- "localport: cannot run ${(q+)__localport_exe}, and PATH has no localport: this shell keeps the variables and forwards of ${(q+)__localport_root}" >&2
+    print -r -- "hint: install localport again; or undo by hand: unset -v ${__localport_variables:+$__localport_variables }LOCALPORT_DIFF; the forwards end when the last shell that uses them exits" >&2
+  else
+    print -r -- "localport: cannot run ${(q+)__localport_exe}, and PATH has no localport: the services of this directory are not started" >&2
+    print -r -- "hint: install localport again in a directory of PATH" >&2
+  fi
 }
 
 # The functions below are called by the output of localport export. They keep what the user has as code in the shell: variables that are

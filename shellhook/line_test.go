@@ -144,21 +144,6 @@ func TestHook_DoesNotRepeatAFailedExportAtEveryPrompt(t *testing.T) {
 	})
 }
 
-func TestHook_IsSilentWithoutTheProgram(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
-		root := w.project("p")
-		s := w.start(shell)
-		if err := os.Remove(w.exe); err != nil {
-			t.Fatal(err)
-		}
-		for _, line := range []string{cd(root), "true", "cd ..", "true"} {
-			if s.Run(line); s.Output() != "" {
-				t.Errorf("%s printed %q", line, s.Output())
-			}
-		}
-	})
-}
-
 func TestHook_ShowsTheProgramsMessages(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		defer w.setBehaviour("say", "localport: not allowed\n")()

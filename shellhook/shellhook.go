@@ -29,6 +29,8 @@ const (
 	RetryVariable = "__localport_retry"
 	// RecheckVariable is 1 if the next prompt must run an export, because one at a cd (--cd) did not find a variable that [env] uses.
 	RecheckVariable = "__localport_recheck"
+	// VariablesVariable has the names of the project's variables in the shell, separated by spaces: the hook prints them if localport is gone.
+	VariablesVariable = "__localport_variables"
 	// DiffVariable is a copy of LOCALPORT_DIFF, which the user may unset. Only hooks that pass --saves use it.
 	DiffVariable = "__localport_diff"
 )
@@ -62,7 +64,8 @@ type Shell interface {
 	Watch(names []string) string
 	// Set sets a global variable without exporting it. Under bash's set -a only the hooks keep it unexported.
 	Set(name, value string) string
-	// Hook returns the code to evaluate once in an interactive shell; exe is the absolute path of localport.
+	// Hook returns the code to evaluate once in an interactive shell; exe is the absolute path of localport. If there is none at that
+	// path any more, the hook calls the first one in PATH.
 	Hook(exe string) string
 }
 

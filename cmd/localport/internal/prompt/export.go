@@ -353,6 +353,7 @@ func (e *evaluation) shellCode() string {
 			recheck = "1"
 		}
 		b.WriteString(e.shell.Set(shellhook.RecheckVariable, recheck))
+		b.WriteString(e.shell.Set(shellhook.VariablesVariable, strings.Join(environ.ReadDiff(e.after).Names(e.after), " ")))
 	}
 	for _, change := range environ.ListChanges(e.before, e.after) {
 		b.WriteString(e.changeVariable(change))

@@ -25,7 +25,9 @@ type exportCall struct {
 	Line  string // --line
 	Told  string // --told
 	Retry string // --retry
-	PID   int    // --pid
+	// Unfinished is --unfinished.
+	Unfinished string
+	PID        int // --pid
 }
 
 // runFakeLocalport implements `hook SHELL`, and `export SHELL` as far as the hooks depend on it. It stores its files in its own directory,
@@ -77,6 +79,7 @@ func recordCall(base string, args []string) exportCall {
 	flags.StringVar(&c.Retry, "retry", "missing", "")
 	flags.Bool("saves", false, "")
 	flags.Bool("cd", false, "")
+	flags.StringVar(&c.Unfinished, "unfinished", "", "")
 	flags.Duration("limit", 0, "")
 	flags.IntVar(&c.PID, "pid", 0, "")
 	_ = flags.Parse(args[2:])
@@ -112,10 +115,11 @@ func statements(shell shellhook.Shell, base string, c exportCall) (text string) 
 	text = shell.Set(shellhook.VariablesVariable, variables) + shell.Set(shellhook.RootVariable, root) + shell.Set(shellhook.DirVariable, dir) + shell.Set(shellhook.LineVariable, line) +
 		shell.Set(shellhook.ReportedVariable, strconv.Itoa(told+1))
 	if root == "" {
-		return text + shell.Restore("PROJECT", nil) + shell.Set(shellhook.DiffVariable, "") + shell.Unset("LOCALPORT_DIFF") + shell.Left() + shell.Watch(nil)
+		return text + shell.Restore("PROJECT", nil) + shell.Set(shellhook.DiffVariable, "") + shell.Unset("LOCALPORT_DIFF") + shell.Left() + shell.Watch(nil) +
+			shell.Set(shellhook.UnfinishedVariable, "")
 	}
 	return text + shell.Save("PROJECT", root, c.Root != "") + shell.Set(shellhook.DiffVariable, root) + shell.Export("LOCALPORT_DIFF", root) +
-		shell.Watch([]string{"TOKEN"})
+		shell.Watch([]string{"TOKEN"}) + shell.Set(shellhook.UnfinishedVariable, "")
 }
 
 func findProject(dir string) string {

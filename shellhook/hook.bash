@@ -20,18 +20,21 @@ if [[ ${__localport_shell-} != "$$" ]]; then
   __localport_tries=0
   __localport_alive='' # the line whose process was last found alive
   __localport_wait=''
+  __localport_unfinished=''
+  __localport_variables=''
   __localport_read_only='' # 1 if it was said that the hook cannot be installed
   __localport_shell=$$
 fi
 if [[ -z ${__localport_undo-} ]]; then # also if an older hook set the others
   __localport_diff=''  # a copy of LOCALPORT_DIFF
-  __localport_variables='' # the names of the project's variables in this shell
   __localport_names='' # of the variables that __localport_set has saved: as code in __localport_was_NAME, our value in __localport_our_NAME
   __localport_kept=''  # names of which it was said that they keep their value
   __localport_undo=0   # at how many prompts after leaving what another hook puts back is undone
   __localport_uses=''  # the names of the variables that [env] uses
   __localport_seen=''  # their values at the last export
 fi
+__localport_unfinished=${__localport_unfinished-} # directories, each with a newline, of exports that may have entered a project before they were interrupted
+__localport_variables=${__localport_variables-}   # the names of the project's variables in this shell
 if [[ -z ${__localport_wait-} ]]; then # also if an older hook set the others
   __localport_retry='' # what `localport export` has to retry; it is passed back
   __localport_code=0   # exit status of the last export
@@ -153,7 +156,7 @@ __localport_find_root() {
     [[ ! $__localport_at -ef / ]] || \break
     __localport_at+=/..
   done
-  if [[ -n $__localport_root ]]; then
+  if [[ -n $__localport_root$__localport_unfinished ]]; then
     __localport_why="leave $__localport_pwd"
   elif [[ -z $__localport_last && -n ${LOCALPORT_DIFF-} ]]; then
     __localport_why=inherited
@@ -228,7 +231,7 @@ __localport_is_due() {
 # have changed meanwhile), it is repeated after 5, 10, … 60 s with a limit of 200 ms. Status 3 and 4, a config that is
 # invalid or not allowed, are final: the hook detects what changes them.
 __localport_export() {
-  \local __localport_out='' __localport_again=''
+  \local __localport_out='' __localport_again='' __localport_earlier="$__localport_unfinished" __localport_before __localport_result
   if [[ $__localport_why != "$__localport_tried" ]]; then
     __localport_tried=$__localport_why
     __localport_tries=0
@@ -243,24 +246,30 @@ __localport_export() {
   fi
   __localport_missing=''
   [[ $__localport_why != again || $__localport_code == missing ]] || __localport_again=1
-  __localport_code=0
+  # What holds if the user interrupts what follows: it is repeated as after a failure.
+  __localport_before=$__localport_tries
+  __localport_tries=3
+  __localport_code=130
+  __localport_wait=$((__localport_wait < 60 ? __localport_wait + 5 : 60))
+  __localport_since=${SECONDS-0}
+  [[ $__localport_newline$__localport_unfinished == *"$__localport_newline${PWD-}$__localport_newline"* ]] ||
+    __localport_unfinished+=${PWD-}$__localport_newline
   [[ $- != *a* ]] || __localport_unexport
   __localport_out=$([[ -z $__localport_diff ]] || \builtin export LOCALPORT_DIFF="$__localport_diff"
     \builtin exec "$__localport_program" export bash --pid "$$" \
     --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" \
-    --saves ${__localport_again:+"--limit=200ms"} </dev/null) || __localport_code=$?
-  if [[ $__localport_code == 0 && $__localport_tries -lt 2 ]]; then
-    __localport_tries=$((__localport_tries + 1))
+    --saves ${__localport_earlier:+"--unfinished=$__localport_earlier"} ${__localport_again:+"--limit=200ms"} </dev/null) &&
+    __localport_result=0 || __localport_result=$?
+  \builtin eval "$__localport_out"
+  __localport_code=$__localport_result
+  if [[ $__localport_code == 0 && $__localport_before -lt 2 ]]; then
+    __localport_tries=$((__localport_before + 1))
     __localport_wait=0
   elif [[ $__localport_code == [34] ]]; then
-    __localport_tries=3
     __localport_wait=0
   else
-    __localport_tries=3
-    __localport_wait=$((__localport_wait < 60 ? __localport_wait + 5 : 60))
     __localport_since=${SECONDS-0}
   fi
-  \builtin eval "$__localport_out"
   # Nor is it final if the directory was moved meanwhile: when it is back, that is the same reason.
   [[ $__localport_code != [34] || $__localport_why == 'enter moved '* || . -ef $PWD && ( -z $__localport_root || -e $__localport_root ) ]] || __localport_tried=''
 }

@@ -17,6 +17,8 @@ if not test "$__localport_shell" = $fish_pid
     set -gu __localport_tries 0
     set -gu __localport_alive '' # the line whose process was last found alive
     set -gu __localport_wait ''
+    set -gu __localport_unfinished # directories of exports that may have entered a project before they were interrupted
+    set -gu __localport_variables '' # the names of the project's variables in this shell
     set -gu __localport_shell $fish_pid
 end
 if test -z "$__localport_undo" # also if an older hook set the others
@@ -115,7 +117,7 @@ function __localport_find_root
         test $at -ef /; and break
         set at $at/..
     end
-    if test -n "$__localport_root"
+    if test -n "$__localport_root$__localport_unfinished"
         set __localport_why "leave $PWD"
     else if test -z "$last" -a -n "$LOCALPORT_DIFF"
         set __localport_why inherited
@@ -190,21 +192,31 @@ function __localport_export
     set -gu __localport_missing ''
     test "$__localport_why" = again -a "$__localport_code" != missing; and set -a limit --limit=200ms
     test -n "$__localport_diff"; and set -lx LOCALPORT_DIFF $__localport_diff
+    # What holds if the user interrupts what follows: it is repeated as after a failure.
+    set -l before $__localport_tries
+    set __localport_tries 3
+    set __localport_code 130
+    set __localport_wait (builtin math min $__localport_wait + 5, 60)
+    set __localport_since (builtin path mtime -R -- /)
+    test -n "$__localport_unfinished"; or set -gu __localport_unfinished
+    set -l earlier
+    for dir in $__localport_unfinished
+        set earlier "$earlier$dir"\n
+    end
+    test -n "$earlier"; and set -a limit "--unfinished=$earlier"
+    builtin contains -- "$PWD" $__localport_unfinished; or set -ga __localport_unfinished "$PWD"
     $__localport_program export fish --pid $fish_pid --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" --saves $limit </dev/null | builtin source
     set __localport_code $pipestatus[1]
-    if test $__localport_code = 0 -a "$__localport_tries" -lt 2
-        set __localport_tries (builtin math $__localport_tries + 1)
+    if test $__localport_code = 0 -a "$before" -lt 2
+        set __localport_tries (builtin math $before + 1)
         set __localport_wait 0
     else if test $__localport_code = 3 -o $__localport_code = 4
-        set __localport_tries 3
         set __localport_wait 0
         # Nor is it final if the directory was moved meanwhile: when it is back, that is the same reason.
         if not string match -q 'enter moved *' -- "$__localport_why"
             test . -ef "$PWD"; and test -z "$__localport_root" -o -e "$__localport_root"; or set __localport_tried ''
         end
     else
-        set __localport_tries 3
-        set __localport_wait (builtin math min $__localport_wait + 5, 60)
         set __localport_since (builtin path mtime -R -- /)
     end
 end

@@ -18,11 +18,12 @@ if [[ ${__localport_shell-} != $$ ]]; then
   typeset -g __localport_tries=0
   typeset -g __localport_alive="" # the line whose process was last found alive
   typeset -g __localport_wait=""
+  typeset -g __localport_unfinished="" # directories, each with a newline, of exports that may have entered a project before they were interrupted
+  typeset -g __localport_variables=""  # the names of the project's variables in this shell
   typeset -g __localport_shell=$$
 fi
 if [[ -z ${__localport_undo-} ]]; then # also if an older hook set the others
   typeset -g __localport_diff=""  # a copy of LOCALPORT_DIFF
-  typeset -g __localport_variables="" # the names of the project's variables in this shell
   typeset -gA __localport_was     # what __localport_set has saved of the user, as code
   typeset -gA __localport_our     # the values that it has set
   typeset -g __localport_kept=""  # names of which it was said that they keep their value
@@ -114,7 +115,7 @@ __localport_find_root() {
     [[ ! $__localport_at -ef / ]] || break
     __localport_at+=/..
   done
-  if [[ -n $__localport_root ]]; then
+  if [[ -n $__localport_root$__localport_unfinished ]]; then
     __localport_why="leave $PWD"
   elif [[ -z $__localport_last && -n ${LOCALPORT_DIFF-} ]]; then
     __localport_why=inherited
@@ -178,7 +179,7 @@ __localport_is_due() {
 # have changed meanwhile), it is repeated after 5, 10, … 60 s with a limit of 200 ms. Status 3 and 4, a config that is
 # invalid or not allowed, are final: the hook detects what changes them.
 __localport_export() {
-  local __localport_out="" __localport_again=""
+  local __localport_out="" __localport_again="" __localport_earlier=$__localport_unfinished __localport_before __localport_result
   if [[ $__localport_why != "$__localport_tried" ]]; then
     __localport_tried=$__localport_why
     __localport_tries=0
@@ -194,23 +195,28 @@ __localport_export() {
   fi
   typeset -g __localport_missing=""
   [[ $__localport_why != again || $__localport_code == missing ]] || __localport_again=1
-  __localport_code=0
+  # What holds if the user interrupts what follows: it is repeated as after a failure.
+  __localport_before=$__localport_tries
+  __localport_tries=3
+  __localport_code=130
+  __localport_wait=$(( __localport_wait < 60 ? __localport_wait + 5 : 60 ))
+  __localport_since=$SECONDS
+  [[ $'\n'$__localport_unfinished == *$'\n'$PWD$'\n'* ]] || __localport_unfinished+=$PWD$'\n'
   __localport_out=$([[ -z $__localport_diff ]] || export LOCALPORT_DIFF=$__localport_diff
     exec "$__localport_program" export zsh --pid $$ \
     --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" \
-    --saves ${__localport_at_cd:+--cd} ${__localport_again:+--limit=200ms} </dev/null) || __localport_code=$?
-  if (( __localport_code == 0 && __localport_tries < 2 )); then
-    (( ++__localport_tries ))
+    --saves ${__localport_at_cd:+--cd} ${__localport_earlier:+"--unfinished=$__localport_earlier"} ${__localport_again:+--limit=200ms} </dev/null) &&
+    __localport_result=0 || __localport_result=$?
+  builtin eval "$__localport_out"
+  __localport_code=$__localport_result
+  if (( __localport_code == 0 && __localport_before < 2 )); then
+    __localport_tries=$(( __localport_before + 1 ))
     __localport_wait=0
   elif [[ $__localport_code == [34] ]]; then
-    __localport_tries=3
     __localport_wait=0
   else
-    __localport_tries=3
-    __localport_wait=$(( __localport_wait < 60 ? __localport_wait + 5 : 60 ))
     __localport_since=$SECONDS
   fi
-  builtin eval "$__localport_out"
   # Nor is it final if the directory was moved meanwhile: when it is back, that is the same reason.
   [[ $__localport_code != [34] || $__localport_why == 'enter moved '* || . -ef $PWD && ( -z $__localport_root || -e $__localport_root ) ]] || __localport_tried=''
 }

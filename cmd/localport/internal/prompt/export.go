@@ -1,6 +1,6 @@
 // Package prompt implements the command that a shell's hook runs at a prompt where something may have changed: `localport export SHELL
-// --pid PID --root ROOT --line LINE --told TOLD --retry RETRY --saves [--limit LIMIT]`. Hooks of older releases lack the last three. Package
-// shellhook documents the arguments.
+// --pid PID --root ROOT --line LINE --told TOLD --retry RETRY --saves [--cd] [--unfinished DIRECTORIES] [--limit LIMIT]`. Hooks of older
+// releases lack those after TOLD. Package shellhook documents the arguments.
 package prompt
 
 import (
@@ -42,8 +42,10 @@ type hookArgs struct {
 
 	canRetry bool // the shell's hook repeats a failed evaluation
 	canSave  bool // the shell's hook saves the user's variables, and looks at the variables that [env] uses
-	atCd     bool // a prompt follows before the next command: what is missing now may be set until then
-	isRetry  bool // this evaluation is such a repetition: the user has already seen the error
+	// unfinished are the directories of exports whose output the shell has not evaluated. It may have a lease of their projects.
+	unfinished []string
+	atCd       bool // a prompt follows before the next command: what is missing now may be set until then
+	isRetry    bool // this evaluation is such a repetition: the user has already seen the error
 }
 
 // retry is what the next prompts have to try again. The hook stores it, as opaque JSON.
@@ -84,6 +86,10 @@ func parseArgs(args []string) (hookArgs, error) {
 	})
 	flags.BoolVar(&h.canSave, "saves", false, "")
 	flags.BoolVar(&h.atCd, "cd", false, "")
+	flags.Func("unfinished", "", func(text string) error {
+		h.unfinished = slices.DeleteFunc(strings.Split(text, "\n"), func(dir string) bool { return dir == "" })
+		return nil
+	})
 	flags.DurationVar(&limit, "limit", 0, "")
 	if err := flags.Parse(args); err != nil {
 		return h, output.Usage(err)
@@ -223,6 +229,11 @@ func (e *evaluation) leaveProjects(ctx context.Context, root string) error {
 	previousRoots := slices.Clone(e.args.retry.Unreleased)
 	if e.args.root != "" {
 		previousRoots = append(previousRoots, e.args.root)
+	}
+	for _, dir := range e.args.unfinished {
+		if unfinishedRoot, _, err := project.Find(dir); err == nil {
+			previousRoots = append(previousRoots, unfinishedRoot)
+		}
 	}
 	e.retry.BySocket = slices.DeleteFunc(slices.Clone(e.args.retry.BySocket), func(r string) bool { return slices.Contains(previousRoots, r) })
 	var errs []error
@@ -368,6 +379,7 @@ func (e *evaluation) shellCode() string {
 	}
 	slices.Sort(e.used)
 	b.WriteString(e.shell.Watch(slices.Compact(e.used)))
+	b.WriteString(e.shell.Set(shellhook.UnfinishedVariable, ""))
 	return b.String()
 }
 

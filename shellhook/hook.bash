@@ -122,6 +122,8 @@ __localport_check() {
   elif [[ -e ./.localport.toml && ! . -ef $__localport_root ]]; then
     __localport_why="enter $PWD"
     [[ . -ef $PWD ]] || __localport_why="enter moved $PWD" # so that the reason differs when the directory is back
+  elif \builtin [ ${__localport_above[@]+"${__localport_above[@]}"} ]; then
+    __localport_find_root # a config has appeared
   fi
   if [[ -z $__localport_why && -n $__localport_root ]]; then
     __localport_compare
@@ -144,15 +146,20 @@ __localport_check() {
   fi
 }
 
-# __localport_find_root walks up from a new directory. ./.. is physical, like the project's root.
+# __localport_find_root walks up from a new directory. ./.. is physical, like the project's root. It sets
+# __localport_above to the arguments of a test: whether a directory above this one, up to that root, has a config.
 __localport_find_root() {
-  \local __localport_at=. __localport_last="$__localport_pwd"
+  \local __localport_at=. __localport_last="$__localport_pwd" __localport_hit=''
   __localport_pwd=${PWD-}
+  __localport_above=()
   while [[ -e $__localport_at ]]; do
     if [[ -e $__localport_at/.localport.toml ]]; then
-      [[ $__localport_at -ef $__localport_root ]] || __localport_why="enter ${PWD-}"
-      \return
+      [[ ! $__localport_at -ef $__localport_root ]] || \return 0
+      __localport_why="enter ${PWD-}" __localport_hit=1
     fi
+    [[ -z ${__localport_above[*]-} ]] || __localport_above+=(-o)
+    [[ $__localport_at == . ]] || __localport_above+=(-e "$__localport_at/.localport.toml")
+    [[ -z $__localport_hit ]] || \return 0
     [[ ! $__localport_at -ef / ]] || \break
     __localport_at+=/..
   done
@@ -231,7 +238,7 @@ __localport_is_due() {
 # have changed meanwhile), it is repeated after 5, 10, … 60 s with a limit of 200 ms. Status 3 and 4, a config that is
 # invalid or not allowed, are final: the hook detects what changes them.
 __localport_export() {
-  \local __localport_out='' __localport_again='' __localport_earlier="$__localport_unfinished" __localport_before __localport_result
+  \local __localport_out='' __localport_again='' __localport_earlier="$__localport_unfinished" __localport_before __localport_result __localport_found="$__localport_root"
   if [[ $__localport_why != "$__localport_tried" ]]; then
     __localport_tried=$__localport_why
     __localport_tries=0
@@ -261,6 +268,7 @@ __localport_export() {
     --saves ${__localport_earlier:+"--unfinished=$__localport_earlier"} ${__localport_again:+"--limit=200ms"} </dev/null) &&
     __localport_result=0 || __localport_result=$?
   \builtin eval "$__localport_out"
+  [[ $__localport_found == "$__localport_root" ]] || __localport_find_root
   __localport_code=$__localport_result
   if [[ $__localport_code == 0 && $__localport_before -lt 2 ]]; then
     __localport_tries=$((__localport_before + 1))

@@ -17,6 +17,7 @@ if not test "$__localport_shell" = $fish_pid
     set -gu __localport_tries 0
     set -gu __localport_alive '' # the line whose process was last found alive
     set -gu __localport_wait ''
+    set -gu __localport_above # the arguments of a test: whether a directory above this one, up to the project's root, has a config
     set -gu __localport_unfinished # directories of exports that may have entered a project before they were interrupted
     set -gu __localport_variables '' # the names of the project's variables in this shell
     set -gu __localport_shell $fish_pid
@@ -47,6 +48,8 @@ function __localport_prompt
     else if test -e ./.localport.toml -a ! . -ef "$__localport_root"
         set __localport_why "enter $PWD"
         test . -ef "$PWD"; or set __localport_why "enter moved $PWD" # so that the reason differs when the directory is back
+    else if test -n "$__localport_above"; and test $__localport_above
+        __localport_find_root # a config has appeared
     end
     if test -z "$__localport_why" -a -n "$__localport_root"
         __localport_compare
@@ -104,16 +107,24 @@ end
 __localport_handle_cd
 functions -q __localport_at_prompt; and functions --erase __localport_first_prompt
 
-# __localport_find_root walks up from a new directory. ./.. is physical, like the project's root.
+# __localport_find_root walks up from a new directory. ./.. is physical, like the project's root. It sets __localport_above.
 function __localport_find_root
     set -l at .
     set -l last $__localport_pwd
+    set -l hit
     set __localport_pwd "$PWD"
+    set -gu __localport_above
     while test -e $at
         if test -e $at/.localport.toml
-            test $at -ef "$__localport_root"; or set __localport_why "enter $PWD"
-            return
+            test $at -ef "$__localport_root"; and return
+            set __localport_why "enter $PWD"
+            set hit 1
         end
+        if test $at != .
+            test -n "$__localport_above"; and set -a __localport_above -o
+            set -a __localport_above -e $at/.localport.toml
+        end
+        test -n "$hit"; and return
         test $at -ef /; and break
         set at $at/..
     end
@@ -194,6 +205,7 @@ function __localport_export
     test -n "$__localport_diff"; and set -lx LOCALPORT_DIFF $__localport_diff
     # What holds if the user interrupts what follows: it is repeated as after a failure.
     set -l before $__localport_tries
+    set -l found $__localport_root
     set __localport_tries 3
     set __localport_code 130
     set __localport_wait (builtin math min $__localport_wait + 5, 60)
@@ -207,6 +219,7 @@ function __localport_export
     builtin contains -- "$PWD" $__localport_unfinished; or set -ga __localport_unfinished "$PWD"
     $__localport_program export fish --pid $fish_pid --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" --saves $limit </dev/null | builtin source
     set __localport_code $pipestatus[1]
+    test "$found" = "$__localport_root"; or __localport_find_root
     if test $__localport_code = 0 -a "$before" -lt 2
         set __localport_tries (builtin math $before + 1)
         set __localport_wait 0

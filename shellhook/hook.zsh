@@ -18,8 +18,9 @@ if [[ ${__localport_shell-} != $$ ]]; then
   typeset -g __localport_tries=0
   typeset -g __localport_alive="" # the line whose process was last found alive
   typeset -g __localport_wait=""
-  typeset -g __localport_unfinished="" # directories, each with a newline, of exports that may have entered a project before they were interrupted
-  typeset -g __localport_variables=""  # the names of the project's variables in this shell
+  # Directories, each with a newline, of exports that may have entered a project before they were interrupted; the names of the variables of
+  # the project in this shell.
+  typeset -g __localport_unfinished="" __localport_variables=""
   typeset -g __localport_shell=$$
 fi
 if [[ -z ${__localport_undo-} ]]; then # also if an older hook set the others
@@ -54,6 +55,8 @@ __localport_prompt() {
   elif [[ -e ./.localport.toml && ! . -ef $__localport_root ]]; then
     __localport_why="enter $PWD"
     [[ . -ef $PWD ]] || __localport_why="enter moved $PWD" # so that the reason differs when the directory is back
+  elif builtin [ $__localport_above ]; then
+    __localport_find_root # a config has appeared
   fi
   if [[ -z $__localport_why && -n $__localport_root ]]; then
     __localport_compare
@@ -103,15 +106,20 @@ __localport_preexec() {
   __localport_prompt
 }
 
-# __localport_find_root walks up from a new directory. ./.. is physical, like the root of the project.
+# __localport_find_root walks up from a new directory. ./.. is physical, like the root of the project. It sets
+# __localport_above to the arguments of a test: whether a directory above this one, up to that root, has a config.
 __localport_find_root() {
-  local __localport_at=. __localport_last=$__localport_pwd
+  local __localport_at=. __localport_last=$__localport_pwd __localport_hit=""
   __localport_pwd=$PWD
+  typeset -ga __localport_above
+  __localport_above=()
   while [[ -e $__localport_at ]]; do
     if [[ -e $__localport_at/.localport.toml ]]; then
-      [[ $__localport_at -ef $__localport_root ]] || __localport_why="enter $PWD"
-      return
+      [[ ! $__localport_at -ef $__localport_root ]] || return 0
+      __localport_why="enter $PWD" __localport_hit=1
     fi
+    [[ $__localport_at == . ]] || __localport_above+=(${__localport_above[1]:+-o} -e $__localport_at/.localport.toml)
+    [[ -z $__localport_hit ]] || return 0
     [[ ! $__localport_at -ef / ]] || break
     __localport_at+=/..
   done
@@ -179,7 +187,7 @@ __localport_is_due() {
 # have changed meanwhile), it is repeated after 5, 10, … 60 s with a limit of 200 ms. Status 3 and 4, a config that is
 # invalid or not allowed, are final: the hook detects what changes them.
 __localport_export() {
-  local __localport_out="" __localport_again="" __localport_earlier=$__localport_unfinished __localport_before __localport_result
+  local __localport_out="" __localport_again="" __localport_earlier=$__localport_unfinished __localport_before __localport_result __localport_found=$__localport_root
   if [[ $__localport_why != "$__localport_tried" ]]; then
     __localport_tried=$__localport_why
     __localport_tries=0
@@ -208,6 +216,7 @@ __localport_export() {
     --saves ${__localport_at_cd:+--cd} ${__localport_earlier:+"--unfinished=$__localport_earlier"} ${__localport_again:+--limit=200ms} </dev/null) &&
     __localport_result=0 || __localport_result=$?
   builtin eval "$__localport_out"
+  [[ $__localport_found == "$__localport_root" ]] || __localport_find_root
   __localport_code=$__localport_result
   if (( __localport_code == 0 && __localport_before < 2 )); then
     __localport_tries=$(( __localport_before + 1 ))

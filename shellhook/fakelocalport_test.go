@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,6 +42,9 @@ func runFakeLocalport(args []string) int {
 	}
 	if args[0] == "hook" {
 		fmt.Print(shell.Hook(os.Args[0]))
+		if wrapper, ok := shell.(shellhook.CdWrapper); ok && slices.Contains(args, "--on-cd") {
+			fmt.Print(wrapper.OnCd())
+		}
 		return 0
 	}
 	if move, err := os.ReadFile(filepath.Join(base, "move")); err == nil {

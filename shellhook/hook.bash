@@ -1,7 +1,7 @@
 # LocalPort's hook for bash, 3.2 and newer: eval "$(localport hook bash)"
 #
 # A prompt where nothing changed starts no process: it reads one line and compares the ages of files, with builtins
-# only. bash has no event for cd, so that of two cds in one command line only the last directory is seen. Before bash 4.3,
+# only. bash has no event for cd, so that of two cds in one command line only the last directory is seen, except with --on-cd. Before bash 4.3,
 # ages are compared in whole seconds.
 #
 # The line above sets __localport_exe. `localport export` sets the first four variables below and __localport_retry; none
@@ -21,6 +21,8 @@ if [[ ${__localport_shell-} != "$$" ]]; then
   __localport_alive='' # the line whose process was last found alive
   __localport_wait=''
   __localport_unfinished=''
+  __localport_recheck='' # 1 if an export at a cd found variables missing that another hook may set before the prompt
+  __localport_not_wrapped='' # functions of the user of which --on-cd has said that they stay
   __localport_variables=''
   __localport_read_only='' # 1 if it was said that the hook cannot be installed
   __localport_shell=$$
@@ -132,6 +134,7 @@ __localport_check() {
     __localport_read_used
     [[ $__localport_now == "$__localport_seen" ]] || __localport_why="variables $__localport_now"
   fi
+  [[ -n $__localport_why || -z ${__localport_recheck-} || -n ${__localport_at_cd-} ]] || __localport_why=recheck
   if [[ -z $__localport_why && $__localport_wait != 0 ]]; then
     if [[ $__localport_code == 0 ]]; then
       __localport_wait=0 # it resolved the reason
@@ -265,7 +268,7 @@ __localport_export() {
   __localport_out=$([[ -z $__localport_diff ]] || \builtin export LOCALPORT_DIFF="$__localport_diff"
     \builtin exec "$__localport_program" export bash --pid "$$" \
     --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" \
-    --saves ${__localport_earlier:+"--unfinished=$__localport_earlier"} ${__localport_again:+"--limit=200ms"} </dev/null) &&
+    --saves ${__localport_at_cd:+"--cd"} ${__localport_earlier:+"--unfinished=$__localport_earlier"} ${__localport_again:+"--limit=200ms"} </dev/null) &&
     __localport_result=0 || __localport_result=$?
   \builtin eval "$__localport_out"
   [[ $__localport_found == "$__localport_root" ]] || __localport_find_root

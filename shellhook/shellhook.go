@@ -72,6 +72,12 @@ type Shell interface {
 	Hook(exe string) string
 }
 
+// CdWrapper is a Shell without an event for cd. OnCd returns code that follows the hook's: cd itself then enters and leaves projects, which
+// otherwise happens at the next prompt.
+type CdWrapper interface {
+	OnCd() string
+}
+
 var shells = []Shell{bash{savingCode{Quote}}, zsh{savingCode{Quote}}, fish{savingCode{quoteFish}}}
 
 // Lookup finds a shell by its name, or by the path or the login name ("-zsh") it was started as.

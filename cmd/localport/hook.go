@@ -14,6 +14,7 @@ import (
 
 type hookCmd struct {
 	Shell string `arg:"" help:"bash, zsh or fish."`
+	OnCd  bool   `help:"In bash, have cd, pushd and popd enter and leave projects at once, as in \"cd shop && make\". zsh and fish always do."`
 }
 
 // Run prints the hook, which calls this program by its absolute path.
@@ -26,7 +27,11 @@ func (c hookCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprint(a.out.Data(), shell.Hook(exe))
+	hook := shell.Hook(exe)
+	if wrapper, ok := shell.(shellhook.CdWrapper); ok && c.OnCd {
+		hook += wrapper.OnCd()
+	}
+	_, err = fmt.Fprint(a.out.Data(), hook)
 	return err
 }
 

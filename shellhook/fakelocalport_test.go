@@ -59,7 +59,11 @@ func runFakeLocalport(args []string) int {
 	_, missing := os.Stat(filepath.Join(base, "hang")) // before the call is recorded: a test that sees the record may remove the file
 	c := recordCall(base, args)
 	if say, err := os.ReadFile(filepath.Join(base, "say")); err == nil {
-		_, _ = os.Stderr.Write(say)
+		if slices.Contains(args, "--hold") {
+			fmt.Print(shell.Set(shellhook.HeldVariable, string(say)))
+		} else {
+			_, _ = os.Stderr.Write(say)
+		}
 	}
 	if missing == nil {
 		<-time.After(time.Hour) // or until a signal
@@ -83,6 +87,7 @@ func recordCall(base string, args []string) exportCall {
 	flags.StringVar(&c.Retry, "retry", "missing", "")
 	flags.Bool("saves", false, "")
 	flags.Bool("cd", false, "")
+	flags.Bool("hold", false, "")
 	flags.StringVar(&c.Unfinished, "unfinished", "", "")
 	flags.Duration("limit", 0, "")
 	flags.IntVar(&c.PID, "pid", 0, "")

@@ -17,6 +17,8 @@ if not test "$__localport_shell" = $fish_pid
     set -gu __localport_tries 0
     set -gu __localport_alive '' # the line whose process was last found alive
     set -gu __localport_wait ''
+    set -gu __localport_editing '' # 1 while a line is edited: a message then waits in __localport_held for the next prompt
+    set -gu __localport_held ''
     set -gu __localport_above # the arguments of a test: whether a directory above this one, up to the project's root, has a config
     set -gu __localport_unfinished # directories of exports that may have entered a project before they were interrupted
     set -gu __localport_variables '' # the names of the project's variables in this shell
@@ -79,12 +81,16 @@ end
 function __localport_first_prompt --on-event fish_prompt
     functions --erase __localport_first_prompt
     function __localport_at_prompt --on-event fish_prompt
+        set -gu __localport_editing ''
+        test -z "$__localport_held"; or __localport_print_held
         __localport_prompt
         if functions -q __direnv_cd_hook; or functions -q __mise_cd_hook
             __localport_handle_cd
         end
+        set __localport_editing 1
     end
     function __localport_preexec --on-event fish_preexec
+        set -gu __localport_editing ''
         test "$__localport_undo" = 0; or __localport_undo_again
         test -n "$__localport_uses"; or return
         set __localport_why ''
@@ -92,6 +98,7 @@ function __localport_first_prompt --on-event fish_prompt
         test -z "$__localport_why"; or __localport_prompt
     end
     __localport_prompt
+    set -gu __localport_editing 1
 end
 
 function __localport_handle_cd
@@ -206,6 +213,8 @@ function __localport_export
     # What holds if the user interrupts what follows: it is repeated as after a failure.
     set -l before $__localport_tries
     set -l found $__localport_root
+    set -l held "$__localport_held"
+    test -n "$__localport_editing"; and set -a limit --hold
     set __localport_tries 3
     set __localport_code 130
     set __localport_wait (builtin math min $__localport_wait + 5, 60)
@@ -219,6 +228,7 @@ function __localport_export
     builtin contains -- "$PWD" $__localport_unfinished; or set -ga __localport_unfinished "$PWD"
     $__localport_program export fish --pid $fish_pid --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" --saves $limit </dev/null | builtin source
     set __localport_code $pipestatus[1]
+    test -n "$__localport_editing"; and set -gu __localport_held "$held$__localport_held"
     test "$found" = "$__localport_root"; or __localport_find_root
     if test $__localport_code = 0 -a "$before" -lt 2
         set __localport_tries (builtin math $before + 1)
@@ -244,6 +254,20 @@ function __localport_find_program
     return 1
 end
 
+# __localport_say prints a message. While a line is edited, as in a key binding that calls cd, the next prompt prints it.
+function __localport_say
+    if test -n "$__localport_editing"
+        set -gu __localport_held "$__localport_held$argv[1]"\n
+    else
+        builtin echo $argv[1] >&2
+    end
+end
+
+function __localport_print_held
+    builtin printf '%s' "$__localport_held" >&2
+    set -gu __localport_held ''
+end
+
 # __localport_report_missing says once that there is no program. The next prompts look for it, without a process.
 function __localport_report_missing
     set __localport_code missing
@@ -253,11 +277,11 @@ function __localport_report_missing
     set -gu __localport_missing 1
     set -l exe (string escape -- $__localport_exe)
     if test -n "$__localport_root"
-        builtin echo "localport: cannot run $exe, and PATH has no localport: this shell keeps the variables and forwards of "(string escape -- $__localport_root) >&2
-        builtin echo "hint: install localport again; or undo by hand: set -e $__localport_variables LOCALPORT_DIFF; the forwards end when the last shell that uses them exits" >&2
+        __localport_say "localport: cannot run $exe, and PATH has no localport: this shell keeps the variables and forwards of "(string escape -- $__localport_root)
+        __localport_say "hint: install localport again; or undo by hand: set -e $__localport_variables LOCALPORT_DIFF; the forwards end when the last shell that uses them exits"
     else
-        builtin echo "localport: cannot run $exe, and PATH has no localport: the services of this directory are not started" >&2
-        builtin echo "hint: install localport again in a directory of PATH" >&2
+        __localport_say "localport: cannot run $exe, and PATH has no localport: the services of this directory are not started"
+        __localport_say "hint: install localport again in a directory of PATH"
     end
 end
 
@@ -292,7 +316,7 @@ function __localport_set
     set -q __localport_how_$argv[1]; and set -gu __localport_our_$argv[1] $argv[2]
     if not set -gx $argv[1] $argv[2] 2>/dev/null; and not builtin contains -- $argv[1] $__localport_kept
         set -ga __localport_kept $argv[1]
-        builtin echo "localport: $argv[1] keeps its value: it is read-only in this shell" >&2
+        __localport_say "localport: $argv[1] keeps its value: it is read-only in this shell"
     end
 end
 

@@ -19,8 +19,8 @@ if [[ ${__localport_shell-} != $$ ]]; then
   typeset -g __localport_alive="" # the line whose process was last found alive
   typeset -g __localport_wait=""
   # Directories, each with a newline, of exports that may have entered a project before they were interrupted; the names of the variables of
-  # the project in this shell.
-  typeset -g __localport_unfinished="" __localport_variables=""
+  # the project in this shell; messages for the next prompt.
+  typeset -g __localport_unfinished="" __localport_variables="" __localport_held=""
   typeset -g __localport_shell=$$
 fi
 if [[ -z ${__localport_undo-} ]]; then # also if an older hook set the others
@@ -49,6 +49,7 @@ __localport_prompt() {
   (( ! ZSH_SUBSHELL )) || return 0
   [[ ${precmd_functions[-1]-} == __localport_prompt && ${chpwd_functions[-1]-} == (|__localport_cd) ]] || __localport_move
   [[ $__localport_undo == 0 ]] || __localport_undo_again
+  [[ -z ${__localport_held-} ]] || builtin zle || { print -rn -- $__localport_held >&2; __localport_held="" }
   __localport_why=""
   if [[ $PWD != "$__localport_pwd" ]]; then
     __localport_find_root
@@ -187,7 +188,8 @@ __localport_is_due() {
 # have changed meanwhile), it is repeated after 5, 10, … 60 s with a limit of 200 ms. Status 3 and 4, a config that is
 # invalid or not allowed, are final: the hook detects what changes them.
 __localport_export() {
-  local __localport_out="" __localport_again="" __localport_earlier=$__localport_unfinished __localport_before __localport_result __localport_found=$__localport_root
+  local __localport_out="" __localport_again="" __localport_earlier=$__localport_unfinished __localport_before __localport_result __localport_found=$__localport_root __localport_held_before=${__localport_held-} __localport_hold=""
+  ! builtin zle || __localport_hold=1
   if [[ $__localport_why != "$__localport_tried" ]]; then
     __localport_tried=$__localport_why
     __localport_tries=0
@@ -213,9 +215,10 @@ __localport_export() {
   __localport_out=$([[ -z $__localport_diff ]] || export LOCALPORT_DIFF=$__localport_diff
     exec "$__localport_program" export zsh --pid $$ \
     --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" \
-    --saves ${__localport_at_cd:+--cd} ${__localport_earlier:+"--unfinished=$__localport_earlier"} ${__localport_again:+--limit=200ms} </dev/null) &&
+    --saves ${__localport_at_cd:+--cd} ${__localport_earlier:+"--unfinished=$__localport_earlier"} ${__localport_again:+--limit=200ms} ${__localport_hold:+--hold} </dev/null) &&
     __localport_result=0 || __localport_result=$?
   builtin eval "$__localport_out"
+  [[ -z $__localport_hold ]] || __localport_held=$__localport_held_before$__localport_held
   [[ $__localport_found == "$__localport_root" ]] || __localport_find_root
   __localport_code=$__localport_result
   if (( __localport_code == 0 && __localport_before < 2 )); then
@@ -241,17 +244,26 @@ __localport_find_program() {
   return 1
 }
 
+# __localport_say prints a message. While a line is edited, as in a widget that calls cd, the next prompt prints it.
+__localport_say() {
+  if builtin zle; then
+    typeset -g __localport_held+=$1$'\n'
+  else
+    print -r -- $1 >&2
+  fi
+}
+
 # __localport_report_missing says once that there is no program. The next prompts look for it, without a process.
 __localport_report_missing() {
   __localport_code=missing __localport_wait=1 __localport_tries=0
   [[ -z ${__localport_missing-} ]] || return 0
   typeset -g __localport_missing=1
   if [[ -n $__localport_root ]]; then
-    print -r -- "localport: cannot run ${(q+)__localport_exe}, and PATH has no localport: this shell keeps the variables and forwards of ${(q+)__localport_root}" >&2
-    print -r -- "hint: install localport again; or undo by hand: unset -v ${__localport_variables:+$__localport_variables }LOCALPORT_DIFF; the forwards end when the last shell that uses them exits" >&2
+    __localport_say "localport: cannot run ${(q+)__localport_exe}, and PATH has no localport: this shell keeps the variables and forwards of ${(q+)__localport_root}"
+    __localport_say "hint: install localport again; or undo by hand: unset -v ${__localport_variables:+$__localport_variables }LOCALPORT_DIFF; the forwards end when the last shell that uses them exits"
   else
-    print -r -- "localport: cannot run ${(q+)__localport_exe}, and PATH has no localport: the services of this directory are not started" >&2
-    print -r -- "hint: install localport again in a directory of PATH" >&2
+    __localport_say "localport: cannot run ${(q+)__localport_exe}, and PATH has no localport: the services of this directory are not started"
+    __localport_say "hint: install localport again in a directory of PATH"
   fi
 }
 
@@ -285,7 +297,7 @@ __localport_set() {
   fi
   if [[ -n $__localport_problem && " $__localport_kept " != *" $1 "* ]]; then
     __localport_kept+=" $1"
-    print -r -- "localport: $1 keeps its value: $__localport_problem" >&2
+    __localport_say "localport: $1 keeps its value: $__localport_problem"
   fi
 }
 

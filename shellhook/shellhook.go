@@ -3,7 +3,7 @@
 //
 // A hook runs
 //
-//	<exe> export <shell> --pid PID --root ROOT --line LINE --told TOLD --retry RETRY --saves [--cd] [--unfinished DIRECTORIES] [--limit LIMIT]
+//	<exe> export <shell> --pid PID --root ROOT --line LINE --told TOLD --retry RETRY --saves [--cd] [--unfinished DIRECTORIES] [--limit LIMIT] [--hold]
 //
 // and evaluates its output only when the shell's project may have changed, which it checks with builtins
 // alone. ROOT, LINE, TOLD and RETRY are the values of the shell variables
@@ -34,6 +34,8 @@ const (
 	// UnfinishedVariable is cleared at the end of the output. Until then it has the directories of exports whose output the shell has not
 	// evaluated, because the user interrupted them: one may have entered a project. It is passed to the next export as --unfinished.
 	UnfinishedVariable = "__localport_unfinished"
+	// HeldVariable has messages that the next prompt prints, because a line is being edited (--hold).
+	HeldVariable = "__localport_held"
 	// DiffVariable is a copy of LOCALPORT_DIFF, which the user may unset. Only hooks that pass --saves use it.
 	DiffVariable = "__localport_diff"
 )

@@ -1,5 +1,5 @@
 // Package prompt implements the command that a shell's hook runs at a prompt where something may have changed: `localport export SHELL
-// --pid PID --root ROOT --line LINE --told TOLD --retry RETRY --saves [--cd] [--unfinished DIRECTORIES] [--limit LIMIT]`. Hooks of older
+// --pid PID --root ROOT --line LINE --told TOLD --retry RETRY --saves [--cd] [--unfinished DIRECTORIES] [--limit LIMIT] [--hold]`. Hooks of older
 // releases lack those after TOLD. Package shellhook documents the arguments.
 package prompt
 
@@ -44,6 +44,7 @@ type hookArgs struct {
 	canSave  bool // the shell's hook saves the user's variables, and looks at the variables that [env] uses
 	// unfinished are the directories of exports whose output the shell has not evaluated. It may have a lease of their projects.
 	unfinished []string
+	hold       bool // a line is being edited: the next prompt prints the messages
 	atCd       bool // a prompt follows before the next command: what is missing now may be set until then
 	isRetry    bool // this evaluation is such a repetition: the user has already seen the error
 }
@@ -86,6 +87,7 @@ func parseArgs(args []string) (hookArgs, error) {
 	})
 	flags.BoolVar(&h.canSave, "saves", false, "")
 	flags.BoolVar(&h.atCd, "cd", false, "")
+	flags.BoolVar(&h.hold, "hold", false, "")
 	flags.Func("unfinished", "", func(text string) error {
 		h.unfinished = slices.DeleteFunc(strings.Split(text, "\n"), func(dir string) bool { return dir == "" })
 		return nil
@@ -114,6 +116,7 @@ type evaluation struct {
 	used                           []string // the variables that [env] uses
 	recheck                        bool     // the next prompt must evaluate again
 	isUnjoined                     bool     // the project is not allowed, or down
+	held                           string   // messages for the next prompt
 	viewLine                       uint64   // the line's number when the supervisor made the view; 0: unknown
 
 	userConfig func() (project.UserConfig, error) // read once, and only if there is a message
@@ -135,6 +138,10 @@ func run(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return output.Usage(err)
 	}
+	var held strings.Builder
+	if h.hold {
+		stderr = output.NewWriter(&held)
+	}
 	cwd, _ := os.Getwd() // a deleted directory is in no project
 	before := environ.Parse(os.Environ())
 	e := &evaluation{
@@ -146,7 +153,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	defer cancel()
 	// Calls to a file system that hangs do not return at a deadline, but the prompt must.
 	watchdog := time.AfterFunc(h.limit+200*time.Millisecond, func() {
-		if !h.isRetry {
+		if !h.isRetry && !h.hold {
 			output.Info(stderr, "no result within %v in %s: the file system or the supervisor does not respond", h.limit, cwd)
 		}
 		os.Exit(output.ExitFailed)
@@ -155,6 +162,13 @@ func run(args []string, stdout, stderr io.Writer) error {
 
 	err = e.evaluate(ctx)
 	e.printChangedVariables()
+	if h.hold {
+		err = output.ReportOnOneLine(stderr, err)
+		if code := output.PrintError(stderr, err); err != nil {
+			err = output.WithExitCode(output.ErrReported, code)
+		}
+		e.held = held.String()
+	}
 	if _, writeErr := io.WriteString(stdout, e.shellCode()); writeErr != nil {
 		return writeErr
 	}
@@ -365,6 +379,9 @@ func (e *evaluation) shellCode() string {
 		}
 		b.WriteString(e.shell.Set(shellhook.RecheckVariable, recheck))
 		b.WriteString(e.shell.Set(shellhook.VariablesVariable, strings.Join(environ.ReadDiff(e.after).Names(e.after), " ")))
+	}
+	if e.args.hold {
+		b.WriteString(e.shell.Set(shellhook.HeldVariable, e.held))
 	}
 	for _, change := range environ.ListChanges(e.before, e.after) {
 		b.WriteString(e.changeVariable(change))

@@ -228,6 +228,7 @@ function __localport_export
     builtin contains -- "$PWD" $__localport_unfinished; or set -ga __localport_unfinished "$PWD"
     $__localport_program export fish --pid $fish_pid --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" --saves $limit </dev/null | builtin source
     set __localport_code $pipestatus[1]
+    builtin contains -- $__localport_code 0 3 4; and set -gu __localport_unfinished # also if an older localport does not set it
     test -n "$__localport_editing"; and set -gu __localport_held "$held$__localport_held"
     test "$found" = "$__localport_root"; or __localport_find_root
     if test $__localport_code = 0 -a "$before" -lt 2

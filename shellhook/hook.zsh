@@ -221,6 +221,7 @@ __localport_export() {
   [[ -z $__localport_hold ]] || __localport_held=$__localport_held_before$__localport_held
   [[ $__localport_found == "$__localport_root" ]] || __localport_find_root
   __localport_code=$__localport_result
+  [[ $__localport_code != [034] ]] || __localport_unfinished="" # also if an older localport does not set it
   if (( __localport_code == 0 && __localport_before < 2 )); then
     __localport_tries=$(( __localport_before + 1 ))
     __localport_wait=0

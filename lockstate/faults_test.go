@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -151,6 +152,18 @@ func TestUpdate_WritesALineWhoseWriteFailed(t *testing.T) {
 	update(t, d, readOnly)
 	if number, _ := d.lineNumber(); number != st.Line {
 		t.Errorf("the line is %d, expected %d", number, st.Line)
+	}
+}
+
+// After an older copy of the state was restored, the next number may be in the line already, with an earlier supervisor.
+func TestUpdate_WritesALineOfAnEarlierSupervisor(t *testing.T) {
+	d := openTestDir(t)
+	st := update(t, d, func(tx *Tx) error { tx.Bump(); tx.Supervisor = &Supervisor{Process: Self()}; return nil })
+	earlier := fmt.Sprintf("%d 1 1\n", st.Line)
+	requireNoError(t, os.WriteFile(d.path("prompt"), []byte(earlier), 0o600))
+	update(t, d, readOnly)
+	if got, want := d.PromptLine(), fmt.Sprint(st.Line, Self().PID, Self().Start); got != want {
+		t.Errorf("the line is %q, want %q", got, want)
 	}
 }
 

@@ -15,19 +15,19 @@ import (
 // updateLine rewrites the line that prompts compare with the one they saw: a number, and the pid and start time of the
 // supervisor that should be running (0 0: none). It is written after the state, so that a prompt that sees
 // a number finds at least that state. If it cannot be written, prompts see the old line and do nothing; every later
-// Update finds the old number and writes the line.
+// Update finds the old line and writes the new one. Not only the number is compared: after an older copy of the state was restored, a line
+// with the same number may be that of an earlier supervisor.
 func (d *Dir) updateLine(st State, isBumped bool) {
-	if !isBumped {
-		if number, ok := d.lineNumber(); number == st.Line && ok || st.Line == 0 {
-			return
-		}
-	}
 	var p Process
 	if st.Supervisor != nil {
 		p = st.Supervisor.Process
 	}
+	line := fmt.Sprintf("%d %d %d", st.Line, p.PID, p.Start)
+	if !isBumped && (st.Line == 0 || line == d.PromptLine()) {
+		return
+	}
 	path := d.path(shellhook.PromptFile)
-	if err := d.replaceFile(shellhook.PromptFile, fmt.Appendf(nil, "%d %d %d\n", st.Line, p.PID, p.Start)); err != nil {
+	if err := d.replaceFile(shellhook.PromptFile, []byte(line+"\n")); err != nil {
 		if kind := kindOf(path); kind != "" {
 			d.warn((&NotRegularError{Path: path, Kind: kind}).Error())
 		}

@@ -12,6 +12,8 @@ var reservedPrefixes = []string{"LOCALPORT_", "__localport_"}
 // lose its prompt, its hooks or its place. They are those of bash(1), zshparam(1), zshmodules(1) and fish(1), as far as a shell that is told
 // to export NAME=7 does not pass 7 on to programs silently.
 var unsettableVariables = map[string][]string{
+	"LocalPort finds its own files by it": {"HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"},
+
 	"it runs the hooks of bash": {"PROMPT_COMMAND", "PROMPT_COMMANDS"},
 	"it runs the hooks of zsh":  {"precmd_functions", "preexec_functions", "chpwd_functions"},
 

@@ -52,30 +52,66 @@ __localport_prompt() {
     { \local -; \set +aETuvx; \builtin export -n __localport_status; } 2>/dev/null
   if __localport_run || [[ $- == *e* ]]; then # as a condition, so that neither set -e nor an ERR trap counts in it
     __localport_status=''
-    \return 0
-  fi
-  \set -- "$__localport_status"
-  __localport_status=''
-  \return "$1"
-}
-
-# __localport_run returns 0 if the prompt hooks that follow do not need the status of the command line: bash restores it for them.
-__localport_run() {
-  if [[ $BASH_SUBSHELL == 0 ]]; then
-    __localport_check
-    [[ $- != *a* ]] || __localport_unexport
-    [[ -z $__localport_arrays ]] || __localport_is_last || __localport_move
-  fi
-  [[ -n $__localport_arrays && ${PROMPT_COMMAND[@]: -1} == __localport_prompt ]]
-}
-
-# __localport_is_last tells whether no other prompt hook runs after this one: one could change what has been compared.
-__localport_is_last() {
-  if [[ -n ${bash_preexec_imported-}${__bp_imported-} ]]; then
-    [[ ${precmd_functions[@]: -1} == __localport_prompt ]]
   else
-    [[ ${PROMPT_COMMAND[@]: -1} == __localport_prompt ]]
+    \set -- "$__localport_status"
+    __localport_status=''
+    \return "$1"
   fi
+}
+
+# __localport_run returns 0 if the prompt hooks that follow do not need the status of the command line: bash restores it for them. It is one
+# function with few commands, because a call costs as much as two tests, and a test more than what it compares.
+__localport_run() {
+  [[ $BASH_SUBSHELL$__localport_undo == 00 ]] || { [[ $BASH_SUBSHELL == 0 ]] || \return; __localport_undo_again; }
+  __localport_why=''
+  if ! \builtin [ "${PWD-}" = "$__localport_pwd" ]; then
+    __localport_find_root
+  elif [[ -e ./.localport.toml && ! . -ef $__localport_root ]]; then
+    __localport_why="enter $PWD"
+    [[ . -ef $PWD ]] || __localport_why="enter moved $PWD" # so that the reason differs when the directory is back
+  elif \builtin [ ${__localport_above[@]+"${__localport_above[@]}"} ]; then
+    __localport_find_root # a config has appeared
+  fi
+  [[ -z $__localport_root || -n $__localport_why ]] || __localport_compare
+  if [[ -z $__localport_why && $__localport_uses${__localport_recheck-}$__localport_wait == 0 ]]; then
+    __localport_tried=''
+  else
+    __localport_look_further
+  fi
+  [[ -n $__localport_arrays && -z ${bash_preexec_imported-}${__bp_imported-} && ${PROMPT_COMMAND[@]: -1} == __localport_prompt ]] ||
+    __localport_settle
+}
+
+# __localport_look_further compares the variables that [env] uses, and runs an export if that is due.
+__localport_look_further() {
+  if [[ -z $__localport_why && -n $__localport_uses ]]; then
+    __localport_read_used
+    [[ $__localport_now == "$__localport_seen" ]] || __localport_why="variables $__localport_now"
+  fi
+  [[ -n $__localport_why || -z ${__localport_recheck-} || -n ${__localport_at_cd-} ]] || __localport_why=recheck
+  if [[ -z $__localport_why && $__localport_wait != 0 ]]; then
+    if [[ $__localport_code == 0 ]]; then
+      __localport_wait=0 # it resolved the reason
+    elif __localport_is_due; then
+      __localport_why=again
+    fi
+  fi
+  if [[ -z $__localport_why ]]; then
+    __localport_tried=''
+  else
+    __localport_export
+  fi
+}
+
+# __localport_settle makes this hook the last one, if it is not: one that runs after it could change what has been compared. In an older
+# bash, it undoes what the user's set -a has exported.
+__localport_settle() {
+  [[ $- != *a* ]] || __localport_unexport
+  [[ -n $__localport_arrays ]] || \return
+  if [[ -z ${bash_preexec_imported-}${__bp_imported-} || ${precmd_functions[@]: -1} != __localport_prompt ]]; then
+    __localport_move
+  fi
+  [[ ${PROMPT_COMMAND[@]: -1} == __localport_prompt ]]
 }
 
 # __localport_move makes this hook the last element, also where another has put its command into the same string. Nothing is moved if a
@@ -113,39 +149,6 @@ __localport_move() {
     PROMPT_COMMAND=("${__localport_all[@]}")
   else
     PROMPT_COMMAND=("${__localport_all[@]}" __localport_prompt)
-  fi
-}
-
-__localport_check() {
-  [[ $__localport_undo == 0 ]] || __localport_undo_again
-  __localport_why=''
-  if ! \builtin [ "${PWD-}" = "$__localport_pwd" ]; then
-    __localport_find_root
-  elif [[ -e ./.localport.toml && ! . -ef $__localport_root ]]; then
-    __localport_why="enter $PWD"
-    [[ . -ef $PWD ]] || __localport_why="enter moved $PWD" # so that the reason differs when the directory is back
-  elif \builtin [ ${__localport_above[@]+"${__localport_above[@]}"} ]; then
-    __localport_find_root # a config has appeared
-  fi
-  if [[ -z $__localport_why && -n $__localport_root ]]; then
-    __localport_compare
-  fi
-  if [[ -z $__localport_why && -n $__localport_uses ]]; then
-    __localport_read_used
-    [[ $__localport_now == "$__localport_seen" ]] || __localport_why="variables $__localport_now"
-  fi
-  [[ -n $__localport_why || -z ${__localport_recheck-} || -n ${__localport_at_cd-} ]] || __localport_why=recheck
-  if [[ -z $__localport_why && $__localport_wait != 0 ]]; then
-    if [[ $__localport_code == 0 ]]; then
-      __localport_wait=0 # it resolved the reason
-    elif __localport_is_due; then
-      __localport_why=again
-    fi
-  fi
-  if [[ -z $__localport_why ]]; then
-    __localport_tried=''
-  else
-    __localport_export
   fi
 }
 
@@ -470,7 +473,8 @@ __localport_status=''
 __localport_install
 __localport_unexport # also those inherited from a parent
 if [[ $- == *a* ]]; then
-  \builtin export -fn __localport_prompt __localport_run __localport_is_last __localport_move __localport_install __localport_check \
-    __localport_find_root __localport_compare __localport_is_alive __localport_is_due __localport_export __localport_find_program __localport_report_missing __localport_unexport __localport_set __localport_define __localport_restore \
+  \builtin export -fn __localport_prompt __localport_run __localport_look_further __localport_settle __localport_move __localport_install \
+    __localport_find_root __localport_compare __localport_is_alive __localport_is_due __localport_export __localport_find_program \
+    __localport_report_missing __localport_unexport __localport_set __localport_define __localport_restore \
     __localport_left __localport_undo_again __localport_watch __localport_read_used
 fi

@@ -43,9 +43,9 @@ if test -z "$__localport_wait" # also if an older hook set the others
 end
 
 function __localport_prompt
-    test "$__localport_undo" = 0; or __localport_undo_again
     set __localport_why ''
-    if test "$PWD" != "$__localport_pwd"
+    if test "$PWD/$__localport_undo" != "$__localport_pwd/0" # one test, because each takes as long as all that it compares
+        test "$__localport_undo" = 0; or __localport_undo_again
         __localport_find_root
     else if test -e ./.localport.toml -a ! . -ef "$__localport_root"
         set __localport_why "enter $PWD"
@@ -56,17 +56,17 @@ function __localport_prompt
     if test -z "$__localport_why" -a -n "$__localport_root"
         __localport_compare
     end
-    if test -n "$__localport_uses" -a -z "$__localport_why"
-        __localport_compare_used
-    end
-    if test -n "$__localport_recheck" -a -z "$__localport_at_cd" -a -z "$__localport_why"
-        set __localport_why recheck
-    end
-    if test -z "$__localport_why" -a "$__localport_wait" != 0
-        if test "$__localport_code" = 0
-            set __localport_wait 0 # it resolved the reason
-        else if __localport_is_due
-            set __localport_why again
+    if test -z "$__localport_why" -a "$__localport_uses$__localport_recheck$__localport_wait" != 0
+        test -z "$__localport_uses"; or __localport_compare_used
+        if test -n "$__localport_recheck" -a -z "$__localport_at_cd" -a -z "$__localport_why"
+            set __localport_why recheck
+        end
+        if test -z "$__localport_why" -a "$__localport_wait" != 0
+            if test "$__localport_code" = 0
+                set __localport_wait 0 # it resolved the reason
+            else if __localport_is_due
+                set __localport_why again
+            end
         end
     end
     if test -n "$__localport_why"

@@ -17,10 +17,9 @@ if [[ ${__localport_shell-} != $$ ]]; then
   typeset -g __localport_tried="" # the last reason for an export, and how many exports did not resolve it
   typeset -g __localport_tries=0
   typeset -g __localport_alive="" # the line whose process was last found alive
-  typeset -g __localport_wait=""
   # Directories, each with a newline, of exports that may have entered a project before they were interrupted; the names of the variables of
   # the project in this shell; messages for the next prompt.
-  typeset -g __localport_unfinished="" __localport_variables="" __localport_held=""
+  typeset -g __localport_wait="" __localport_unfinished="" __localport_variables="" __localport_held=""
   typeset -g __localport_shell=$$
 fi
 if [[ -z ${__localport_undo-} ]]; then # also if an older hook set the others
@@ -46,10 +45,8 @@ typeset -g +x -m "__localport_*"
 # The first command removes the user's traps until the function returns; with no_debug_before_cmd not even it runs them.
 __localport_prompt() {
   builtin trap - DEBUG ZERR
-  (( ! ZSH_SUBSHELL )) || return 0
-  [[ ${precmd_functions[-1]-} == __localport_prompt && ${chpwd_functions[-1]-} == (|__localport_cd) ]] || __localport_move
-  [[ $__localport_undo == 0 ]] || __localport_undo_again
-  [[ -z ${__localport_held-} ]] || builtin zle || { print -rn -- $__localport_held >&2; __localport_held="" }
+  [[ $ZSH_SUBSHELL$__localport_undo${__localport_held-}${precmd_functions[-1]-}${chpwd_functions[-1]-} == 00__localport_prompt(|__localport_cd) ]] ||
+    __localport_prepare || return 0
   __localport_why=""
   if [[ $PWD != "$__localport_pwd" ]]; then
     __localport_find_root
@@ -62,16 +59,18 @@ __localport_prompt() {
   if [[ -z $__localport_why && -n $__localport_root ]]; then
     __localport_compare
   fi
-  if [[ -z $__localport_why && -n $__localport_uses ]]; then
-    __localport_read_used
-    [[ $__localport_now == "$__localport_seen" ]] || __localport_why="variables $__localport_now"
-  fi
-  [[ -n $__localport_why || -z $__localport_recheck || -n ${__localport_at_cd-} ]] || __localport_why=recheck
-  if [[ -z $__localport_why && $__localport_wait != 0 ]]; then
-    if [[ $__localport_code == 0 ]]; then
-      __localport_wait=0 # it resolved the reason
-    elif __localport_is_due; then
-      __localport_why=again
+  if [[ -z $__localport_why && $__localport_uses$__localport_recheck$__localport_wait != 0 ]]; then
+    if (( $#__localport_uses )); then
+      __localport_read_used
+      [[ $__localport_now == "$__localport_seen" ]] || __localport_why="variables $__localport_now"
+    fi
+    [[ -n $__localport_why || -z $__localport_recheck || -n ${__localport_at_cd-} ]] || __localport_why=recheck
+    if [[ -z $__localport_why && $__localport_wait != 0 ]]; then
+      if [[ $__localport_code == 0 ]]; then
+        __localport_wait=0 # it resolved the reason
+      elif __localport_is_due; then
+        __localport_why=again
+      fi
     fi
   fi
   if [[ -z $__localport_why ]]; then
@@ -79,6 +78,15 @@ __localport_prompt() {
   else
     __localport_export
   fi
+  return 0
+}
+
+# __localport_prepare does what a prompt seldom needs before it compares. It fails in a subshell.
+__localport_prepare() {
+  (( ! ZSH_SUBSHELL )) || return
+  [[ ${precmd_functions[-1]-} == __localport_prompt && ${chpwd_functions[-1]-} == (|__localport_cd) ]] || __localport_move
+  [[ $__localport_undo == 0 ]] || __localport_undo_again
+  [[ -z ${__localport_held-} ]] || builtin zle || { print -rn -- $__localport_held >&2; __localport_held="" }
   return 0
 }
 

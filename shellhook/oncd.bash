@@ -9,7 +9,7 @@ __localport_after_cd() {
   if [[ $- == $__localport_options ]]; then
     { \local -; \set +aETuvx; } 2>/dev/null
   fi
-  __localport_check || :
+  __localport_run || :
   [[ $- != *a* ]] || __localport_unexport
 }
 

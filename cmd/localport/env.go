@@ -75,7 +75,8 @@ func (p commandProject) projectView(ctx context.Context) (view api.ProjectView, 
 	if err != nil {
 		return view, nil, err
 	}
-	return plannedView(parsed), nil, nil
+	view, omitted = plannedView(parsed)
+	return view, omitted, nil
 }
 
 // omittedServices returns an error for each service without variables: those that should run but do not hold their port.
@@ -93,14 +94,20 @@ func omittedServices(status api.Status) (omitted []error) {
 	return omitted
 }
 
-// plannedView returns the view that a stopped project would have if it ran and held all its ports.
-func plannedView(parsed *project.Project) api.ProjectView {
-	view := api.ProjectView{Env: parsed.Env, DotEnv: parsed.DotEnv}
+// plannedView returns the view that a stopped project would have if it ran and held all its ports that no other program has. omitted has an
+// error for each of the others.
+func plannedView(parsed *project.Project) (view api.ProjectView, omitted []error) {
+	view = api.ProjectView{Env: parsed.Env, DotEnv: parsed.DotEnv}
 	for _, svc := range parsed.Services {
 		addr := svc.Addresses()[0]
-		view.Services = append(view.Services, api.ServiceView{
-			Name: svc.Name, Host: addr.Addr().String(), Port: int(addr.Port()), Held: svc.Enabled && !svc.Reverse,
-		})
+		isHeld := svc.Enabled && !svc.Reverse
+		if isHeld {
+			if owner, isTaken := findPortOwner(addr); isTaken {
+				isHeld = false
+				omitted = append(omitted, output.WithHint(fmt.Errorf("no variables for service %q: %s", svc.Name, owner), freePortHint))
+			}
+		}
+		view.Services = append(view.Services, api.ServiceView{Name: svc.Name, Host: addr.Addr().String(), Port: int(addr.Port()), Held: isHeld})
 	}
-	return view
+	return view, omitted
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -199,13 +200,15 @@ func TestLinger_RestartKeepsTheProjectWhileItWaits(t *testing.T) {
 	const linger = "linger = 0.5\n"
 	root := w.allowedProject(linger + tcpConfig("up", ports.FreePort(t), up) + tcpConfig("down", ports.FreePort(t), down))
 	clock := w.allowedProject(linger + tcpConfig("up", ports.FreePort(t), up))
-	w.mustRun(root, "exec", "-s", "up", "--", "true")
+	pid, end := startSleep(t)
+	w.mustRun(root, "lease", "--pid", strconv.Itoa(pid))
 	supervisor := w.supervisor(root)
 	resultCh := make(chan commandResult, 1)
 	go func() { resultCh <- w.localport(root, "restart") }()
 	eventually(t, "restart has a lease", func() bool {
-		return slices.ContainsFunc(w.state(root).Leases, func(l lockstate.Lease) bool { return l.Kind == lockstate.ExecLease && l.IsAlive() })
+		return slices.ContainsFunc(w.state(root).Leases, func(l lockstate.Lease) bool { return l.Kind == lockstate.ExecLease })
 	})
+	end()
 	w.mustRun(clock, "exec", "--", "true")
 	w.waitExit(w.supervisor(clock)) // its linger began later
 	if !supervisor.IsAlive() {

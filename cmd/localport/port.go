@@ -54,11 +54,17 @@ func checkPortIsFree(svc api.ServiceStatus) error {
 		if err != nil {
 			continue
 		}
-		if found, ok := holder.Find(addr); ok {
-			return output.WithHint(
-				fmt.Errorf("service %q is stopped, and port %d belongs to another program: %s", svc.Name, svc.Port, found),
-				`end that program, or give the service another local_port`)
+		if owner, isTaken := findPortOwner(addr); isTaken {
+			return output.WithHint(fmt.Errorf("service %q is stopped, and %s", svc.Name, owner), freePortHint)
 		}
 	}
 	return nil
+}
+
+const freePortHint = "end that program, or give the service another local_port"
+
+// findPortOwner says which program listens on a port that no service of a project has now.
+func findPortOwner(addr netip.AddrPort) (text string, isTaken bool) {
+	found, isTaken := holder.Find(addr)
+	return fmt.Sprintf("port %d belongs to another program: %s", addr.Port(), found), isTaken
 }

@@ -96,10 +96,14 @@ func TestPorts_PortOfAStoppedProjectMayBeAnotherPrograms(t *testing.T) {
 	if o := w.localport(root, "port", "web"); o.code != output.ExitFailed || o.stdout != "" || !strings.Contains(o.stderr, want) {
 		t.Errorf("port: exit %d, %q, %q; want %q", o.code, o.stdout, o.stderr, want)
 	}
+	if o := w.localport(root, "env"); o.code != output.ExitFailed || o.stdout != "" || !strings.Contains(o.stderr, want) {
+		t.Errorf("env: exit %d, %q, %q; want %q", o.code, o.stdout, o.stderr, want)
+	}
 	taken.Close()
 	if got := w.mustRun(root, "port", "web"); got != fmt.Sprintln(port) {
 		t.Errorf("port: %q", got)
 	}
+	w.mustRun(root, "env")
 }
 
 func TestPorts_PortInUseByAnotherProjectNamesThatProject(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/testdata/ports"
@@ -126,6 +127,8 @@ func TestLeases_FailedReleaseIsRetried(t *testing.T) {
 		w.waitKeeper(root)
 		sh := w.shell(kind, root)
 		supervisor := w.supervisor(root)
+		eventually(t, "it is healthy", func() bool { return w.service(root, "web").State == forwarder.Healthy })
+		sh.Run("true") // it evaluates what has changed since the first prompt, so that the next command does not
 		release := w.holdLock(root)
 		w.stopProcess(supervisor.PID)
 

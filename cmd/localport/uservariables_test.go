@@ -41,7 +41,7 @@ var readOnlyVariables = map[string][][3]string{
 		{"FIXED", "readonly FIXED=1", "it is read-only in this shell"},
 		{"FIXED_LIST", "typeset -ra FIXED_LIST=(1 2)", "it is read-only in this shell"},
 		{"tied", ":", "it is an array that is tied to another variable"},
-		{"HISTCHARS", ":", "this shell does not accept another"},
+		{"SAVEHIST", ":", "this shell does not accept another"},
 	},
 	"fish": nil, // its read-only variables are reserved names
 }

@@ -141,7 +141,7 @@ func (m *master) recheckRestrictions(ctx context.Context) {
 	d.adoptTrial(trial)
 	for t := range lifted {
 		if t != nil {
-			t.leave("the server allows by now what it has refused: the service reconnects")
+			t.leave("the server now allows what it refused: the service reconnects")
 		}
 	}
 	wait.Sleep(ctx, trialGrace)

@@ -66,7 +66,7 @@ func requireEcho(t *testing.T, conn net.Conn) {
 	requireWelcome(t, conn)
 }
 
-const liftedReason = "the server allows by now what it has refused"
+const liftedReason = "the server now allows what it refused"
 
 // sshd decides what a connection may do when it is made.
 func TestRecheck_ChangeOfForwardingRulesIsNoticed(t *testing.T) {

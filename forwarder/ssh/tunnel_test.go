@@ -177,6 +177,39 @@ func TestDirectTunnel_UnknownHostIsFinalAtTheSecondAnswer(t *testing.T) {
 	}
 }
 
+// The server had connected: the client sees the end, and is not connected again.
+func TestDirectTunnel_ConnectionThatEndsAtOnceIsNoFailedDial(t *testing.T) {
+	svc := project.Service{RemotePort: "1", Connection: startScriptedServer(t, func(conn net.Conn, config *ssh.ServerConfig) {
+		defer conn.Close()
+		_, channels, requests, err := ssh.NewServerConn(conn, config)
+		if err != nil {
+			return
+		}
+		go ssh.DiscardRequests(requests)
+		for offered := range channels {
+			if offered.ChannelType() != "direct-tcpip" {
+				_ = offered.Reject(ssh.UnknownChannelType, "")
+				continue
+			}
+			if channel, requests, err := offered.Accept(); err == nil {
+				go ssh.DiscardRequests(requests)
+				_ = channel.Close() // without EOF
+			}
+		}
+	})}
+	tunnel := openDirect(t, svc)
+	for range 50 {
+		conn, err := tunnel.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil {
+			t.Errorf("read %d bytes, %v", n, err)
+		}
+		_ = conn.Close()
+	}
+}
+
 func TestDirectTunnel_CarriesThreeHundredConnections(t *testing.T) {
 	tunnel := openDirect(t, newService(sshd.Start(t), startBackend(t)))
 	var all sync.WaitGroup

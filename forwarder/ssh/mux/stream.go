@@ -32,6 +32,7 @@ type Stream struct {
 	err               error  // why the channel was not opened, or broke
 
 	// Sending.
+	isConfirmed   bool   // the server has opened the channel
 	remoteID      uint32 // the server's number of the channel
 	sendWindow    int    // bytes that the server allows us to send
 	maxPacket     int    // bytes of data in one message
@@ -55,10 +56,11 @@ func newStream(c *Conn) *Stream {
 // hasOpenResult reports whether openResultCh is closed. s.mu is held.
 func (s *Stream) hasOpenResult() bool { return wait.IsClosed(s.openResultCh) }
 
+// openResult returns the stream if the server has opened the channel, even if that has ended by now: the stream's reader sees how.
 func (s *Stream) openResult() (*Stream, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err != nil {
+	if !s.isConfirmed {
 		return nil, s.err
 	}
 	return s, nil
@@ -82,6 +84,7 @@ func (s *Stream) confirmOpen(remoteID uint32, sendWindow, maxPacket int) {
 		s.mu.Unlock()
 		return
 	}
+	s.isConfirmed = true
 	s.remoteID, s.sendWindow, s.maxPacket = remoteID, sendWindow, max(1, min(maxPacket, maxPacketSize))
 	close(s.openResultCh)
 	s.mu.Unlock()

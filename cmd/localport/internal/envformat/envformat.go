@@ -17,7 +17,7 @@ import (
 //	sh      export NAME='value', for POSIX shells
 //	fish    set -gx NAME 'value'
 //	json    an object
-//	dotenv  NAME=value for .env files: in quotes only where a reader would change the value
+//	dotenv  NAME=value for .env files, not for shells: in quotes only where a reader would change the value
 //	github  NAME=value for the file $GITHUB_ENV of GitHub Actions, which takes quotes literally
 //	docker  NAME=value for docker's --env-file and kubectl's --from-env-file, which take quotes literally
 var Names = []string{"sh", "fish", "json", "dotenv", "github", "docker"}

@@ -19,7 +19,7 @@ import (
 // values are those that readers are known to change, by the name of their variable.
 var values = map[string]string{
 	"PLAIN": "5432", "URL": "postgres://me:pw@127.0.0.1:5432/db?sslmode=disable&x=1", "EMPTY": "", "SPACES": "  two  words ", "HASH": "a #b",
-	"DOLLAR": "${HOME} $(id) $$", "QUOTES": `it's "here"`, "BACKSLASH": `a\nb\`, "MULTILINE": "one\ntwo\n", "CR": "a\rb", "BACKTICK": "`id`",
+	"DOLLAR": "${HOME} $(id) $$", "QUOTES": `it's "here"`, "BOTH": "it's `id` $(id)", "BACKSLASH": `a\nb\`, "MULTILINE": "one\ntwo\n", "CR": "a\rb", "BACKTICK": "`id`",
 	"QUOTED": `"quoted"`, "SINGLE": `'single'`, "HEREDOC": "<<EOF", "EQUALS": "a=b=c", "UNICODE": "Grüße", "SEMICOLON": "a; exit 3", "TILDE": "~/x", "EXPORT": "export A=b",
 	"BANG": "a!b", "PERCENT": "100%",
 }

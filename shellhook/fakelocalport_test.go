@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,7 +26,9 @@ type exportCall struct {
 	Line  string // --line
 	Told  string // --told
 	Retry string // --retry
-	PID   int    // --pid
+	// Unfinished is --unfinished.
+	Unfinished string
+	PID        int // --pid
 }
 
 // runFakeLocalport implements `hook SHELL`, and `export SHELL` as far as the hooks depend on it. It stores its files in its own directory,
@@ -39,6 +42,9 @@ func runFakeLocalport(args []string) int {
 	}
 	if args[0] == "hook" {
 		fmt.Print(shell.Hook(os.Args[0]))
+		if wrapper, ok := shell.(shellhook.CdWrapper); ok && slices.Contains(args, "--on-cd") {
+			fmt.Print(wrapper.OnCd())
+		}
 		return 0
 	}
 	if move, err := os.ReadFile(filepath.Join(base, "move")); err == nil {
@@ -53,7 +59,11 @@ func runFakeLocalport(args []string) int {
 	_, missing := os.Stat(filepath.Join(base, "hang")) // before the call is recorded: a test that sees the record may remove the file
 	c := recordCall(base, args)
 	if say, err := os.ReadFile(filepath.Join(base, "say")); err == nil {
-		_, _ = os.Stderr.Write(say)
+		if slices.Contains(args, "--hold") {
+			fmt.Print(shell.Set(shellhook.HeldVariable, string(say)))
+		} else {
+			_, _ = os.Stderr.Write(say)
+		}
 	}
 	if missing == nil {
 		<-time.After(time.Hour) // or until a signal
@@ -77,6 +87,8 @@ func recordCall(base string, args []string) exportCall {
 	flags.StringVar(&c.Retry, "retry", "missing", "")
 	flags.Bool("saves", false, "")
 	flags.Bool("cd", false, "")
+	flags.Bool("hold", false, "")
+	flags.StringVar(&c.Unfinished, "unfinished", "", "")
 	flags.Duration("limit", 0, "")
 	flags.IntVar(&c.PID, "pid", 0, "")
 	_ = flags.Parse(args[2:])
@@ -105,13 +117,18 @@ func statements(shell shellhook.Shell, base string, c exportCall) (text string) 
 		line = recordStamps(root, dir)
 	}
 	told, _ := strconv.Atoi(c.Told)
-	text = shell.Set(shellhook.RootVariable, root) + shell.Set(shellhook.DirVariable, dir) + shell.Set(shellhook.LineVariable, line) +
+	variables := ""
+	if root != "" {
+		variables = "PROJECT"
+	}
+	text = shell.Set(shellhook.VariablesVariable, variables) + shell.Set(shellhook.RootVariable, root) + shell.Set(shellhook.DirVariable, dir) + shell.Set(shellhook.LineVariable, line) +
 		shell.Set(shellhook.ReportedVariable, strconv.Itoa(told+1))
 	if root == "" {
-		return text + shell.Restore("PROJECT", nil) + shell.Set(shellhook.DiffVariable, "") + shell.Unset("LOCALPORT_DIFF") + shell.Left() + shell.Watch(nil)
+		return text + shell.Restore("PROJECT", nil) + shell.Set(shellhook.DiffVariable, "") + shell.Unset("LOCALPORT_DIFF") + shell.Left() + shell.Watch(nil) +
+			shell.Set(shellhook.UnfinishedVariable, "")
 	}
 	return text + shell.Save("PROJECT", root, c.Root != "") + shell.Set(shellhook.DiffVariable, root) + shell.Export("LOCALPORT_DIFF", root) +
-		shell.Watch([]string{"TOKEN"})
+		shell.Watch([]string{"TOKEN"}) + shell.Set(shellhook.UnfinishedVariable, "")
 }
 
 func findProject(dir string) string {

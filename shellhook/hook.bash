@@ -1,7 +1,7 @@
 # LocalPort's hook for bash, 3.2 and newer: eval "$(localport hook bash)"
 #
 # A prompt where nothing changed starts no process: it reads one line and compares the ages of files, with builtins
-# only. bash has no event for cd, so that of two cds in one command line only the last directory is seen. Before bash 4.3,
+# only. bash has no event for cd, so that of two cds in one command line only the last directory is seen, except with --on-cd. Before bash 4.3,
 # ages are compared in whole seconds.
 #
 # The line above sets __localport_exe. `localport export` sets the first four variables below and __localport_retry; none
@@ -20,6 +20,10 @@ if [[ ${__localport_shell-} != "$$" ]]; then
   __localport_tries=0
   __localport_alive='' # the line whose process was last found alive
   __localport_wait=''
+  __localport_unfinished=''
+  __localport_recheck='' # 1 if an export at a cd found variables missing that another hook may set before the prompt
+  __localport_not_wrapped='' # functions of the user of which --on-cd has said that they stay
+  __localport_variables=''
   __localport_read_only='' # 1 if it was said that the hook cannot be installed
   __localport_shell=$$
 fi
@@ -31,6 +35,8 @@ if [[ -z ${__localport_undo-} ]]; then # also if an older hook set the others
   __localport_uses=''  # the names of the variables that [env] uses
   __localport_seen=''  # their values at the last export
 fi
+__localport_unfinished=${__localport_unfinished-} # directories, each with a newline, of exports that may have entered a project before they were interrupted
+__localport_variables=${__localport_variables-}   # the names of the project's variables in this shell
 if [[ -z ${__localport_wait-} ]]; then # also if an older hook set the others
   __localport_retry='' # what `localport export` has to retry; it is passed back
   __localport_code=0   # exit status of the last export
@@ -63,9 +69,11 @@ __localport_run() {
   elif [[ -e ./.localport.toml && ! . -ef $__localport_root ]]; then
     __localport_why="enter $PWD"
     [[ . -ef $PWD ]] || __localport_why="enter moved $PWD" # so that the reason differs when the directory is back
+  elif \builtin [ ${__localport_above[@]+"${__localport_above[@]}"} ]; then
+    __localport_find_root # a config has appeared
   fi
   [[ -z $__localport_root || -n $__localport_why ]] || __localport_compare
-  if [[ -z $__localport_why && $__localport_uses$__localport_wait == 0 ]]; then
+  if [[ -z $__localport_why && $__localport_uses${__localport_recheck-}$__localport_wait == 0 ]]; then
     __localport_tried=''
   else
     __localport_look_further
@@ -80,6 +88,7 @@ __localport_look_further() {
     __localport_read_used
     [[ $__localport_now == "$__localport_seen" ]] || __localport_why="variables $__localport_now"
   fi
+  [[ -n $__localport_why || -z ${__localport_recheck-} || -n ${__localport_at_cd-} ]] || __localport_why=recheck
   if [[ -z $__localport_why && $__localport_wait != 0 ]]; then
     if [[ $__localport_code == 0 ]]; then
       __localport_wait=0 # it resolved the reason
@@ -143,19 +152,24 @@ __localport_move() {
   fi
 }
 
-# __localport_find_root walks up from a new directory. ./.. is physical, like the project's root.
+# __localport_find_root walks up from a new directory. ./.. is physical, like the project's root. It sets
+# __localport_above to the arguments of a test: whether a directory above this one, up to that root, has a config.
 __localport_find_root() {
-  \local __localport_at=. __localport_last="$__localport_pwd"
+  \local __localport_at=. __localport_last="$__localport_pwd" __localport_hit=''
   __localport_pwd=${PWD-}
+  __localport_above=()
   while [[ -e $__localport_at ]]; do
     if [[ -e $__localport_at/.localport.toml ]]; then
-      [[ $__localport_at -ef $__localport_root ]] || __localport_why="enter ${PWD-}"
-      \return
+      [[ ! $__localport_at -ef $__localport_root ]] || \return 0
+      __localport_why="enter ${PWD-}" __localport_hit=1
     fi
+    [[ -z ${__localport_above[*]-} ]] || __localport_above+=(-o)
+    [[ $__localport_at == . ]] || __localport_above+=(-e "$__localport_at/.localport.toml")
+    [[ -z $__localport_hit ]] || \return 0
     [[ ! $__localport_at -ef / ]] || \break
     __localport_at+=/..
   done
-  if [[ -n $__localport_root ]]; then
+  if [[ -n $__localport_root$__localport_unfinished ]]; then
     __localport_why="leave $__localport_pwd"
   elif [[ -z $__localport_last && -n ${LOCALPORT_DIFF-} ]]; then
     __localport_why=inherited
@@ -223,44 +237,87 @@ __localport_is_alive() {
 
 # __localport_is_due tells whether a failed export is to be repeated now, also if the clock was set back.
 __localport_is_due() {
-  [[ ${SECONDS-0} -lt $__localport_since || ${SECONDS-0} -ge $((__localport_since + __localport_wait)) ]]
+  [[ $__localport_code == missing || ${SECONDS-0} -lt $__localport_since || ${SECONDS-0} -ge $((__localport_since + __localport_wait)) ]]
 }
 
 # __localport_export runs `localport export`. If that fails once, or does not resolve the reason three times (something may
 # have changed meanwhile), it is repeated after 5, 10, … 60 s with a limit of 200 ms. Status 3 and 4, a config that is
 # invalid or not allowed, are final: the hook detects what changes them.
 __localport_export() {
-  \local __localport_out='' __localport_again=''
+  \local __localport_out='' __localport_again='' __localport_earlier="$__localport_unfinished" __localport_before __localport_result __localport_found="$__localport_root"
   if [[ $__localport_why != "$__localport_tried" ]]; then
     __localport_tried=$__localport_why
     __localport_tries=0
   fi
-  [[ -x $__localport_exe ]] || \return
   if [[ $__localport_tries == 3 ]]; then
     [[ $__localport_wait != 0 ]] && __localport_is_due || \return
     __localport_again=1
   fi
-  [[ $__localport_why != again ]] || __localport_again=1
-  __localport_code=0
+  if ! __localport_find_program; then
+    __localport_report_missing
+    \return
+  fi
+  __localport_missing=''
+  [[ $__localport_why != again || $__localport_code == missing ]] || __localport_again=1
+  # What holds if the user interrupts what follows: it is repeated as after a failure.
+  __localport_before=$__localport_tries
+  __localport_tries=3
+  __localport_code=130
+  __localport_wait=$((__localport_wait < 60 ? __localport_wait + 5 : 60))
+  __localport_since=${SECONDS-0}
+  [[ $__localport_newline$__localport_unfinished == *"$__localport_newline${PWD-}$__localport_newline"* ]] ||
+    __localport_unfinished+=${PWD-}$__localport_newline
   [[ $- != *a* ]] || __localport_unexport
   __localport_out=$([[ -z $__localport_diff ]] || \builtin export LOCALPORT_DIFF="$__localport_diff"
-    \builtin exec "$__localport_exe" export bash --pid "$$" \
+    \builtin exec "$__localport_program" export bash --pid "$$" \
     --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" \
-    --saves ${__localport_again:+"--limit=200ms"} </dev/null) || __localport_code=$?
-  if [[ $__localport_code == 0 && $__localport_tries -lt 2 ]]; then
-    __localport_tries=$((__localport_tries + 1))
+    --saves ${__localport_at_cd:+"--cd"} ${__localport_earlier:+"--unfinished=$__localport_earlier"} ${__localport_again:+"--limit=200ms"} </dev/null) &&
+    __localport_result=0 || __localport_result=$?
+  \builtin eval "$__localport_out"
+  [[ $__localport_found == "$__localport_root" ]] || __localport_find_root
+  __localport_code=$__localport_result
+  [[ $__localport_code != [034] ]] || __localport_unfinished='' # also if an older localport does not set it
+  if [[ $__localport_code == 0 && $__localport_before -lt 2 ]]; then
+    __localport_tries=$((__localport_before + 1))
     __localport_wait=0
   elif [[ $__localport_code == [34] ]]; then
-    __localport_tries=3
     __localport_wait=0
   else
-    __localport_tries=3
-    __localport_wait=$((__localport_wait < 60 ? __localport_wait + 5 : 60))
     __localport_since=${SECONDS-0}
   fi
-  \builtin eval "$__localport_out"
   # Nor is it final if the directory was moved meanwhile: when it is back, that is the same reason.
   [[ $__localport_code != [34] || $__localport_why == 'enter moved '* || . -ef $PWD && ( -z $__localport_root || -e $__localport_root ) ]] || __localport_tried=''
+}
+
+# __localport_find_program sets __localport_program to localport: at the path that the hook was installed with or, if an upgrade has
+# removed that, the first one in PATH.
+__localport_find_program() {
+  __localport_program=$__localport_exe
+  [[ ! -x $__localport_program ]] || \return 0
+  \local __localport_rest="${PATH-}:" __localport_at
+  while [[ -n $__localport_rest ]]; do
+    __localport_at=${__localport_rest%%:*}
+    __localport_rest=${__localport_rest#*:}
+    __localport_program=$__localport_at/localport
+    [[ $__localport_at != /* || ! -f $__localport_program || ! -x $__localport_program ]] || \return 0
+  done
+  \return 1
+}
+
+# __localport_report_missing says once that there is no program. The next prompts look for it, without a process.
+__localport_report_missing() {
+  __localport_code=missing __localport_wait=1 __localport_tries=0
+  [[ -z ${__localport_missing-} ]] || \return 0
+  __localport_missing=1
+  if [[ -n $__localport_root ]]; then
+    \builtin printf 'localport: cannot run %q, and PATH has no localport: this shell keeps the variables and forwards of %q\n' \
+      "$__localport_exe" "$__localport_root" >&2
+    \builtin printf 'hint: install localport again; or undo by hand: unset -v %s; the forwards end when the last shell that uses them exits\n' \
+      "${__localport_variables:+$__localport_variables }LOCALPORT_DIFF" >&2
+  else
+    \builtin printf 'localport: cannot run %q, and PATH has no localport: the services of this directory are not started\n' "$__localport_exe" >&2
+    \builtin printf '%s\n' 'hint: install localport again in a directory of PATH' >&2
+  fi
 }
 
 # The functions below are called by the output of `localport export`. They keep the user's own variables as code in the shell: not exported
@@ -417,6 +474,7 @@ __localport_install
 __localport_unexport # also those inherited from a parent
 if [[ $- == *a* ]]; then
   \builtin export -fn __localport_prompt __localport_run __localport_look_further __localport_settle __localport_move __localport_install \
-    __localport_find_root __localport_compare __localport_is_alive __localport_is_due __localport_export __localport_unexport __localport_set __localport_define __localport_restore \
+    __localport_find_root __localport_compare __localport_is_alive __localport_is_due __localport_export __localport_find_program \
+    __localport_report_missing __localport_unexport __localport_set __localport_define __localport_restore \
     __localport_left __localport_undo_again __localport_watch __localport_read_used
 fi

@@ -17,6 +17,11 @@ if not test "$__localport_shell" = $fish_pid
     set -gu __localport_tries 0
     set -gu __localport_alive '' # the line whose process was last found alive
     set -gu __localport_wait ''
+    set -gu __localport_editing '' # 1 while a line is edited: a message then waits in __localport_held for the next prompt
+    set -gu __localport_held ''
+    set -gu __localport_above # the arguments of a test: whether a directory above this one, up to the project's root, has a config
+    set -gu __localport_unfinished # directories of exports that may have entered a project before they were interrupted
+    set -gu __localport_variables '' # the names of the project's variables in this shell
     set -gu __localport_shell $fish_pid
 end
 if test -z "$__localport_undo" # also if an older hook set the others
@@ -34,7 +39,7 @@ if test -z "$__localport_wait" # also if an older hook set the others
     set -gu __localport_retry '' # what `localport export` has to retry; it is passed back
     set -gu __localport_code 0 # exit status of the last export
     set -gu __localport_wait 0 # seconds until it is repeated; 0: it is not repeated
-    set -gu __localport_since 0 # when it ran, as the age of our program
+    set -gu __localport_since 0 # when it ran, as the age of a directory
 end
 
 function __localport_prompt
@@ -45,6 +50,8 @@ function __localport_prompt
     else if test -e ./.localport.toml -a ! . -ef "$__localport_root"
         set __localport_why "enter $PWD"
         test . -ef "$PWD"; or set __localport_why "enter moved $PWD" # so that the reason differs when the directory is back
+    else if test -n "$__localport_above"; and test $__localport_above
+        __localport_find_root # a config has appeared
     end
     if test -z "$__localport_why" -a -n "$__localport_root"
         __localport_compare
@@ -74,12 +81,16 @@ end
 function __localport_first_prompt --on-event fish_prompt
     functions --erase __localport_first_prompt
     function __localport_at_prompt --on-event fish_prompt
+        set -gu __localport_editing ''
+        test -z "$__localport_held"; or __localport_print_held
         __localport_prompt
         if functions -q __direnv_cd_hook; or functions -q __mise_cd_hook
             __localport_handle_cd
         end
+        set __localport_editing 1
     end
     function __localport_preexec --on-event fish_preexec
+        set -gu __localport_editing ''
         test "$__localport_undo" = 0; or __localport_undo_again
         test -n "$__localport_uses"; or return
         set __localport_why ''
@@ -87,6 +98,7 @@ function __localport_first_prompt --on-event fish_prompt
         test -z "$__localport_why"; or __localport_prompt
     end
     __localport_prompt
+    set -gu __localport_editing 1
 end
 
 function __localport_handle_cd
@@ -102,20 +114,28 @@ end
 __localport_handle_cd
 functions -q __localport_at_prompt; and functions --erase __localport_first_prompt
 
-# __localport_find_root walks up from a new directory. ./.. is physical, like the project's root.
+# __localport_find_root walks up from a new directory. ./.. is physical, like the project's root. It sets __localport_above.
 function __localport_find_root
     set -l at .
     set -l last $__localport_pwd
+    set -l hit
     set __localport_pwd "$PWD"
+    set -gu __localport_above
     while test -e $at
         if test -e $at/.localport.toml
-            test $at -ef "$__localport_root"; or set __localport_why "enter $PWD"
-            return
+            test $at -ef "$__localport_root"; and return
+            set __localport_why "enter $PWD"
+            set hit 1
         end
+        if test $at != .
+            test -n "$__localport_above"; and set -a __localport_above -o
+            set -a __localport_above -e $at/.localport.toml
+        end
+        test -n "$hit"; and return
         test $at -ef /; and break
         set at $at/..
     end
-    if test -n "$__localport_root"
+    if test -n "$__localport_root$__localport_unfinished"
         set __localport_why "leave $PWD"
     else if test -z "$last" -a -n "$LOCALPORT_DIFF"
         set __localport_why inherited
@@ -160,10 +180,11 @@ function __localport_is_alive
     and string match -qr '(?s)^.*\) [^ZX](?: \S+){18} '$argv[2]' ' -- $stat
 end
 
-# __localport_is_due tells whether a failed export is to be repeated now. fish has no builtin clock; the age of a file that
-# nobody writes serves as one. If the file was written, it is younger than before.
+# __localport_is_due tells whether a failed export is to be repeated now. fish has no builtin clock; the age of a directory that
+# is hardly ever written serves as one. If it was written, it is younger than before.
 function __localport_is_due
-    set -l now (builtin path mtime -R -- $__localport_exe)
+    test "$__localport_code" = missing; and return 0
+    set -l now (builtin path mtime -R -- /)
     test -z "$now"; and return 1
     test $now -lt $__localport_since; or test (builtin math $now - $__localport_since) -ge $__localport_wait
 end
@@ -178,29 +199,90 @@ function __localport_export
         set __localport_tried "$__localport_why"
         set __localport_tries 0
     end
-    test -x "$__localport_exe"; or return
     if test "$__localport_tries" = 3
         test "$__localport_wait" != 0; and __localport_is_due; or return
         set -a limit --limit=200ms
     end
-    test "$__localport_why" = again; and set -a limit --limit=200ms
+    if not __localport_find_program
+        __localport_report_missing
+        return
+    end
+    set -gu __localport_missing ''
+    test "$__localport_why" = again -a "$__localport_code" != missing; and set -a limit --limit=200ms
     test -n "$__localport_diff"; and set -lx LOCALPORT_DIFF $__localport_diff
-    $__localport_exe export fish --pid $fish_pid --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" --saves $limit </dev/null | builtin source
+    # What holds if the user interrupts what follows: it is repeated as after a failure.
+    set -l before $__localport_tries
+    set -l found $__localport_root
+    set -l held "$__localport_held"
+    test -n "$__localport_editing"; and set -a limit --hold
+    set __localport_tries 3
+    set __localport_code 130
+    set __localport_wait (builtin math min $__localport_wait + 5, 60)
+    set __localport_since (builtin path mtime -R -- /)
+    test -n "$__localport_unfinished"; or set -gu __localport_unfinished
+    set -l earlier
+    for dir in $__localport_unfinished
+        set earlier "$earlier$dir"\n
+    end
+    test -n "$earlier"; and set -a limit "--unfinished=$earlier"
+    builtin contains -- "$PWD" $__localport_unfinished; or set -ga __localport_unfinished "$PWD"
+    $__localport_program export fish --pid $fish_pid --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" --saves $limit </dev/null | builtin source
     set __localport_code $pipestatus[1]
-    if test $__localport_code = 0 -a "$__localport_tries" -lt 2
-        set __localport_tries (builtin math $__localport_tries + 1)
+    builtin contains -- $__localport_code 0 3 4; and set -gu __localport_unfinished # also if an older localport does not set it
+    test -n "$__localport_editing"; and set -gu __localport_held "$held$__localport_held"
+    test "$found" = "$__localport_root"; or __localport_find_root
+    if test $__localport_code = 0 -a "$before" -lt 2
+        set __localport_tries (builtin math $before + 1)
         set __localport_wait 0
     else if test $__localport_code = 3 -o $__localport_code = 4
-        set __localport_tries 3
         set __localport_wait 0
         # Nor is it final if the directory was moved meanwhile: when it is back, that is the same reason.
         if not string match -q 'enter moved *' -- "$__localport_why"
             test . -ef "$PWD"; and test -z "$__localport_root" -o -e "$__localport_root"; or set __localport_tried ''
         end
     else
-        set __localport_tries 3
-        set __localport_wait (builtin math min $__localport_wait + 5, 60)
-        set __localport_since (builtin path mtime -R -- $__localport_exe)
+        set __localport_since (builtin path mtime -R -- /)
+    end
+end
+
+# __localport_find_program sets __localport_program to localport: at the path that the hook was installed with or, if an upgrade has
+# removed that, the first one in PATH.
+function __localport_find_program
+    for at in $__localport_exe $PATH/localport
+        set -gu __localport_program $at
+        string match -q '/*' -- $at; and test -f $at -a -x $at; and return 0
+    end
+    return 1
+end
+
+# __localport_say prints a message. While a line is edited, as in a key binding that calls cd, the next prompt prints it.
+function __localport_say
+    if test -n "$__localport_editing"
+        set -gu __localport_held "$__localport_held$argv[1]"\n
+    else
+        builtin echo $argv[1] >&2
+    end
+end
+
+function __localport_print_held
+    builtin printf '%s' "$__localport_held" >&2
+    set -gu __localport_held ''
+end
+
+# __localport_report_missing says once that there is no program. The next prompts look for it, without a process.
+function __localport_report_missing
+    set __localport_code missing
+    set __localport_wait 1
+    set __localport_tries 0
+    test -z "$__localport_missing"; or return 0
+    set -gu __localport_missing 1
+    set -l exe (string escape -- $__localport_exe)
+    if test -n "$__localport_root"
+        __localport_say "localport: cannot run $exe, and PATH has no localport: this shell keeps the variables and forwards of "(string escape -- $__localport_root)
+        __localport_say "hint: install localport again; or undo by hand: set -e $__localport_variables LOCALPORT_DIFF; the forwards end when the last shell that uses them exits"
+    else
+        __localport_say "localport: cannot run $exe, and PATH has no localport: the services of this directory are not started"
+        __localport_say "hint: install localport again in a directory of PATH"
     end
 end
 
@@ -235,7 +317,7 @@ function __localport_set
     set -q __localport_how_$argv[1]; and set -gu __localport_our_$argv[1] $argv[2]
     if not set -gx $argv[1] $argv[2] 2>/dev/null; and not builtin contains -- $argv[1] $__localport_kept
         set -ga __localport_kept $argv[1]
-        builtin echo "localport: $argv[1] keeps its value: it is read-only in this shell" >&2
+        __localport_say "localport: $argv[1] keeps its value: it is read-only in this shell"
     end
 end
 

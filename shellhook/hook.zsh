@@ -17,7 +17,9 @@ if [[ ${__localport_shell-} != $$ ]]; then
   typeset -g __localport_tried="" # the last reason for an export, and how many exports did not resolve it
   typeset -g __localport_tries=0
   typeset -g __localport_alive="" # the line whose process was last found alive
-  typeset -g __localport_wait=""
+  # Directories, each with a newline, of exports that may have entered a project before they were interrupted; the names of the variables of
+  # the project in this shell; messages for the next prompt.
+  typeset -g __localport_wait="" __localport_unfinished="" __localport_variables="" __localport_held=""
   typeset -g __localport_shell=$$
 fi
 if [[ -z ${__localport_undo-} ]]; then # also if an older hook set the others
@@ -43,7 +45,7 @@ typeset -g +x -m "__localport_*"
 # The first command removes the user's traps until the function returns; with no_debug_before_cmd not even it runs them.
 __localport_prompt() {
   builtin trap - DEBUG ZERR
-  [[ $ZSH_SUBSHELL$__localport_undo${precmd_functions[-1]-}${chpwd_functions[-1]-} == 00__localport_prompt(|__localport_cd) ]] ||
+  [[ $ZSH_SUBSHELL$__localport_undo${__localport_held-}${precmd_functions[-1]-}${chpwd_functions[-1]-} == 00__localport_prompt(|__localport_cd) ]] ||
     __localport_prepare || return 0
   __localport_why=""
   if [[ $PWD != "$__localport_pwd" ]]; then
@@ -51,6 +53,8 @@ __localport_prompt() {
   elif [[ -e ./.localport.toml && ! . -ef $__localport_root ]]; then
     __localport_why="enter $PWD"
     [[ . -ef $PWD ]] || __localport_why="enter moved $PWD" # so that the reason differs when the directory is back
+  elif builtin [ $__localport_above ]; then
+    __localport_find_root # a config has appeared
   fi
   if [[ -z $__localport_why && -n $__localport_root ]]; then
     __localport_compare
@@ -82,6 +86,7 @@ __localport_prepare() {
   (( ! ZSH_SUBSHELL )) || return
   [[ ${precmd_functions[-1]-} == __localport_prompt && ${chpwd_functions[-1]-} == (|__localport_cd) ]] || __localport_move
   [[ $__localport_undo == 0 ]] || __localport_undo_again
+  [[ -z ${__localport_held-} ]] || builtin zle || { print -rn -- $__localport_held >&2; __localport_held="" }
   return 0
 }
 
@@ -110,19 +115,24 @@ __localport_preexec() {
   __localport_prompt
 }
 
-# __localport_find_root walks up from a new directory. ./.. is physical, like the root of the project.
+# __localport_find_root walks up from a new directory. ./.. is physical, like the root of the project. It sets
+# __localport_above to the arguments of a test: whether a directory above this one, up to that root, has a config.
 __localport_find_root() {
-  local __localport_at=. __localport_last=$__localport_pwd
+  local __localport_at=. __localport_last=$__localport_pwd __localport_hit=""
   __localport_pwd=$PWD
+  typeset -ga __localport_above
+  __localport_above=()
   while [[ -e $__localport_at ]]; do
     if [[ -e $__localport_at/.localport.toml ]]; then
-      [[ $__localport_at -ef $__localport_root ]] || __localport_why="enter $PWD"
-      return
+      [[ ! $__localport_at -ef $__localport_root ]] || return 0
+      __localport_why="enter $PWD" __localport_hit=1
     fi
+    [[ $__localport_at == . ]] || __localport_above+=(${__localport_above[1]:+-o} -e $__localport_at/.localport.toml)
+    [[ -z $__localport_hit ]] || return 0
     [[ ! $__localport_at -ef / ]] || break
     __localport_at+=/..
   done
-  if [[ -n $__localport_root ]]; then
+  if [[ -n $__localport_root$__localport_unfinished ]]; then
     __localport_why="leave $PWD"
   elif [[ -z $__localport_last && -n ${LOCALPORT_DIFF-} ]]; then
     __localport_why=inherited
@@ -179,43 +189,91 @@ __localport_is_alive() {
 
 # __localport_is_due tells whether a failed export is to be repeated now, also if the clock was set back.
 __localport_is_due() {
-  (( SECONDS < __localport_since || SECONDS >= __localport_since + __localport_wait ))
+  [[ $__localport_code == missing ]] || (( SECONDS < __localport_since || SECONDS >= __localport_since + __localport_wait ))
 }
 
 # __localport_export runs localport export. If that fails once, or does not resolve the reason three times (something may
 # have changed meanwhile), it is repeated after 5, 10, … 60 s with a limit of 200 ms. Status 3 and 4, a config that is
 # invalid or not allowed, are final: the hook detects what changes them.
 __localport_export() {
-  local __localport_out="" __localport_again=""
+  local __localport_out="" __localport_again="" __localport_earlier=$__localport_unfinished __localport_before __localport_result __localport_found=$__localport_root __localport_held_before=${__localport_held-} __localport_hold=""
+  ! builtin zle || __localport_hold=1
   if [[ $__localport_why != "$__localport_tried" ]]; then
     __localport_tried=$__localport_why
     __localport_tries=0
   fi
-  [[ -x $__localport_exe ]] || return
   if [[ $__localport_tries == 3 ]]; then
     [[ $__localport_wait != 0 ]] && __localport_is_due || return
     __localport_again=1
   fi
-  [[ $__localport_why != again ]] || __localport_again=1
-  __localport_code=0
+  local __localport_program
+  if ! __localport_find_program; then
+    __localport_report_missing
+    return
+  fi
+  typeset -g __localport_missing=""
+  [[ $__localport_why != again || $__localport_code == missing ]] || __localport_again=1
+  # What holds if the user interrupts what follows: it is repeated as after a failure.
+  __localport_before=$__localport_tries
+  __localport_tries=3
+  __localport_code=130
+  __localport_wait=$(( __localport_wait < 60 ? __localport_wait + 5 : 60 ))
+  __localport_since=$SECONDS
+  [[ $'\n'$__localport_unfinished == *$'\n'$PWD$'\n'* ]] || __localport_unfinished+=$PWD$'\n'
   __localport_out=$([[ -z $__localport_diff ]] || export LOCALPORT_DIFF=$__localport_diff
-    exec "$__localport_exe" export zsh --pid $$ \
+    exec "$__localport_program" export zsh --pid $$ \
     --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" \
-    --saves ${__localport_at_cd:+--cd} ${__localport_again:+--limit=200ms} </dev/null) || __localport_code=$?
-  if (( __localport_code == 0 && __localport_tries < 2 )); then
-    (( ++__localport_tries ))
+    --saves ${__localport_at_cd:+--cd} ${__localport_earlier:+"--unfinished=$__localport_earlier"} ${__localport_again:+--limit=200ms} ${__localport_hold:+--hold} </dev/null) &&
+    __localport_result=0 || __localport_result=$?
+  builtin eval "$__localport_out"
+  [[ -z $__localport_hold ]] || __localport_held=$__localport_held_before$__localport_held
+  [[ $__localport_found == "$__localport_root" ]] || __localport_find_root
+  __localport_code=$__localport_result
+  [[ $__localport_code != [034] ]] || __localport_unfinished="" # also if an older localport does not set it
+  if (( __localport_code == 0 && __localport_before < 2 )); then
+    __localport_tries=$(( __localport_before + 1 ))
     __localport_wait=0
   elif [[ $__localport_code == [34] ]]; then
-    __localport_tries=3
     __localport_wait=0
   else
-    __localport_tries=3
-    __localport_wait=$(( __localport_wait < 60 ? __localport_wait + 5 : 60 ))
     __localport_since=$SECONDS
   fi
-  builtin eval "$__localport_out"
   # Nor is it final if the directory was moved meanwhile: when it is back, that is the same reason.
   [[ $__localport_code != [34] || $__localport_why == 'enter moved '* || . -ef $PWD && ( -z $__localport_root || -e $__localport_root ) ]] || __localport_tried=''
+}
+
+# __localport_find_program sets __localport_program to localport: at the path that the hook was installed with or, if an upgrade has
+# removed that, the first one in PATH.
+__localport_find_program() {
+  local __localport_at
+  for __localport_at in $__localport_exe ${^path}/localport; do
+    __localport_program=$__localport_at
+    [[ $__localport_at != /* || ! -f $__localport_at || ! -x $__localport_at ]] || return 0
+  done
+  return 1
+}
+
+# __localport_say prints a message. While a line is edited, as in a widget that calls cd, the next prompt prints it.
+__localport_say() {
+  if builtin zle; then
+    typeset -g __localport_held+=$1$'\n'
+  else
+    print -r -- $1 >&2
+  fi
+}
+
+# __localport_report_missing says once that there is no program. The next prompts look for it, without a process.
+__localport_report_missing() {
+  __localport_code=missing __localport_wait=1 __localport_tries=0
+  [[ -z ${__localport_missing-} ]] || return 0
+  typeset -g __localport_missing=1
+  if [[ -n $__localport_root ]]; then
+    __localport_say "localport: cannot run ${(q+)__localport_exe}, and PATH has no localport: this shell keeps the variables and forwards of ${(q+)__localport_root}"
+    __localport_say "hint: install localport again; or undo by hand: unset -v ${__localport_variables:+$__localport_variables }LOCALPORT_DIFF; the forwards end when the last shell that uses them exits"
+  else
+    __localport_say "localport: cannot run ${(q+)__localport_exe}, and PATH has no localport: the services of this directory are not started"
+    __localport_say "hint: install localport again in a directory of PATH"
+  fi
 }
 
 # The functions below are called by the output of localport export. They keep what the user has as code in the shell: variables that are
@@ -248,7 +306,7 @@ __localport_set() {
   fi
   if [[ -n $__localport_problem && " $__localport_kept " != *" $1 "* ]]; then
     __localport_kept+=" $1"
-    print -r -- "localport: $1 keeps its value: $__localport_problem" >&2
+    __localport_say "localport: $1 keeps its value: $__localport_problem"
   fi
 }
 

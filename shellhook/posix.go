@@ -8,6 +8,9 @@ import (
 //go:embed hook.bash
 var hookBash string
 
+//go:embed oncd.bash
+var onCdBash string
+
 //go:embed hook.zsh
 var hookZsh string
 
@@ -31,6 +34,8 @@ func (bash) Unset(name string) string { return statement(`\unset -v `, name, "")
 func (bash) Set(name, value string) string { return statement("", name, "="+Quote(value)) }
 
 func (bash) Hook(exe string) string { return "__localport_exe=" + Quote(exe) + "\n" + hookBash }
+
+func (bash) OnCd() string { return onCdBash }
 
 type zsh struct{ savingCode }
 

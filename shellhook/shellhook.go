@@ -3,12 +3,12 @@
 //
 // A hook runs
 //
-//	<exe> export <shell> --pid PID --root ROOT --line LINE --told TOLD --retry RETRY --saves [--cd] [--limit LIMIT]
+//	<exe> export <shell> --pid PID --root ROOT --line LINE --told TOLD --retry RETRY --saves [--cd] [--unfinished DIRECTORIES] [--limit LIMIT] [--hold]
 //
 // and evaluates its output only when the shell's project may have changed, which it checks with builtins
 // alone. ROOT, LINE, TOLD and RETRY are the values of the shell variables
 // below. LIMIT is set when a failed export is repeated: the prompt waits no longer than that. Hooks of older
-// releases, in shells that are still open, know neither RETRY nor LIMIT. --saves says that the shell has the functions for Save, Restore,
+// releases, in shells that are still open, know neither RETRY nor LIMIT. DIRECTORIES, each with a newline, is UnfinishedVariable. --saves says that the shell has the functions for Save, Restore,
 // Left and Watch, and passes the value of DiffVariable as LOCALPORT_DIFF, whatever the user has done to that. --cd says that a prompt follows, at which the hook looks again at what is missing now.
 package shellhook
 
@@ -29,6 +29,13 @@ const (
 	RetryVariable = "__localport_retry"
 	// RecheckVariable is 1 if the next prompt must run an export, because one at a cd (--cd) did not find a variable that [env] uses.
 	RecheckVariable = "__localport_recheck"
+	// VariablesVariable has the names of the project's variables in the shell, separated by spaces: the hook prints them if localport is gone.
+	VariablesVariable = "__localport_variables"
+	// UnfinishedVariable is cleared at the end of the output. Until then it has the directories of exports whose output the shell has not
+	// evaluated, because the user interrupted them: one may have entered a project. It is passed to the next export as --unfinished.
+	UnfinishedVariable = "__localport_unfinished"
+	// HeldVariable has messages that the next prompt prints, because a line is being edited (--hold).
+	HeldVariable = "__localport_held"
 	// DiffVariable is a copy of LOCALPORT_DIFF, which the user may unset. Only hooks that pass --saves use it.
 	DiffVariable = "__localport_diff"
 )
@@ -62,8 +69,15 @@ type Shell interface {
 	Watch(names []string) string
 	// Set sets a global variable without exporting it. Under bash's set -a only the hooks keep it unexported.
 	Set(name, value string) string
-	// Hook returns the code to evaluate once in an interactive shell; exe is the absolute path of localport.
+	// Hook returns the code to evaluate once in an interactive shell; exe is the absolute path of localport. If there is none at that
+	// path any more, the hook calls the first one in PATH.
 	Hook(exe string) string
+}
+
+// CdWrapper is a Shell without an event for cd. OnCd returns code that follows the hook's: cd itself then enters and leaves projects, which
+// otherwise happens at the next prompt.
+type CdWrapper interface {
+	OnCd() string
 }
 
 var shells = []Shell{bash{savingCode{Quote}}, zsh{savingCode{Quote}}, fish{savingCode{quoteFish}}}

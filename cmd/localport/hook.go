@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -12,20 +14,48 @@ import (
 
 type hookCmd struct {
 	Shell string `arg:"" help:"bash, zsh or fish."`
+	OnCd  bool   `help:"In bash, have cd, pushd and popd enter and leave projects at once, as in \"cd shop && make\". zsh and fish always do."`
 }
 
-// Run prints the hook, which calls this binary by its absolute path.
+// Run prints the hook, which calls this program by its absolute path.
 func (c hookCmd) Run(a *app) error {
 	shell, err := shellhook.Lookup(c.Shell)
 	if err != nil {
 		return output.Usage(err)
 	}
-	exe, err := os.Executable()
+	exe, err := invokedPath()
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprint(a.out.Data(), shell.Hook(exe))
+	hook := shell.Hook(exe)
+	if wrapper, ok := shell.(shellhook.CdWrapper); ok && c.OnCd {
+		hook += wrapper.OnCd()
+	}
+	_, err = fmt.Fprint(a.out.Data(), hook)
 	return err
+}
+
+// invokedPath returns the absolute path that this program was called by, without resolving links: Homebrew's and Nix' lead to a file
+// that the next upgrade deletes. It falls back to the file itself.
+func invokedPath() (string, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	path, err := exec.LookPath(os.Args[0])
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil || !isSameFile(path, exe) {
+		return exe, nil
+	}
+	return path, nil
+}
+
+func isSameFile(a, b string) bool {
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
 // loginShellName returns args with a login shell's $0, such as "-bash", replaced by the name of the shell: it is not a flag.

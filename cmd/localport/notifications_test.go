@@ -299,3 +299,52 @@ func TestHint_LeadsToTheErrorInTheSupervisorsLog(t *testing.T) {
 		t.Errorf("the log has %q, %v", out, err)
 	}
 }
+
+func TestPrompt_PrintsOneLineForManyServices(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	const n = 8
+	_, setHealthy := w.unreliableService("all")
+	var config strings.Builder
+	for i := range n {
+		name := fmt.Sprint("web", i)
+		one, setOne := w.unreliableService(name)
+		setOne(false)
+		config.WriteString(strings.ReplaceAll(one, "/"+name, "/all"))
+	}
+	root := w.allowedProject(config.String())
+	var open []*shellpty.Shell
+	for _, kind := range shells {
+		sh := w.shell(kind, w.home)
+		sh.Run("cd " + root)
+		if out := sh.Output(); strings.Count(out, "localport: ") != 1 || !strings.Contains(out, fmt.Sprint("shop: ", n, " services")) {
+			t.Errorf("entering with %s printed %q", kind, out)
+		}
+		open = append(open, sh)
+	}
+	waitEvents := func(kind eventlog.Kind) {
+		t.Helper()
+		eventually(t, fmt.Sprint(n, " events of kind ", kind), func() bool {
+			events := w.events(root, kind)
+			return len(events) == n && w.promptLineNumber() >= events[n-1].PromptLine
+		})
+	}
+	for i := range n {
+		eventually(t, "all services are healthy", func() bool { return w.service(root, fmt.Sprint("web", i)).State == forwarder.Healthy })
+	}
+	// The first of two prompts may have a view from before the last events. Two of them are not many.
+	checkPrompts := func(want string) {
+		t.Helper()
+		for _, sh := range open {
+			if printed := twoPrompts(sh); strings.Count(printed, "localport: ") > 3 || !strings.Contains(printed, want) {
+				t.Errorf("the prompts printed %q, want at most one line for many services, with %q", printed, want)
+			}
+		}
+	}
+	setHealthy(false)
+	waitEvents(eventlog.ServiceFailed)
+	checkPrompts(" services not ready: localport status")
+	setHealthy(true)
+	waitEvents(eventlog.ServiceRecovered)
+	checkPrompts(" services recovered: localport status")
+}

@@ -152,6 +152,16 @@ func (d Diff) IsUnchanged(env Env, name string) bool {
 	return ok && hash(value) == d.Vars[name].Set
 }
 
+// Names returns the variables in env that still hold what d set, sorted.
+func (d Diff) Names(env Env) (names []string) {
+	for _, name := range slices.Sorted(maps.Keys(d.Vars)) {
+		if d.IsUnchanged(env, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // HasEntries reports whether d added entries to a list by that name.
 func (d Diff) HasEntries(name string) bool { return d.Vars[name].hasEntries() }
 

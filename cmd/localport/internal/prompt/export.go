@@ -1,6 +1,6 @@
 // Package prompt implements the command that a shell's hook runs at a prompt where something may have changed: `localport export SHELL
-// --pid PID --root ROOT --line LINE --told TOLD --retry RETRY --saves [--limit LIMIT]`. Hooks of older releases lack the last three. Package
-// shellhook documents the arguments.
+// --pid PID --root ROOT --line LINE --told TOLD --retry RETRY --saves [--cd] [--unfinished DIRECTORIES] [--limit LIMIT] [--hold]`. Hooks of older
+// releases lack those after TOLD. Package shellhook documents the arguments.
 package prompt
 
 import (
@@ -42,8 +42,11 @@ type hookArgs struct {
 
 	canRetry bool // the shell's hook repeats a failed evaluation
 	canSave  bool // the shell's hook saves the user's variables, and looks at the variables that [env] uses
-	atCd     bool // a prompt follows before the next command: what is missing now may be set until then
-	isRetry  bool // this evaluation is such a repetition: the user has already seen the error
+	// unfinished are the directories of exports whose output the shell has not evaluated. It may have a lease of their projects.
+	unfinished []string
+	hold       bool // a line is being edited: the next prompt prints the messages
+	atCd       bool // a prompt follows before the next command: what is missing now may be set until then
+	isRetry    bool // this evaluation is such a repetition: the user has already seen the error
 }
 
 // retry is what the next prompts have to try again. The hook stores it, as opaque JSON.
@@ -84,6 +87,11 @@ func parseArgs(args []string) (hookArgs, error) {
 	})
 	flags.BoolVar(&h.canSave, "saves", false, "")
 	flags.BoolVar(&h.atCd, "cd", false, "")
+	flags.BoolVar(&h.hold, "hold", false, "")
+	flags.Func("unfinished", "", func(text string) error {
+		h.unfinished = slices.DeleteFunc(strings.Split(text, "\n"), func(dir string) bool { return dir == "" })
+		return nil
+	})
 	flags.DurationVar(&limit, "limit", 0, "")
 	if err := flags.Parse(args); err != nil {
 		return h, output.Usage(err)
@@ -108,6 +116,7 @@ type evaluation struct {
 	used                           []string // the variables that [env] uses
 	recheck                        bool     // the next prompt must evaluate again
 	isUnjoined                     bool     // the project is not allowed, or down
+	held                           string   // messages for the next prompt
 	viewLine                       uint64   // the line's number when the supervisor made the view; 0: unknown
 
 	userConfig func() (project.UserConfig, error) // read once, and only if there is a message
@@ -129,6 +138,10 @@ func run(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return output.Usage(err)
 	}
+	var held strings.Builder
+	if h.hold {
+		stderr = output.NewWriter(&held)
+	}
 	cwd, _ := os.Getwd() // a deleted directory is in no project
 	before := environ.Parse(os.Environ())
 	e := &evaluation{
@@ -140,7 +153,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	defer cancel()
 	// Calls to a file system that hangs do not return at a deadline, but the prompt must.
 	watchdog := time.AfterFunc(h.limit+200*time.Millisecond, func() {
-		if !h.isRetry {
+		if !h.isRetry && !h.hold {
 			output.Info(stderr, "no result within %v in %s: the file system or the supervisor does not respond", h.limit, cwd)
 		}
 		os.Exit(output.ExitFailed)
@@ -149,6 +162,13 @@ func run(args []string, stdout, stderr io.Writer) error {
 
 	err = e.evaluate(ctx)
 	e.printChangedVariables()
+	if h.hold {
+		err = output.ReportOnOneLine(stderr, err)
+		if code := output.PrintError(stderr, err); err != nil {
+			err = output.WithExitCode(output.ErrReported, code)
+		}
+		e.held = held.String()
+	}
 	if _, writeErr := io.WriteString(stdout, e.shellCode()); writeErr != nil {
 		return writeErr
 	}
@@ -223,6 +243,11 @@ func (e *evaluation) leaveProjects(ctx context.Context, root string) error {
 	previousRoots := slices.Clone(e.args.retry.Unreleased)
 	if e.args.root != "" {
 		previousRoots = append(previousRoots, e.args.root)
+	}
+	for _, dir := range e.args.unfinished {
+		if unfinishedRoot, _, err := project.Find(dir); err == nil {
+			previousRoots = append(previousRoots, unfinishedRoot)
+		}
 	}
 	e.retry.BySocket = slices.DeleteFunc(slices.Clone(e.args.retry.BySocket), func(r string) bool { return slices.Contains(previousRoots, r) })
 	var errs []error
@@ -353,6 +378,10 @@ func (e *evaluation) shellCode() string {
 			recheck = "1"
 		}
 		b.WriteString(e.shell.Set(shellhook.RecheckVariable, recheck))
+		b.WriteString(e.shell.Set(shellhook.VariablesVariable, strings.Join(environ.ReadDiff(e.after).Names(e.after), " ")))
+	}
+	if e.args.hold {
+		b.WriteString(e.shell.Set(shellhook.HeldVariable, e.held))
 	}
 	for _, change := range environ.ListChanges(e.before, e.after) {
 		b.WriteString(e.changeVariable(change))
@@ -367,6 +396,7 @@ func (e *evaluation) shellCode() string {
 	}
 	slices.Sort(e.used)
 	b.WriteString(e.shell.Watch(slices.Compact(e.used)))
+	b.WriteString(e.shell.Set(shellhook.UnfinishedVariable, ""))
 	return b.String()
 }
 

@@ -36,3 +36,10 @@ func TestRetry_OfNothingIsEmpty(t *testing.T) {
 		t.Errorf("%+v, %v", h, err)
 	}
 }
+
+func TestParseArgs_UnfinishedAndHold(t *testing.T) {
+	h, err := parseArgs([]string{"zsh", "--pid", "1", "--saves", "--unfinished=/a b\n/c\n", "--hold"})
+	if err != nil || !h.hold || len(h.unfinished) != 2 || h.unfinished[0] != "/a b" || h.unfinished[1] != "/c" {
+		t.Errorf("%+v, %v", h, err)
+	}
+}

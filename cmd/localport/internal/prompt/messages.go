@@ -18,7 +18,11 @@ import (
 	"github.com/localport-sh/localport/project/environ"
 )
 
-// The messages at a prompt depend on the user's verbosity. Errors are always printed.
+// The messages at a prompt depend on the user's verbosity. Errors are always printed. Many services take one line, without their names.
+const (
+	maxListedServices = 5
+	maxListedEvents   = 2
+)
 
 // briefError returns the message of an error on one line.
 func briefError(err error) string {
@@ -90,14 +94,41 @@ func (e *evaluation) printNewEvents(p *client.Project) {
 	if err != nil {
 		return // the messages are a convenience
 	}
-	for _, event := range latestEvents(events) {
-		if event.PromptLine > currentLine {
-			continue // the next prompt prints it
-		}
-		if text := formatEvent(event); text != "" {
-			output.Info(e.err, "%s", text)
+	events = slices.DeleteFunc(latestEvents(events), func(event eventlog.Event) bool {
+		return event.PromptLine > currentLine || formatEvent(event) == "" // the next prompt prints later ones
+	})
+	if len(events) > maxListedEvents {
+		output.Info(e.err, "%s", eventsSummary(e.root, events))
+		return
+	}
+	for _, event := range events {
+		output.Info(e.err, "%s", formatEvent(event))
+	}
+}
+
+// eventsSummary returns the line for many events that prompts report.
+func eventsSummary(root string, events []eventlog.Event) string {
+	recovered := 0
+	for _, event := range events {
+		if event.Kind == eventlog.ServiceRecovered {
+			recovered++
 		}
 	}
+	var parts []string
+	if n := len(events) - recovered; n > 0 {
+		parts = append(parts, countServices(n)+" not ready")
+	}
+	if recovered > 0 {
+		parts = append(parts, countServices(recovered)+" recovered")
+	}
+	return filepath.Base(root) + ": " + strings.Join(parts, ", ") + ": localport status"
+}
+
+func countServices(n int) string {
+	if n == 1 {
+		return "1 service"
+	}
+	return fmt.Sprintf("%d services", n)
 }
 
 // parseLineNumber returns the number at the start of the project's line; 0 if it has none.
@@ -162,14 +193,27 @@ func (e *evaluation) printChangedVariables() {
 	}
 }
 
-// projectSummary returns the line that entering prints: the services with their ports, and what is not ready. With the verbosity "quiet"
+// projectSummary returns the line that entering prints: the services with their ports, and what is not ready, or their number. With the verbosity "quiet"
 // it has only the services that need the user, and is empty if none does.
 func projectSummary(root string, view api.ProjectView, verbosity project.Verbosity) string {
 	var parts []string
+	notReady := 0
 	for _, svc := range view.Services {
 		if text := serviceSummary(svc); text != "" && (verbosity != project.VerbosityQuiet || needsUser(svc.State)) {
 			parts = append(parts, text)
+			if !svc.State.IsReady() {
+				notReady++
+			}
 		}
+	}
+	switch n := len(parts); {
+	case n <= maxListedServices:
+	case notReady == 0:
+		parts = []string{countServices(n) + " ready"}
+	case notReady == n:
+		parts = []string{countServices(n) + " not ready: localport status"}
+	default:
+		parts = []string{fmt.Sprintf("%s, %d not ready: localport status", countServices(n), notReady)}
 	}
 	if len(parts) == 0 {
 		if verbosity == project.VerbosityQuiet {

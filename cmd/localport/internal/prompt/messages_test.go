@@ -7,6 +7,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -31,6 +32,48 @@ func TestProjectSummary_QuietListsOnlyServicesThatNeedTheUser(t *testing.T) {
 	view.Services = view.Services[:2]
 	if got := projectSummary("/home/me/shop", view, project.VerbosityQuiet); got != "" {
 		t.Errorf("no service needs the user, but the summary is %q", got)
+	}
+}
+
+func TestProjectSummary_OfManyServicesIsTheirNumber(t *testing.T) {
+	view := func(ready, starting, failed int) (v api.ProjectView) {
+		for state, n := range map[forwarder.State]int{forwarder.Healthy: ready, forwarder.Starting: starting, forwarder.Failed: failed, forwarder.Stopped: 3} {
+			for range n {
+				v.Services = append(v.Services, api.ServiceView{Name: "x", State: state, Port: 1, Reason: "a long reason"})
+			}
+		}
+		return v
+	}
+	for _, c := range []struct {
+		view          api.ProjectView
+		normal, quiet string
+	}{
+		{view(8, 1, 1), "shop: 10 services, 2 not ready: localport status", "shop: x :1 (failed: a long reason)"},
+		{view(10, 0, 0), "shop: 10 services ready", ""},
+		{view(0, 6, 0), "shop: 6 services not ready: localport status", ""},
+		{view(0, 0, 6), "shop: 6 services not ready: localport status", "shop: 6 services not ready: localport status"},
+		{view(5, 0, 0), "shop: x :1, x :1, x :1, x :1, x :1", ""},
+	} {
+		if got := projectSummary("/home/me/shop", c.view, project.VerbosityNormal); got != c.normal {
+			t.Errorf("%q, want %q", got, c.normal)
+		}
+		if got := projectSummary("/home/me/shop", c.view, project.VerbosityQuiet); got != c.quiet {
+			t.Errorf("quiet: %q, want %q", got, c.quiet)
+		}
+	}
+}
+
+func TestEventsSummary_CountsFailuresAndRecoveries(t *testing.T) {
+	failed, recovered := eventlog.Event{Kind: eventlog.ServiceFailed}, eventlog.Event{Kind: eventlog.ServiceRecovered}
+	for want, events := range map[string][]eventlog.Event{
+		"shop: 3 services not ready: localport status":                      {failed, failed, failed},
+		"shop: 1 service not ready, 2 services recovered: localport status": {failed, recovered, recovered},
+		"shop: 2 services not ready, 1 service recovered: localport status": {failed, recovered, failed},
+		"shop: 4 services recovered: localport status":                      {recovered, recovered, recovered, recovered},
+	} {
+		if got := eventsSummary("/home/me/shop", events); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 

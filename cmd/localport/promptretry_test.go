@@ -1,0 +1,113 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/localport-sh/localport/testdata/ports"
+)
+
+// advanceClock returns a line that advances the clock of a shell's hook. fish's is the age of a directory.
+func advanceClock(kind string, seconds int) string {
+	if kind == "fish" {
+		return fmt.Sprintf("set -g __localport_since (math $__localport_since - %d)", seconds)
+	}
+	return fmt.Sprintf("SECONDS=$((SECONDS + %d))", seconds)
+}
+
+// startedProject starts a project with the service web and returns its root and a function that freezes its supervisor.
+func startedProject(t *testing.T, w *testEnv) (root string, freeze func() (thaw func())) {
+	t.Helper()
+	root = w.allowedProject("linger = 0.1\n" + tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	w.waitKeeper(root)
+	w.status(root)
+	return root, func() func() {
+		pid := w.supervisor(root).PID
+		release := w.holdLock(root) // so that the supervisor is not stopped while it holds the lock
+		defer release()
+		w.stopProcess(pid)
+		return func() { _ = syscall.Kill(pid, syscall.SIGCONT) }
+	}
+}
+
+func TestPrompt_EntersWhenAFrozenSupervisorAnswersAgain(t *testing.T) {
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnv(t)
+		root, freeze := startedProject(t, w)
+		w.env = append(w.env, "LOCALPORT_LIMIT=1s")
+		sh := w.shell(kind, w.home)
+		thaw := freeze()
+		defer thaw()
+		sh.Run("cd " + root)
+		if out := sh.Output(); !strings.Contains(out, "did not answer within 1s") {
+			t.Errorf("entering printed %q", out)
+		}
+		sh.Run("true") // the project's line has changed during the export
+		checkPromptsRunNothing(t, sh)
+		sh.Run(advanceClock(kind, 5)) // the first repetition is limited to 200 ms, and silent
+		if out := sh.Output(); out != "" {
+			t.Errorf("the repetition printed %q", out)
+		}
+		thaw()
+		checkPromptsRunNothing(t, sh)
+		sh.Run(advanceClock(kind, 10))
+		if out := sh.Output(); !strings.Contains(out, "web :") || sh.Environ()["WEB_PORT"] == "" {
+			t.Errorf("when it answers again, the prompt printed %q; WEB_PORT is %q", out, sh.Environ()["WEB_PORT"])
+		}
+		checkPromptsRunNothing(t, sh)
+	})
+}
+
+// As on a slow disk: the lock of the state is held.
+func TestPrompt_EntersWhenTheStateIsFreeAgain(t *testing.T) {
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnv(t)
+		root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
+		w.mustRun(root, "status")
+		w.env = append(w.env, "LOCALPORT_LIMIT=1s")
+		sh := w.shell(kind, w.home)
+		release := w.holdLock(root)
+		sh.Run("cd " + root)
+		if out := sh.Output(); strings.Count(out, "localport: ") != 1 {
+			t.Errorf("entering printed %q", out)
+		}
+		sh.Run("true")
+		checkPromptsRunNothing(t, sh)
+		release()
+		sh.Run(advanceClock(kind, 5))
+		eventually(t, "the supervisor that the limited repetition has started is there", func() bool { return w.state(root).Supervisor != nil })
+		sh.Run(advanceClock(kind, 10))
+		if sh.Environ()["WEB_PORT"] == "" {
+			t.Errorf("the variables are missing; printed %q", sh.Output())
+		}
+		supervisor := w.supervisor(root)
+		sh.Run("cd /")
+		w.waitExit(supervisor)
+		w.checkNothingLeft(root)
+	})
+}
+
+// The interrupted export has taken a lease.
+func TestPrompt_LeavesTheProjectOfAnInterruptedExport(t *testing.T) {
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnv(t)
+		root, freeze := startedProject(t, w)
+		w.env = append(w.env, "LOCALPORT_LIMIT=20s")
+		sh := w.shell(kind, w.home)
+		thaw := freeze()
+		defer thaw()
+		sh.Type("cd " + root + "\r")
+		eventually(t, "export has taken its lease", func() bool { return len(w.state(root).Leases) == 2 })
+		sh.Type("\x03")
+		sh.AwaitPrompt()
+		thaw()
+		sh.Run("cd /")
+		if leases := w.state(root).Leases; len(leases) != 1 {
+			t.Errorf("after leaving, the leases are %+v", leases)
+		}
+		checkPromptsRunNothing(t, sh)
+	})
+}

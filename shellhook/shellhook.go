@@ -1,5 +1,5 @@
-// Package shellhook contains what is specific to each shell: the hooks for interactive bash, zsh and fish, and the
-// statements that change variables. The hooks are the files hook.bash, hook.zsh and hook.fish.
+// Package shellhook contains what is specific to each shell: the hooks for interactive shells, and the
+// statements that change variables. The hooks are the files hook.bash, hook.zsh and so on.
 //
 // A hook runs
 //
@@ -38,6 +38,7 @@ const (
 // file in the project's root had at the last export; if there was no file, there is no stamp.
 const (
 	PromptFile      = "prompt"
+	PromptLink      = "prompt.link"  // a symbolic link to PromptFile's line, for tcsh: it can compare the target of a link, but not read a file
 	ConfigStampFile = "stamp.config" // .localport.toml
 	LocalStampFile  = "stamp.local"  // .localport.local.toml
 	EnvStampFile    = "stamp.env"    // .env
@@ -66,7 +67,7 @@ type Shell interface {
 	Hook(exe string) string
 }
 
-var shells = []Shell{bash{savingCode{Quote}}, zsh{savingCode{Quote}}, fish{savingCode{quoteFish}}}
+var shells = []Shell{bash{savingCode{Quote}}, zsh{savingCode{Quote}}, fish{savingCode{quoteFish}}, tcsh{}}
 
 // Lookup finds a shell by its name, or by the path or the login name ("-zsh") it was started as.
 func Lookup(name string) (Shell, error) {

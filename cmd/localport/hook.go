@@ -11,7 +11,7 @@ import (
 )
 
 type hookCmd struct {
-	Shell string `arg:"" help:"bash, zsh or fish."`
+	Shell string `arg:"" help:"bash, zsh, fish or tcsh."`
 }
 
 // Run prints the hook, which calls this binary by its absolute path.

@@ -11,18 +11,25 @@ import (
 // WORK in a string is replaced by the working directory.
 type shellSetup struct {
 	startupFile   string   // the name of the start-up file, in the working directory
+	homeFile      string   // the name of a file in HOME that the shell reads; it then reads startupFile. "" for a shell that takes startupFile as an argument
 	startupArgs   []string // make the shell interactive and read that file
 	sourceCommand string   // the command that reads a file of commands
 	beforeRC      string   // precedes the test's start-up text, whose aliases must not apply to it
+	environTo     string   // writes the environment to the file whose name follows; "": "env -0 >"
 	afterRC       string   // follows the test's start-up text, so that the report is written after other hooks
 }
 
 // writeStartupFile writes the start-up file and returns the shell's arguments.
-func (s shellSetup) writeStartupFile(t testing.TB, work, rc string) (args []string) {
+func (s shellSetup) writeStartupFile(t testing.TB, home, work, rc string) (args []string) {
 	t.Helper()
 	text := strings.ReplaceAll(s.beforeRC+rc+"\n"+s.afterRC, "WORK", work)
 	if err := os.WriteFile(filepath.Join(work, s.startupFile), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	if s.homeFile != "" {
+		if err := os.WriteFile(filepath.Join(home, s.homeFile), []byte(s.sourceCommand+" "+filepath.Join(work, s.startupFile)+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for _, arg := range s.startupArgs {
 		args = append(args, strings.ReplaceAll(arg, "WORK", work))
@@ -91,6 +98,20 @@ function fish_title
 end
 function fish_greeting
 end
+`,
+	},
+	// An alias precmd reports. The hook under test is between its two parts, and keeps the first.
+	"tcsh": {
+		startupFile:   "tcshrc",
+		homeFile:      ".tcshrc",
+		sourceCommand: "source",
+		beforeRC: `set echo_style = both
+set shellpty_number = 0
+alias precmd 'set shellpty_status = $status'
+alias shellpty_report '@ shellpty_number++; set prompt = "[$shellpty_number]> "; echo -n "P$shellpty_number $shellpty_status $$\0" > WORK/report'
+`,
+		afterRC: `set shellpty_precmd = "` + "`alias precmd`" + `"
+alias precmd "$shellpty_precmd:q; shellpty_report"
 `,
 	},
 }

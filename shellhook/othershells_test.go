@@ -23,8 +23,9 @@ type shellSyntax struct {
 	rc      func(exe string) string
 	noop    string                          // does nothing, without a process
 	setenv  string                          // a format for a name and a plain value
-	status  string                          // a format for a command that ends with this exit status
+	status  string                          // a format for a command that ends with this exit status; "" if the shell has none
 	advance string                          // a format that makes the hook's clock advance by some seconds
+	then    string                          // a format for a cd that exports the value of PROJECT after it as THEN; "" if the shell looks at prompts only
 	source  func(path string) string        // evaluates a file as the hook evaluates the output of export
 	script  func(paths []string) []string   // the arguments of a shell that evaluates the files and becomes "env -0"
 	quote   func(dir string) string         // quotes a directory for cd
@@ -47,6 +48,20 @@ var otherShells = map[string]shellSyntax{
 		keeps:  func(string, string) bool { return true },
 		export: 2,
 		chunk:  1000, // in longer output, tcsh reads a byte that is invalid in the locale wrongly at the end of its buffer
+	},
+	"elvish": {
+		rc: func(exe string) string {
+			return "eval ((external " + quoteOf("elvish", exe) + ") hook elvish | slurp)\"edit:add-var test_evaluate~ $__localport_eval~\"\n"
+		},
+		then: "%s; set-env THEN $E:PROJECT",
+		noop: "nop", setenv: "set-env %s %s", advance: "test_evaluate 'set since = (- $since %d)'",
+		source: func(path string) string { return "test_evaluate (slurp < " + path + ")" },
+		script: func(paths []string) []string {
+			return []string{"-norc", "-c", "eval (slurp < " + paths[0] + "); exec env -0"}
+		},
+		quote:  func(dir string) string { return quoteOf("elvish", dir) },
+		keeps:  func(string, string) bool { return true },
+		export: 2,
 	},
 }
 
@@ -111,7 +126,7 @@ func TestOtherShells_ExportOnceOnEnteringAndLeaving(t *testing.T) {
 		w.expectExports(s, "cd /", 0)
 		w.expectExports(s, syntax.cd(w.dir), 0)
 		after := s.Environ()
-		for _, name := range []string{"_", "OLDPWD"} {
+		for _, name := range []string{"_", "OLDPWD", "PWD"} {
 			delete(before, name)
 			delete(after, name)
 		}
@@ -251,12 +266,14 @@ func TestOtherShells_KeepTheExitStatusAndShowMessagesOnce(t *testing.T) {
 		}
 		clear()
 		w.expectQuietPrompt(s, syntax)
-		if got := s.Run(fmt.Sprintf(syntax.status, 42)); got != 42 {
-			t.Errorf("at an unchanged prompt the status was %d, want 42", got)
-		}
-		w.setLine(root, "1 0 0")
-		if got := s.Run(fmt.Sprintf(syntax.status, 43)); got != 43 {
-			t.Errorf("at a prompt that ran export the status was %d, want 43", got)
+		if syntax.status != "" {
+			if got := s.Run(fmt.Sprintf(syntax.status, 42)); got != 42 {
+				t.Errorf("at an unchanged prompt the status was %d, want 42", got)
+			}
+			w.setLine(root, "1 0 0")
+			if got := s.Run(fmt.Sprintf(syntax.status, 43)); got != 43 {
+				t.Errorf("at a prompt that ran export the status was %d, want 43", got)
+			}
 		}
 		if err := os.Remove(w.exe); err != nil {
 			t.Fatal(err)
@@ -461,5 +478,19 @@ func TestOtherShells_HangingExportCanBeInterrupted(t *testing.T) {
 		w.expectExports(s, fmt.Sprintf(syntax.advance, 100), 1)
 		w.expectProject(s, root)
 		w.expectQuietPrompt(s, syntax)
+	})
+}
+
+func TestOtherShells_CdTakesEffectWithinTheCommandLine(t *testing.T) {
+	eachOtherShell(t, func(t *testing.T, shell string, syntax shellSyntax, w *testEnv) {
+		if syntax.then == "" {
+			return // the shell looks at a cd at the next prompt
+		}
+		root := w.project("p")
+		s := w.start(shell)
+		s.Run(fmt.Sprintf(syntax.then, syntax.cd(root)))
+		if got := s.Environ()["THEN"]; got != root {
+			t.Errorf("right after cd PROJECT was %q, want %q", got, root)
+		}
 	})
 }

@@ -197,9 +197,9 @@ func TestLookup_FindsShellsByNameAndListsThem(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"bsh":        `unsupported shell "bsh" (bash, zsh, fish, tcsh)`,
-		"powershell": `unsupported shell "powershell" (bash, zsh, fish, tcsh)`,
-		"":           `unsupported shell "" (bash, zsh, fish, tcsh)`,
+		"bsh":        `unsupported shell "bsh" (bash, zsh, fish, tcsh, elvish)`,
+		"powershell": `unsupported shell "powershell" (bash, zsh, fish, tcsh, elvish)`,
+		"":           `unsupported shell "" (bash, zsh, fish, tcsh, elvish)`,
 	} {
 		if _, err := shellhook.Lookup(name); err == nil || err.Error() != want {
 			t.Errorf("Lookup(%q): %v, want %s", name, err, want)

@@ -67,7 +67,7 @@ type Shell interface {
 	Hook(exe string) string
 }
 
-var shells = []Shell{bash{savingCode{Quote}}, zsh{savingCode{Quote}}, fish{savingCode{quoteFish}}, tcsh{}}
+var shells = []Shell{bash{savingCode{Quote}}, zsh{savingCode{Quote}}, fish{savingCode{quoteFish}}, tcsh{environmentCode{"setenv ", "unsetenv ", quoteTcsh}}, elvish{environmentCode{"set-env ", "unset-env ", quoteElvish}}}
 
 // Lookup finds a shell by its name, or by the path or the login name ("-zsh") it was started as.
 func Lookup(name string) (Shell, error) {
@@ -115,11 +115,38 @@ func (c savingCode) Restore(name string, previous *string) string {
 func (savingCode) Left() string { return "__localport_left;\n" }
 
 func (savingCode) Watch(names []string) string {
-	words := []string{"__localport_watch"}
+	return strings.Join(append([]string{"__localport_watch"}, validNames(names)...), " ") + ";\n"
+}
+
+// environmentCode generates the statements of shells whose variables are apart from the environment. Such a shell needs no functions that
+// save: LOCALPORT_DIFF has what the environment was.
+type environmentCode struct {
+	set, unset string
+	quote      func(string) string
+}
+
+func (c environmentCode) Export(name, value string) string {
+	return statement(c.set, name, " "+c.quote(value))
+}
+
+func (c environmentCode) Unset(name string) string { return statement(c.unset, name, "") }
+
+func (c environmentCode) Save(name, value string, _ bool) string { return c.Export(name, value) }
+
+func (c environmentCode) Restore(name string, previous *string) string {
+	if previous == nil {
+		return c.Unset(name)
+	}
+	return c.Export(name, *previous)
+}
+
+func (environmentCode) Left() string { return "" }
+
+func validNames(names []string) (valid []string) {
 	for _, name := range names {
 		if isName(name) {
-			words = append(words, name)
+			valid = append(valid, name)
 		}
 	}
-	return strings.Join(words, " ") + ";\n"
+	return valid
 }

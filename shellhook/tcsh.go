@@ -9,37 +9,16 @@ import (
 //go:embed hook.tcsh
 var hookTcsh string
 
-// tcsh needs no functions to save what the user has: the environment is apart from the shell's own variables, and LOCALPORT_DIFF has
-// what it was.
-type tcsh struct{}
+type tcsh struct{ environmentCode }
 
 func (tcsh) Name() string { return "tcsh" }
-
-func (tcsh) Export(name, value string) string {
-	return statement("setenv ", name, " "+quoteTcsh(value))
-}
-
-func (tcsh) Unset(name string) string { return statement("unsetenv ", name, "") }
-
-func (s tcsh) Save(name, value string, _ bool) string { return s.Export(name, value) }
-
-func (s tcsh) Restore(name string, previous *string) string {
-	if previous == nil {
-		return s.Unset(name)
-	}
-	return s.Export(name, *previous)
-}
-
-func (tcsh) Left() string { return "" }
 
 // Watch defines the alias that reads the variables; the hook calls it, because it does not exist before the end of this line. The inner eval keeps a variable that is not set from being expanded: that is an error.
 func (tcsh) Watch(names []string) string {
 	uses, code := 0, "set __localport_now = ''"
-	for _, name := range names {
-		if isName(name) {
-			uses = 2
-			code += fmt.Sprintf("; set __localport_now = \"$__localport_now:q $?%s\"; if ($?%[1]s) eval 'set __localport_now = \"$__localport_now:q=$%[1]s:q\"'", name)
-		}
+	for _, name := range validNames(names) {
+		uses = 2
+		code += fmt.Sprintf("; set __localport_now = \"$__localport_now:q $?%s\"; if ($?%[1]s) eval 'set __localport_now = \"$__localport_now:q=$%[1]s:q\"'", name)
 	}
 	return fmt.Sprintf("set __localport_uses = %d; alias __localport_used %s;\n", uses, quoteTcsh(code))
 }

@@ -76,6 +76,9 @@ func (s *Shell) Output() string {
 		text = text[:end]
 	}
 	_, text, _ = strings.Cut(text, "\n")
+	if s.setup.repeatsPrompt {
+		text = strings.Replace(text, prompt{number: s.prompt.number - 1}.text(), "", 1)
+	}
 	return strings.TrimSpace(text)
 }
 

@@ -16,6 +16,7 @@ type shellSetup struct {
 	sourceCommand string   // the command that reads a file of commands
 	beforeRC      string   // precedes the test's start-up text, whose aliases must not apply to it
 	environTo     string   // writes the environment to the file whose name follows; "": "env -0 >"
+	repeatsPrompt bool     // whether it shows the last prompt again until it knows the new one
 	afterRC       string   // follows the test's start-up text, so that the report is written after other hooks
 }
 
@@ -112,6 +113,24 @@ alias shellpty_report '@ shellpty_number++; set prompt = "[$shellpty_number]> ";
 `,
 		afterRC: `set shellpty_precmd = "` + "`alias precmd`" + `"
 alias precmd "$shellpty_precmd:q; shellpty_report"
+`,
+	},
+	// elvish has no exit status: it reports 0. It writes only what has changed on the screen, beginning at the first difference: two prompts
+	// in a row differ from their first character on.
+	"elvish": {
+		startupFile:   "rc.elv",
+		startupArgs:   []string{"-rc", "WORK/rc.elv"},
+		sourceCommand: "shellpty_source",
+		repeatsPrompt: true,
+		beforeRC: `var shellpty_number = 0
+fn shellpty_source {|file| eval (slurp < $file) }
+set edit:prompt = { if (== (% $shellpty_number 2) 0) { put ' ' }; put '['$shellpty_number']> ' }
+set edit:rprompt = { }
+`,
+		afterRC: `set edit:before-readline = [$@edit:before-readline {
+  set shellpty_number = (+ $shellpty_number 1)
+  print 'P'$shellpty_number' 0 '$pid"\x00" > WORK/report
+}]
 `,
 	},
 }

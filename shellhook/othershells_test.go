@@ -1,16 +1,19 @@
 package shellhook_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"pgregory.net/rapid"
 
@@ -61,6 +64,27 @@ var otherShells = map[string]shellSyntax{
 		},
 		quote:  func(dir string) string { return quoteOf("elvish", dir) },
 		keeps:  func(string, string) bool { return true },
+		export: 2,
+	},
+	"nu": {
+		rc: func(exe string) string {
+			hook, err := exec.Command(exe, "hook", "nu").Output()
+			if err != nil {
+				panic(err)
+			}
+			return string(hook)
+		},
+		noop: "ignore", setenv: "$env.%s = '%s'", status: "^sh -c 'exit %d'", advance: "$env.__localport.since -= %d",
+		source: func(path string) string { return "__localport_apply (open --raw " + path + ")" },
+		script: func(paths []string) []string {
+			hook := filepath.Join(filepath.Dir(paths[0]), "hook.nu")
+			return []string{"--no-config-file", "-c", "source " + hook + "; __localport_apply (open --raw " + paths[0] + "); exec env -0"}
+		},
+		quote: func(dir string) string {
+			text, _ := json.Marshal(dir)
+			return regexp.MustCompile(`\\u(\w{4})`).ReplaceAllString(string(text), `\u{$1}`)
+		},
+		keeps:  func(value, _ string) bool { return utf8.ValidString(value) },
 		export: 2,
 	},
 }
@@ -126,7 +150,7 @@ func TestOtherShells_ExportOnceOnEnteringAndLeaving(t *testing.T) {
 		w.expectExports(s, "cd /", 0)
 		w.expectExports(s, syntax.cd(w.dir), 0)
 		after := s.Environ()
-		for _, name := range []string{"_", "OLDPWD", "PWD"} {
+		for _, name := range []string{"_", "OLDPWD", "PWD", "CMD_DURATION_MS", "shellpty_number"} {
 			delete(before, name)
 			delete(after, name)
 		}
@@ -292,12 +316,18 @@ func TestOtherShells_HandleUnusualDirectories(t *testing.T) {
 		for _, name := range []string{
 			"two words", "it's", `"double"`, "$HOME `x` $(x)", "new\nline", "- -e", "größe 日本", "*?[a]", "\x01\x7f~!#%", `back\slash`, "(paren) {x}",
 		} {
+			if shell == "nu" && name[0] == 1 {
+				continue // its cd drops control characters
+			}
 			root := w.project(name)
 			w.expectExports(s, syntax.cd(root), 1)
 			w.expectProject(s, root)
 			w.expectQuietPrompt(s, syntax)
 			w.expectExports(s, syntax.cd(w.mkdir(name+"/sub")), 0)
 			w.expectExports(s, syntax.cd(w.dir), 1)
+		}
+		if shell == "nu" {
+			return // in a deleted directory it cannot do anything, and says so at each prompt
 		}
 		root, sub := w.project("deleted"), w.mkdir("deleted/sub/sub")
 		s.Run(syntax.cd(sub))
@@ -361,6 +391,15 @@ func roundTripOther(t testingT, dir, shell, locale string, values []string) []st
 				t.Fatal(err)
 			}
 			text = ""
+		}
+	}
+	if shell == "nu" { // the function that carries the statements out is in the hook
+		sh, err := shellhook.Lookup(shell)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "hook.nu"), []byte(sh.Hook("localport")), 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
 	cmd := exec.Command(shell, syntax.script(paths)...)

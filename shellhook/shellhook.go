@@ -44,7 +44,7 @@ const (
 	EnvStampFile    = "stamp.env"    // .env
 )
 
-// Shell generates code for one shell. Statements end with ";\n"; values may hold any byte but 0. An invalid variable name
+// Shell generates code for one shell. Statements end with ";\n", in nushell with "\n"; values may hold any byte but 0. An invalid variable name
 // yields no statement, because the shell would evaluate it as code.
 type Shell interface {
 	Name() string
@@ -67,7 +67,7 @@ type Shell interface {
 	Hook(exe string) string
 }
 
-var shells = []Shell{bash{savingCode{Quote}}, zsh{savingCode{Quote}}, fish{savingCode{quoteFish}}, tcsh{environmentCode{"setenv ", "unsetenv ", quoteTcsh}}, elvish{environmentCode{"set-env ", "unset-env ", quoteElvish}}}
+var shells = []Shell{bash{savingCode{Quote}}, zsh{savingCode{Quote}}, fish{savingCode{quoteFish}}, tcsh{environmentCode{"setenv ", "unsetenv ", quoteTcsh}}, elvish{environmentCode{"set-env ", "unset-env ", quoteElvish}}, nu{}}
 
 // Lookup finds a shell by its name, or by the path or the login name ("-zsh") it was started as.
 func Lookup(name string) (Shell, error) {

@@ -11,7 +11,7 @@ import (
 )
 
 type hookCmd struct {
-	Shell string `arg:"" help:"bash, zsh, fish, tcsh or elvish."`
+	Shell string `arg:"" help:"bash, zsh, fish, tcsh, elvish or nu."`
 }
 
 // Run prints the hook, which calls this binary by its absolute path.

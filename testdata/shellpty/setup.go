@@ -133,4 +133,22 @@ set edit:rprompt = { }
 }]
 `,
 	},
+	"nu": {
+		startupFile:   "config.nu",
+		startupArgs:   []string{"--env-config", "/dev/null", "--config", "WORK/config.nu"},
+		sourceCommand: "source",
+		environTo:     "^env -0 o> ",
+		beforeRC: `$env.config.show_banner = false
+$env.config.use_ansi_coloring = false
+$env.shellpty_number = 0
+$env.PROMPT_COMMAND = {|| $"[($env.shellpty_number)]> " }
+$env.PROMPT_COMMAND_RIGHT = ""
+$env.PROMPT_INDICATOR = ""
+`,
+		afterRC: `$env.config.hooks.pre_prompt = ($env.config.hooks.pre_prompt | append {||
+  $env.shellpty_number += 1
+  $"P($env.shellpty_number) ($env.LAST_EXIT_CODE) ($nu.pid)\u{0}" | save --raw --append WORK/report
+})
+`,
+	},
 }

@@ -16,7 +16,7 @@ import (
 
 // Config says how to start a shell. Only Shell is required.
 type Config struct {
-	Shell string   // "bash", "zsh", "fish", "tcsh" or "elvish"
+	Shell string   // "bash", "zsh", "fish", "tcsh", "elvish" or "nu"
 	RC    string   // the text of the shell's start-up file
 	Dir   string   // the working directory; "": Home
 	Home  string   // HOME, which contains the XDG directories; "": a new directory. Shells with the same Home share state.

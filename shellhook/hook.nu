@@ -1,7 +1,8 @@
 # LocalPort's hook for nushell, tested with 0.115. nushell has no eval: save this file where nushell loads it at its start,
 #   mkdir ($nu.data-dir | path join vendor/autoload)
 #   localport hook nu | save -f ($nu.data-dir | path join vendor/autoload/localport.nu)
-# and save it again after an upgrade of LocalPort.
+# and save it again after an upgrade of LocalPort. nushell reads that directory after config.nu. Aliases count in the hook if they are defined
+# before it: if config.nu has one for open or lines, save the hook elsewhere and source it at the beginning of config.nu.
 #
 # A prompt where nothing changed starts no process: it reads the prompt's line, the project's files and the supervisor's /proc/PID/stat. What
 # nushell cannot do:

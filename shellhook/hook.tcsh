@@ -149,8 +149,11 @@ if ($__localport_run) then
   set __localport_last = $__localport_wait
   if ($__localport_wait == 0) set __localport_wait = 5
   @ __localport_since = -M /dev/$tty
+  set __localport_prints = $?printexitvalue
+  unset printexitvalue
   set __localport_out = ( "`__localport_call`" ) # one word for each line
   set __localport_code = $status
+  if ($__localport_prints) set printexitvalue
   if ($__localport_code == 0 && $__localport_tries < 2) then
     @ __localport_tries++
     set __localport_wait = 0

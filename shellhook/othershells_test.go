@@ -26,6 +26,7 @@ type shellSyntax struct {
 	rc      func(exe string) string
 	noop    string                          // does nothing, without a process
 	setenv  string                          // a format for a name and a plain value
+	unset   string                          // a format for a name
 	status  string                          // a format for a command that ends with this exit status; "" if the shell has none
 	advance string                          // a format that makes the hook's clock advance by some seconds
 	then    string                          // a format for a cd that exports the value of PROJECT after it as THEN; "" if the shell looks at prompts only
@@ -42,7 +43,7 @@ var otherShells = map[string]shellSyntax{
 		rc: func(exe string) string {
 			return "set test_exe = " + quoteOf("tcsh", exe) + "\nalias test_hook 'exec $test_exe:q hook tcsh'\n" + "eval \"`test_hook`\"\n"
 		},
-		noop: ":", setenv: "setenv %s %s", status: "sh -c 'exit %d'", advance: "@ __localport_since -= %d",
+		noop: ":", setenv: "setenv %s %s", unset: "unsetenv %s", status: "sh -c 'exit %d'", advance: "@ __localport_since -= %d",
 		source: func(path string) string { return "eval \"`cat " + path + "`\"" },
 		script: func(paths []string) []string {
 			return []string{"-f", "-c", "eval \"`cat " + strings.Join(paths, "`\"; eval \"`cat ") + "`\"; exec env -0"}
@@ -57,7 +58,7 @@ var otherShells = map[string]shellSyntax{
 			return "eval ((external " + quoteOf("elvish", exe) + ") hook elvish | slurp)\"edit:add-var test_evaluate~ $__localport_eval~\"\n"
 		},
 		then: "%s; set-env THEN $E:PROJECT",
-		noop: "nop", setenv: "set-env %s %s", advance: "test_evaluate 'set since = (- $since %d)'",
+		noop: "nop", setenv: "set-env %s %s", unset: "unset-env %s", advance: "test_evaluate 'set since = (- $since %d)'",
 		source: func(path string) string { return "test_evaluate (slurp < " + path + ")" },
 		script: func(paths []string) []string {
 			return []string{"-norc", "-c", "eval (slurp < " + paths[0] + "); exec env -0"}
@@ -74,7 +75,7 @@ var otherShells = map[string]shellSyntax{
 			}
 			return string(hook)
 		},
-		noop: "ignore", setenv: "$env.%s = '%s'", status: "^sh -c 'exit %d'", advance: "$env.__localport.since -= %d",
+		noop: "ignore", setenv: "$env.%s = '%s'", unset: "hide-env %s", status: "^sh -c 'exit %d'", advance: "$env.__localport.since -= %d",
 		source: func(path string) string { return "__localport_apply (open --raw " + path + ")" },
 		script: func(paths []string) []string {
 			hook := filepath.Join(filepath.Dir(paths[0]), "hook.nu")
@@ -421,6 +422,9 @@ func TestOtherShells_QuoteEveryString(t *testing.T) {
 	)
 	for shell, syntax := range otherShells {
 		for _, locale := range []string{"C.UTF-8", "C"} {
+			if shell == "nu" && locale == "C" {
+				continue // it has no locales
+			}
 			t.Run(shell+" "+locale, func(t *testing.T) {
 				if _, err := exec.LookPath(shell); err != nil {
 					t.Skipf("%s is not installed", shell)
@@ -532,4 +536,63 @@ func TestOtherShells_CdTakesEffectWithinTheCommandLine(t *testing.T) {
 			t.Errorf("right after cd PROJECT was %q, want %q", got, root)
 		}
 	})
+}
+
+func TestOtherShells_SurviveThatTheDiffIsUnset(t *testing.T) {
+	eachOtherShell(t, func(t *testing.T, shell string, syntax shellSyntax, w *testEnv) {
+		root := w.project("p")
+		s := w.start(shell)
+		s.Run(syntax.cd(root))
+		s.Run(fmt.Sprintf(syntax.unset, "LOCALPORT_DIFF"))
+		w.expectExports(s, syntax.cd(w.dir), 1)
+		calls := w.recordedExports()
+		if !slices.Contains(calls[1].Env, "LOCALPORT_DIFF="+root) {
+			t.Errorf("the export did not get LOCALPORT_DIFF: %q", calls[1].Env)
+		}
+		if env := s.Environ(); env["PROJECT"] != "" || env["LOCALPORT_DIFF"] != "" {
+			t.Errorf("after leaving PROJECT is %q and LOCALPORT_DIFF %q", env["PROJECT"], env["LOCALPORT_DIFF"])
+		}
+	})
+}
+
+func TestOtherShells_AreIndependentOfTheUsersOptions(t *testing.T) {
+	for name, options := range map[string]string{
+		"tcsh globbing":   "set noglob nonomatch",
+		"tcsh quoting":    "set backslash_quote; set histchars = ',^'",
+		"tcsh printing":   "set printexitvalue; set listjobs; set notify; set autolist; set correct = all",
+		"tcsh words":      "unset csubstnonl; set symlinks = chase; set implicitcd; set rmstar",
+		"tcsh variables":  "set PROJECT = mine; set TOKEN = ( a b ); set path = ( $path /nowhere )",
+		"elvish names":    "fn check {|@a| }; fn exists {|@a| put x }; var code = x",
+		"elvish settings": "set notify-bg-job-success = $false; set value-out-indicator = '> '",
+		"nu names":        "alias ls = ^true; def notify [] { }; $env.PROJECT_OTHER = {a: 1}",
+		"nu settings":     "$env.config.history.file_format = 'plaintext'; $env.ENV_CONVERSIONS = {}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			shell, _, _ := strings.Cut(name, " ")
+			syntax := otherShells[shell]
+			w := newTestEnv(t)
+			root := w.project("it's 10 p")
+			w.write(filepath.Join(root, ".env"))
+			w.setLine(root, startProcess(t, "localport-x").line(10))
+			s := w.startWith(shellpty.Config{Shell: shell, RC: options + "\n" + w.rc(shell)})
+			w.expectExports(s, syntax.cd(root), 1)
+			if out := s.Output(); out != "" {
+				t.Errorf("entering printed %q", out)
+			}
+			w.expectProject(s, root)
+			w.expectQuietPrompt(s, syntax)
+			w.setLine(root, "11 0 0")
+			clear := w.setBehaviour("fail", "4")
+			w.expectExports(s, syntax.noop, 1)
+			if out := s.Output(); out != "" {
+				t.Errorf("a failed export printed %q", out)
+			}
+			w.expectQuietPrompt(s, syntax)
+			clear()
+			w.expectExports(s, syntax.cd(w.dir), 1)
+			w.expectProject(s, "")
+			w.expectQuietPrompt(s, syntax)
+		})
+	}
 }

@@ -4,6 +4,7 @@
 # __localport_check. What tcsh cannot do:
 # - look at a cd before the next prompt: cwdcmd runs in subshells too, where $$ is still the shell's;
 # - tell files that changed within one second of the last export, unless their size or inode changed: it compares whole seconds;
+# - without /proc: notice at once that the supervisor was killed; it takes a second prompt;
 # - undo what another hook puts back after leaving a project;
 # - read the output of a program that is longer than some thousand bytes and not in the locale's encoding: the values may be wrong;
 # - be installed a second time after another precmd: the line belongs at the end of ~/.tcshrc. An alias precmd from before is kept.
@@ -23,6 +24,7 @@ if (! $?__localport_tries) then
   set __localport_seen = "" # their values at the last export
   set __localport_files = ( -1 -1 -1 -1 -1 -1 ) # inode and size of the project's three files at the last export
   set __localport_alive = -1 # the age of /proc/PID at the last export
+  set __localport_gone = "" # without /proc: the line whose process was not found at the last prompt
   set __localport_tried = "" # the last reason for an export, and how many exports did not resolve it
   set __localport_code = 0 # exit status of the last export
   set __localport_wait = 0 # seconds until it is repeated; 0: it is not repeated
@@ -102,9 +104,13 @@ if ("$__localport_why:q" == "" && "$__localport_root:q" != "") then
         if (! -e /proc/$__localport_words[2]/exe || $__localport_now != $__localport_alive) then
           set __localport_why = "gone $__localport_line $__localport_now $cwd:q"
         endif
+      else if ("$__localport_gone" == "$__localport_line") then
+        set __localport_why = "gone $__localport_line $cwd:q"
       else
+        # A kill that fails ends this code: the next prompt finds the line.
+        set __localport_gone = "$__localport_line"
         kill -0 $__localport_words[2] >& /dev/null
-        if ($status != 0) set __localport_why = "gone $__localport_line $cwd:q"
+        set __localport_gone = ""
       endif
     endif
   endif
@@ -146,6 +152,7 @@ endif
 if ($__localport_run) then
   # An interrupt ends this code: what follows is as after a failure, until the status is known.
   set __localport_code = 1
+  set __localport_gone = ""
   set __localport_last = $__localport_wait
   if ($__localport_wait == 0) set __localport_wait = 5
   @ __localport_since = -M /dev/$tty

@@ -16,6 +16,8 @@ import (
 
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
+
+	"github.com/localport-sh/localport/shellhook"
 )
 
 // TestMain lets the test binary act as a process that holds a lease and takes part in the election.
@@ -385,6 +387,9 @@ func TestUpdate_ChangesThePromptLineWithEveryBump(t *testing.T) {
 		line := d.PromptLine()
 		if seen[line] || len(strings.Fields(line)) != 3 {
 			t.Errorf("line %q", line)
+		}
+		if target, err := os.Readlink(filepath.Join(d.Path, shellhook.PromptLink)); err != nil || target != line {
+			t.Errorf("the link has %q, %v; want %q", target, err, line)
 		}
 		seen[line] = true
 	}

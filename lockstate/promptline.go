@@ -31,6 +31,18 @@ func (d *Dir) updateLine(st State, isBumped bool) {
 		if kind := kindOf(path); kind != "" {
 			d.warn((&NotRegularError{Path: path, Kind: kind}).Error())
 		}
+		return
+	}
+	replaceLink(d.path(shellhook.PromptLink), fmt.Sprintf("%d %d %d", st.Line, p.PID, p.Start))
+}
+
+// replaceLink makes path a symbolic link to target. Only a shell that cannot read a file needs it: if it cannot be made, that shell
+// finds the line at its next cd.
+func replaceLink(path, target string) {
+	temp := filepath.Join(filepath.Dir(path), fmt.Sprintf(".new-link-%d", os.Getpid()))
+	_ = os.Remove(temp) // of a process that was killed
+	if os.Symlink(target, temp) == nil && os.Rename(temp, path) != nil {
+		_ = os.Remove(temp)
 	}
 }
 

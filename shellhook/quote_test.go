@@ -56,8 +56,13 @@ func roundTrip(t testingT, dir, shell, locale string, values []string) []string 
 	if err != nil {
 		t.Fatalf("%s in locale %s: %v", shell, locale, err)
 	}
-	got := make([]string, len(values))
-	for entry := range strings.SplitSeq(string(out), "\x00") {
+	return readRoundTrip(string(out), len(values))
+}
+
+// readRoundTrip returns the values of V0, V1 and so on in the output of "env -0".
+func readRoundTrip(environ string, count int) []string {
+	got := make([]string, count)
+	for entry := range strings.SplitSeq(environ, "\x00") {
 		var i int
 		name, value, _ := strings.Cut(entry, "=")
 		if n, _ := fmt.Sscanf(name, "V%d", &i); n == 1 {
@@ -192,9 +197,9 @@ func TestLookup_FindsShellsByNameAndListsThem(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"bsh":        `unsupported shell "bsh" (bash, zsh, fish)`,
-		"powershell": `unsupported shell "powershell" (bash, zsh, fish)`,
-		"":           `unsupported shell "" (bash, zsh, fish)`,
+		"bsh":        `unsupported shell "bsh" (bash, zsh, fish, tcsh, elvish, nu)`,
+		"powershell": `unsupported shell "powershell" (bash, zsh, fish, tcsh, elvish, nu)`,
+		"":           `unsupported shell "" (bash, zsh, fish, tcsh, elvish, nu)`,
 	} {
 		if _, err := shellhook.Lookup(name); err == nil || err.Error() != want {
 			t.Errorf("Lookup(%q): %v, want %s", name, err, want)

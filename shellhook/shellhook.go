@@ -1,5 +1,5 @@
-// Package shellhook contains what is specific to each shell: the hooks for interactive bash, zsh and fish, and the
-// statements that change variables. The hooks are the files hook.bash, hook.zsh and hook.fish.
+// Package shellhook contains what is specific to each shell: the hooks for interactive shells, and the
+// statements that change variables. The hooks are the files hook.bash, hook.zsh and so on.
 //
 // A hook runs
 //
@@ -45,12 +45,13 @@ const (
 // file in the project's root had at the last export; if there was no file, there is no stamp.
 const (
 	PromptFile      = "prompt"
+	PromptLink      = "prompt.link"  // a symbolic link to PromptFile's line, for tcsh: it can compare the target of a link, but not read a file
 	ConfigStampFile = "stamp.config" // .localport.toml
 	LocalStampFile  = "stamp.local"  // .localport.local.toml
 	EnvStampFile    = "stamp.env"    // .env
 )
 
-// Shell generates code for one shell. Statements end with ";\n"; values may hold any byte but 0. An invalid variable name
+// Shell generates code for one shell. Statements end with ";\n", in nushell with "\n"; values may hold any byte but 0. An invalid variable name
 // yields no statement, because the shell would evaluate it as code.
 type Shell interface {
 	Name() string
@@ -80,7 +81,14 @@ type CdWrapper interface {
 	OnCd() string
 }
 
-var shells = []Shell{bash{savingCode{Quote}}, zsh{savingCode{Quote}}, fish{savingCode{quoteFish}}}
+var shells = []Shell{
+	bash{savingCode{Quote}},
+	zsh{savingCode{Quote}},
+	fish{savingCode{quoteFish}},
+	tcsh{environmentCode{"setenv ", "unsetenv ", quoteTcsh}},
+	elvish{environmentCode{"set-env ", "unset-env ", quoteElvish}},
+	nu{},
+}
 
 // Lookup finds a shell by its name, or by the path or the login name ("-zsh") it was started as.
 func Lookup(name string) (Shell, error) {
@@ -128,11 +136,38 @@ func (c savingCode) Restore(name string, previous *string) string {
 func (savingCode) Left() string { return "__localport_left;\n" }
 
 func (savingCode) Watch(names []string) string {
-	words := []string{"__localport_watch"}
+	return strings.Join(append([]string{"__localport_watch"}, validNames(names)...), " ") + ";\n"
+}
+
+// environmentCode generates the statements of shells whose variables are apart from the environment. Such a shell needs no functions that
+// save: LOCALPORT_DIFF has what the environment was.
+type environmentCode struct {
+	set, unset string
+	quote      func(string) string
+}
+
+func (c environmentCode) Export(name, value string) string {
+	return statement(c.set, name, " "+c.quote(value))
+}
+
+func (c environmentCode) Unset(name string) string { return statement(c.unset, name, "") }
+
+func (c environmentCode) Save(name, value string, _ bool) string { return c.Export(name, value) }
+
+func (c environmentCode) Restore(name string, previous *string) string {
+	if previous == nil {
+		return c.Unset(name)
+	}
+	return c.Export(name, *previous)
+}
+
+func (environmentCode) Left() string { return "" }
+
+func validNames(names []string) (valid []string) {
 	for _, name := range names {
 		if isName(name) {
-			words = append(words, name)
+			valid = append(valid, name)
 		}
 	}
-	return strings.Join(words, " ") + ";\n"
+	return valid
 }

@@ -70,7 +70,8 @@ func (w *testEnv) setLine(root, line string) {
 	}
 	temp := filepath.Join(dir, "new")
 	if err := errors.Join(os.WriteFile(temp, []byte(line+"\n"), 0o600),
-		os.Rename(temp, filepath.Join(dir, shellhook.PromptFile))); err != nil {
+		os.Rename(temp, filepath.Join(dir, shellhook.PromptFile)),
+		os.Symlink(line, temp), os.Rename(temp, filepath.Join(dir, shellhook.PromptLink))); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -142,6 +143,9 @@ func (w *testEnv) rc(shell string) string {
 		// Only Export quotes for fish.
 		_, exe, _ := strings.Cut(strings.TrimSuffix(sh.Export("x", w.exe), ";\n"), "-gx x ")
 		return exe + " hook fish | source\n"
+	}
+	if syntax, isOther := otherShells[shell]; isOther {
+		return syntax.rc(w.exe)
 	}
 	return `eval "$(` + shellhook.Quote(w.exe) + " hook " + shell + `)"` + "\n"
 }

@@ -297,7 +297,7 @@ func TestGolden_Commands(t *testing.T) {
 	localport("exec")
 	localport("exec", "--", "no-such-program")
 	localport("recipes", "aws")
-	localport("hook", "tcsh")
+	localport("hook", "ksh")
 	localport("logs", "--since", "yesterday")
 	localport("logs", "-f", "--until", "15:04")
 	localport("logs", "--grep", "[")

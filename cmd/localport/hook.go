@@ -13,7 +13,7 @@ import (
 )
 
 type hookCmd struct {
-	Shell string `arg:"" help:"bash, zsh or fish."`
+	Shell string `arg:"" help:"bash, zsh, fish, tcsh, elvish or nu."`
 	OnCd  bool   `help:"In bash, have cd, pushd and popd enter and leave projects at once, as in \"cd shop && make\". zsh and fish always do."`
 }
 

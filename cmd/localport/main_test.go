@@ -273,8 +273,15 @@ func (w *testEnv) service(root, name string) api.ServiceStatus {
 func (w *testEnv) shell(kind, dir string) *shellpty.Shell {
 	w.t.Helper()
 	rc := `eval "$(` + w.exe + ` hook ` + kind + `)"`
-	if kind == "fish" {
+	switch kind {
+	case "fish":
 		rc = w.exe + " hook fish | source"
+	case "tcsh":
+		rc = "eval \"`" + w.exe + " hook tcsh`\""
+	case "elvish":
+		rc = "eval (" + w.exe + " hook elvish | slurp)"
+	case "nu":
+		rc = w.mustRun(dir, "hook", "nu")
 	}
 	return shellpty.Start(w.t, shellpty.Config{Shell: kind, RC: rc, Dir: dir, Home: w.home, Env: w.env[2:]})
 }

@@ -68,7 +68,7 @@ func TestPrompt_ReportsFailureAndRecoveryOncePerShell(t *testing.T) {
 		if printed := twoPrompts(laterShell); strings.Contains(printed, "recovered") {
 			t.Errorf("a shell started later printed earlier events:\n%s", printed)
 		}
-	})
+	}, otherShells...)
 }
 
 // promptLineNumber returns the number in the only project's prompt line.

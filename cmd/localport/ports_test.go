@@ -33,7 +33,7 @@ func TestPorts_ArePassedBetweenProjectsOnCd(t *testing.T) {
 		}
 		sh.Run("cd /")
 		w.mustRun(one, "stop")
-	})
+	}, otherShells...)
 }
 
 func TestPorts_TakenPortFailsOnlyItsServiceAndNamesTheHolder(t *testing.T) {

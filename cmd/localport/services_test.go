@@ -74,7 +74,7 @@ func TestStop_IsKeptByPromptsAndUndoneByEntering(t *testing.T) {
 		sh.Run("cd /")
 		sh.Run("cd " + root)
 		w.supervisor(root)
-	})
+	}, otherShells...)
 }
 
 func TestRestart_OfAStoppedProjectStartsIt(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,9 +20,12 @@ import (
 
 var shells = []string{"bash", "zsh", "fish"}
 
-// eachShell runs a test in parallel for each shell.
-func eachShell(t *testing.T, test func(t *testing.T, kind string)) {
-	for _, kind := range shells {
+// otherShells have hooks that can do less; the tests that they share with the shells above name them.
+var otherShells = []string{"tcsh", "elvish", "nu"}
+
+// eachShell runs a test in parallel for each shell, and for others.
+func eachShell(t *testing.T, test func(t *testing.T, kind string), others ...string) {
+	for _, kind := range slices.Concat(shells, others) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			test(t, kind)
@@ -40,7 +44,7 @@ func TestShell_CdStartsAndStopsForwards(t *testing.T) {
 			t.Fatal(err)
 		}
 		sh := w.shell(kind, w.home)
-		set := map[string]string{"bash": "export URL=mine", "zsh": "export URL=mine", "fish": "set -gx URL mine"}[kind]
+		set := map[string]string{"bash": "export URL=mine", "zsh": "export URL=mine", "fish": "set -gx URL mine", "tcsh": "setenv URL mine", "elvish": "set-env URL mine", "nu": "$env.URL = 'mine'"}[kind]
 		sh.Run(set)
 		before := sh.Environ()
 
@@ -74,7 +78,7 @@ func TestShell_CdStartsAndStopsForwards(t *testing.T) {
 		}
 		w.waitExit(supervisor)
 		w.checkNothingLeft(root, addr)
-	})
+	}, otherShells...)
 }
 
 func hasVariable(env map[string]string, name string) bool { _, ok := env[name]; return ok }
@@ -110,7 +114,7 @@ func TestShell_KilledShellStopsItsForwards(t *testing.T) {
 		sh.Kill()
 		w.waitExit(supervisor)
 		w.checkNothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
-	})
+	}, otherShells...)
 }
 
 func TestShell_LastOneToLeaveStopsTheProject(t *testing.T) {
@@ -163,7 +167,7 @@ func TestPrompt_ReplacesAKilledSupervisor(t *testing.T) {
 		if env := sh.Environ(); env["WEB_PORT"] != fmt.Sprint(port) {
 			t.Errorf("WEB_PORT=%q", env["WEB_PORT"])
 		}
-	})
+	}, otherShells...)
 }
 
 // findChildren returns the children of a process, except a keeper.

@@ -11,6 +11,14 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
+// runTrue returns a line that prints nothing: in nushell, true is a value.
+func runTrue(kind string) string {
+	if kind == "nu" {
+		return "^true"
+	}
+	return "true"
+}
+
 func TestTrust_NothingRunsBeforeAllow(t *testing.T) {
 	eachShell(t, func(t *testing.T, kind string) {
 		w := newTestEnv(t)
@@ -22,7 +30,7 @@ func TestTrust_NothingRunsBeforeAllow(t *testing.T) {
 			strings.Count(strings.TrimSpace(out), "\n") > 0 {
 			t.Errorf("entering a project that is not allowed printed %q", out)
 		}
-		sh.Run("true")
+		sh.Run(runTrue(kind))
 		if out := sh.Output(); out != "" {
 			t.Errorf("the next prompt printed %q", out)
 		}
@@ -37,14 +45,14 @@ func TestTrust_NothingRunsBeforeAllow(t *testing.T) {
 		}
 
 		w.mustRun(root, "allow")
-		sh.Run("true")
+		sh.Run(runTrue(kind))
 		if out := sh.Output(); !strings.Contains(out, "web :") {
 			t.Errorf("the prompt after allow printed %q", out)
 		}
 		w.supervisor(root)
 
 		w.mustRun(root, "deny")
-		sh.Run("true")
+		sh.Run(runTrue(kind))
 		if env := sh.Environ(); hasVariable(env, "WEB_PORT") {
 			t.Error("WEB_PORT is still set after deny")
 		}
@@ -52,9 +60,9 @@ func TestTrust_NothingRunsBeforeAllow(t *testing.T) {
 			t.Error("the supervisor was not stopped by deny")
 		}
 		w.mustRun(root, "allow")
-		sh.Run("true")
+		sh.Run(runTrue(kind))
 		w.supervisor(root)
-	})
+	}, otherShells...)
 }
 
 func TestTrust_ChangeWaitsForAllow(t *testing.T) {
@@ -68,11 +76,11 @@ func TestTrust_ChangeWaitsForAllow(t *testing.T) {
 		supervisor := w.supervisor(root)
 
 		w.writeFile(root, ".localport.toml", config+tcpConfig("added", added, upstream))
-		sh.Run("true")
+		sh.Run(runTrue(kind))
 		if out := sh.Output(); !strings.Contains(out, "changed") || !strings.Contains(out, "localport allow") {
 			t.Errorf("the prompt after the change printed %q", out)
 		}
-		sh.Run("true")
+		sh.Run(runTrue(kind))
 		if out := sh.Output(); out != "" {
 			t.Errorf("the second prompt printed %q", out)
 		}
@@ -90,14 +98,14 @@ func TestTrust_ChangeWaitsForAllow(t *testing.T) {
 		if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", added), "you"); answer != "hello you\n" {
 			t.Errorf("the new service after allow: %q, %v", answer, err)
 		}
-		sh.Run("true")
+		sh.Run(runTrue(kind))
 		if env := sh.Environ(); env["ADDED_PORT"] != fmt.Sprint(added) {
 			t.Errorf("ADDED_PORT=%q after allow", env["ADDED_PORT"])
 		}
 		if w.supervisor(root) != supervisor {
 			t.Error("allow replaced the supervisor")
 		}
-	})
+	}, otherShells...)
 }
 
 func TestReload_KeepsConnectionsOfUnchangedServices(t *testing.T) {

@@ -186,7 +186,7 @@ func TestPrompt_FailedEnteringIsRetried(t *testing.T) {
 			sh.Run(advanceClock)
 			return hasVariable(sh.Environ(), "WEB_PORT")
 		})
-	})
+	}, otherShells...)
 }
 
 // A home directory that cannot be written to, or not even created, is named with the variable that helps.

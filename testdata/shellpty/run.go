@@ -19,7 +19,7 @@ func (s *Shell) Run(line string) int {
 	return s.prompt.status
 }
 
-// Eval returns what a word, such as `"$HOME"`, expands to in the shell.
+// Eval returns what a word, such as `"$HOME"`, expands to in the shell: in bash, zsh and fish.
 func (s *Shell) Eval(word string) string {
 	s.t.Helper()
 	s.typeLine("shellpty_tell " + word)
@@ -32,7 +32,11 @@ func (s *Shell) Eval(word string) string {
 func (s *Shell) Environ() map[string]string {
 	s.t.Helper()
 	path := filepath.Join(s.workDir, "environ")
-	if status := s.Run("env -0 >" + path); status != 0 {
+	command := s.setup.environTo
+	if command == "" {
+		command = "env -0 >"
+	}
+	if status := s.Run(command + path); status != 0 {
 		s.t.Fatalf("env -0: exit status %d", status)
 	}
 	data, err := os.ReadFile(path)
@@ -72,6 +76,9 @@ func (s *Shell) Output() string {
 		text = text[:end]
 	}
 	_, text, _ = strings.Cut(text, "\n")
+	if s.setup.repeatsPrompt {
+		text = strings.Replace(text, prompt{number: s.prompt.number - 1}.text(), "", 1)
+	}
 	return strings.TrimSpace(text)
 }
 

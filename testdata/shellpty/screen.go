@@ -1,6 +1,7 @@
 package shellpty
 
 import (
+	"bytes"
 	"io"
 	"regexp"
 	"strings"
@@ -16,7 +17,20 @@ type screen struct {
 	changedCh chan struct{} // closed and replaced with every write; nil until somebody waits
 }
 
-func (s *screen) copy(from io.Reader) { _, _ = io.Copy(s, from) }
+// copy collects what the shell writes. It answers a question for the cursor's position, as a terminal does: nushell waits for that.
+func (s *screen) copy(tty io.ReadWriter) {
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := tty.Read(buffer)
+		for range bytes.Count(buffer[:n], []byte("\x1b[6n")) {
+			_, _ = io.WriteString(tty, "\x1b[1;1R")
+		}
+		_, _ = s.Write(buffer[:n])
+		if err != nil {
+			return
+		}
+	}
+}
 
 // Write appends output. Only copy calls it.
 func (s *screen) Write(p []byte) (int, error) {
@@ -72,6 +86,6 @@ func (s *screen) waitForText(t testing.TB, from int, expected string) string {
 
 // escapePattern matches escape sequences, carriage returns and, last, what fish prints to find out whether the cursor is at the beginning of
 // a line.
-var escapePattern = regexp.MustCompile("\x1b\\[[0-9;?>=]*[A-Za-z]|\x1b\\][^\x07\x1b]*(\x07|\x1b\\\\)|\x1b[()=>].?|\r|⏎ *")
+var escapePattern = regexp.MustCompile("\x1b\\[[0-9;?>=]*[A-Za-z]|\x1b\\][^\x07\x1b]*(\x07|\x1b\\\\)|\x1b[78]|\x1b[()=>].?|\r|⏎ *")
 
 func stripEscapes(shown []byte) string { return string(escapePattern.ReplaceAll(shown, nil)) }

@@ -11,18 +11,26 @@ import (
 // WORK in a string is replaced by the working directory.
 type shellSetup struct {
 	startupFile   string   // the name of the start-up file, in the working directory
+	homeFile      string   // the name of a file in HOME that the shell reads; it then reads startupFile. "" for a shell that takes startupFile as an argument
 	startupArgs   []string // make the shell interactive and read that file
 	sourceCommand string   // the command that reads a file of commands
 	beforeRC      string   // precedes the test's start-up text, whose aliases must not apply to it
+	environTo     string   // writes the environment to the file whose name follows; "": "env -0 >"
+	repeatsPrompt bool     // whether it shows the last prompt again until it knows the new one
 	afterRC       string   // follows the test's start-up text, so that the report is written after other hooks
 }
 
 // writeStartupFile writes the start-up file and returns the shell's arguments.
-func (s shellSetup) writeStartupFile(t testing.TB, work, rc string) (args []string) {
+func (s shellSetup) writeStartupFile(t testing.TB, home, work, rc string) (args []string) {
 	t.Helper()
 	text := strings.ReplaceAll(s.beforeRC+rc+"\n"+s.afterRC, "WORK", work)
 	if err := os.WriteFile(filepath.Join(work, s.startupFile), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	if s.homeFile != "" {
+		if err := os.WriteFile(filepath.Join(home, s.homeFile), []byte(s.sourceCommand+" "+filepath.Join(work, s.startupFile)+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for _, arg := range s.startupArgs {
 		args = append(args, strings.ReplaceAll(arg, "WORK", work))
@@ -91,6 +99,56 @@ function fish_title
 end
 function fish_greeting
 end
+`,
+	},
+	// An alias precmd reports. The hook under test is between its two parts, and keeps the first.
+	"tcsh": {
+		startupFile:   "tcshrc",
+		homeFile:      ".tcshrc",
+		sourceCommand: "source",
+		beforeRC: `set echo_style = both
+set shellpty_number = 0
+alias precmd 'set shellpty_status = $status'
+alias shellpty_report '@ shellpty_number++; set prompt = "[$shellpty_number]> "; echo -n "P$shellpty_number $shellpty_status $$\0" > WORK/report'
+`,
+		afterRC: `set shellpty_precmd = "` + "`alias precmd`" + `"
+alias precmd "$shellpty_precmd:q; shellpty_report"
+`,
+	},
+	// elvish has no exit status: it reports 0. It writes only what has changed on the screen, beginning at the first difference: two prompts
+	// in a row differ from their first character on.
+	"elvish": {
+		startupFile:   "rc.elv",
+		startupArgs:   []string{"-rc", "WORK/rc.elv"},
+		sourceCommand: "shellpty_source",
+		repeatsPrompt: true,
+		beforeRC: `var shellpty_number = 0
+fn shellpty_source {|file| eval (slurp < $file) }
+set edit:prompt = { if (== (% $shellpty_number 2) 0) { put ' ' }; put '['$shellpty_number']> ' }
+set edit:rprompt = { }
+`,
+		afterRC: `set edit:before-readline = [$@edit:before-readline {
+  set shellpty_number = (+ $shellpty_number 1)
+  print 'P'$shellpty_number' 0 '$pid"\x00" > WORK/report
+}]
+`,
+	},
+	"nu": {
+		startupFile:   "config.nu",
+		startupArgs:   []string{"--env-config", "/dev/null", "--config", "WORK/config.nu"},
+		sourceCommand: "source",
+		environTo:     "^env -0 o> ",
+		beforeRC: `$env.config.show_banner = false
+$env.config.use_ansi_coloring = false
+$env.shellpty_number = 0
+$env.PROMPT_COMMAND = {|| $"[($env.shellpty_number)]> " }
+$env.PROMPT_COMMAND_RIGHT = ""
+$env.PROMPT_INDICATOR = ""
+`,
+		afterRC: `$env.config.hooks.pre_prompt = ($env.config.hooks.pre_prompt | append {||
+  $env.shellpty_number += 1
+  $"P($env.shellpty_number) ($env.LAST_EXIT_CODE) ($nu.pid)\u{0}" | save --raw --append WORK/report
+})
 `,
 	},
 }

@@ -16,7 +16,7 @@ import (
 
 // Config says how to start a shell. Only Shell is required.
 type Config struct {
-	Shell string   // "bash", "zsh" or "fish"
+	Shell string   // "bash", "zsh", "fish", "tcsh", "elvish" or "nu"
 	RC    string   // the text of the shell's start-up file
 	Dir   string   // the working directory; "": Home
 	Home  string   // HOME, which contains the XDG directories; "": a new directory. Shells with the same Home share state.
@@ -52,7 +52,7 @@ func Start(t testing.TB, c Config) *Shell {
 		s.home = NewDir(t)
 	}
 	s.report = openReportPipe(t, filepath.Join(s.workDir, "report"))
-	argv := append(append([]string{}, c.Wrap...), append([]string{path}, s.setup.writeStartupFile(t, s.workDir, c.RC)...)...)
+	argv := append(append([]string{}, c.Wrap...), append([]string{path}, s.setup.writeStartupFile(t, s.home, s.workDir, c.RC)...)...)
 	s.cmd = exec.Command(argv[0], argv[1:]...)
 	s.cmd.Dir = c.Dir
 	if s.cmd.Dir == "" {

@@ -1,0 +1,230 @@
+# LocalPort's hook for elvish, 0.19 and newer: eval (localport hook elvish | slurp)
+#
+# A prompt where nothing changed starts no process: it reads the prompt's line, the project's files and the supervisor's /proc/PID/stat.
+# It compares contents, because elvish 0.19 cannot tell a file's age. What elvish cannot do:
+# - notice that the supervisor was killed where there is no /proc: it has no kill;
+# - tell the time where there is no /proc/uptime: a failed export is then repeated after some prompts instead of some seconds;
+# - keep other hooks from putting back what they found before they were entered.
+#
+# The line above sets $__localport_exe. All variables belong to the code of this eval, none is exported. `localport export` sets those of
+# __localport_eval.
+
+use path
+use str
+
+var __localport_root = '' # the project that this shell is in
+var __localport_dir = '' # where LocalPort keeps what prompts compare with
+var __localport_line = '' # the line in $__localport_dir/prompt, at the last export
+var __localport_told = '' # hash of the error that this shell last printed
+var __localport_retry = '' # what `localport export` has to retry; it is passed back
+var __localport_diff = '' # a copy of LOCALPORT_DIFF
+var __localport_recheck = '' # 1 if an export at a cd found variables missing that another hook may set before the prompt
+var __localport_uses = [] # the names of the variables that [env] uses
+
+var pwd-seen = '' # the directory of the last prompt; '' before the first
+var pwd-physical = '' # the same without symbolic links
+var files-seen = '' # the project's files, as they were before the last export
+var used-seen = [] # the values of the variables in $__localport_uses at the last export
+var tried = '' # the last reason for an export, and how many exports did not resolve it
+var tries = 0
+var code = 0 # exit status of the last export
+var wait = 0 # seconds until it is repeated; 0: it is not repeated
+var since = 0 # when it ran
+var prompts = 0 # counted where there is no clock
+
+# eval sees only those variables of the outer scope that its function mentions.
+fn __localport_eval {|statements|
+  nop $__localport_root $__localport_dir $__localport_line $__localport_told $__localport_retry $__localport_diff $__localport_recheck $__localport_uses $since
+  eval $statements
+}
+
+fn exists {|file| path:is-regular &follow-symlink=$true $file }
+
+fn read-file {|file|
+  if (exists $file) {
+    try { slurp < $file } catch e { put unreadable }
+  } else {
+    put ''
+  }
+}
+
+# read-files returns the contents of the three files; a missing file differs from an empty one.
+fn read-files {|root|
+  var all = ''
+  for name [.localport.toml .localport.local.toml .env] {
+    set all = $all(to-string (exists $root/$name))' '(read-file $root/$name)"\x00"
+  }
+  put $all
+}
+
+fn read-used {
+  put [(for name $__localport_uses {
+    if (has-env $name) { put =(get-env $name) } else { put unset }
+  })]
+}
+
+# now tells the time in whole seconds.
+fn now {
+  if (exists /proc/uptime) {
+    num [(str:split . (slurp < /proc/uptime))][0]
+  } else {
+    put $prompts
+  }
+}
+
+fn is-due {
+  var t = (now)
+  or (< $t $since) (>= $t (+ $since $wait))
+}
+
+# is-gone tells whether the process PID START has ended. Field 22 of /proc/PID/stat is the start time, field 3 the state, field 2 a name
+# in parentheses that may hold anything.
+fn is-gone {|pid start|
+  if (or (eq $pid 0) (not (exists /proc/self/stat))) {
+    put $false
+  } else {
+    var stat = [(str:split ')' (read-file /proc/$pid/stat))]
+    var fields = [(str:split ' ' $stat[-1])]
+    if (< (count $fields) 21) {
+      put $true
+    } else {
+      or (eq $fields[1] Z) (eq $fields[1] X) (not-eq $fields[20] $start)
+    }
+  }
+}
+
+# compare returns why the project at $__localport_root needs an export; '' if it does not.
+fn compare {
+  var line = ''
+  if (not-eq $__localport_dir '') {
+    set line = (str:trim-right (read-file $__localport_dir/prompt) "\n")
+  }
+  if (not-eq $line $__localport_line) {
+    put 'line '$line' '$pwd-seen
+  } elif (not-eq (read-files $__localport_root) $files-seen) {
+    put 'file '$pwd-seen
+  } elif (eq $line '') {
+    put ''
+  } else {
+    var words = [(str:split ' ' $line) 0 0]
+    if (is-gone $words[1] $words[2]) { put 'gone '$line' '$pwd-seen } else { put '' }
+  }
+}
+
+# find-root returns the directory of the nearest .localport.toml; '' if there is none.
+fn find-root {|dir|
+  while $true {
+    if (exists (path:join $dir .localport.toml)) {
+      put $dir
+      return
+    }
+    if (eq $dir (path:dir $dir)) {
+      put ''
+      return
+    }
+    set dir = (path:dir $dir)
+  }
+}
+
+# export runs `localport export`. If that fails once, or does not resolve the reason three times (something may have changed meanwhile), it
+# is repeated after 5, 10, … 60 s with a limit of 200 ms. Status 3 and 4, a config that is invalid or not allowed, are final: the hook
+# detects what changes them. An interrupt ends it: what is set before the call is as after a failure.
+fn export {|why root at-cd|
+  if (not-eq $why $tried) {
+    set tried = $why
+    set tries = 0
+  }
+  if (not (exists $__localport_exe)) { return }
+  var options = [$@at-cd]
+  if (== $tries 3) {
+    if (or (== $wait 0) (not (is-due))) { return }
+    set options = [$@options --limit=200ms]
+  } elif (eq $why again) {
+    set options = [$@options --limit=200ms]
+  }
+  if (not-eq $__localport_diff '') { set-env LOCALPORT_DIFF $__localport_diff }
+  set files-seen = (read-files $root)
+  var last-wait last-tries = $wait $tries
+  set code wait since tries = 1 (if (== $wait 0) { num 5 } else { put $wait }) (now) 3
+  var status = 0
+  var statements = ({
+    try {
+      (external $__localport_exe) export elvish --pid $pid --root $__localport_root --line $__localport_line --told $__localport_told ^
+        --retry $__localport_retry --saves $@options < /dev/null
+    } catch e {
+      set status = (try { put $e[reason][exit-status] } catch e { put 1 })
+    }
+  } | slurp)
+  set code = $status
+  if (and (== $code 0) (< $last-tries 2)) {
+    set tries wait = (+ $last-tries 1) 0
+  } elif (or (== $code 3) (== $code 4)) {
+    set wait = 0
+  } else {
+    set wait = (if (< $last-wait 60) { + $last-wait 5 } else { num 60 })
+  }
+  __localport_eval $statements
+  set used-seen = (read-used)
+  if (not-eq $__localport_root $root) { set files-seen = (read-files $__localport_root) }
+}
+
+# check is called before a prompt and after a cd; at-cd is then [--cd].
+fn check {|at-cd|
+  var why = ''
+  var here = $pwd-seen
+  try {
+    if (not-eq $pwd /unknown/pwd) { set here = $pwd } # what it is in a deleted directory
+  } catch e {
+    nop
+  }
+  var root = $__localport_root
+  if (not-eq $here $pwd-seen) {
+    var is-first = (eq $pwd-seen '')
+    set pwd-seen = $here
+    set pwd-physical = (try { path:eval-symlinks $here } catch e { put $here })
+    set root = (find-root $pwd-physical)
+    if (not-eq $root $__localport_root) {
+      set why = 'enter '$here
+    } elif (and $is-first (eq $root '') (has-env LOCALPORT_DIFF)) {
+      set why = inherited
+    }
+  } elif (exists (path:join $pwd-physical .localport.toml)) {
+    if (not-eq $pwd-physical $__localport_root) {
+      set root why = $pwd-physical 'enter '$here
+    }
+  }
+  if (and (eq $why '') (not-eq $root '')) {
+    set why = (compare)
+  }
+  if (and (eq $why '') (not-eq $__localport_uses [])) {
+    var used = (read-used)
+    if (not-eq $used $used-seen) { set why = 'variables '(to-string $used) }
+  }
+  if (and (eq $why '') (not-eq $__localport_recheck '') (eq $at-cd [])) {
+    set why = recheck
+  }
+  if (and (eq $why '') (!= $wait 0)) {
+    if (== $code 0) {
+      set wait = 0
+    } elif (is-due) {
+      set why = again
+    }
+  }
+  if (eq $why '') {
+    set tried = ''
+  } else {
+    export $why $root $at-cd
+  }
+}
+
+fn __localport_prompt { set prompts = (+ $prompts 1); check [] }
+fn __localport_cd {|_| check [--cd] }
+
+# others drops the functions of an earlier evaluation of this hook. Builtin functions have no body.
+fn others {|functions|
+  for f $functions {
+    if (not (try { str:contains $f[body] 'check [' } catch e { put $false })) { put $f }
+  }
+}
+set edit:before-readline = [(others $edit:before-readline) $__localport_prompt~]
+set after-chdir = [(others $after-chdir) $__localport_cd~]

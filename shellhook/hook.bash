@@ -78,7 +78,7 @@ __localport_run() {
   else
     __localport_look_further
   fi
-  [[ -n $__localport_arrays && -z ${bash_preexec_imported-}${__bp_imported-} && ${PROMPT_COMMAND[@]: -1} == __localport_prompt ]] ||
+  [[ -n $__localport_arrays && -z ${bash_preexec_imported-}${__bp_imported-}${__vsc_initialized-} && ${PROMPT_COMMAND[@]: -1} == __localport_prompt ]] ||
     __localport_settle
 }
 
@@ -116,7 +116,8 @@ __localport_settle() {
 
 # __localport_move makes this hook the last element, also where another has put its command into the same string. Nothing is moved if a
 # third program calls this hook, or if PROMPT_COMMAND is read-only. bash-preexec takes whatever runs after its own last command for a
-# command of the user, so that with it the hook is one of precmd_functions.
+# command of the user, so that with it the hook is one of precmd_functions. So does the shell integration of VS Code: with that, the hook is
+# one of the commands that it has found in PROMPT_COMMAND and runs itself.
 __localport_move() {
   \local __localport_text __localport_found=''
   \local -a __localport_all
@@ -147,6 +148,9 @@ __localport_move() {
   if [[ -n ${bash_preexec_imported-}${__bp_imported-} ]]; then
     precmd_functions+=(__localport_prompt)
     PROMPT_COMMAND=("${__localport_all[@]}")
+  elif [[ -n ${__vsc_initialized-} && " ${__localport_all[*]} " == *" __vsc_prompt_cmd"* ]]; then
+    __vsc_original_prompt_command+=(__localport_prompt)
+    PROMPT_COMMAND=("${__localport_all[@]/#%__vsc_prompt_cmd/__vsc_prompt_cmd_original}")
   else
     PROMPT_COMMAND=("${__localport_all[@]}" __localport_prompt)
   fi
@@ -451,12 +455,13 @@ __localport_install() {
       \builtin printf '%s\n' 'localport: the hook is not installed: PROMPT_COMMAND is read-only' \
         'hint: in the start-up file, move the line with "localport hook" before the one that makes PROMPT_COMMAND read-only' >&2
     __localport_read_only=1
-  elif [[ -n $__localport_arrays ]]; then
+  elif [[ -n $__localport_arrays && ${TERM_PROGRAM-} != vscode ]]; then
     PROMPT_COMMAND+=(__localport_prompt)
-  else
+  else # a terminal of VS Code may add its shell integration later, which takes over element 0 only
     # shellcheck disable=SC2178,SC2128 # element 0
     PROMPT_COMMAND="${PROMPT_COMMAND:+$PROMPT_COMMAND$__localport_newline}__localport_prompt"
   fi
+  [[ -z $__localport_arrays || -z ${__vsc_initialized-} ]] || __localport_move
   [[ $- != *a* ]] || \builtin export -n PROMPT_COMMAND
 }
 

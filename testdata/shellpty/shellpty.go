@@ -17,6 +17,7 @@ import (
 // Config says how to start a shell. Only Shell is required.
 type Config struct {
 	Shell string   // "bash", "zsh", "fish", "tcsh", "elvish" or "nu"
+	Args  []string // further arguments of the shell
 	RC    string   // the text of the shell's start-up file
 	Dir   string   // the working directory; "": Home
 	Home  string   // HOME, which contains the XDG directories; "": a new directory. Shells with the same Home share state.
@@ -55,7 +56,8 @@ func Start(t testing.TB, c Config) *Shell {
 		s.home = NewDir(t)
 	}
 	s.report = openReportPipe(t, filepath.Join(s.workDir, "report"))
-	argv := append(append([]string{}, c.Wrap...), append([]string{path}, s.setup.writeStartupFile(t, s.home, s.workDir, c)...)...)
+	argv := append(append([]string{}, c.Wrap...), path)
+	argv = append(append(argv, s.setup.writeStartupFile(t, s.home, s.workDir, c)...), c.Args...)
 	s.cmd = exec.Command(argv[0], argv[1:]...)
 	s.cmd.Dir = c.Dir
 	if s.cmd.Dir == "" {

@@ -31,7 +31,7 @@ type shellTool struct {
 	keepsPrompt bool   // the prompt is the tool's own, with the number in it
 	shows       string // what it shows of the line pipeStatusLine
 	env         []string
-	args        []string // of the shell
+	args, wrap  []string // of the shell; before it
 	once        bool     // its start-up text cannot be evaluated twice, with or without the hook
 }
 
@@ -185,7 +185,7 @@ func (tool shellTool) start(t *testing.T, w *testEnv, rc string) *shellpty.Shell
 		rc = map[string]string{"bash": "shellpty_keep=1\n", "zsh": "shellpty_keep=1\n", "fish": "set -g shellpty_keep 1\n"}[tool.shell] + rc
 	}
 	return w.startWith(shellpty.Config{
-		Shell: tool.shell, Args: tool.args, RC: rc, Home: home, ReportFirst: true,
+		Shell: tool.shell, Args: tool.args, Wrap: tool.wrap, RC: rc, Home: home, ReportFirst: true,
 		Env: append([]string{
 			"TERM=xterm", "STARSHIP_CONFIG=" + filepath.Join(home, "config/starship.toml"),
 			"PATH=" + filepath.Join(toolsDir(t), "bin") + ":" + os.Getenv("PATH"),

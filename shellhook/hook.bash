@@ -142,6 +142,7 @@ __localport_move() {
       __localport_text=${__localport_text%$__localport_newline}
       [[ -n $__localport_text ]] || \continue
     fi
+    [[ $__localport_text != __vsc_prompt_cmd ]] || __localport_text=__vsc_prompt_cmd_original # which runs what was found
     __localport_all+=("$__localport_text")
   done
   [[ -n $__localport_found ]] || \return
@@ -150,7 +151,7 @@ __localport_move() {
     PROMPT_COMMAND=("${__localport_all[@]}")
   elif [[ -n ${__vsc_initialized-} && " ${__localport_all[*]} " == *" __vsc_prompt_cmd"* ]]; then
     __vsc_original_prompt_command+=(__localport_prompt)
-    PROMPT_COMMAND=("${__localport_all[@]/#%__vsc_prompt_cmd/__vsc_prompt_cmd_original}")
+    PROMPT_COMMAND=("${__localport_all[@]}")
   else
     PROMPT_COMMAND=("${__localport_all[@]}" __localport_prompt)
   fi
@@ -359,7 +360,7 @@ __localport_set() {
 # __localport_define sets __localport_text to the code that defines the variable NAME as it is; '' if there is none. Before bash 5.1, and for
 # a reference to another variable, that takes a process.
 __localport_define() {
-  if [[ -z $__localport_arrays || -R $1 ]]; then
+  if [[ -z $__localport_arrays ]] || \builtin [ -R "$1" ]; then # [[ -R ]] is a syntax error before bash 4.3
     __localport_text=$(\builtin declare -p "$1" 2>/dev/null) || :
     __localport_text=${__localport_text#declare -- }
   else
@@ -381,8 +382,9 @@ __localport_restore() {
   else
     \builtin unset -v "$1"
     if [[ $__localport_text == 'declare -'* && -z $__localport_options ]]; then # no declare -g before 4.2
-      \builtin eval "__localport_text=${__localport_text#*=}"
-      \builtin eval "$1=$__localport_text"
+      # Before 4.4, an array is printed in quotes: declare -a NAME='([0]="…")'.
+      [[ $__localport_text != "declare -a"*" $1='("* ]] || \builtin eval "__localport_text==${__localport_text#*=}"
+      \builtin eval "$1=${__localport_text#*=}"
     elif [[ $__localport_text == 'declare -'* ]]; then # two statements: \builtin takes no array as an argument
       __localport_text=${__localport_text#declare }
       \builtin declare -g "${__localport_text%% *}" "$1"

@@ -181,7 +181,9 @@ func BenchmarkShellsRestoredAtOnce(b *testing.B) {
 				group.Wait()
 			}
 			slices.Sort(walls)
-			at := func(share float64) float64 { return float64(walls[int(share*float64(len(walls)-1))].Microseconds()) / 1000 }
+			at := func(share float64) float64 {
+				return float64(walls[int(share*float64(len(walls)-1))].Microseconds()) / 1000
+			}
 			b.ReportMetric(at(0.5), "ms/median")
 			b.ReportMetric(at(0.99), "ms/p99")
 			b.ReportMetric(at(1), "ms/max")

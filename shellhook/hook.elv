@@ -18,6 +18,8 @@ var __localport_line = '' # the line in $__localport_dir/prompt, at the last exp
 var __localport_told = '' # hash of the error that this shell last printed
 var __localport_retry = '' # what `localport export` has to retry; it is passed back
 var __localport_diff = '' # a copy of LOCALPORT_DIFF
+var __localport_variables = '' # the names of the project's variables in this shell
+var __localport_unfinished = '' # directories, each with a newline, of exports that may have entered a project before they were interrupted
 var __localport_recheck = '' # 1 if an export at a cd found variables missing that another hook may set before the prompt
 var __localport_uses = [] # the names of the variables that [env] uses
 
@@ -30,11 +32,13 @@ var tries = 0
 var code = 0 # exit status of the last export
 var wait = 0 # seconds until it is repeated; 0: it is not repeated
 var since = 0 # when it ran
+var missing = $false # the message about the missing program has been shown
 var prompts = 0 # counted where there is no clock
 
 # eval sees only those variables of the outer scope that its function mentions.
 fn __localport_eval {|statements|
-  nop $__localport_root $__localport_dir $__localport_line $__localport_told $__localport_retry $__localport_diff $__localport_recheck $__localport_uses $since
+  nop $__localport_root $__localport_dir $__localport_line $__localport_told $__localport_retry $__localport_diff $__localport_variables ^
+    $__localport_unfinished $__localport_recheck $__localport_uses $since
   eval $statements
 }
 
@@ -126,6 +130,33 @@ fn find-root {|dir|
   }
 }
 
+# find-program returns localport: at the path that the hook was installed with or, if an upgrade has removed that, the first one in PATH.
+fn find-program {
+  for program [$__localport_exe (for dir $paths { put $dir/localport })] {
+    if (and (str:has-prefix $program /) (has-external $program)) {
+      put $program
+      return
+    }
+  }
+  put ''
+}
+
+# report-missing says once that there is no program. The next prompts look for it, without a process.
+fn report-missing {
+  set code wait tries since = missing 1 0 0
+  if $missing { return }
+  set missing = $true
+  if (eq $__localport_root '') {
+    echo 'localport: cannot run '$__localport_exe', and PATH has no localport: the services of this directory are not started' >&2
+    echo 'hint: install localport again in a directory of PATH' >&2
+  } else {
+    echo 'localport: cannot run '$__localport_exe', and PATH has no localport: this shell keeps the variables and forwards of '$__localport_root >&2
+    echo 'hint: install localport again; or undo by hand: '(str:join '; ' [(for name [(str:split ' ' (str:trim-left $__localport_variables' LOCALPORT_DIFF' ' '))] {
+      put 'unset-env '$name
+    })])'; the forwards end when the last shell that uses them exits' >&2
+  }
+}
+
 # export runs `localport export`. If that fails once, or does not resolve the reason three times (something may have changed meanwhile), it
 # is repeated after 5, 10, … 60 s with a limit of 200 ms. Status 3 and 4, a config that is invalid or not allowed, are final: the hook
 # detects what changes them. An interrupt ends it: what is set before the call is as after a failure.
@@ -134,22 +165,29 @@ fn export {|why root at-cd|
     set tried = $why
     set tries = 0
   }
-  if (not (exists $__localport_exe)) { return }
+  var program = (find-program)
+  if (eq $program '') {
+    report-missing
+    return
+  }
+  set missing = $false
   var options = [$@at-cd]
   if (== $tries 3) {
     if (or (== $wait 0) (not (is-due))) { return }
     set options = [$@options --limit=200ms]
-  } elif (eq $why again) {
+  } elif (and (eq $why again) (not-eq $code missing)) {
     set options = [$@options --limit=200ms]
   }
   if (not-eq $__localport_diff '') { set-env LOCALPORT_DIFF $__localport_diff }
+  if (not-eq $__localport_unfinished '') { set options = [$@options --unfinished=$__localport_unfinished] }
+  if (not (str:contains "\n"$__localport_unfinished "\n"$pwd-seen"\n")) { set __localport_unfinished = $__localport_unfinished$pwd-seen"\n" }
   set files-seen = (read-files $root)
   var last-wait last-tries = $wait $tries
   set code wait since tries = 1 (if (== $wait 0) { num 5 } else { put $wait }) (now) 3
   var status = 0
   var statements = ({
     try {
-      (external $__localport_exe) export elvish --pid $pid --root $__localport_root --line $__localport_line --told $__localport_told ^
+      (external $program) export elvish --pid $pid --root $__localport_root --line $__localport_line --told $__localport_told ^
         --retry $__localport_retry --saves $@options < /dev/null
     } catch e {
       set status = (try { put $e[reason][exit-status] } catch e { put 1 })
@@ -164,6 +202,7 @@ fn export {|why root at-cd|
     set wait = (if (< $last-wait 60) { + $last-wait 5 } else { num 60 })
   }
   __localport_eval $statements
+  if (has-value [0 3 4] $code) { set __localport_unfinished = '' } # also if an older localport does not set it
   set used-seen = (read-used)
   if (not-eq $__localport_root $root) { set files-seen = (read-files $__localport_root) }
 }
@@ -177,21 +216,19 @@ fn check {|at-cd|
   } catch e {
     nop
   }
-  var root = $__localport_root
-  if (not-eq $here $pwd-seen) {
-    var is-first = (eq $pwd-seen '')
+  var is-first is-new = (eq $pwd-seen '') (not-eq $here $pwd-seen)
+  if $is-new {
     set pwd-seen = $here
     set pwd-physical = (try { path:eval-symlinks $here } catch e { put $here })
-    set root = (find-root $pwd-physical)
-    if (not-eq $root $__localport_root) {
-      set why = 'enter '$here
-    } elif (and $is-first (eq $root '') (has-env LOCALPORT_DIFF)) {
-      set why = inherited
-    }
-  } elif (exists (path:join $pwd-physical .localport.toml)) {
-    if (not-eq $pwd-physical $__localport_root) {
-      set root why = $pwd-physical 'enter '$here
-    }
+  }
+  # Each prompt walks up: a config may have appeared above or between.
+  var root = (find-root $pwd-physical)
+  if (not-eq $root $__localport_root) {
+    set why = 'enter '$root' '$here
+  } elif (and $is-new (eq $root '') (not-eq $__localport_unfinished '')) {
+    set why = 'leave '$here
+  } elif (and $is-first (eq $root '') (has-env LOCALPORT_DIFF)) {
+    set why = inherited
   }
   if (and (eq $why '') (not-eq $root '')) {
     set why = (compare)
@@ -204,7 +241,9 @@ fn check {|at-cd|
     set why = recheck
   }
   if (and (eq $why '') (!= $wait 0)) {
-    if (== $code 0) {
+    if (eq $code missing) {
+      set why = again
+    } elif (== $code 0) {
       set wait = 0
     } elif (is-due) {
       set why = again

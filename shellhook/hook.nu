@@ -22,6 +22,9 @@ $env.__localport = ($env.__localport? | default {
   retry: "" # what `localport export` has to retry; it is passed back
   diff: "" # a copy of LOCALPORT_DIFF
   recheck: ""
+  variables: "" # the names of the project's variables in this shell
+  unfinished: "" # directories, each with a newline, of exports that may have entered a project before they were interrupted
+  missing: false # the message about the missing program has been shown
   uses: [] # the names of the variables that [env] uses
   used: [] # their values at the last export
   files: [] # the project's files, as they were before the last export
@@ -108,6 +111,28 @@ def --env __localport_apply [output: string] {
   }
 }
 
+# localport: at the path that the hook was installed with or, if an upgrade has removed that, the first one in PATH; "" if there is none.
+def __localport_find_program [] {
+  let found = (which --all localport | where type == external | get path | where ($it | str starts-with "/"))
+  let installed = (__localport_exe)
+  if ($installed | path exists) { $installed } else { $found | append "" | first }
+}
+
+# Says once that there is no program. The next prompts look for it, without a process.
+def --env __localport_report_missing [] {
+  let state = $env.__localport
+  $env.__localport = ($state | merge {code: missing, wait: 1, tries: 0, since: 0, missing: true})
+  if $state.missing { return }
+  let cannot = $"localport: cannot run (__localport_exe), and PATH has no localport:"
+  if $state.root == "" {
+    print --stderr $"($cannot) the services of this directory are not started"
+    print --stderr "hint: install localport again in a directory of PATH"
+  } else {
+    print --stderr $"($cannot) this shell keeps the variables and forwards of ($state.root)"
+    print --stderr $"hint: install localport again; or undo by hand: hide-env ($state.variables) LOCALPORT_DIFF; the forwards end when the last shell that uses them exits"
+  }
+}
+
 # Runs `localport export`. If that fails once, or does not resolve the reason three times (something may have changed meanwhile), it is
 # repeated after 5, 10, … 60 s with a limit of 200 ms. Status 3 and 4, a config that is invalid or not allowed, are final: the hook detects
 # what changes them. An interrupt ends it: what is set before the call is as after a failure.
@@ -116,17 +141,22 @@ def --env __localport_export [why: string, root: string] {
     $env.__localport.tried = $why
     $env.__localport.tries = 0
   }
-  let exe = (__localport_exe)
-  if not ($exe | path exists) { return }
+  let exe = (__localport_find_program)
+  if $exe == "" {
+    __localport_report_missing
+    return
+  }
   let state = $env.__localport
   if $state.tries == 3 and ($state.wait == 0 or not (__localport_is_due)) { return }
-  let limit = (if $state.tries == 3 or $why == again { ["--limit=200ms"] } else { [] })
+  let limit = (if $state.tries == 3 or ($why == again and $state.code != missing) { ["--limit=200ms"] } else { [] })
+  let earlier = (if $state.unfinished == "" { [] } else { [$"--unfinished=($state.unfinished)"] })
+  let unfinished = ($state.unfinished | lines | append $state.pwd | uniq | each { $in + "\n" } | str join)
   let environment = (if $state.diff == "" { {} } else { {LOCALPORT_DIFF: $state.diff} })
-  let failure = {code: 1, tries: 3, since: (__localport_now)}
+  let failure = {code: 1, tries: 3, since: (__localport_now), missing: false, unfinished: $unfinished}
   $env.__localport = ($state | merge $failure | merge {files: (__localport_files $root), wait: ([$state.wait 5] | math max)})
   let result = (try {
     with-env $environment {
-      open --raw /dev/null | ^$exe export nu --pid $nu.pid --root $state.root --line $state.line --told $state.told --retry $state.retry --saves ...$limit | complete
+      open --raw /dev/null | ^$exe export nu --pid $nu.pid --root $state.root --line $state.line --told $state.told --retry $state.retry --saves ...$limit ...$earlier | complete
     }
   } catch {
     {exit_code: 1, stdout: "", stderr: ""}
@@ -140,6 +170,7 @@ def --env __localport_export [why: string, root: string] {
     {code: $result.exit_code, wait: ([($state.wait + 5) 60] | math min)}
   }))
   __localport_apply $result.stdout
+  if $result.exit_code in [0 3 4] { $env.__localport.unfinished = "" } # also if an older localport does not set it
   $env.__localport.used = (__localport_used $env.__localport.uses)
   if $env.__localport.root != $root { $env.__localport.files = (__localport_files $env.__localport.root) }
 }
@@ -148,19 +179,16 @@ def --env __localport_check [] {
   let state = $env.__localport
   let here = $env.PWD
   let physical = (try { $here | path expand } catch { $here })
-  mut root = $state.root
+  # Each prompt walks up: a config may have appeared above or between.
+  let root = (__localport_find_root $physical)
   mut why = ""
-  if $here != $state.pwd {
-    $env.__localport.pwd = $here
-    $root = (__localport_find_root $physical)
-    if $root != $state.root {
-      $why = $"enter ($here)"
-    } else if $state.pwd == "" and $root == "" and $env.LOCALPORT_DIFF? != null {
-      $why = "inherited"
-    }
-  } else if $physical != $state.root and ($physical | path join .localport.toml | path exists) {
-    $root = $physical
-    $why = $"enter ($here)"
+  $env.__localport.pwd = $here
+  if $root != $state.root {
+    $why = $"enter ($root) ($here)"
+  } else if $here != $state.pwd and $root == "" and $state.unfinished != "" {
+    $why = $"leave ($here)"
+  } else if $state.pwd == "" and $root == "" and $env.LOCALPORT_DIFF? != null {
+    $why = "inherited"
   }
   if $why == "" and $root != "" { $why = (__localport_compare) }
   if $why == "" and $state.uses != [] {

@@ -10,7 +10,7 @@
 # - be installed a second time after another precmd: the line belongs at the end of ~/.tcshrc. An alias precmd from before is kept.
 # An error in precmd would remove the alias, also the user's: no variable here may be undefined.
 #
-# `localport export` sets __localport_root, _dir, _line, _told, _retry and _diff; none is exported. It redefines the alias __localport_used.
+# `localport export` sets __localport_root, _dir, _line, _told, _retry, _variables, _unfinished and _diff; none is exported. It redefines the alias __localport_used.
 
 if (! $?__localport_tries) then
   set __localport_root = "" # the project that this shell is in
@@ -19,6 +19,9 @@ if (! $?__localport_tries) then
   set __localport_told = "" # hash of the error that this shell last printed
   set __localport_retry = "" # what `localport export` has to retry; it is passed back
   set __localport_diff = "" # a copy of LOCALPORT_DIFF
+  set __localport_variables = "" # the names of the project's variables in this shell
+  set __localport_unfinished = "" # directories, each with a newline, of exports that may have entered a project before they were interrupted
+  set __localport_missing = 0 # 1: the message about the missing program has been shown
   set __localport_pwd = "" # the directory of the last prompt; empty before the first
   set __localport_uses = 0 # 1 if [env] uses variables, 2 if they are new: the alias __localport_used sets __localport_now to their values
   set __localport_seen = "" # their values at the last export
@@ -33,40 +36,34 @@ if (! $?__localport_tries) then
 endif
 
 set __localport_why = "" # why this prompt must run an export; empty if it need not
-if ("$cwd:q" != "$__localport_pwd:q") then
-  # Walk up from a new directory. ./.. is physical, like the project's root.
-  set __localport_last = "$__localport_pwd:q"
-  set __localport_pwd = "$cwd:q"
-  set __localport_at = .
-  set __localport_found = ""
-  while ("$__localport_found" == "" && -e "$__localport_at")
-    if (-e "$__localport_at/.localport.toml") then
-      set __localport_found = project
-    else if (-I "$__localport_at" == -I / && -D "$__localport_at" == -D /) then
-      set __localport_found = none
-    else
-      set __localport_at = "$__localport_at/.."
-    endif
-  end
-  if ("$__localport_found" == project) then
-    if ("$__localport_root:q" == "") then
-      set __localport_why = "enter $cwd:q"
-    else if (-I "$__localport_at" != -I "$__localport_root:q" || -D "$__localport_at" != -D "$__localport_root:q") then
-      set __localport_why = "enter $cwd:q"
-    endif
-  else if ("$__localport_root:q" != "") then
-    set __localport_why = "leave $cwd:q"
-  else if ("$__localport_last:q" == "" && $?LOCALPORT_DIFF) then
-    set __localport_why = inherited
+set __localport_last = "$__localport_pwd:q"
+set __localport_pwd = "$cwd:q"
+# Walk up: a config may have appeared above or between. ./.. is physical, like the project's root.
+set __localport_at = .
+set __localport_found = ""
+while ("$__localport_found" == "" && -e "$__localport_at")
+  if (-e "$__localport_at/.localport.toml") then
+    set __localport_found = project
+  else if (-I "$__localport_at" == -I / && -D "$__localport_at" == -D /) then
+    set __localport_found = none
+  else
+    set __localport_at = "$__localport_at/.."
   endif
-else if (-e ./.localport.toml) then
+end
+if ("$__localport_found" == project) then
   if ("$__localport_root:q" == "") then
-    set __localport_why = "enter $cwd:q"
-  else if (-I . != -I "$__localport_root:q" || -D . != -D "$__localport_root:q") then
-    set __localport_why = "enter $cwd:q"
+    set __localport_why = "enter $__localport_at $cwd:q"
+  else if (-I "$__localport_at" != -I "$__localport_root:q" || -D "$__localport_at" != -D "$__localport_root:q") then
+    set __localport_why = "enter $__localport_at $cwd:q"
     # so that the reason differs when the directory is back
     if (-I . != -I "$cwd:q" || -D . != -D "$cwd:q") set __localport_why = "enter moved $cwd:q"
   endif
+else if ("$__localport_root:q" != "") then
+  set __localport_why = "leave $cwd:q"
+else if ("$__localport_last:q" != "$cwd:q" && "$__localport_unfinished:q" != "") then
+  set __localport_why = "leave $cwd:q"
+else if ("$__localport_last:q" == "" && $?LOCALPORT_DIFF) then
+  set __localport_why = inherited
 endif
 
 # Compare the project with its state at the last export: the line, the files, and whether the supervisor still runs.
@@ -126,8 +123,10 @@ endif
 # them. The time is that of the terminal's last output, which the kernel counts in steps of 8 s.
 if ("$__localport_why:q" == "" && $__localport_wait != 0) then
   @ __localport_now = -M /dev/$tty
-  if ($__localport_code == 0) then
+  if ("$__localport_code" == 0) then
     set __localport_wait = 0
+  else if ("$__localport_code" == missing) then
+    set __localport_why = again
   else if ($__localport_now < $__localport_since || $__localport_now >= $__localport_since + $__localport_wait) then
     set __localport_why = again
   endif
@@ -136,9 +135,41 @@ set __localport_limit = ""
 set __localport_run = 0
 if ("$__localport_why:q" == "") then
   set __localport_tried = ""
-else if (-x "$__localport_exe:q") then
-  set __localport_run = 1
-  if ("$__localport_why:q" == again) set __localport_limit = --limit=200ms
+else
+  # localport: at the path that the hook was installed with or, if an upgrade has removed that, the first one in PATH.
+  set __localport_program = "$__localport_exe:q"
+  if (! -x "$__localport_program:q") then
+    set __localport_program = ""
+    foreach __localport_at ( $path:q )
+      if ("$__localport_program:q" == "" && "$__localport_at:q" =~ /* && -f "$__localport_at:q/localport" && -x "$__localport_at:q/localport") set __localport_program = "$__localport_at:q/localport"
+    end
+  endif
+  if ("$__localport_program:q" == "") then
+    # Say so once. The next prompts look for it, without a process.
+    set __localport_code = missing
+    set __localport_wait = 1
+    set __localport_tries = 0
+    if (! $__localport_missing) then
+      set __localport_missing = 1
+      if ("$__localport_root:q" == "") then
+        echo "localport: cannot run $__localport_exe:q, and PATH has no localport: the services of this directory are not started"
+        echo "hint: install localport again in a directory of PATH"
+      else
+        echo "localport: cannot run $__localport_exe:q, and PATH has no localport: this shell keeps the variables and forwards of $__localport_root:q"
+        set __localport_now = ""
+        foreach __localport_at ( $__localport_variables LOCALPORT_DIFF )
+          set __localport_now = "$__localport_now unsetenv $__localport_at;"
+        end
+        echo "hint: install localport again; or undo by hand:$__localport_now:q the forwards end when the last shell that uses them exits"
+      endif
+    endif
+  else
+    set __localport_missing = 0
+    set __localport_run = 1
+  endif
+endif
+if ($__localport_run) then
+  if ("$__localport_why:q" == again && "$__localport_code" != missing) set __localport_limit = --limit=200ms
   if ("$__localport_why:q" != "$__localport_tried:q") then
     set __localport_tried = "$__localport_why:q"
     set __localport_tries = 0
@@ -151,6 +182,11 @@ else if (-x "$__localport_exe:q") then
 endif
 if ($__localport_run) then
   # An interrupt ends this code: what follows is as after a failure, until the status is known.
+  set __localport_earlier = ()
+  if ("$__localport_unfinished:q" != "") set __localport_earlier = ( "--unfinished=$__localport_unfinished:q" )
+  set __localport_unfinished = "$__localport_unfinished:q$cwd:q"$'\n'
+  set __localport_before = $__localport_tries
+  set __localport_tries = 3
   set __localport_code = 1
   set __localport_gone = ""
   set __localport_last = $__localport_wait
@@ -161,18 +197,18 @@ if ($__localport_run) then
   set __localport_out = ( "`__localport_call`" ) # one word for each line
   set __localport_code = $status
   if ($__localport_prints) set printexitvalue
-  if ($__localport_code == 0 && $__localport_tries < 2) then
-    @ __localport_tries++
+  if ($__localport_code == 0 && $__localport_before < 2) then
+    @ __localport_tries = $__localport_before + 1
     set __localport_wait = 0
   else if ($__localport_code == 3 || $__localport_code == 4) then
-    set __localport_tries = 3
     set __localport_wait = 0
   else
-    set __localport_tries = 3
     @ __localport_wait = $__localport_last + 5
     if ($__localport_wait > 60) set __localport_wait = 60
   endif
   eval "$__localport_out:q"
+  # also if an older localport does not set it
+  if ($__localport_code == 0 || $__localport_code == 3 || $__localport_code == 4) set __localport_unfinished = ""
   if ($__localport_uses == 2) then
     set __localport_uses = 1
     __localport_used

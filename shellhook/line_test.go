@@ -156,8 +156,8 @@ func TestHook_ShowsTheProgramsMessages(t *testing.T) {
 	})
 }
 
-// interruptExport types a line, and Ctrl-C when it runs an export, which must hang.
-func (w *testEnv) interruptExport(s *shellpty.Shell, line string) {
+// interruptExport types a line, Ctrl-C when it runs an export, which must hang, and then what follows.
+func (w *testEnv) interruptExport(s *shellpty.Shell, line, follows string) {
 	w.t.Helper()
 	release := w.setBehaviour("hang", "")
 	before := len(w.recordedExports())
@@ -170,7 +170,7 @@ func (w *testEnv) interruptExport(s *shellpty.Shell, line string) {
 		runtime.Gosched()
 	}
 	release()
-	s.Type("\x03")
+	s.Type("\x03" + follows)
 	s.AwaitPrompt()
 }
 
@@ -179,7 +179,7 @@ func TestHook_HangingExportCanBeInterrupted(t *testing.T) {
 		root, sub := w.project("p"), w.mkdir("p/sub")
 		for _, dir := range []string{root, sub} {
 			s := w.start(shell)
-			w.interruptExport(s, cd(dir))
+			w.interruptExport(s, cd(dir), "")
 			if out := s.Output(); strings.Contains(out, "localport") {
 				t.Errorf("the interruption printed %q", out)
 			}
@@ -190,7 +190,7 @@ func TestHook_HangingExportCanBeInterrupted(t *testing.T) {
 			}
 			w.expectQuiet(s)
 
-			w.interruptExport(s, cd(w.dir))
+			w.interruptExport(s, cd(w.dir), "")
 			w.expectQuiet(s)
 			if got := projectOfShell(s); got != root {
 				t.Errorf("PROJECT is %q, want %q", got, root)
@@ -209,8 +209,8 @@ func TestHook_LeavesAProjectOfAnInterruptedExport(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		one, two, sub := w.project("one"), w.project("two"), w.mkdir("two/it's a sub")
 		s := w.start(shell)
-		w.interruptExport(s, cd(one))
-		w.interruptExport(s, cd(sub))
+		w.interruptExport(s, cd(one), "")
+		w.interruptExport(s, cd(sub), "")
 		w.expectExports(s, cd(w.dir), 1)
 		calls := w.recordedExports()
 		if got := calls[0].Unfinished; got != "" {

@@ -300,14 +300,95 @@ func TestOtherShells_KeepTheExitStatusAndShowMessagesOnce(t *testing.T) {
 				t.Errorf("at a prompt that ran export the status was %d, want 43", got)
 			}
 		}
-		if err := os.Remove(w.exe); err != nil {
-			t.Fatal(err)
-		}
-		for _, line := range []string{syntax.cd(w.dir), syntax.noop, syntax.cd(root), syntax.noop} {
-			if s.Run(line); s.Output() != "" {
-				t.Errorf("without the program %s printed %q", line, s.Output())
+	})
+}
+
+func TestOtherShells_FollowTheProgram(t *testing.T) {
+	unset := map[string]string{
+		"tcsh": "unsetenv PROJECT; unsetenv LOCALPORT_DIFF", "elvish": "unset-env PROJECT; unset-env LOCALPORT_DIFF", "nu": "hide-env PROJECT LOCALPORT_DIFF",
+	}
+	eachOtherShell(t, func(t *testing.T, shell string, syntax shellSyntax, w *testEnv) {
+		tr := newTrace(t)
+		root, other := w.project("p"), w.mkdir("other")
+		bin, installed := filepath.Join(w.dir, "bin"), filepath.Dir(w.exe)
+		s := w.startWith(shellpty.Config{
+			Shell: shell, RC: w.rc(shell), Wrap: tr.wrap(), Env: []string{"PATH=.:" + bin + ":" + os.Getenv("PATH")},
+		})
+		s.Run(syntax.cd(root))
+		w.move(filepath.Join(w.dir, "old"))
+
+		before := len(tr.processes())
+		s.Run("cd ..")
+		out := s.Output()
+		for _, want := range []string{"localport: cannot run ", "PATH has no localport: this shell keeps the variables and forwards of " + root, "hint: ", unset[shell] + "; "} {
+			if strings.Count(out, want) != 1 {
+				t.Errorf("leaving printed %q, want %q once", out, want)
 			}
 		}
+		for _, line := range []string{syntax.noop, syntax.cd(root), syntax.cd(filepath.Join(w.dir, "old")), syntax.cd(other), syntax.noop} { // . is in PATH
+			if s.Run(line); s.Output() != "" {
+				t.Errorf("%s printed %q", line, s.Output())
+			}
+		}
+		if got := tr.processes()[before:]; len(got) != 0 {
+			t.Errorf("without a program, prompts started processes:\n%s", strings.Join(got, "\n"))
+		}
+		w.expectProject(s, root)
+		s.Run(unset[shell])
+		if env := s.Environ(); env["PROJECT"] != "" || env["LOCALPORT_DIFF"] != "" {
+			t.Errorf("after the command of the hint PROJECT is %q and LOCALPORT_DIFF %q", env["PROJECT"], env["LOCALPORT_DIFF"])
+		}
+
+		w.move(bin) // a directory of PATH
+		w.expectExports(s, syntax.noop, 1)
+		if calls := w.recordedExports(); calls[len(calls)-1].Root != root || slices.Contains(calls[len(calls)-1].Args, shortLimit) {
+			t.Errorf("the export was %q", calls[len(calls)-1].Args)
+		}
+		w.expectQuietPrompt(s, syntax)
+		w.expectExports(s, syntax.cd(root), 1)
+		w.move(installed) // which takes precedence
+		w.expectExports(s, syntax.cd(other), 1)
+
+		w.move(filepath.Join(w.dir, "old2"))
+		s.Run(syntax.cd(root))
+		if out := s.Output(); strings.Count(out, "cannot run ") != 1 || !strings.Contains(out, "the services of this directory are not started") {
+			t.Errorf("when the program was gone again, entering printed %q", out)
+		}
+	})
+}
+
+// As when git pull brings a config.
+func TestOtherShells_EnterAProjectThatAppearsAboveOrBetween(t *testing.T) {
+	eachOtherShell(t, func(t *testing.T, shell string, syntax shellSyntax, w *testEnv) {
+		deep, middle, top := w.mkdir("a/b/c/d"), filepath.Join(w.dir, "a/b"), filepath.Join(w.dir, "a")
+		s := w.start(shell)
+		w.expectExports(s, syntax.cd(deep), 0)
+		w.expectQuietPrompt(s, syntax)
+		step := func(what string, do func(), want string) {
+			t.Helper()
+			do()
+			w.expectExports(s, syntax.noop, 1)
+			w.expectProject(s, want)
+			w.expectQuietPrompt(s, syntax)
+			w.expectQuietPrompt(s, syntax)
+			if t.Failed() {
+				t.Fatalf("this was %q", what)
+			}
+		}
+		appear := func(dir string) func() { return func() { w.write(filepath.Join(dir, ".localport.toml")) } }
+		vanish := func(dir string) func() {
+			return func() {
+				if err := os.Remove(filepath.Join(dir, ".localport.toml")); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		step("above", appear(top), top)
+		step("between", appear(middle), middle)
+		step("gone between", vanish(middle), top)
+		step("here", appear(deep), deep)
+		step("gone here", vanish(deep), top)
+		step("gone above", vanish(top), "")
 	})
 }
 
@@ -499,25 +580,42 @@ func TestOtherShells_SetIsNotExportedAndUnsetRemoves(t *testing.T) {
 	})
 }
 
+// interruptOther interrupts the export that entering a directory runs.
+func (w *testEnv) interruptOther(s *shellpty.Shell, shell string, syntax shellSyntax, dir string) {
+	w.t.Helper()
+	if shell == "tcsh" { // its prompt does not report: the interrupt ends the whole alias precmd
+		w.interruptExport(s, syntax.cd(dir), syntax.noop+"\r")
+	} else {
+		w.interruptExport(s, syntax.cd(dir), "")
+	}
+}
+
 func TestOtherShells_HangingExportCanBeInterrupted(t *testing.T) {
 	eachOtherShell(t, func(t *testing.T, shell string, syntax shellSyntax, w *testEnv) {
 		root, sub := w.project("p"), w.mkdir("p/sub")
-		release := w.setBehaviour("hang", "")
 		s := w.start(shell)
-		s.Type(syntax.cd(sub) + "\r")
-		deadline := time.Now().Add(20 * time.Second)
-		for len(w.recordedExports()) == 0 { // the shell is blocked, and cannot say when the export has started
-			if time.Now().After(deadline) {
-				t.Fatalf("no export; on the screen:\n%s", s.Screen())
-			}
-			runtime.Gosched()
+		w.interruptOther(s, shell, syntax, sub)
+		// The shell may have entered the project: it leaves it.
+		w.expectExports(s, syntax.cd(w.dir), 1)
+		calls := w.recordedExports()
+		if got := calls[len(calls)-1].Unfinished; got != sub+"\n" {
+			t.Errorf("the export has --unfinished=%q", got)
 		}
-		release()
-		s.Type("\x03")
-		if shell == "tcsh" { // its prompt does not report: the interrupt ends the whole alias precmd
-			s.Type(syntax.noop + "\r")
+		w.expectQuietPrompt(s, syntax)
+		w.expectExports(s, syntax.cd(sub), 1)
+		w.expectProject(s, root)
+		w.expectQuietPrompt(s, syntax)
+		if calls := w.recordedExports(); calls[len(calls)-1].Unfinished != "" {
+			t.Errorf("after the export it has --unfinished=%q", calls[len(calls)-1].Unfinished)
 		}
-		s.AwaitPrompt()
+	})
+}
+
+func TestOtherShells_RepeatAnInterruptedExport(t *testing.T) {
+	eachOtherShell(t, func(t *testing.T, shell string, syntax shellSyntax, w *testEnv) {
+		root, sub := w.project("p"), w.mkdir("p/sub")
+		s := w.start(shell)
+		w.interruptOther(s, shell, syntax, sub)
 		w.expectExports(s, fmt.Sprintf(syntax.advance, 100), 1)
 		w.expectProject(s, root)
 		w.expectQuietPrompt(s, syntax)

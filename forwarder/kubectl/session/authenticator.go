@@ -14,10 +14,9 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/client-go/rest"
-
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/filestamps"
+	"github.com/localport-sh/localport/forwarder/kubectl/kubeconfig"
 	"github.com/localport-sh/localport/forwarder/tasks"
 	"github.com/localport-sh/localport/forwarder/wait"
 )
@@ -236,7 +235,7 @@ func (a *authenticator) clientCertificate() (*tls.Certificate, error) {
 }
 
 // readExpiry reads when the kubeconfig's own credential expires, from its certificate or from its token, if that is a JWT.
-func (a *authenticator) readExpiry(config *rest.Config, secure *tls.Config) {
+func (a *authenticator) readExpiry(config *kubeconfig.Config, secure *tls.Config) {
 	var expiresAt time.Time
 	if a.plugin == nil && secure.GetClientCertificate != nil {
 		if cert, err := secure.GetClientCertificate(&tls.CertificateRequestInfo{}); err == nil && len(cert.Certificate) > 0 {
@@ -245,8 +244,8 @@ func (a *authenticator) readExpiry(config *rest.Config, secure *tls.Config) {
 			}
 		}
 	}
-	if expiresAt.IsZero() && config.BearerTokenFile == "" {
-		expiresAt = tokenExpiry(config.BearerToken)
+	if expiresAt.IsZero() && config.TokenFile == "" {
+		expiresAt = tokenExpiry(config.Token)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -8,11 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/filestamps"
+	"github.com/localport-sh/localport/forwarder/kubectl/kubeconfig"
 	"github.com/localport-sh/localport/forwarder/process"
 )
 
@@ -34,7 +32,7 @@ func (src Source) ReadFiles() *ConfigFiles {
 // files are the paths of the kubeconfig files, and of those that the kubeconfig names for the context.
 func (src Source) files() []string {
 	paths := KubeconfigFiles(src.Kubeconfig, src.Env, src.Dir)
-	raw, err := src.loadingRules(paths).Load()
+	raw, err := kubeconfig.Load(paths...)
 	if err != nil {
 		return paths
 	}
@@ -45,7 +43,7 @@ func (src Source) files() []string {
 	if cluster := raw.Clusters[kubeContext.Cluster]; cluster != nil {
 		paths = append(paths, cluster.CertificateAuthority)
 	}
-	if user := raw.AuthInfos[kubeContext.AuthInfo]; user != nil {
+	if user := raw.Users[kubeContext.User]; user != nil {
 		paths = append(paths, user.TokenFile, user.ClientCertificate, user.ClientKey)
 		if user.Exec != nil {
 			paths = append(paths, helperFiles(src.Env)...)
@@ -92,9 +90,9 @@ func (src Source) identity() string {
 }
 
 // sessionKey is the digest of all that distinguishes sessions.
-func (src Source) sessionKey(config *rest.Config) string {
+func (src Source) sessionKey(config *kubeconfig.Config) string {
 	parts := []any{src.key(config), src.proxies()}
-	for _, path := range []string{config.CAFile, config.CertFile, config.KeyFile, config.BearerTokenFile} {
+	for _, path := range []string{config.CAFile, config.CertFile, config.KeyFile, config.TokenFile} {
 		data, _ := os.ReadFile(path)
 		parts = append(parts, sha256.Sum256(data))
 	}
@@ -126,12 +124,4 @@ func (f *ConfigFiles) ReconsiderError(err error) error {
 		return f.Reconsider(failure)
 	}
 	return err
-}
-
-// loadingRules are kubectl's rules for these kubeconfig files.
-func (src Source) loadingRules(files []string) *clientcmd.ClientConfigLoadingRules {
-	if src.Kubeconfig != "" {
-		return &clientcmd.ClientConfigLoadingRules{ExplicitPath: src.Kubeconfig}
-	}
-	return &clientcmd.ClientConfigLoadingRules{Precedence: files}
 }

@@ -6,12 +6,13 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/localport-sh/localport/forwarder/kubectl/kubeconfig"
 	"github.com/localport-sh/localport/project"
 )
 
 // ContextHint is the next step if kubectl did not find the context in these files.
 func (f *ConfigFiles) ContextHint() string {
-	raw, err := f.src.loadingRules(KubeconfigFiles(f.src.Kubeconfig, f.src.Env, f.src.Dir)).Load()
+	raw, err := kubeconfig.Load(KubeconfigFiles(f.src.Kubeconfig, f.src.Env, f.src.Dir)...)
 	if err != nil {
 		return f.src.contextHint(f.src.Location.Context, nil)
 	}

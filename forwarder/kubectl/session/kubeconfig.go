@@ -2,12 +2,10 @@ package session
 
 import (
 	"cmp"
-	"os"
 	"path/filepath"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
+	"github.com/localport-sh/localport/forwarder/kubectl/kubeconfig"
 	"github.com/localport-sh/localport/forwarder/process"
 )
 
@@ -40,40 +38,13 @@ func KubeconfigFiles(explicit string, env []string, dir string) []string {
 	return files
 }
 
-// kubeconfig is the part of a kubeconfig file that Complete needs.
-type kubeconfig struct {
-	CurrentContext string `yaml:"current-context"`
-	Contexts       []struct {
-		Name    string `yaml:"name"`
-		Context struct {
-			Namespace string `yaml:"namespace"`
-		} `yaml:"context"`
-	} `yaml:"contexts"`
-}
-
 // Complete fills in empty fields from kubeconfig files, in the order in which kubectl merges them: the first file that sets a value
 // wins. It ignores files that cannot be read; opening the session or kubectl reports them.
 func (l Location) Complete(files []string) Location {
-	var configs []kubeconfig
-	for _, file := range files {
-		var config kubeconfig
-		if data, err := os.ReadFile(file); err == nil && yaml.Unmarshal(data, &config) == nil {
-			configs = append(configs, config)
-		}
-	}
-	for _, config := range configs {
-		l.Context = cmp.Or(l.Context, config.CurrentContext)
-	}
-	if l.Namespace != "" || l.Context == "" {
-		return l
-	}
-	for _, config := range configs {
-		for _, entry := range config.Contexts {
-			if entry.Name == l.Context {
-				l.Namespace = cmp.Or(entry.Context.Namespace, "default")
-				return l
-			}
-		}
+	config, _ := kubeconfig.Load(files...)
+	l.Context = cmp.Or(l.Context, config.CurrentContext)
+	if kubeContext := config.Contexts[l.Context]; l.Namespace == "" && kubeContext != nil {
+		l.Namespace = cmp.Or(kubeContext.Namespace, "default")
 	}
 	return l
 }

@@ -8,14 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd/api"
-
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/kubectl/kubeconfig"
 	"github.com/localport-sh/localport/forwarder/process"
 )
 
@@ -40,7 +40,7 @@ var networkErrors = []string{
 // execPlugin is a credential plugin, a program that users[].user.exec of a kubeconfig names. Messages call it a login helper.
 // https://kubernetes.io/docs/reference/config-api/client-authentication.v1/
 type execPlugin struct {
-	config *api.ExecConfig
+	config *kubeconfig.Exec
 	info   string // value of KUBERNETES_EXEC_INFO
 	dir    string
 	env    []string
@@ -74,8 +74,8 @@ type execCluster struct {
 	Config   any    `json:"config,omitempty"`
 }
 
-func newPlugin(config *rest.Config, dir string, env []string, log io.Writer, ref ResourceRef) (*execPlugin, error) {
-	exec := config.ExecProvider
+func newPlugin(config *kubeconfig.Config, dir string, env []string, log io.Writer, ref ResourceRef) (*execPlugin, error) {
+	exec := config.Exec
 	if exec == nil {
 		return nil, nil
 	}
@@ -97,27 +97,48 @@ func (p *execPlugin) setEnv(env []string) {
 	}
 }
 
-func encodeExecInfo(config *rest.Config, interactive bool) (string, error) {
-	info := execInfo{APIVersion: config.ExecProvider.APIVersion, Kind: "ExecCredential"}
+func encodeExecInfo(config *kubeconfig.Config, interactive bool) (string, error) {
+	info := execInfo{APIVersion: config.Exec.APIVersion, Kind: "ExecCredential"}
 	info.Spec.Interactive = interactive
-	if config.ExecProvider.ProvideClusterInfo {
-		cluster, err := rest.ConfigToExecCluster(config)
+	if config.Exec.ProvideClusterInfo {
+		cluster, err := newExecCluster(config)
 		if err != nil {
 			return "", err
 		}
-		info.Spec.Cluster = &execCluster{
-			Server: cluster.Server, Name: cluster.TLSServerName, Insecure: cluster.InsecureSkipTLSVerify,
-			CA: cluster.CertificateAuthorityData, Proxy: cluster.ProxyURL, Config: cluster.Config,
-		}
+		info.Spec.Cluster = cluster
 	}
 	text, err := json.Marshal(info)
 	return string(text), err
 }
 
+// newExecCluster is what a plugin is told of the cluster: its certificate authority, also one in a file, and its proxy.
+func newExecCluster(config *kubeconfig.Config) (*execCluster, error) {
+	cluster := &execCluster{
+		Server: config.Server.String(), Name: config.ServerName, Insecure: config.Insecure, CA: config.CAData, Config: config.ExecConfig,
+	}
+	if len(cluster.CA) == 0 && config.CAFile != "" {
+		data, err := os.ReadFile(config.CAFile)
+		if err != nil {
+			return nil, err
+		}
+		cluster.CA = data
+	}
+	if config.Proxy != nil {
+		proxy, err := config.Proxy(&http.Request{URL: config.Server})
+		if err != nil {
+			return nil, err
+		}
+		if proxy != nil {
+			cluster.Proxy = proxy.String()
+		}
+	}
+	return cluster, nil
+}
+
 // run runs the plugin without a terminal.
 func (p *execPlugin) run(ctx context.Context) (*credential, error) {
 	name := p.config.Command
-	if p.config.InteractiveMode == api.AlwaysExecInteractiveMode {
+	if p.config.InteractiveMode == kubeconfig.AlwaysInteractive {
 		return nil, p.newFailure("the login helper " + name + " needs a terminal")
 	}
 	var output bytes.Buffer

@@ -17,15 +17,10 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpproxy"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/client-go/tools/clientcmd/api"
-
-	// OIDC is the one login that is implemented in the library, neither in the kubeconfig nor as an exec plugin.
-	_ "k8s.io/client-go/plugin/pkg/client/auth/oidc"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/filestamps"
+	"github.com/localport-sh/localport/forwarder/kubectl/kubeconfig"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/tasks"
 )
@@ -94,19 +89,20 @@ func (r *Registry) Open(src Source) (s *Session, release func(), err error) {
 }
 
 // key is a digest of all that distinguishes logins.
-func (src Source) key(config *rest.Config) string {
+func (src Source) key(config *kubeconfig.Config) string {
 	var identity []string // of a login helper
 	for _, entry := range src.Env {
-		if name, _, _ := strings.Cut(entry, "="); config.ExecProvider != nil && name != "KUBECONFIG" && forwarder.ChoosesTarget(name) {
+		if name, _, _ := strings.Cut(entry, "="); config.Exec != nil && name != "KUBECONFIG" && forwarder.ChoosesTarget(name) {
 			identity = append(identity, entry)
 		}
 	}
-	return digest(identity, src.Location.Context, src.Dir, config.Host, config.APIPath, config.TLSClientConfig, config.Username, config.Password,
-		config.BearerToken, config.BearerTokenFile, config.Impersonate, config.AuthProvider, execKey(config.ExecProvider))
+	return digest(identity, src.Location.Context, src.Dir, config.Server.String(), config.ServerName, config.Insecure, config.CAFile, config.CAData,
+		config.CertFile, config.CertData, config.KeyFile, config.KeyData, config.Username, config.Password,
+		config.Token, config.TokenFile, config.Impersonate, config.AuthProvider, execKey(config.Exec))
 }
 
 // authenticatorFor returns the authenticator of a key. r.mu is held.
-func (r *Registry) authenticatorFor(key string, src Source, config *rest.Config) (*authenticator, error) {
+func (r *Registry) authenticatorFor(key string, src Source, config *kubeconfig.Config) (*authenticator, error) {
 	if auth := r.authenticators[key]; auth != nil {
 		return auth, nil
 	}
@@ -142,7 +138,7 @@ func (r *Registry) RecordLoginFailure(src Source, failure *forwarder.Failure) {
 // loginHelperFor returns the authenticator of a source whose user has a login helper, else nil.
 func (r *Registry) loginHelperFor(src Source) *authenticator {
 	config, err := src.loadConfig()
-	if err != nil || config.ExecProvider == nil {
+	if err != nil || config.Exec == nil {
 		return nil
 	}
 	r.mu.Lock()
@@ -160,10 +156,10 @@ func (r *Registry) SetCredential(src Source, output []byte) error {
 	if err != nil {
 		return err
 	}
-	if config.ExecProvider == nil {
+	if config.Exec == nil {
 		return errors.New("the kubeconfig's user has no login helper")
 	}
-	cred, err := parseCredential(output, config.ExecProvider.APIVersion)
+	cred, err := parseCredential(output, config.Exec.APIVersion)
 	if err != nil {
 		return err
 	}
@@ -181,14 +177,14 @@ func (r *Registry) SetCredential(src Source, output []byte) error {
 // false if the user has none.
 func RunLoginHelper(ctx context.Context, src Source, terminal forwarder.Terminal) (output []byte, hasHelper bool, err error) {
 	config, err := src.loadConfig()
-	if err != nil || config.ExecProvider == nil {
+	if err != nil || config.Exec == nil {
 		return nil, false, err
 	}
 	p, err := newPlugin(config, src.Dir, src.Env, io.Discard, src.ResourceRef)
 	if err != nil {
 		return nil, true, err
 	}
-	if p.info, err = encodeExecInfo(config, p.config.InteractiveMode != api.NeverExecInteractiveMode); err != nil {
+	if p.info, err = encodeExecInfo(config, p.config.InteractiveMode != kubeconfig.NeverInteractive); err != nil {
 		return nil, true, err
 	}
 	path, err := process.LookPath(p.config.Command, p.env, p.dir)
@@ -243,7 +239,7 @@ func (a *authenticator) updateEnvironment(src Source) {
 	}
 }
 
-func execKey(exec *api.ExecConfig) any {
+func execKey(exec *kubeconfig.Exec) any {
 	if exec == nil {
 		return nil
 	}
@@ -251,13 +247,17 @@ func execKey(exec *api.ExecConfig) any {
 }
 
 // loadConfig reads the kubeconfig files as kubectl does. Its Proxy is that of the kubeconfig or, without one, of the source's environment.
-func (src Source) loadConfig() (*rest.Config, error) {
+func (src Source) loadConfig() (*kubeconfig.Config, error) {
 	config, err := src.readConfig()
-	if err == nil && config.Proxy == nil {
-		proxyForURL := src.proxies().ProxyFunc()
-		config.Proxy = func(r *http.Request) (*url.URL, error) { return proxyForURL(r.URL) }
+	if err != nil {
+		return nil, err
 	}
-	return config, err
+	proxyForURL := src.proxies().ProxyFunc()
+	config.EnvironmentProxy = func(r *http.Request) (*url.URL, error) { return proxyForURL(r.URL) }
+	if config.Proxy == nil {
+		config.Proxy = config.EnvironmentProxy
+	}
+	return config, nil
 }
 
 // proxies are the proxies of the source's environment. http.ProxyFromEnvironment would read the supervisor's, and only once.
@@ -268,10 +268,12 @@ func (src Source) proxies() *httpproxy.Config {
 	return &httpproxy.Config{HTTPProxy: get("HTTP_PROXY"), HTTPSProxy: get("HTTPS_PROXY"), NoProxy: get("NO_PROXY")}
 }
 
-func (src Source) readConfig() (*rest.Config, error) {
+func (src Source) readConfig() (*kubeconfig.Config, error) {
 	files := KubeconfigFiles(src.Kubeconfig, src.Env, src.Dir)
-	rules := src.loadingRules(files)
-	raw, err := rules.Load()
+	raw, err := kubeconfig.Load(files...)
+	if err == nil && src.Kubeconfig != "" {
+		_, err = os.Stat(src.Kubeconfig) // one that is named must exist
+	}
 	if err != nil {
 		return nil, &forwarder.Failure{
 			Class: forwarder.Permanent, Reason: fmt.Sprintf("the kubeconfig cannot be read: %v", err),
@@ -299,7 +301,7 @@ func (src Source) readConfig() (*rest.Config, error) {
 			Hint: src.contextHint(name, slices.Collect(maps.Keys(raw.Contexts))),
 		}
 	}
-	config, err := clientcmd.NewNonInteractiveClientConfig(*raw, name, &clientcmd.ConfigOverrides{}, rules).ClientConfig()
+	config, err := raw.Config(name)
 	if err != nil {
 		return nil, &forwarder.Failure{
 			Class: forwarder.Permanent, Reason: fmt.Sprintf("the kubeconfig cannot be used: %v", err),
@@ -313,7 +315,6 @@ func (src Source) readConfig() (*rest.Config, error) {
 			Hint:   retiredAuthProviders[config.AuthProvider.Name],
 		}
 	}
-	config.UserAgent = "localport"
 	return config, nil
 }
 
@@ -335,7 +336,7 @@ var retiredAuthProviders = map[string]string{
 // HasLoginHelper reports whether a program obtains the credential of the kubeconfig's user.
 func (src Source) HasLoginHelper() bool {
 	config, err := src.loadConfig()
-	return err == nil && config.ExecProvider != nil
+	return err == nil && config.Exec != nil
 }
 
 // isInCluster reports whether this process runs in a pod, and its children do so too.
@@ -353,14 +354,13 @@ func InClusterNamespace(env []string) string {
 }
 
 // inClusterConfig returns the config of a process that runs in a pod; nil elsewhere.
-func (src Source) inClusterConfig() *rest.Config {
+func (src Source) inClusterConfig() *kubeconfig.Config {
 	if !isInCluster(src.Env) {
 		return nil
 	}
-	config, err := rest.InClusterConfig()
+	config, err := kubeconfig.InCluster()
 	if err != nil {
 		return nil
 	}
-	config.UserAgent = "localport"
 	return config
 }

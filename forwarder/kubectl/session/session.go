@@ -19,10 +19,9 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/transport"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/kubectl/kubeconfig"
 	"github.com/localport-sh/localport/forwarder/tasks"
 )
 
@@ -34,6 +33,8 @@ const (
 	pingTimeout          = 4 * time.Second
 	webSocketMessageSize = 32 << 10
 )
+
+const userAgent = "localport"
 
 // Session is a client of one API server with one login. It is safe for concurrent use.
 type Session struct {
@@ -58,47 +59,36 @@ type Session struct {
 }
 
 // newSession makes a session. It sends no request. The session runs its goroutines in group, and closes it.
-func newSession(config *rest.Config, auth *authenticator, group *tasks.Group) (*Session, error) {
-	base, _, err := rest.DefaultServerUrlFor(config)
-	if err != nil {
-		return nil, err
-	}
-	config.ExecProvider = nil // auth runs the plugin
-	transportConfig, err := config.TransportConfig()
-	if err != nil {
-		return nil, err
-	}
+func newSession(config *kubeconfig.Config, auth *authenticator, group *tasks.Group) (*Session, error) {
+	var certificate func() (*tls.Certificate, error)
 	if auth.plugin != nil {
-		transportConfig.TLS.GetCertHolder = &transport.GetCertHolder{GetCert: auth.clientCertificate}
+		certificate = auth.clientCertificate
 	}
-	tlsConfig, err := transport.TLSConfigFor(transportConfig)
+	tlsConfig, err := config.TLS(certificate)
 	if err != nil {
 		return nil, err
-	}
-	if tlsConfig == nil {
-		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
 	tlsConfig.ClientSessionCache = tls.NewLRUClientSessionCache(8)
 	auth.readExpiry(config, tlsConfig)
-	s := &Session{Server: strings.TrimSuffix(base.String(), "/"), auth: auth, base: base, tasks: group}
+	s := &Session{Server: strings.TrimSuffix(config.Server.String(), "/"), auth: auth, base: config.Server, tasks: group}
 	s.watches.open = make(map[watchKey]*Watch)
 	s.createTransports(tlsConfig, config)
 	for from, to := range map[http.RoundTripper]*http.RoundTripper{
 		s.requestTransport: &s.requestTripper, s.upgradeTransport: &s.spdyTripper, webSocketTransport{&s.webSocketDialer}: &s.webSocketTripper,
 	} {
-		if *to, err = transport.HTTPWrappersForConfig(transportConfig, from); err != nil {
+		if *to, err = config.Authenticate(from, userAgent); err != nil {
 			return nil, err
 		}
 	}
 	return s, nil
 }
 
-func (s *Session) createTransports(tlsConfig *tls.Config, config *rest.Config) {
+func (s *Session) createTransports(tlsConfig *tls.Config, config *kubeconfig.Config) {
 	dial := (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext
 	proxy := config.Proxy // set: see Source.loadConfig
 	s.requestTransport = &http.Transport{
 		Proxy: proxy, DialContext: dial, TLSClientConfig: tlsConfig.Clone(), TLSHandshakeTimeout: responseTimeout,
-		ForceAttemptHTTP2: len(tlsConfig.NextProtos) == 0, MaxIdleConnsPerHost: 4, IdleConnTimeout: 90 * time.Second,
+		ForceAttemptHTTP2: true, DisableCompression: config.DisableCompression, MaxIdleConnsPerHost: 4, IdleConnTimeout: 90 * time.Second,
 		HTTP2: &http.HTTP2Config{SendPingTimeout: pingInterval, PingTimeout: pingTimeout},
 	}
 	http1TLSConfig := tlsConfig.Clone()

@@ -2,13 +2,13 @@ package prompt
 
 import "os"
 
-// This init runs the hook's command and exits before most packages of the program are initialised: a prompt needs neither Kubernetes'
-// client nor the probes, and every cd would pay for their initialisation.
+// This init runs the hook's command and exits before most packages of the program are initialised: a prompt needs neither the
+// supervisor nor the probes, and every cd would pay for their initialisation.
 //
 // The order of initialisation is part of the language: of the packages whose imports are all initialised, the one with the smallest
 // import path is next (https://go.dev/ref/spec#Program_initialization, since Go 1.21). The last import of this package to be initialised
-// is net. After net, this package is next, because its path is smaller than net/http; whatever imports net/http, as Kubernetes' client
-// and the supervisor do, comes later. Packages that do not need net may come before. An import here therefore costs its own
+// is net. After net, this package is next, because its path is smaller than net/http; whatever imports net/http, as the supervisor does,
+// comes later. Packages that do not need net may come before. An import here therefore costs its own
 // initialisation, and that of other packages that become ready before it. TestPrompt_InitialisesOnlyWhatItNeeds and the linter's rule
 // "prompt" check this.
 //

@@ -90,7 +90,7 @@ var shellTools = []shellTool{
 	},
 	{
 		shell: "bash", name: "liquidprompt", file: "/usr/share/liquidprompt/liquidprompt",
-		rc: `LP_ENABLE_LOAD=0; LP_PS1_POSTFIX='[$shellpty_number]> '; . /usr/share/liquidprompt/liquidprompt`, keepsPrompt: true, shows: "] 3 ",
+		rc: `LP_ENABLE_LOAD=0; LP_ENABLE_RUNTIME=0; LP_PS1_POSTFIX='[$shellpty_number]> '; . /usr/share/liquidprompt/liquidprompt`, keepsPrompt: true, shows: "] 3 ",
 	},
 	{shell: "bash", name: "zoxide", file: "/usr/bin/zoxide", rc: `eval "$(zoxide init bash)"`},
 	{shell: "zsh", name: "starship", file: "TOOLS/bin/starship", rc: `export shellpty_number; eval "$(TOOLS/bin/starship init zsh)"`, keepsPrompt: true, shows: "<3:1|0|3>"},
@@ -101,7 +101,7 @@ var shellTools = []shellTool{
 	{shell: "zsh", name: "atuin", file: "TOOLS/bin/atuin", rc: `eval "$(TOOLS/bin/atuin init zsh)"`},
 	{
 		shell: "zsh", name: "pure", file: "TOOLS/pure/pure.zsh",
-		rc: "fpath+=(TOOLS/pure); . TOOLS/pure/pure.zsh; setopt prompt_subst; PROMPT+='[$shellpty_number]> '", keepsPrompt: true,
+		rc: "PURE_CMD_MAX_EXEC_TIME=9999; fpath+=(TOOLS/pure); . TOOLS/pure/pure.zsh; setopt prompt_subst; PROMPT+='[$shellpty_number]> '", keepsPrompt: true,
 	},
 	{shell: "zsh", name: "powerlevel9k", file: "/usr/share/powerlevel9k/powerlevel9k.zsh-theme", rc: `POWERLEVEL9K_LEFT_PROMPT_ELEMENTS=(status custom_number)
 POWERLEVEL9K_RIGHT_PROMPT_ELEMENTS=(); POWERLEVEL9K_CUSTOM_NUMBER='echo "[$shellpty_number]>"'

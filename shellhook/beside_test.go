@@ -114,6 +114,10 @@ POWERLEVEL9K_RIGHT_PROMPT_ELEMENTS=(); POWERLEVEL9K_CUSTOM_NUMBER='echo "[$shell
 		shell: "zsh", name: "syntax-highlighting", file: "/usr/share/zsh-syntax-highlighting/zsh-syntax-highlighting.zsh",
 		rc: ". /usr/share/zsh-syntax-highlighting/zsh-syntax-highlighting.zsh",
 	},
+	{
+		shell: "zsh", name: "liquidprompt of zsh", file: "/usr/share/liquidprompt/liquidprompt",
+		rc: `setopt prompt_subst; LP_ENABLE_LOAD=0; LP_ENABLE_RUNTIME=0; LP_PS1_POSTFIX='[$shellpty_number]> '; . /usr/share/liquidprompt/liquidprompt`, keepsPrompt: true, shows: "] 3 ",
+	},
 	{shell: "zsh", name: "zoxide", file: "/usr/bin/zoxide", rc: `eval "$(zoxide init zsh)"`},
 	{
 		shell: "fish", name: "starship", file: "TOOLS/bin/starship", rc: "set -gx shellpty_number 0$shellpty_number; TOOLS/bin/starship init fish | source",

@@ -328,6 +328,24 @@ func TestSSH_ReverseForwardListensOnlyRemotely(t *testing.T) {
 	})
 }
 
+func TestSSH_UnknownListenAddressIsInStatus(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	local, remotePort := serveBanner(t), ports.FreePort(t)
+	host := sshd.Start(t, "PermitOpen none", fmt.Sprintf("PermitListen 0.0.0.0:%d", remotePort))
+	config := strings.Replace(sshConfig("hook", local.port, host, remotePort), "remote_host", "reverse = true, remote_host", 1)
+	root := w.allowedProject(strings.Replace(config, `remote_host = "127.0.0.1"`, `remote_host = "0.0.0.0"`, 1))
+	w.mustRun(root, "start")
+	want := fmt.Sprintf("it is not known whether 127.0.0.1 listens on 0.0.0.0:%d, or on its localhost only (", remotePort)
+	svc := w.service(root, "hook")
+	if svc.State != forwarder.Healthy || svc.LastError != "" || !strings.HasPrefix(svc.Hint, want) || !strings.HasSuffix(svc.Hint, fmt.Sprintf("run on 127.0.0.1: ss -ltn sport = :%d", remotePort)) {
+		t.Errorf("status shows %+v", svc)
+	}
+	if table := w.mustRun(root, "status"); !strings.Contains(table, "\nhook: "+want) {
+		t.Errorf("the table:\n%s", table)
+	}
+}
+
 func TestSSH_SOCKSPortGoesThroughTheRelay(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)

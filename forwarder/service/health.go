@@ -327,12 +327,15 @@ func (h *healthMonitor) publishHealthy() {
 	}
 }
 
-// note is what status says of a healthy service whose tunnel reports a failure all the same; empty if it does not.
+// note is what status says of a healthy service whose tunnel reports a failure all the same, or has something else to say; empty if it does not.
 func (h *healthMonitor) note() string {
-	if h.doubt == nil {
-		return ""
+	if h.doubt != nil {
+		return h.s.host.Mask(h.doubt.Reason + "; it is used because no pod is Ready, and it answers")
 	}
-	return h.s.host.Mask(h.doubt.Reason + "; it is used because no pod is Ready, and it answers")
+	if reporter, ok := h.tunnel.(forwarder.NoteReporter); ok {
+		return h.s.host.Mask(reporter.Note())
+	}
+	return ""
 }
 
 // isFragile reports whether a refused connection ends the tunnel.

@@ -47,6 +47,8 @@ type outputParser struct {
 	isForwardedNew   bool                // the next new channel is a connection to a port on which the server listens
 	forwardedConns   map[string]struct{} // those that are open, by the channel's number
 	forwardedChanged wait.Broadcast
+
+	server serverMessages
 }
 
 // loginPhase is how far ssh has come.
@@ -87,10 +89,11 @@ func (p *outputParser) parseLine(from source, line string) bool {
 
 // parseDebug parses a message of level DEBUG1. p.mu is held.
 func (p *outputParser) parseDebug(message string) {
+	p.parseServerMessage(message)
 	switch {
 	case strings.HasPrefix(message, "channel "):
 		p.parseChannel(message)
-	case strings.HasPrefix(message, "client_request_forwarded_tcpip: "):
+	case strings.HasPrefix(message, forwardedConnection):
 		p.isForwardedNew = true
 	case message == "failure forwarded-tcpip":
 		p.isForwardedNew = false

@@ -312,14 +312,65 @@ func TestReverseTunnel_GatewayPortsOfAServerWithoutAKnownAddress(t *testing.T) {
 	}
 }
 
-func TestReverseTunnel_UnknownListenAddressIsInTheLog(t *testing.T) {
-	server, r := sshd.Start(t, "PermitOpen none"), newRun(t)
-	tunnel := openTunnel(t, newReverseService(t, server, strings.Replace(unusedAddr(t), "127.0.0.1", "0.0.0.0", 1), startBackend(t)), r).(*reverseTunnel)
-	if f := tunnel.CurrentFailure(); f != nil {
-		t.Errorf("got %+v", f)
+// PermitOpen and AllowTcpForwarding forbid the connection that would show where the server listens; it tells without one.
+func TestReverseTunnel_GatewayPortsOfAServerThatForbidsConnections(t *testing.T) {
+	const elsewhere, public = "127.0.0.1 does not listen on ", "127.0.0.1 listens on port "
+	for _, tt := range []struct {
+		line, forbidding string
+		reasons          map[string]string
+	}{
+		{"GatewayPorts no", "AllowTcpForwarding remote", map[string]string{"*": elsewhere, "0.0.0.0": elsewhere, "localhost": ""}},
+		{"GatewayPorts no", "PermitOpen 127.0.0.1:1", map[string]string{"::": elsewhere}},
+		{"GatewayPorts clientspecified", "AllowTcpForwarding remote", map[string]string{"*": "", "0.0.0.0": "", "localhost": ""}},
+		{"GatewayPorts yes", "AllowTcpForwarding remote", map[string]string{"0.0.0.0": "", "::": "", "localhost": public, "::1": public}},
+	} {
+		server, r := sshd.Start(t, tt.line, tt.forbidding), newRun(t)
+		for host, reason := range tt.reasons {
+			port := netip.MustParseAddrPort(unusedAddr(t)).Port()
+			svc := newReverseService(t, server, net.JoinHostPort(host, strconv.Itoa(int(port))), startBackend(t))
+			tunnel := openTunnel(t, svc, r).(*reverseTunnel)
+			f := tunnel.CurrentFailure()
+			if (f == nil) != (reason == "") || f != nil && !strings.HasPrefix(f.Reason, reason) || tunnel.Note() != "" {
+				t.Errorf("%s, %s, remote_host %s: %+v, note %q", tt.line, tt.forbidding, host, f, tunnel.Note())
+			}
+			if got := tunnel.spec.listensAsAsked(t.Context(), tunnel.master, tunnel.spec.remoteForward(tunnel.spec.localAddrs[0])); got != (reason == "") {
+				t.Errorf("%s, %s, remote_host %s: another port listens as asked: %t", tt.line, tt.forbidding, host, got)
+			}
+			_ = tunnel.Close()
+		}
 	}
-	if log := r.Log.(*syncbuf.Buffer).String(); !strings.Contains(log, "does not tell whether it listens on 0.0.0.0:") {
-		t.Errorf("the log has no word about it:\n%s", log)
+}
+
+// PermitListen also forbids the request that would show it. Then a connection from this machine may.
+func TestReverseTunnel_UnknownListenAddressIsItsNote(t *testing.T) {
+	network := networkAddr(t).String()
+	for _, tt := range []struct {
+		host, gatewayPorts string
+		isKnown            bool
+	}{
+		{"127.0.0.1", "no", false},
+		{"127.0.0.1", "clientspecified", false}, // not by a connection to an address that every machine has
+		{network, "no", false},
+		{network, "clientspecified", true},
+	} {
+		sshPort, remote := netip.MustParseAddrPort(unusedAddr(t)).Port(), fmt.Sprintf("0.0.0.0:%d", netip.MustParseAddrPort(unusedAddr(t)).Port())
+		server, r := sshd.Start(t, fmt.Sprintf("ListenAddress %s:%d", tt.host, sshPort), "PermitOpen none", "PermitListen "+remote, "GatewayPorts "+tt.gatewayPorts), newRun(t)
+		svc := newReverseService(t, server, remote, startBackend(t))
+		svc.Connection.Settings["host"], svc.Connection.Settings["port"] = tt.host, int(sshPort)
+		svc.Connection.Settings["options"] = map[string]string{"StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null"}
+		tunnel := openTunnel(t, svc, r).(*reverseTunnel)
+		if f := tunnel.CurrentFailure(); f != nil {
+			t.Errorf("%+v: %+v", tt, f)
+		}
+		want := ""
+		if !tt.isKnown {
+			want = "it is not known whether " + tt.host + " listens on " + remote + ", or on its localhost only"
+		}
+		log, note := r.Log.(*syncbuf.Buffer).String(), tunnel.Note()
+		if !strings.HasPrefix(note, want) || (note == "") != tt.isKnown || !strings.Contains(log, note) {
+			t.Errorf("%+v: note %q; log:\n%s", tt, note, log)
+		}
+		_ = tunnel.Close()
 	}
 }
 

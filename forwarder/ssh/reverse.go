@@ -48,7 +48,7 @@ func openReverseTunnel(ctx context.Context, s *tunnelSpec, m *master, release fu
 	before := s.inspectServer(ctx, m, forward)
 	answer := m.openForward(ctx, forward)
 	if answer.err != nil {
-		f := r.explainOpenError(ctx, m, answer.err)
+		f := r.explainOpenError(ctx, m, answer)
 		release()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -192,30 +192,53 @@ func (r *reverseTunnel) describePortInUse(m *master, cause error) *forwarder.Fai
 	}
 }
 
-// explainOpenError returns the failure of a server that does not listen. Its own refusal does not say why: whether something listens there
-// already tells.
-func (r *reverseTunnel) explainOpenError(ctx context.Context, m *master, openErr error) *forwarder.Failure {
-	server, port := r.spec.serverName(), r.spec.remotePort
-	isListening, isKnown := isReachable(ctx, m, dialableHost(r.spec.connection.remoteHost), r.spec.listenPort())
+// explainOpenError returns the failure of a server that does not listen.
+func (r *reverseTunnel) explainOpenError(ctx context.Context, m *master, answer listenAnswer) *forwarder.Failure {
+	server, addr, port := r.spec.serverName(), r.spec.listenAddr(), r.spec.listenPort()
+	isListening, isKnown := isReachable(ctx, m, dialableHost(r.spec.connection.remoteHost), port)
 	if isListening {
-		return r.describePortInUse(m, openErr)
+		return r.describePortInUse(m, answer.err)
 	}
 	forward := r.spec.remoteForward(r.spec.localAddrs[0])
-	m.addRestriction("listen "+r.spec.listenAddr(), restriction{isLifted: func(ctx context.Context, other *master) bool {
+	m.addRestriction("listen "+addr, restriction{isLifted: func(ctx context.Context, other *master) bool {
 		isAllowed := other.openForward(ctx, forward).err == nil
 		_ = other.control.CloseForward(ctx, forward)
 		return isAllowed
 	}})
-	if isKnown {
+	recheck := m.describeRecheck(r.spec.name)
+	if m.hasNoVerdict(answer) {
+		return r.describeBindError(answer.err, isKnown, recheck)
+	}
+	verdict := answer.verdict()
+	hint := remoteForwarding.describe(server, fmt.Sprintf("%s (or %d)", addr, port), m.keyOptions(), verdict)
+	if port < firstUnprivilegedPort && verdict != verdictUnlisted {
+		hint += "; only root may listen on a port below 1024"
+	}
+	if verdict == verdictUnknown && !isKnown {
 		return &forwarder.Failure{
-			Reason: fmt.Sprintf("%s does not allow listening on port %s, which is free: %v", server, port, openErr),
-			Hint:   fmt.Sprintf("sshd_config of %s must allow it: AllowTcpForwarding yes (or remote), and the port in PermitListen if that is set; only root may listen on a port below 1024; %s", server, m.describeRecheck(r.spec.name)),
+			Reason: fmt.Sprintf("%s cannot listen on %s: %v", server, addr, answer.err),
+			Hint:   fmt.Sprintf("check on the server that the port is free; %s; if an earlier session of this service keeps the port: "+keepalive+"; %s", hint, server, recheck),
+		}
+	}
+	return &forwarder.Failure{Reason: fmt.Sprintf("%s does not allow listening on %s: %v", server, addr, answer.err), Hint: hint + "; " + recheck}
+}
+
+// firstUnprivilegedPort is the first port on which sshd lets others than root listen.
+const firstUnprivilegedPort = 1024
+
+// describeBindError returns the failure of a server that allows listening, but whose system does not. isFree: nothing is known to listen there.
+func (r *reverseTunnel) describeBindError(cause error, isFree bool, recheck string) *forwarder.Failure {
+	server, host := r.spec.serverName(), r.spec.connection.remoteHost
+	hint := fmt.Sprintf(`the port is probably in use: on %s, "ss -ltnp sport = :%s" shows by what; if an earlier session of this service keeps it: `+keepalive, server, r.spec.remotePort, server)
+	if !isLocalhost(host) && !isWildcard(host) {
+		addressHint := fmt.Sprintf(`remote_host must be an address of %s itself, "localhost", or "0.0.0.0" for all of them`, server)
+		if hint = addressHint + "; or " + hint; isFree {
+			hint = addressHint
 		}
 	}
 	return &forwarder.Failure{
-		Reason: fmt.Sprintf("%s cannot listen on port %s: %v", server, port, openErr),
-		Hint: fmt.Sprintf("check on the server that the port is free and that sshd_config allows it (AllowTcpForwarding, PermitListen, GatewayPorts); if an earlier session of this service keeps it: "+keepalive+"; %s",
-			server, m.describeRecheck(r.spec.name)),
+		Reason: fmt.Sprintf("%s cannot listen on %s, although its settings allow it: %v", server, r.spec.listenAddr(), cause),
+		Hint:   hint + "; " + recheck,
 	}
 }
 

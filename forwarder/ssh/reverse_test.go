@@ -128,12 +128,54 @@ func TestReverseTunnel_ReachesTheLocalServerOnEitherLoopbackAddress(t *testing.T
 	connect()
 }
 
+// sshd says which of its settings forbids listening.
 func TestReverseTunnel_RefusingServerIsExplained(t *testing.T) {
-	for _, line := range []string{"AllowTcpForwarding local", "PermitListen none"} {
-		svc := newReverseService(t, sshd.Start(t, line), unusedAddr(t), startBackend(t))
+	const keysOnly = "authorized_keys:1"
+	for _, tt := range []struct {
+		line, keyOptions string
+		hint             []string
+		not              []string
+	}{
+		{"AllowTcpForwarding local", "", []string{"sshd_config of 127.0.0.1 must allow it: AllowTcpForwarding yes (or remote), and no DisableForwarding"}, []string{"PermitListen", "authorized_keys"}},
+		{"DisableForwarding yes", "", []string{"no DisableForwarding"}, []string{"PermitListen", "authorized_keys"}},
+		{"PermitListen none", "", []string{"sshd_config of 127.0.0.1 must allow it: ADDR (or PORT) in PermitListen; "}, []string{"AllowTcpForwarding", "authorized_keys"}},
+		{"", "no-port-forwarding", []string{keysOnly + " on 127.0.0.1 forbids forwarding for this key: remove no-port-forwarding"}, []string{"sshd_config"}},
+		{"", "restrict,pty", []string{keysOnly + " on 127.0.0.1 forbids forwarding for this key", "add port-forwarding if it has restrict"}, []string{"sshd_config"}},
+		{"", `permitlisten="1"`, []string{"ADDR (or PORT) in PermitListen", "and so must permitlisten in ", keysOnly}, []string{"AllowTcpForwarding"}},
+	} {
+		server := sshd.Start(t, tt.line)
+		server.RestrictKeys(tt.keyOptions)
+		svc := newReverseService(t, server, unusedAddr(t), startBackend(t))
+		addr := "127.0.0.1:" + svc.RemotePort
 		f := openFailure(t, svc)
-		if !strings.HasPrefix(f.Reason, "127.0.0.1 does not allow listening on port "+svc.RemotePort) || !strings.Contains(f.Hint, "AllowTcpForwarding") || !strings.Contains(f.Hint, "PermitListen") {
-			t.Errorf("%s: %+v", line, f)
+		if !strings.HasPrefix(f.Reason, "127.0.0.1 does not allow listening on "+addr+": ") {
+			t.Errorf("%s %s: reason %q", tt.line, tt.keyOptions, f.Reason)
+		}
+		for _, want := range tt.hint {
+			if want = strings.NewReplacer("ADDR", addr, "PORT", svc.RemotePort).Replace(want); !strings.Contains(f.Hint, want) {
+				t.Errorf("%s %s: hint %q, want %q", tt.line, tt.keyOptions, f.Hint, want)
+			}
+		}
+		for _, other := range tt.not {
+			if strings.Contains(f.Hint, other) {
+				t.Errorf("%s %s: hint %q names %s", tt.line, tt.keyOptions, f.Hint, other)
+			}
+		}
+	}
+}
+
+// Its settings allow it, but the system does not.
+func TestReverseTunnel_AddressThatTheServerDoesNotHaveIsNamed(t *testing.T) {
+	const linkLocal = "[fe80::1]" // without an interface it is nobody's
+	for _, tt := range []struct{ forbidding, hint string }{
+		{"PermitOpen any", "all of them; the server is asked again"},
+		{"PermitOpen none", "all of them; or the port is probably in use: "},
+	} {
+		server := sshd.Start(t, "GatewayPorts clientspecified", tt.forbidding)
+		svc := newReverseService(t, server, strings.Replace(unusedAddr(t), "127.0.0.1", linkLocal, 1), startBackend(t))
+		f := openFailure(t, svc)
+		if want := "127.0.0.1 cannot listen on " + linkLocal + ":" + svc.RemotePort + ", although its settings allow it: "; !strings.HasPrefix(f.Reason, want) || !strings.HasPrefix(f.Hint, "remote_host must be an address of 127.0.0.1 itself") || !strings.Contains(f.Hint, tt.hint) {
+			t.Errorf("%s: %+v", tt.forbidding, f)
 		}
 	}
 }

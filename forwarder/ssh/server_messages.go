@@ -25,6 +25,7 @@ const (
 // serverMessages is what a server has said beside its answers.
 type serverMessages struct {
 	software        string         // of the server, as "OpenSSH_9.2p1"; empty: not known
+	key             keyOptions     // of the key that logged in
 	remarks         []string       // since the last answer to a request to listen
 	listenAnswers   int            // to requests to listen
 	listenRemarks   []string       // those before the last of these answers
@@ -41,7 +42,12 @@ const (
 func (p *outputParser) parseServerMessage(message string) {
 	s := &p.server
 	if text, ok := strings.CutPrefix(message, "Remote: "); ok && len(s.remarks) < maxRemarks {
-		s.remarks = append(s.remarks, text)
+		if options, isKey := parseKeyOptions(text); isKey {
+			s.key = options
+			s.changed.Announce()
+		} else {
+			s.remarks = append(s.remarks, text)
+		}
 	}
 	if _, software, ok := strings.Cut(message, ", remote software version "); ok && s.software == "" {
 		s.software = software
@@ -98,6 +104,38 @@ func (a listenAnswer) has(text string) bool {
 	return slices.ContainsFunc(a.remarks, func(remark string) bool { return strings.Contains(remark, text) })
 }
 
+// verdict returns what the server has said of the setting that forbids it to listen.
+func (a listenAnswer) verdict() forwardingVerdict {
+	switch {
+	case a.has(forwardingDisabled):
+		return verdictDisabled
+	case a.has(listenRefused):
+		return verdictUnlisted
+	}
+	return verdictUnknown
+}
+
+// hasNoVerdict reports whether sshd has refused without a word, as it does when the system does not let it listen.
+func (m *master) hasNoVerdict(a listenAnswer) bool {
+	return a.isKnown && a.verdict() == verdictUnknown && isOpenSSH(m.serverSoftware())
+}
+
+// isOpenSSH reports whether a server is known to be sshd.
+func isOpenSSH(software string) bool { return strings.HasPrefix(software, "OpenSSH_") }
+
+func (m *master) serverSoftware() string {
+	m.output.mu.Lock()
+	defer m.output.mu.Unlock()
+	return m.output.server.software
+}
+
+// keyOptions returns the options of the key that logged in.
+func (m *master) keyOptions() keyOptions {
+	m.output.mu.Lock()
+	defer m.output.mu.Unlock()
+	return m.output.server.key
+}
+
 // openForward makes the server listen.
 func (m *master) openForward(ctx context.Context, f mux.RemoteForward) (answer listenAnswer) {
 	select {
@@ -137,9 +175,7 @@ const unassignableHost = "240.0.0.1"
 // askGatewayPorts returns the server's GatewayPorts, without a connection through the server, by a request for an address that it does not have.
 // It is known of sshd only: other servers may take the address for a name. The port must be free.
 func (m *master) askGatewayPorts(ctx context.Context, f mux.RemoteForward) gatewayPorts {
-	isOpenSSH := false
-	m.output.waitServer(ctx, func(s *serverMessages) bool { isOpenSSH = strings.HasPrefix(s.software, "OpenSSH_"); return true })
-	if !isOpenSSH {
+	if !isOpenSSH(m.serverSoftware()) {
 		return gatewayPortsUnknown
 	}
 	f.ListenHost = unassignableHost
@@ -154,7 +190,7 @@ func (m *master) askGatewayPorts(ctx context.Context, f mux.RemoteForward) gatew
 		return gatewayPortsYes
 	case answer.err == nil:
 		return gatewayPortsNo
-	case answer.has(forwardingDisabled), answer.has(listenRefused):
+	case answer.verdict() != verdictUnknown:
 		return gatewayPortsUnknown
 	}
 	return gatewayPortsClientSpecified

@@ -368,8 +368,32 @@ func loadKeyHint(lines *process.Transcript) string {
 	return ""
 }
 
+// addKeyMistake explains a denial by a file that is named as a private key and is none. It reports false if no such file is known.
+func (p *outputParser) addKeyMistake(lines *process.Transcript, f *forwarder.Failure) bool {
+	path, option := "", "IdentityFile"
+	line, _ := lines.LastContaining("Load key ")
+	if parts := loadKeyPattern().FindStringSubmatch(line); parts != nil {
+		path = parts[1]
+	}
+	if p.keyFile != "" && lines == &p.lines[sourceSSH] {
+		path, option = p.keyFile, "key_file"
+	}
+	if path == "" || path == p.keys[sourceSSH].inAgent {
+		return false
+	}
+	mistake := findKeyMistake(path, option)
+	if mistake.kind == "" {
+		return false
+	}
+	f.Reason, f.Hint = fmt.Sprintf("%s %s is %s; %s", option, path, mistake.kind, f.Reason), mistake.hint
+	return true
+}
+
 // addKeyErrors adds ssh's preceding errors about keys to a denial.
 func (p *outputParser) addKeyErrors(lines *process.Transcript, f *forwarder.Failure) {
+	if p.addKeyMistake(lines, f) {
+		return
+	}
 	deniedLine := f.Reason
 	for _, text := range []string{"agent refused operation", "Load key "} {
 		if line, ok := lines.LastContaining(text); ok {

@@ -124,11 +124,19 @@ func jumpHostsOf(command string) []string {
 type keyTrouble struct {
 	missing  string // the last key of a config file or an option that does not exist
 	unusable string // a key that the server accepts and ssh could not use
+	inAgent  string // the last key that was offered and that the agent has
 }
 
-// parseAuthentication parses a message of level DEBUG1 about a key that the server accepts.
+// offeredKeyPattern matches the path of a key that is offered to the server: "Offering public key: /home/me/.ssh/id_ed25519 ED25519 SHA256:… agent".
+var offeredKeyPattern = project.LazyRegexp(`^Offering public key: (.+) [A-Z0-9-]+ [A-Z0-9]+:\S+`)
+
+// parseAuthentication parses a message of level DEBUG1 about a key that is offered to the server, or that it accepts.
 func (k *keyTrouble) parseAuthentication(message string) {
 	switch {
+	case strings.HasPrefix(message, "Offering public key: "):
+		if parts := offeredKeyPattern().FindStringSubmatch(message); parts != nil && strings.HasSuffix(message, " agent") {
+			k.inAgent = parts[1]
+		}
 	case strings.HasPrefix(message, "Server accepts key: "):
 		k.unusable = ""
 		if parts := acceptedKeyPattern().FindStringSubmatch(message); parts != nil && !strings.Contains(parts[2], " agent") {

@@ -264,7 +264,8 @@ func (h *healthMonitor) addDoubt(reason, hint string) (string, string) {
 // onRefusal publishes the refusal of one connection. The tunnel is kept and checked soon.
 func (h *healthMonitor) onRefusal(refusal forwarder.Refusal) {
 	if refusal.IsRequest {
-		h.s.publish(func(st *status) { st.lastRefusal, st.lastRefusedAt = h.s.host.Mask(refusal.Reason), time.Now() })
+		reason, hint := h.s.host.Mask(refusal.Reason), h.s.host.Mask(refusal.Hint)
+		h.s.publish(func(st *status) { st.lastRefusal, st.lastRefusalHint, st.lastRefusedAt = reason, hint, time.Now() })
 	}
 	if !refusal.IsConnectFailure {
 		h.s.host.Log.Info("connection failed", "service", h.s.name, "reason", h.s.host.Mask(refusal.Reason))

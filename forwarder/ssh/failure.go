@@ -112,7 +112,7 @@ func (p *outputParser) classifyJump() *forwarder.Failure {
 	}
 	host, port, _ := net.SplitHostPort(target)
 	portNumber, _ := strconv.Atoi(port)
-	refusal := newRefusal(jumpHost, host, portNumber, &mux.OpenChannelError{Reason: kind, Message: message}, keyOptions{}, "the next attempt shows whether it does")
+	refusal := newRefusal(jumpHost, host, portNumber, &mux.OpenChannelError{Reason: kind, Message: message}, p.jumps.key, "the next attempt shows whether it does")
 	f.Reason, f.Hint = refusal.Reason, refusal.Hint
 	return f
 }

@@ -61,7 +61,7 @@ func (s forwardingSettings) describe(server, what string, key keyOptions, verdic
 	if key.forbidsForwarding() && verdict != verdictUnlisted {
 		return key.describeForbidden(server)
 	}
-	config, ofKey := s.enabling+", and "+what+" in "+s.list+" if that is set", s.keyList+", no-port-forwarding"
+	config, ofKey := s.enabling+", no DisableForwarding, and "+what+" in "+s.list+" if that is set", s.keyList+", no-port-forwarding"
 	switch verdict {
 	case verdictDisabled:
 		config, ofKey = s.enabling+", and no DisableForwarding", "no-port-forwarding"

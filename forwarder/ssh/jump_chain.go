@@ -16,6 +16,7 @@ type jumpChain struct {
 	hosts     [][]string // those before the last, before the one before the last, and so on, with which their ssh are called
 	targets   []string   // the address of the last, of the one before the last, and so on
 	logins    int        // of them
+	key       keyOptions // with which the last of them logged in that has
 	isCounted bool       // the first of them has logged in by itself: one that uses a master of the user does not log in
 }
 
@@ -34,13 +35,19 @@ func (p *outputParser) parseJumpLine(line string) {
 	if strings.HasPrefix(line, loginLine) { // what was said before does not explain the next one's failure
 		c.logins++
 		p.lines[sourceJump].Reset()
-		*keys = keyTrouble{}
+		*keys, c.key = keyTrouble{}, keyOptions{}
 	}
 	message, ok := strings.CutPrefix(line, "debug1: ")
 	if !ok {
 		return
 	}
 	keys.parseAuthentication(message)
+	if text, isRemark := strings.CutPrefix(message, "Remote: "); isRemark {
+		if options, isKey := parseKeyOptions(text); isKey {
+			c.key = options
+		}
+		return
+	}
 	switch {
 	case strings.HasPrefix(message, "Connecting to "):
 		c.isCounted = true

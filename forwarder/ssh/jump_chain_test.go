@@ -30,6 +30,8 @@ func TestJumpChain_FailureNamesTheHost(t *testing.T) {
 	last := sshd.Start(t)
 	first, second := last.StartAnother(), last.StartAnother()
 	forbidding := last.StartAnother("AllowTcpForwarding no")
+	restricted := last.StartAnother()
+	restricted.RestrictKeys(`permitopen="127.0.0.1:1"`)
 	missing, locked := filepath.Join(t.TempDir(), "missing"), sshd.NewKey(t, filepath.Join(t.TempDir(), "locked"), "passphrase")
 	wrong := sshd.NewKey(t, filepath.Join(t.TempDir(), "wrong"), "")
 	for _, server := range []*sshd.Server{first, second} {
@@ -56,6 +58,8 @@ func TestJumpChain_FailureNamesTheHost(t *testing.T) {
 		{"the second one is down", "hop1,hop2", first, &sshd.Server{Port: 1}, "", "", forwarder.Transient, "jump host hop1 cannot connect to 127.0.0.1:1: Connection refused", ""},
 		{"the first one forbids forwarding", "hop1,hop2", forbidding, second, "", "", forwarder.Transient, fmt.Sprintf("jump host hop1 does not allow connections to 127.0.0.1:%d (administratively prohibited)", second.Port), "sshd_config of jump host hop1 must allow it"},
 		{"the second one forbids forwarding", "hop1,hop2", first, forbidding, "", "", forwarder.Transient, "jump host hop2 does not allow connections to " + last.Addr(), "sshd_config of jump host hop2 must allow it"},
+		{"the first one's authorized_keys forbids it", "hop1,hop2", restricted, second, "", "", forwarder.Transient, fmt.Sprintf("jump host hop1 does not allow connections to 127.0.0.1:%d", second.Port), "and so must permitopen in "},
+		{"the second one's authorized_keys forbids it", "hop1,hop2", first, restricted, "", "", forwarder.Transient, "jump host hop2 does not allow connections to " + last.Addr(), "and so must permitopen in "},
 		{"the first one cannot resolve the second one", "hop1,hop2", first, second, "", "HostName missing.invalid", forwarder.Transient, "jump host hop1 cannot resolve missing.invalid: ", "resolved on jump host hop1, not on this machine"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

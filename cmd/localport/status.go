@@ -157,8 +157,12 @@ func printStatus(w io.Writer, status api.Status, width int) {
 	fmt.Fprintln(w)
 	printTable(w, status, width)
 	for _, svc := range status.Services {
-		if svc.Hint != "" {
-			printWrapped(w, width, fmt.Sprintf("%s: %s", svc.Name, output.JoinLines(svc.Hint)))
+		hint := svc.Hint
+		if hint == "" && showsRefusal(svc) {
+			hint = svc.LastRefusal.Hint
+		}
+		if hint != "" {
+			printWrapped(w, width, fmt.Sprintf("%s: %s", svc.Name, output.JoinLines(hint)))
 		}
 	}
 	for _, cluster := range status.Clusters {
@@ -402,10 +406,15 @@ func formatUptime(svc api.ServiceStatus) string {
 
 // formatLastError returns what fails now, or else the last request that was refused.
 func formatLastError(svc api.ServiceStatus) string {
-	if svc.LastError == "" && svc.LastRefusal != nil && svc.State != forwarder.Stopped {
+	if showsRefusal(svc) {
 		return fmt.Sprintf("request failed %s ago: %s", formatAge(svc.LastRefusal.Time), output.JoinLines(svc.LastRefusal.Reason))
 	}
 	return output.JoinLines(svc.LastError)
+}
+
+// showsRefusal reports whether the last request that was refused is shown: nothing else fails.
+func showsRefusal(svc api.ServiceStatus) bool {
+	return svc.LastError == "" && svc.LastRefusal != nil && svc.State != forwarder.Stopped
 }
 
 // formatConnections returns the number of open connections, and how many of them wait for the tunnel.

@@ -145,6 +145,7 @@ type ServiceStatus struct {
 // Refusal is a refused request of a client.
 type Refusal struct {
 	Reason string    `json:"reason"`
+	Hint   string    `json:"hint,omitempty"`
 	Time   time.Time `json:"time"`
 }
 

@@ -97,17 +97,22 @@ func (p *outputParser) classifyJump() *forwarder.Failure {
 		rules = [][]process.Rule{connectRules(), loginRules(), networkRules()}
 	}
 	f := p.classify(sourceJump, rules...)
-	if f == nil || p.jumpHosts == "" || strings.Contains(f.Reason, proxyPeerName) {
+	if f == nil || len(p.jumps.lastHosts) == 0 || strings.Contains(f.Reason, proxyPeerName) {
 		return f
 	}
 	kind, message, isOpenFailure := cutOpenFailure(f.Reason)
-	if !isOpenFailure || p.jumpTarget == "" {
-		f.Reason = p.jumpHosts + ": " + f.Reason
+	jumpHost, target := p.jumps.lastConnection()
+	switch {
+	case !isOpenFailure:
+		f.Reason = p.jumps.current() + ": " + f.Reason
+		return f
+	case target == "":
+		f.Reason = jumpHost + ": " + f.Reason
 		return f
 	}
-	host, port, _ := net.SplitHostPort(p.jumpTarget)
+	host, port, _ := net.SplitHostPort(target)
 	portNumber, _ := strconv.Atoi(port)
-	refusal := newRefusal(p.jumpHosts, host, portNumber, &mux.OpenChannelError{Reason: kind, Message: message}, "the next attempt shows whether it does")
+	refusal := newRefusal(jumpHost, host, portNumber, &mux.OpenChannelError{Reason: kind, Message: message}, p.jumps.key, "the next attempt shows whether it does")
 	f.Reason, f.Hint = refusal.Reason, refusal.Hint
 	return f
 }
@@ -339,7 +344,7 @@ func (p *outputParser) addProxyOutput(f *forwarder.Failure) {
 		}
 		return
 	}
-	f.Reason = cmp.Or(p.jumpHosts, "the ProxyCommand or jump host") + " ended without an error message; " + f.Reason
+	f.Reason = cmp.Or(p.jumps.current(), "the ProxyCommand or jump host") + " ended without an error message; " + f.Reason
 }
 
 // loadKeyPattern matches ssh's message about a private key that it cannot use.
@@ -363,35 +368,64 @@ func loadKeyHint(lines *process.Transcript) string {
 	return ""
 }
 
+// addKeyMistake explains a denial by a file that is named as a private key and is none. It reports false if no such file is known.
+func (p *outputParser) addKeyMistake(lines *process.Transcript, f *forwarder.Failure) bool {
+	path, option := "", "IdentityFile"
+	line, _ := lines.LastContaining("Load key ")
+	if parts := loadKeyPattern().FindStringSubmatch(line); parts != nil {
+		path = parts[1]
+	}
+	if p.keyFile != "" && lines == &p.lines[sourceSSH] {
+		path, option = p.keyFile, "key_file"
+	}
+	if path == "" || path == p.keys[sourceSSH].inAgent {
+		return false
+	}
+	mistake := findKeyMistake(path, option)
+	if mistake.kind == "" {
+		return false
+	}
+	f.Reason, f.Hint = fmt.Sprintf("%s %s is %s; %s", option, path, mistake.kind, f.Reason), mistake.hint
+	return true
+}
+
 // addKeyErrors adds ssh's preceding errors about keys to a denial.
 func (p *outputParser) addKeyErrors(lines *process.Transcript, f *forwarder.Failure) {
+	if p.addKeyMistake(lines, f) {
+		return
+	}
 	deniedLine := f.Reason
 	for _, text := range []string{"agent refused operation", "Load key "} {
 		if line, ok := lines.LastContaining(text); ok {
 			f.Reason = line + "; " + f.Reason
 		}
 	}
-	loadHint, isJump := loadKeyHint(lines), lines == &p.lines[sourceJump] // what follows about keys is the outer ssh's
+	keys, isJump := p.keys[sourceSSH], lines == &p.lines[sourceJump]
+	if isJump {
+		keys = p.keys[sourceJump]
+	}
 	const missing = "key file %s not accessible: No such file or directory; %s"
-	switch {
+	switch loadHint := loadKeyHint(lines); {
 	case isMissing(p.keyFile) && !isJump:
 		f.Reason = fmt.Sprintf(missing, p.keyFile, f.Reason)
 		f.Hint = "correct key_file, or create the key: " + p.keyFile
 	case loadHint != "":
 		f.Hint = loadHint
-	case isJump:
-	case isMissing(p.unusableKey):
-		f.Reason = fmt.Sprintf(missing, p.unusableKey, f.Reason) + " (only its public key is there)"
-		f.Hint = fmt.Sprintf("restore the private key: %s; or name another one in key_file; or, to log in with a password or a code, run %s", p.unusableKey, loginCommand)
-	case p.unusableKey != "" && f.Reason == deniedLine:
-		f.Reason += fmt.Sprintf(" (the server accepts %s, but ssh cannot use it: it may have a passphrase)", p.unusableKey)
+	case isMissing(keys.unusable):
+		f.Reason = fmt.Sprintf(missing, keys.unusable, f.Reason) + " (only its public key is there)"
+		f.Hint = fmt.Sprintf("restore the private key: %s; or name another one in key_file; or, to log in with a password or a code, run %s", keys.unusable, loginCommand)
+		if isJump {
+			f.Hint = fmt.Sprintf("restore the private key: %s; or name another one as IdentityFile in the ssh config; or, to log in with a password or a code, run %s", keys.unusable, loginCommand)
+		}
+	case keys.unusable != "" && f.Reason == deniedLine:
+		f.Reason += fmt.Sprintf(" (the server accepts %s, but ssh cannot use it: it may have a passphrase)", keys.unusable)
 		f.Hint = fmt.Sprintf("to enter the passphrase, run %s", loginCommand)
 		if p.hasAgent {
-			f.Hint = fmt.Sprintf(`run "ssh-add %s", then "localport restart"; or, for one login, %s`, quoteWord(p.unusableKey), loginCommand)
+			f.Hint = fmt.Sprintf(`run "ssh-add %s", then "localport restart"; or, for one login, %s`, quoteWord(keys.unusable), loginCommand)
 		}
-	case p.missingKey != "":
-		f.Reason = fmt.Sprintf(missing, p.missingKey, f.Reason)
-		f.Hint = fmt.Sprintf("correct IdentityFile in the ssh config, or create the key: %s; or, to log in with a password or a code, run %s", p.missingKey, loginCommand)
+	case keys.missing != "":
+		f.Reason = fmt.Sprintf(missing, keys.missing, f.Reason)
+		f.Hint = fmt.Sprintf("correct IdentityFile in the ssh config, or create the key: %s; or, to log in with a password or a code, run %s", keys.missing, loginCommand)
 	}
 }
 

@@ -81,7 +81,7 @@ func (s *Supervisor) serviceStatus(svc *runningService) api.ServiceStatus {
 	status.Since, status.UpSince, status.Restarts = now.Since.UTC(), utcOrNil(now.UpSince), now.Restarts
 	status.LastError, status.Hint = now.LastError, now.Hint
 	if now.LastRefusal != "" {
-		status.LastRefusal = &api.Refusal{Reason: now.LastRefusal, Time: now.LastRefusedAt.UTC()}
+		status.LastRefusal = &api.Refusal{Reason: now.LastRefusal, Hint: now.LastRefusalHint, Time: now.LastRefusedAt.UTC()}
 	}
 	status.Connections = connectionStatus(now)
 	status.Log = s.dir.LogPath(now.Service.Name)

@@ -41,10 +41,12 @@ type Command struct {
 
 // Child is a running process group.
 type Child struct {
-	cmd    *exec.Cmd
-	lines  *lineReader
-	stdout io.Writer // Command.Stdout
-	doneCh chan struct{}
+	cmd         *exec.Cmd
+	lines       *lineReader
+	stdout      io.Writer // Command.Stdout
+	doneCh      chan struct{}
+	leaderStart uint64   // the leader's lockstate.Process.Start
+	pipes       []string // the two outputs, as /proc shows them
 
 	mu         sync.Mutex // held while signalling, so that no pid is signalled after it has been reaped
 	isReaped   bool
@@ -171,6 +173,7 @@ func (c *Child) start() (*outputReaders, error) {
 		return nil, err
 	}
 	c.cmd.Stdout, c.cmd.Stderr = stdoutWriter, stderrWriter
+	c.pipes = pipeNames(stdoutWriter, stderrWriter)
 	err = c.cmd.Start()
 	stdoutWriter.Close()
 	stderrWriter.Close()
@@ -179,6 +182,8 @@ func (c *Child) start() (*outputReaders, error) {
 		stderr.Close()
 		return nil, err
 	}
+	ownChildren.add(c.Pid())
+	c.leaderStart = startTime(c.Pid())
 	readers := &outputReaders{files: []*os.File{stdout, stderr}}
 	readers.wg.Go(func() {
 		if c.stdout != nil {
@@ -194,12 +199,12 @@ func (c *Child) start() (*outputReaders, error) {
 // waitAndReap waits until the leader exits, kills the rest of its group, then reaps the leader: until the leader is reaped, the
 // kernel gives the group's id to no other process.
 func (c *Child) waitAndReap() {
-	leader, _ := lockstate.FindProcess(c.Pid())
-	leader.PID = c.Pid()
+	leader := lockstate.Process{PID: c.Pid(), Start: c.leaderStart}
 	_ = lockstate.WaitExit(context.Background(), leader) // until it exits: Stop and Kill make it exit, not a context
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_ = syscall.Kill(-c.Pid(), syscall.SIGKILL)
 	_ = c.cmd.Wait() // its error repeats ProcessState
+	ownChildren.remove(c.Pid())
 	c.isReaped = true
 }

@@ -258,14 +258,11 @@ func (t *tunnel) Close() (err error) {
 // explainDetached adds to the failure of a program that exited what it has left running.
 func (t *tunnel) explainDetached(err error) error {
 	failure, isFailure := errors.AsType[*forwarder.Failure](err)
-	if !isFailure || t.WasStopped() || failure.Class == forwarder.NeedsUser {
+	if !isFailure || t.WasStopped() || failure.Class == forwarder.NeedsUser || len(t.ended) == 0 {
 		return err
 	}
-	i := slices.IndexFunc(t.ended, func(p process.Detached) bool { return p.IsListener })
-	if i < 0 {
-		return err
-	}
-	failure.Reason += fmt.Sprintf("; it left %s (pid %d) listening in the background, which was ended with it", t.ended[i].Name, t.ended[i].PID)
+	server := t.ended[max(0, slices.IndexFunc(t.ended, func(p process.Detached) bool { return p.IsListener }))]
+	failure.Reason += fmt.Sprintf("; it left %s (pid %d) in the background, which was ended with it", server.Name, server.PID)
 	failure.Hint = fmt.Sprintf("have %s run in the foreground, without the option that puts it or its server into the background", t.program)
 	return err
 }
@@ -309,7 +306,11 @@ func (t *tunnel) exitFailure() error {
 			Class: forwarder.NeedsUser, Reason: fmt.Sprintf("%s needs a login: %s", t.program, t.loginLine), Hint: hint, RecheckAfter: loginRecheckInterval,
 		}
 	}
-	return &forwarder.Failure{Reason: fmt.Sprintf("%s exited: %s", t.program, t.ExitStatus()) + lastOutput(t.LastLines())}
+	failure := &forwarder.Failure{Reason: fmt.Sprintf("%s exited: %s", t.program, t.ExitStatus()) + lastOutput(t.LastLines())}
+	if !t.HasSucceeded() { // "#!/usr/bin/env bash" with a carriage return starts, and env does not find the program
+		failure.Hint = process.FindCarriageReturn(t.Path()).Hint
+	}
+	return failure
 }
 
 // lastOutput returns the last lines that a program printed, as the end of a reason.

@@ -86,6 +86,9 @@ func Start(c Command) (*Child, error) {
 // Pid is the process id of the group's leader, which is also the id of the group.
 func (c *Child) Pid() int { return c.cmd.Process.Pid }
 
+// Path is the path of the program.
+func (c *Child) Path() string { return c.cmd.Path }
+
 // IsProcessStopped reports whether the leader is suspended, by SIGSTOP or a debugger. The kernel goes on accepting connections to its
 // listener, so that a connect does not tell.
 func (c *Child) IsProcessStopped() bool { return lockstate.Process{PID: c.Pid()}.IsStopped() }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -75,12 +76,12 @@ func (c *Child) findDetached(d descendants, port uint16) []Detached {
 	return found
 }
 
-// findDaemons returns what a child that has put itself into the background has left: the orphans that hold one of its output pipes, with
-// their descendants. hasUnknown is set if there are others that it may have left.
-func (c *Child) findDaemons(d descendants) (found []Detached, hasUnknown bool) {
+// findDaemons returns what a child that has put itself into the background has left: the orphans that hold one of its output pipes or have
+// port in their arguments, with their descendants. hasUnknown is set if there are others that it may have left.
+func (c *Child) findDaemons(d descendants, port uint16) (found []Detached, hasUnknown bool) {
 	for _, root := range d.roots {
 		tree := d.table.tree(root)
-		if !slices.ContainsFunc(tree, func(e tableEntry) bool { return c.holdsOutput(e.PID) }) {
+		if !slices.ContainsFunc(tree, func(e tableEntry) bool { return c.holdsOutput(e.PID) || hasArgument(e.PID, port) }) {
 			hasUnknown = hasUnknown || !hasVariable(root, forwarder.TunnelVariable)
 			continue
 		}
@@ -104,7 +105,7 @@ func (c *Child) KillDetached(port uint16, before []Detached) []Detached {
 		d := c.readDescendants()
 		found, hasUnknown := c.findDetached(d, port), false
 		if len(found) == 0 && c.HasSucceeded() && !c.WasStopped() {
-			found, hasUnknown = c.findDaemons(d)
+			found, hasUnknown = c.findDaemons(d, port)
 		}
 		killed = append(killed, killEach(found)...)
 		if elapsed := time.Since(began); elapsed > orphansTimeout || len(found) == 0 && (!hasUnknown || elapsed > daemonDelay) {
@@ -195,6 +196,12 @@ func pipeNames(files ...*os.File) []string {
 		}
 	}
 	return names
+}
+
+// hasArgument reports whether the arguments of a process contain a number.
+func hasArgument(pid int, number uint16) bool {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err == nil && slices.Contains(strings.FieldsFunc(string(data), func(r rune) bool { return r < '0' || r > '9' }), strconv.Itoa(int(number)))
 }
 
 // hasVariable reports whether the environment that a process was started with has a variable.

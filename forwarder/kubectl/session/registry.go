@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/http"
 	"net/url"
@@ -191,14 +192,21 @@ func RunLoginHelper(ctx context.Context, src Source, terminal forwarder.Terminal
 	if p.info, err = encodeExecInfo(config, p.config.InteractiveMode != api.NeverExecInteractiveMode); err != nil {
 		return nil, true, err
 	}
+	classify := func(err error) error {
+		return process.ClassifyStartError(err, process.Command{Argv: []string{p.config.Command}, Env: p.env, Dir: p.dir}, "install "+p.config.Command)
+	}
 	path, err := process.LookPath(p.config.Command, p.env, p.dir)
 	if err != nil {
-		return nil, true, process.ClassifyStartError(err, process.Command{Argv: []string{p.config.Command}, Env: p.env, Dir: p.dir}, "install "+p.config.Command)
+		return nil, true, classify(err)
 	}
 	cmd := exec.CommandContext(ctx, path, p.config.Args...)
 	cmd.Dir, cmd.Env = p.dir, append(slices.Clip(p.env), "KUBERNETES_EXEC_INFO="+p.info)
 	cmd.Stdin, cmd.Stderr = terminal.In, terminal.Err
-	if output, err = cmd.Output(); err != nil {
+	output, err = cmd.Output()
+	if _, hasNotStarted := errors.AsType[*fs.PathError](err); hasNotStarted {
+		return nil, true, classify(err)
+	}
+	if err != nil {
 		return nil, true, fmt.Errorf("the login helper %s failed: %w", p.config.Command, err)
 	}
 	if _, err := parseCredential(output, p.config.APIVersion); err != nil {

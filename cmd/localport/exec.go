@@ -138,7 +138,7 @@ func (c execCmd) waitHealthy(ctx context.Context, a *app, p commandProject, j *c
 	ctx, cancel := context.WithTimeout(context.Background(), c.Wait)
 	defer cancel()
 	awaited := awaitedServices(status.Services, names, c.Service)
-	status, err = p.waitReady(ctx, j.Client, awaited, c.Wait)
+	status, err = p.waitReady(ctx, a.err, j.Client, awaited, c.Wait)
 	if err == nil {
 		reportNotAwaited(a.err, status, names, awaited)
 	}

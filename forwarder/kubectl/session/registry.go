@@ -79,6 +79,7 @@ func (r *Registry) Open(src Source) (s *Session, release func(), err error) {
 	shared := r.sessions[sessionKey]
 	if shared == nil {
 		group := r.tasks.Subgroup()
+		files, kubeconfigs := configNamedFiles(config), KubeconfigFiles(src.Kubeconfig, src.Env, src.Dir)
 		s, err := newSession(config, auth, group)
 		if err != nil {
 			group.Cancel()
@@ -87,6 +88,7 @@ func (r *Registry) Open(src Source) (s *Session, release func(), err error) {
 				Hint: src.Command("config view"),
 			}
 		}
+		s.namedFiles, s.kubeconfigs = files, kubeconfigs
 		shared = &sharedSession{Session: s}
 		r.sessions[sessionKey] = shared
 	}
@@ -307,6 +309,9 @@ func (src Source) readConfig() (*rest.Config, error) {
 			Hint: src.contextHint(name, slices.Collect(maps.Keys(raw.Contexts))),
 		}
 	}
+	if unreadable := describeUnreadable(namedFiles(raw, raw.Contexts[name])); unreadable != "" {
+		return nil, &forwarder.Failure{Class: forwarder.NeedsUser, Reason: unreadable, Hint: fmt.Sprintf(restoreFileHint, src.Command("get namespaces"))}
+	}
 	config, err := clientcmd.NewNonInteractiveClientConfig(*raw, name, &clientcmd.ConfigOverrides{}, rules).ClientConfig()
 	if err != nil {
 		return nil, &forwarder.Failure{
@@ -324,6 +329,9 @@ func (src Source) readConfig() (*rest.Config, error) {
 	config.UserAgent = "localport"
 	return config, nil
 }
+
+// restoreFileHint is the next step for a file that is missing or unreadable.
+const restoreFileHint = "restore the file, or log in to the cluster again; test it with %q"
 
 // describeSearch says which kubeconfig files were read.
 func describeSearch(files []string) string {

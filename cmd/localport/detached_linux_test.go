@@ -13,12 +13,12 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// detachedServers returns the pids of the socat servers whose command lines contain a text.
-func detachedServers(text string) []string {
+// detachedServers returns the servers whose command lines end with a mark, without the shells that start them.
+func detachedServers(t *testing.T, mark string) []string {
 	var pids []string
 	paths, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, path := range paths {
-		if line, err := os.ReadFile(path); err == nil && strings.HasPrefix(string(line), "socat\x00") && strings.Contains(string(line), text) {
+		if line, err := os.ReadFile(path); err == nil && strings.HasPrefix(string(line), ownExecutable(t)+"\x00") && strings.HasSuffix(string(line), "\x00"+mark+"\x00") {
 			pids = append(pids, path)
 		}
 	}
@@ -28,21 +28,19 @@ func detachedServers(text string) []string {
 // A server without the environment that marks LocalPort's processes, in a session of its own, ends with each supervisor and at stop.
 func TestCommand_DetachedServerWithAnEmptyEnvironmentEndsHoweverItsSupervisorEnds(t *testing.T) {
 	t.Parallel()
-	for _, program := range []string{"setsid", "socat"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is missing", program)
-		}
+	if _, err := exec.LookPath("setsid"); err != nil {
+		t.Skip("setsid is missing")
 	}
 	w := newTestEnv(t)
 	port := ports.FreePort(t)
-	mark := fmt.Sprintf("cat # %d", port)
-	script := fmt.Sprintf("env -i PATH=\"$PATH\" setsid socat TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork SYSTEM:'%s' & exec sleep 1000", mark)
+	mark := fmt.Sprintf("mark-%d", port)
+	script := fmt.Sprintf("env -i %s=1 setsid '%s' {port} %s & exec sleep 1000", upstreamVariable, ownExecutable(t), mark)
 	root := w.allowedProject(fmt.Sprintf("[services.web]\ntechnology = \"command\"\nlocal_port = %d\ncommand = [\"sh\", \"-c\", %q]\n", port, script))
 	old := w.withRelease("1.2.0")
 	old.mustRun(root, "start")
 	isHealthy := func() bool {
 		state := w.state(root)
-		return state.Supervisor != nil && state.Supervisor.IsAlive() && w.service(root, "web").State == "healthy" && len(detachedServers(mark)) == 1
+		return state.Supervisor != nil && state.Supervisor.IsAlive() && w.service(root, "web").State == "healthy" && len(detachedServers(t, mark)) == 1
 	}
 	requireOneServer := func(after string) {
 		t.Helper()
@@ -71,7 +69,7 @@ func TestCommand_DetachedServerWithAnEmptyEnvironmentEndsHoweverItsSupervisorEnd
 	w.withRelease("1.10.0").mustRun(root, "start")
 	requireOneServer("the death of everything")
 	w.withRelease("1.10.0").stopProject(root)
-	if left := detachedServers(mark); len(left) > 0 {
+	if left := detachedServers(t, mark); len(left) > 0 {
 		t.Errorf("after stop %q still run", left)
 	}
 }
@@ -79,18 +77,18 @@ func TestCommand_DetachedServerWithAnEmptyEnvironmentEndsHoweverItsSupervisorEnd
 // Of a program that puts itself into the background at each attempt, nothing is left when the next attempt starts.
 func TestCommand_EachAttemptEndsWhatItHasPutIntoTheBackground(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("socat"); err != nil {
-		t.Skip("socat is missing")
+	if _, err := exec.LookPath("setsid"); err != nil {
+		t.Skip("setsid is missing")
 	}
 	w := newTestEnv(t)
 	port := ports.FreePort(t)
-	mark := fmt.Sprintf("cat # %d", port)
-	root := w.allowedProject(fmt.Sprintf("[services.web]\ntechnology = \"command\"\nlocal_port = %d\ncommand = [\"env\", \"-i\", \"PATH=%s\", \"setsid\", \"-f\", \"socat\", "+
-		"\"TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork\", \"SYSTEM:%s\"]\n[services.web.restart_policy]\ninitial_delay = \"100ms\"\n", port, os.Getenv("PATH"), mark))
+	mark := fmt.Sprintf("mark-%d", port)
+	root := w.allowedProject(fmt.Sprintf("[services.web]\ntechnology = \"command\"\nlocal_port = %d\ncommand = [\"env\", \"-i\", \"%s=1\", \"setsid\", \"-f\", "+
+		"%q, \"{port}\", %q]\n[services.web.restart_policy]\ninitial_delay = \"100ms\"\n", port, upstreamVariable, ownExecutable(t), mark))
 	w.mustRun(root, "start", "--no-wait")
 	var web api.ServiceStatus
 	eventually(t, "the third attempt has been made", func() bool {
-		if n := len(detachedServers(mark)); n > 1 {
+		if n := len(detachedServers(t, mark)); n > 1 {
 			t.Fatalf("%d servers run at once", n)
 		}
 		web = w.service(root, "web")
@@ -100,7 +98,7 @@ func TestCommand_EachAttemptEndsWhatItHasPutIntoTheBackground(t *testing.T) {
 		t.Errorf("the error is %q", web.LastError)
 	}
 	w.stopProject(root)
-	if left := detachedServers(mark); len(left) > 0 {
+	if left := detachedServers(t, mark); len(left) > 0 {
 		t.Errorf("after stop %q still run", left)
 	}
 }

@@ -255,15 +255,20 @@ func (t *tunnel) Close() (err error) {
 	return err
 }
 
-// explainDetached adds to the failure of a program that exited what it has left running.
+// explainDetached adds to the failure of a program that exited before it was ready what it has left running, and that it must not put itself
+// into the background.
 func (t *tunnel) explainDetached(err error) error {
 	failure, isFailure := errors.AsType[*forwarder.Failure](err)
-	if !isFailure || t.WasStopped() || failure.Class == forwarder.NeedsUser || len(t.ended) == 0 {
+	if !isFailure || t.WasStopped() || failure.Class == forwarder.NeedsUser {
 		return err
 	}
-	server := t.ended[max(0, slices.IndexFunc(t.ended, func(p process.Detached) bool { return p.IsListener }))]
-	failure.Reason += fmt.Sprintf("; it left %s (pid %d) in the background, which was ended with it", server.Name, server.PID)
-	failure.Hint = fmt.Sprintf("have %s run in the foreground, without the option that puts it or its server into the background", t.program)
+	if len(t.ended) > 0 {
+		server := t.ended[max(0, slices.IndexFunc(t.ended, func(p process.Detached) bool { return p.IsListener }))]
+		failure.Reason += fmt.Sprintf("; it left %s (pid %d) in the background, which was ended with it", server.Name, server.PID)
+	}
+	if len(t.ended) > 0 || t.HasSucceeded() {
+		failure.Hint = fmt.Sprintf("%s must run until it is stopped: leave out an option that puts it or its server into the background", t.program)
+	}
 	return err
 }
 

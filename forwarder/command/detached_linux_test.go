@@ -19,10 +19,8 @@ import (
 // adoptOrphans makes this process what a supervisor is, for a test.
 func adoptOrphans(t *testing.T) {
 	t.Helper()
-	for _, program := range []string{"setsid", "socat"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is missing", program)
-		}
+	if _, err := exec.LookPath("setsid"); err != nil {
+		t.Skip("setsid is missing")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -37,7 +35,14 @@ func adoptOrphans(t *testing.T) {
 	})
 }
 
-const echoServer = "socat TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork EXEC:cat"
+// echoServer returns the command of an echo server, with the prefix before its path.
+func echoServer(t *testing.T, prefix string) string {
+	t.Helper()
+	return prefix + " " + process.QuoteWord(testBinary(t)) + " {port}"
+}
+
+// unmarked runs a program with an environment that has nothing of LocalPort's, but makes this binary an echo server.
+const unmarked = "env -i " + roleVariable + "=echo "
 
 // newDetachedRun returns a run whose id no other test has.
 func newDetachedRun(t *testing.T) forwarder.Run {
@@ -51,9 +56,9 @@ func newDetachedRun(t *testing.T) forwarder.Run {
 func TestTunnel_DetachedServerWithAnEmptyEnvironmentEndsWithItsTunnelOnly(t *testing.T) {
 	adoptOrphans(t)
 	for name, script := range map[string]string{
-		"child":     `env -i PATH="$PATH" setsid ` + echoServer + ` & exec sleep 1000`,
-		"orphan":    `env -i PATH="$PATH" setsid -f ` + echoServer + ` >/dev/null 2>&1; exec sleep 1000`,
-		"own group": `set -m; env -i PATH="$PATH" ` + echoServer + ` & exec sleep 1000`,
+		"child":     echoServer(t, unmarked+"setsid") + ` & exec sleep 1000`,
+		"orphan":    echoServer(t, unmarked+"setsid -f") + ` >/dev/null 2>&1; exec sleep 1000`,
+		"own group": `set -m; ` + echoServer(t, unmarked) + ` & exec sleep 1000`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			other := openTunnel(t, newDetachedRun(t), "sh", "-c", script)
@@ -74,15 +79,20 @@ func TestTunnel_DetachedServerWithAnEmptyEnvironmentEndsWithItsTunnelOnly(t *tes
 func TestDriver_OpenEndsWhatAProgramHasPutIntoTheBackground(t *testing.T) {
 	adoptOrphans(t)
 	for name, script := range map[string]string{
-		"marked":            `setsid -f ` + echoServer,
-		"empty environment": `exec env -i PATH="$PATH" setsid -f ` + echoServer,
-		"silent":            `exec env -i PATH="$PATH" setsid -f ` + echoServer + ` >/dev/null 2>&1`,
-		"slow and silent":   `exec env -i PATH="$PATH" setsid -f sh -c 'sleep 2; exec ` + echoServer + `' >/dev/null 2>&1`,
+		"marked":            echoServer(t, `exec env `+roleVariable+`=echo setsid -f`),
+		"empty environment": echoServer(t, "exec "+unmarked+"setsid -f"),
+		"silent":            echoServer(t, "exec "+unmarked+"setsid -f") + ` >/dev/null 2>&1`,
+		"slow and silent":   `exec ` + unmarked + `setsid -f sh -c 'sleep 2; exec "$0" "$@"' ` + echoServer(t, "") + ` >/dev/null 2>&1`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			portCh := make(chan string, 1)
 			run := newDetachedRun(t)
-			run.Log = &logBuffer{onLine: func(line string) { portCh <- line }}
+			run.Log = &logBuffer{onLine: func(line string) {
+				select {
+				case portCh <- line:
+				default: // the server prints too
+				}
+			}}
 			tunnel, err := driver{}.Open(t.Context(), newService("sh", "-c", "echo {port}; "+script), run)
 			if err == nil {
 				_ = tunnel.Close()
@@ -97,7 +107,7 @@ func TestDriver_OpenEndsWhatAProgramHasPutIntoTheBackground(t *testing.T) {
 			if !ok || !strings.Contains(failure.Reason, "exited: exit status 0") {
 				t.Fatalf("got %+v", err)
 			}
-			if !strings.Contains(failure.Hint, "in the foreground") {
+			if !strings.Contains(failure.Hint, "into the background") {
 				t.Errorf("got %+v", failure)
 			}
 		})
@@ -111,7 +121,7 @@ func TestTunnel_CloseLeavesTheListenerOfAnotherProgram(t *testing.T) {
 	run := newDetachedRun(t)
 	run.Log = &logBuffer{onLine: func(port string) {
 		var err error
-		server, err = process.Start(process.Command{Argv: strings.Fields(strings.ReplaceAll(echoServer, "{port}", port)), Env: run.Env})
+		server, err = process.Start(process.Command{Argv: []string{testBinary(t), port}, Env: []string{roleVariable + "=echo"}})
 		if err != nil {
 			t.Error(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
@@ -258,7 +259,7 @@ func unknownNameError(kind, name string, known []string) error {
 func (p commandProject) waitAndPrint(ctx context.Context, a *app, client client.Client, shown, awaited []string) (api.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	status, err := p.waitReady(ctx, client, awaited, startTimeout)
+	status, err := p.waitReady(ctx, a.err, client, awaited, startTimeout)
 	if len(status.Services) > 0 {
 		status.Services = slices.DeleteFunc(status.Services, func(s api.ServiceStatus) bool {
 			return !slices.Contains(shown, s.Name)
@@ -270,9 +271,15 @@ func (p commandProject) waitAndPrint(ctx context.Context, a *app, client client.
 }
 
 // waitReady returns when the services are ready. Its error names those that are not: as soon as one has failed or needs attention, or when
-// ctx ends.
-func (p commandProject) waitReady(ctx context.Context, client client.Client, names []string, limit time.Duration) (api.Status, error) {
-	status, err := p.waitSettled(ctx, client, names)
+// ctx ends. A service that is tried again by itself is waited for, and w says so.
+func (p commandProject) waitReady(ctx context.Context, w io.Writer, client client.Client, names []string, limit time.Duration) (api.Status, error) {
+	report := newWaitReport(w, names, limit)
+	reportCtx, endReport := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { report.run(reportCtx) })
+	status, err := p.waitSettled(ctx, client, names, report.update)
+	endReport()
+	wg.Wait()
 	if err != nil && (ctx.Err() == nil || isNoAnswerError(err)) {
 		return status, err
 	}
@@ -329,12 +336,13 @@ func (l *hintList) lines(problems int) []string {
 
 // waitSettled returns the first status in which each of the services is ready, or one is in a state that only a person can change.
 // When ctx ends first, it returns the last status that it received and the error of ctx. If the supervisor ends meanwhile, it continues
-// with the one that its keeper or another command has started.
-func (p commandProject) waitSettled(ctx context.Context, running client.Client, names []string) (status api.Status, err error) {
+// with the one that its keeper or another command has started. onStatus is called with each status.
+func (p commandProject) waitSettled(ctx context.Context, running client.Client, names []string, onStatus func(api.Status)) (status api.Status, err error) {
 	startTime := time.Now()
 	for {
 		err := running.Watch(ctx, func(s api.Status) bool {
 			status = s
+			onStatus(s)
 			return !areSettled(s, names)
 		})
 		if client.IsUnknownRequest(err) {
@@ -344,7 +352,7 @@ func (p commandProject) waitSettled(ctx context.Context, running client.Client, 
 			return status, err
 		}
 		if errors.Is(err, api.ErrTooManyWatchers) {
-			status, err = pollSettled(ctx, running, names)
+			status, err = pollSettled(ctx, running, names, onStatus)
 		}
 		switch {
 		case err == nil:
@@ -371,13 +379,14 @@ func (p commandProject) waitSettled(ctx context.Context, running client.Client, 
 const pollInterval = 200 * time.Millisecond
 
 // pollSettled asks for the status until areSettled.
-func pollSettled(ctx context.Context, running client.Client, names []string) (last api.Status, err error) {
+func pollSettled(ctx context.Context, running client.Client, names []string, onStatus func(api.Status)) (last api.Status, err error) {
 	for {
 		status, err := running.Status(ctx)
 		if err != nil {
 			return last, err
 		}
 		last = status
+		onStatus(status)
 		if areSettled(status, names) {
 			return status, nil
 		}

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/process"
@@ -321,7 +323,7 @@ func describeChangedKey(lines *process.Transcript) *forwarder.Failure {
 	f.Hint += fmt.Sprintf("; only if it was, run: ssh-keygen -R '%s'", host[1])
 	offending, _ := lines.LastContaining("Offending ")
 	if file := offendingKeyPattern().FindStringSubmatch(offending); file != nil {
-		f.Hint += " -f " + quoteWord(file[1])
+		f.Hint += " -f " + process.QuoteWord(file[1])
 	}
 	return f
 }
@@ -338,6 +340,10 @@ func (p *outputParser) addProxyOutput(f *forwarder.Failure) {
 		if !ok {
 			continue
 		}
+		if defect := findProxyDefect(line); from == sourceOther && defect.Reason != "" {
+			f.Reason, f.Hint = line+": "+defect.Reason+"; "+f.Reason, defect.Hint
+			return
+		}
 		f.Reason = line + "; " + f.Reason
 		if from == sourceOther && (strings.Contains(line, permissionDenied) || strings.Contains(line, hostKeyUnverified)) {
 			f.Hint = "if an ssh in the ProxyCommand has a question, run " + loginServiceCommand // its path is in the command, so that its log is not told apart
@@ -345,6 +351,22 @@ func (p *outputParser) addProxyOutput(f *forwarder.Failure) {
 		return
 	}
 	f.Reason = cmp.Or(p.jumps.current(), "the ProxyCommand or jump host") + " ended without an error message; " + f.Reason
+}
+
+// cannotRunPatterns match the message of a shell that cannot execute a program: that of zsh, and that of the others.
+var cannotRunPatterns = []func() *regexp.Regexp{
+	project.LazyRegexp(`^(?:/.*/)?zsh:\d+: (?:permission denied|exec format error|no such file or directory): (/.+)$`),
+	project.LazyRegexp(`^(?:/.*/)?(?:ba|da|k|mk|a|z)?sh:(?:\d+:)?(?: line \d+:| \d+:)?(?: exec:)? (/[^:]+): `),
+}
+
+// findProxyDefect returns why the program of a ProxyCommand cannot be executed, if the line is what its shell says about that.
+func findProxyDefect(line string) process.Defect {
+	for _, pattern := range cannotRunPatterns {
+		if match := pattern().FindStringSubmatch(line); match != nil {
+			return process.FindDefect(match[1], "", syscall.ENOENT)
+		}
+	}
+	return process.Defect{}
 }
 
 // loadKeyPattern matches ssh's message about a private key that it cannot use.
@@ -359,11 +381,11 @@ func loadKeyHint(lines *process.Transcript) string {
 	}
 	switch path, reason := parts[1], parts[2]; {
 	case reason == "bad permissions":
-		return "make the key readable only by you: chmod 600 " + quoteWord(path)
+		return "make the key readable only by you: chmod 600 " + process.QuoteWord(path)
 	case reason == "Permission denied":
 		return "make the key's owner the user that runs localport, or use another key: " + path
 	case reason == "invalid format", strings.HasPrefix(reason, "error in libcrypto"):
-		return "use a private key that ssh-keygen can read: ssh-keygen -y -f " + quoteWord(path)
+		return "use a private key that ssh-keygen can read: ssh-keygen -y -f " + process.QuoteWord(path)
 	}
 	return ""
 }
@@ -421,20 +443,12 @@ func (p *outputParser) addKeyErrors(lines *process.Transcript, f *forwarder.Fail
 		f.Reason += fmt.Sprintf(" (the server accepts %s, but ssh cannot use it: it may have a passphrase)", keys.unusable)
 		f.Hint = fmt.Sprintf("to enter the passphrase, run %s", loginCommand)
 		if p.hasAgent {
-			f.Hint = fmt.Sprintf(`run "ssh-add %s", then "localport restart"; or, for one login, %s`, quoteWord(keys.unusable), loginCommand)
+			f.Hint = fmt.Sprintf(`run "ssh-add %s", then "localport restart"; or, for one login, %s`, process.QuoteWord(keys.unusable), loginCommand)
 		}
 	case keys.missing != "":
 		f.Reason = fmt.Sprintf(missing, keys.missing, f.Reason)
 		f.Hint = fmt.Sprintf("correct IdentityFile in the ssh config, or create the key: %s; or, to log in with a password or a code, run %s", keys.missing, loginCommand)
 	}
-}
-
-// quoteWord returns a word for a command line of a shell.
-func quoteWord(word string) string {
-	if !strings.ContainsFunc(word, needsQuoting) {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // isUnknownOption reports whether ssh rejected an option as unknown.

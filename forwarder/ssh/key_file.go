@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -58,13 +59,13 @@ func classifyKey(path, option, head string) keyMistake {
 	words := keyWords(text)
 	switch {
 	case text == "":
-		return keyMistake{kind: "empty", hint: fmt.Sprintf("restore the private key, or create one: rm %s; ssh-keygen -t ed25519 -f %[1]s", quoteWord(path))}
+		return keyMistake{kind: "empty", hint: fmt.Sprintf("restore the private key, or create one: rm %s; ssh-keygen -t ed25519 -f %[1]s", process.QuoteWord(path))}
 	case strings.HasPrefix(text, "PuTTY-User-Key-File-"):
 		converted := strings.TrimSuffix(path, ".ppk")
 		if converted == path {
 			converted += ".openssh"
 		}
-		return keyMistake{kind: "a key of PuTTY", hint: fmt.Sprintf("convert it: puttygen %s -O private-openssh -o %s; then set %s = %q", quoteWord(path), quoteWord(converted), option, converted)}
+		return keyMistake{kind: "a key of PuTTY", hint: fmt.Sprintf("convert it: puttygen %s -O private-openssh -o %s; then set %s = %q", process.QuoteWord(path), process.QuoteWord(converted), option, converted)}
 	case strings.HasPrefix(text, "---- BEGIN SSH2 PUBLIC KEY"), isPEM(text, "PUBLIC KEY"):
 		return keyMistake{kind: "a public key", hint: privateKeyHint(option, strings.TrimSuffix(path, ".pub")), isPublicHalf: true}
 	case isPEM(text, "CERTIFICATE"), isPEM(text, "TRUSTED CERTIFICATE"):

@@ -59,6 +59,21 @@ func GroupListensOn(pgid int, addr netip.AddrPort) bool {
 	return false
 }
 
+// PortListeners returns those of the processes that listen on a port, on any address.
+func PortListeners(port uint16, pids []int) []int {
+	sockets := portSockets(port)
+	if len(sockets) == 0 {
+		return nil
+	}
+	var listeners []int
+	for _, pid := range pids {
+		if inodes, _ := socketInodes(pid); slices.ContainsFunc(sockets, inodes.contains) {
+			listeners = append(listeners, pid)
+		}
+	}
+	return listeners
+}
+
 func allPIDs() []int {
 	dirs, _ := filepath.Glob("/proc/[1-9]*")
 	pids := make([]int, 0, len(dirs))

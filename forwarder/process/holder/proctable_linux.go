@@ -35,6 +35,20 @@ func listeningSockets(addr netip.AddrPort) []listeningSocket {
 	return append(exact, wildcard...)
 }
 
+// portSockets returns the sockets that listen on a port, on any address.
+func portSockets(port uint16) []listeningSocket {
+	var sockets []listeningSocket
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		data, _ := os.ReadFile(table)
+		for line := range strings.Lines(string(data)) {
+			if localAddr, s, ok := parseTableLine(line); ok && localAddr.Port() == port {
+				sockets = append(sockets, s)
+			}
+		}
+	}
+	return sockets
+}
+
 // parseTableLine parses one line of a table (proc_pid_net(5)); false unless the socket listens.
 func parseTableLine(line string) (netip.AddrPort, listeningSocket, bool) {
 	const listen = "0A"

@@ -43,6 +43,7 @@ func (s *Supervisor) elect(ctx context.Context) (crashed *lockstate.Supervisor, 
 			return err
 		}
 		s.election = election
+		tx.IsOlderCopy = false // no supervisor knows more
 		crashed = tx.Supervisor
 		tx.Supervisor = s.newRecord(socket)
 		return nil

@@ -228,6 +228,35 @@ func TestStore_OlderCopyDoesNotSayThatTheProjectIsDown(t *testing.T) {
 	}
 }
 
+// A backup is restored, and an event is announced to the prompts before the supervisor has looked at the file: its number is then no lower than
+// the one that the supervisor knows.
+func TestStore_RestoresLeasesOfAnOlderCopyWhoseLineHasChanged(t *testing.T) {
+	s := newElectedSupervisor(t)
+	s.saveState(t.Context(), noChange, true)
+	path := filepath.Join(s.dir.Path, "state.json")
+	older, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.saveState(t.Context(), func(state *lockstate.State) { state.AddLease(shellLease(lockstate.Self())) }, true)
+	before := s.dir.PromptLine()
+	if err := os.WriteFile(path, older, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.dir.Update(t.Context(), func(tx *lockstate.Tx) error { tx.Bump(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if line := s.dir.PromptLine(); line == before {
+		t.Errorf("prompts see no change: the line is still %q", line)
+	}
+	if err := s.store.sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if state, err := s.dir.Read(); err != nil || len(state.Leases) != 1 || state.IsOlderCopy {
+		t.Errorf("leases %v, older copy %v, %v", state.Leases, state.IsOlderCopy, err)
+	}
+}
+
 // Another program holds the lock of the state file for long. A client that joins by socket meanwhile is told that the project is up.
 func TestSupervisor_UnusedOneStaysUpForAClientThatJoinedWhileTheStateWasLocked(t *testing.T) {
 	s := newElectedSupervisor(t)

@@ -30,7 +30,9 @@ func (tx *Tx) Elect() (*Election, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = flockNonblocking(file, unix.LOCK_EX)
+		if err = tx.lock.dir.beforeCall(CallFlock, electionName); err == nil {
+			err = flockNonblocking(file, unix.LOCK_EX)
+		}
 		switch {
 		case errors.Is(err, unix.EWOULDBLOCK):
 			// The holder's file may have been deleted since it was opened here.

@@ -175,6 +175,13 @@ func (e *Election) stat() (fs.FileInfo, error) {
 	return e.file.Stat()
 }
 
+// IsResigned reports whether the lock was released or handed over. After an Update that failed, that of a run that could not be repeated is.
+func (e *Election) IsResigned() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.file == nil
+}
+
 // CopyFiles returns a copy of the lock's open file to pass to another process. The caller closes it.
 func (e *Election) CopyFiles() ([]*os.File, error) {
 	e.mu.Lock()

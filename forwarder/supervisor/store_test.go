@@ -36,8 +36,36 @@ func newElectedSupervisor(t *testing.T) *Supervisor {
 	if _, err := s.elect(t.Context()); err != nil || s.election == nil {
 		t.Fatalf("elected %v, %v", s.election, err)
 	}
-	t.Cleanup(func() { _ = s.election.Resign() })
+	election := s.election
+	t.Cleanup(func() { _ = election.Resign() })
 	return s
+}
+
+// The lock file is deleted during an election, and cannot be made again on a full disk.
+func TestSupervisor_IsNotElectedIfTheElectionCouldNotBeRepeated(t *testing.T) {
+	s := newElectedSupervisor(t)
+	if err := s.election.Resign(); err != nil {
+		t.Fatal(err)
+	}
+	isFull := false
+	s.dir.BeforeCall = func(call lockstate.Call, name string) error {
+		switch {
+		case call == lockstate.CallFlock && name == "election":
+			isFull = true
+			return os.Remove(filepath.Join(s.dir.Path, "lock"))
+		case isFull && (call == lockstate.CallLock || call == lockstate.CallMakeDir):
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	s.store.dir = s.dir
+	if _, err := s.elect(t.Context()); err == nil {
+		held, heldErr := s.election.IsHeld()
+		t.Errorf("no error, and the election is held: %v, %v", held, heldErr)
+	}
+	if s.election != nil {
+		t.Error("it has an election")
+	}
 }
 
 func shellLease(p lockstate.Process) lockstate.Lease {

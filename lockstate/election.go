@@ -30,7 +30,9 @@ func (tx *Tx) Elect() (*Election, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = flockNonblocking(file, unix.LOCK_EX)
+		if err = tx.lock.dir.beforeCall(CallFlock, electionName); err == nil {
+			err = flockNonblocking(file, unix.LOCK_EX)
+		}
 		switch {
 		case errors.Is(err, unix.EWOULDBLOCK):
 			// The holder's file may have been deleted since it was opened here.
@@ -171,6 +173,13 @@ func (e *Election) stat() (fs.FileInfo, error) {
 		return nil, nil
 	}
 	return e.file.Stat()
+}
+
+// IsResigned reports whether the lock was released or handed over. After an Update that failed, that of a run that could not be repeated is.
+func (e *Election) IsResigned() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.file == nil
 }
 
 // CopyFiles returns a copy of the lock's open file to pass to another process. The caller closes it.

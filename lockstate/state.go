@@ -139,6 +139,9 @@ type State struct {
 	Line       uint64         `json:"line"`                 // the number in the prompt's line
 	// DownFile is set by versions that keep the down file, which then takes precedence over Down. Older versions drop the field.
 	DownFile bool `json:"down_file,omitempty"`
+	// IsOlderCopy: the state file was replaced by an older copy of itself, and no supervisor has restored yet what that lacks. Older versions
+	// drop the field.
+	IsOlderCopy bool `json:"older_copy,omitempty"`
 	// ConfigBytes is Config where that is not UTF-8, which JSON cannot hold; else nil. Older versions drop it.
 	ConfigBytes []byte `json:"config_bytes,omitempty"`
 }

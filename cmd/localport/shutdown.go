@@ -59,7 +59,9 @@ func (p commandProject) shutDownSupervisor(ctx context.Context, w io.Writer) err
 			defer cancel()
 			continue
 		case err == nil:
-			hasEnded = true
+			if hasEnded = true; p.runsAlthoughDown(ctx) {
+				continue // the one that has ended was superseded, and did not know it yet
+			}
 		case isUnreachableError(err) && wait.Sleep(ctx, 5*time.Millisecond):
 			// A supervisor without leases may end by itself during the request, which then fails: check again.
 			continue
@@ -84,6 +86,17 @@ func (p commandProject) shutDownSupervisor(ctx context.Context, w io.Writer) err
 		return recordErr
 	}
 	return nil
+}
+
+// runsAlthoughDown reports whether a supervisor runs although the project is stopped and nobody has started it since. False if that cannot
+// be found out.
+func (p commandProject) runsAlthoughDown(ctx context.Context) bool {
+	isRunning := false
+	_, err := p.Dir.Update(ctx, func(tx *lockstate.Tx) error {
+		isRunning = tx.Down && tx.IsSupervisorRunning()
+		return nil
+	})
+	return err == nil && isRunning
 }
 
 // recordStop drops the start lease and records that prompts must not start the project again. If the supervisor has ended and another one

@@ -149,6 +149,9 @@ func (s *Supervisor) guardElectionFile(ctx context.Context) {
 		}
 		return nil
 	})
+	if elected != nil && elected.IsResigned() {
+		elected = nil // the run that locked it could not be repeated
+	}
 	switch {
 	case elected == nil && !isLost: // guardFiles retries in a second
 		s.log.Error("the election file is gone and cannot be locked again", "error", err)

@@ -350,6 +350,12 @@ end
 # values. __localport_undo_again undoes that at the next prompts, and forgets the variables then.
 function __localport_left
     set __localport_undo 3
+    for __localport_name in $__localport_names
+        set -l __localport_first __localport_firstour_$__localport_name
+        if set -q $__localport_first; and test "$$__localport_name" = "$$__localport_first"
+            set -e -g __localport_first_$__localport_name # it is what the user has
+        end
+    end
 end
 
 function __localport_undo_again

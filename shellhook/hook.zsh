@@ -296,10 +296,10 @@ __localport_set() {
         *) __localport_was[$1]=$(typeset -p $1) ;;
       esac
     fi
-    (( ! ${+__localport_was[$1]} )) || __localport_our[$1]=$2
     [[ $__localport_type == (|scalar|scalar-export|*tied*|*special*) ]] || unset -v $1
     { builtin export "$1=$2" 2>/dev/null } always { TRY_BLOCK_ERROR=0 }
-    if [[ ${(P)1} != "$2" ]]; then
+    (( ! ${+__localport_was[$1]} )) || __localport_our[$1]=${(P)1}
+    if [[ ${(P)1} != "$2" && $__localport_type != *tied*unique* ]]; then # typeset -U keeps the first of equal entries
       __localport_problem="this shell does not accept another"
       (( $# == 3 )) || __localport_restore $1
     fi

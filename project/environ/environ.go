@@ -60,48 +60,21 @@ type variableChange struct {
 	Set  string  `json:"set"`
 	Prev *string `json:"prev,omitempty"` // nil: there was none
 	// PrevBytes is Prev where that is not UTF-8, which JSON cannot hold; else nil. Older versions drop it.
-	PrevBytes []byte `json:"prev_bytes,omitempty"`
-	// Before and After are the entries that we added to a list like PATH, if the variable extends itself.
-	Before []string `json:"before,omitempty"`
-	After  []string `json:"after,omitempty"`
+	PrevBytes    []byte `json:"prev_bytes,omitempty"`
+	addedEntries        // if the variable extends itself like a list
 }
 
-// listSeparator separates the entries of a list like PATH.
-const listSeparator = ":"
-
-// recordEntries sets Before and After if value is the list previous with further entries.
-func (c *variableChange) recordEntries(value, previous string) {
-	if previous == "" || !utf8.ValidString(value) {
-		return
-	}
-	all, old := strings.Split(value, listSeparator), strings.Split(previous, listSeparator)
-	for i := range len(all) - len(old) + 1 {
-		if slices.Equal(all[i:i+len(old)], old) {
-			c.Before, c.After = all[:i], all[i+len(old):]
-			return
-		}
-	}
+func (c variableChange) hasEntries() bool {
+	return len(c.Before)+len(c.After)+len(c.BeforeBytes)+len(c.AfterBytes) > 0
 }
 
-func (c variableChange) hasEntries() bool { return len(c.Before)+len(c.After) > 0 }
-
-// removeEntries returns a list without the entries that we added, each removed once: another program has changed the list since.
-func (c variableChange) removeEntries(value string) string {
-	list := strings.Split(value, listSeparator)
-	for _, entry := range c.Before {
-		if i := slices.Index(list, entry); i >= 0 {
-			list = slices.Delete(list, i, i+1)
-		}
+// isSet reports whether value is what c has set.
+func (c variableChange) isSet(value string) bool {
+	if hash(value) == c.Set {
+		return true
 	}
-	for _, entry := range c.After {
-		for i, e := range slices.Backward(list) {
-			if e == entry {
-				list = slices.Delete(list, i, i+1)
-				break
-			}
-		}
-	}
-	return strings.Join(list, listSeparator)
+	edit, isKnown := c.listEdit()
+	return isKnown && edit.isDeduplicated(splitList(value))
 }
 
 // previousValue returns the value before ours; nil: there was none.
@@ -149,7 +122,7 @@ func (d Diff) IsOf(config string) bool { return d.Config == configID(config) }
 // IsUnchanged reports whether env still holds what d set under name.
 func (d Diff) IsUnchanged(env Env, name string) bool {
 	value, ok := env[name]
-	return ok && hash(value) == d.Vars[name].Set
+	return ok && d.Vars[name].isSet(value)
 }
 
 // Names returns the variables in env that still hold what d set, sorted.
@@ -179,7 +152,12 @@ func Undo(env Env) Env {
 		value, isSet := env[name]
 		switch {
 		case isSet && change.hasEntries() && !d.IsUnchanged(env, name):
-			base[name] = change.removeEntries(value)
+			list, _ := change.findEntries(value)
+			if rest := list.others(); len(rest) > 0 || previous != nil {
+				base[name] = strings.Join(rest, listSeparator)
+			} else {
+				delete(base, name)
+			}
 		case !d.IsUnchanged(env, name):
 		case previous == nil:
 			delete(base, name)
@@ -191,7 +169,7 @@ func Undo(env Env) Env {
 }
 
 // Enter returns env with the variables of the project config set, and those of the previous project undone. A
-// variable of the same project that the user has changed or unset stays as it is, but our entries are added again to a list that was changed.
+// variable of the same project that the user has changed or unset stays as it is, but entries of ours that a list has lost are added again.
 func Enter(env Env, config string, variables []project.Variable) Env {
 	oldDiff := ReadDiff(env)
 	next := Undo(env)
@@ -209,12 +187,16 @@ func Enter(env Env, config string, variables []project.Variable) Env {
 			if !utf8.ValidString(previous) {
 				change.PrevBytes = []byte(previous)
 			}
-			if variable.ExtendsItself {
-				change.recordEntries(variable.Value, previous)
-			}
+		}
+		if variable.ExtendsItself {
+			change.addedEntries = findAddedEntries(variable.Value, change.previousValue())
+		}
+		value := variable.Value
+		if wasSet && isSet && oldDiff.IsOf(config) && env[variable.Name] != value {
+			value = change.keepOrder(oldDiff.Vars[variable.Name], value, env[variable.Name])
 		}
 		newDiff.Vars[variable.Name] = change
-		next[variable.Name] = variable.Value
+		next[variable.Name] = value
 	}
 	next[DiffVariable] = newDiff.encode()
 	return next

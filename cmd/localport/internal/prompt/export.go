@@ -389,6 +389,11 @@ func (e *evaluation) shellCode() string {
 	if !e.args.canSave {
 		return b.String()
 	}
+	for _, name := range environ.ReadDiff(e.after).Names(e.after) {
+		if e.before[name] == e.after[name] && e.isPreviousChanged(name) {
+			b.WriteString(e.saveAgain(name))
+		}
+	}
 	if diff, isSet := e.after[environ.DiffVariable]; isSet {
 		b.WriteString(e.shell.Export(environ.DiffVariable, diff)) // also if it is unchanged: the user may have unset it
 	} else if e.args.root != "" {
@@ -406,12 +411,8 @@ func (e *evaluation) changeVariable(change environ.Change) string {
 		wasOurs := environ.ReadDiff(e.before).IsUnchanged(e.before, change.Name)
 		isOurs := environ.ReadDiff(e.after).IsUnchanged(e.after, change.Name)
 		switch {
-		case isOurs && environ.ReadDiff(e.before).HasEntries(change.Name) && !wasOurs:
-			// The shell must save the list without our entries.
-			if previous := environ.ReadDiff(e.after).Previous(change.Name); previous != nil {
-				return e.shell.Export(change.Name, *previous) + e.shell.Save(change.Name, *change.Value, false)
-			}
-			fallthrough
+		case isOurs && (e.isPreviousChanged(change.Name) || !wasOurs && environ.ReadDiff(e.before).HasEntries(change.Name)):
+			return e.saveAgain(change.Name)
 		case isOurs:
 			return e.shell.Save(change.Name, *change.Value, wasOurs)
 		case wasOurs:
@@ -422,4 +423,24 @@ func (e *evaluation) changeVariable(change environ.Change) string {
 		return e.shell.Unset(change.Name)
 	}
 	return e.shell.Export(change.Name, *change.Value)
+}
+
+// isPreviousChanged reports whether the shell has saved another value of a variable than the one that is to be restored: the user, or
+// another program, has changed a list that has our entries.
+func (e *evaluation) isPreviousChanged(name string) bool {
+	saved, previous := environ.ReadDiff(e.before), environ.ReadDiff(e.after).Previous(name)
+	if !saved.HasEntries(name) {
+		return false
+	}
+	old := saved.Previous(name)
+	return (old == nil) != (previous == nil) || old != nil && *old != *previous
+}
+
+// saveAgain returns statements with which the shell saves the value that is to be restored, instead of the one it has saved.
+func (e *evaluation) saveAgain(name string) string {
+	save := e.shell.Save(name, e.after[name], false)
+	if previous := environ.ReadDiff(e.after).Previous(name); previous != nil {
+		return e.shell.Export(name, *previous) + save
+	}
+	return e.shell.Unset(name) + save
 }

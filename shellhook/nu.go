@@ -50,6 +50,10 @@ func (s nu) Restore(name string, previous *string) string {
 	return s.Export(name, *previous)
 }
 
+func (nu) SaveBase(string, *string) string { return "" }
+
+func (s nu) RestoreBase(name string, base *string) string { return s.Restore(name, base) }
+
 func (nu) Left() string { return "" }
 
 func (nu) Watch(names []string) string {

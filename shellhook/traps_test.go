@@ -64,7 +64,7 @@ func TestHook_FiresNoTrapsOfTheUser(t *testing.T) {
 				if got["ERR"] != bare["ERR"] || got["ZERR"] != bare["ZERR"] || got["RETURN"] != bare["RETURN"] {
 					t.Errorf("fired %v, without the hook %v", got, bare)
 				}
-				installing := 60 // the hook's own text is evaluated in the start-up file
+				installing := 70 // the hook's own text is evaluated in the start-up file
 				if order == "after" {
 					installing = 0
 				}

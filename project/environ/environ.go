@@ -57,11 +57,42 @@ type Diff struct {
 // variableChange is how one variable was changed. The value we set is kept as a hash: it is in the environment already, and a
 // secret need not be there twice.
 type variableChange struct {
-	Set  string  `json:"set"`
+	Set string `json:"set"`
+	previousValue
+	addedEntries // if the variable extends itself like a list
+	// Base is the value that the variable had before another tool set it, if Prev is that tool's. The tool may restore it, or ours.
+	Base *previousValue `json:"base,omitempty"`
+}
+
+// previousValue is the value of a variable before ours.
+type previousValue struct {
 	Prev *string `json:"prev,omitempty"` // nil: there was none
 	// PrevBytes is Prev where that is not UTF-8, which JSON cannot hold; else nil. Older versions drop it.
-	PrevBytes    []byte `json:"prev_bytes,omitempty"`
-	addedEntries        // if the variable extends itself like a list
+	PrevBytes []byte `json:"prev_bytes,omitempty"`
+}
+
+func newPreviousValue(value string, isSet bool) (p previousValue) {
+	if isSet {
+		p.Prev = &value
+		if !utf8.ValidString(value) {
+			p.PrevBytes = []byte(value)
+		}
+	}
+	return p
+}
+
+// value returns the value; nil: there was none.
+func (p previousValue) value() *string {
+	if p.PrevBytes != nil {
+		return new(string(p.PrevBytes))
+	}
+	return p.Prev
+}
+
+// is reports whether the variable has that value, or is not set if there was none.
+func (p previousValue) is(value string, isSet bool) bool {
+	previous := p.value()
+	return isSet == (previous != nil) && (previous == nil || *previous == value)
 }
 
 func (c variableChange) hasEntries() bool {
@@ -75,14 +106,6 @@ func (c variableChange) isSet(value string) bool {
 	}
 	edit, isKnown := c.listEdit()
 	return isKnown && edit.isDeduplicated(splitList(value))
-}
-
-// previousValue returns the value before ours; nil: there was none.
-func (c variableChange) previousValue() *string {
-	if c.PrevBytes != nil {
-		return new(string(c.PrevBytes))
-	}
-	return c.Prev
 }
 
 // configID returns the path of a config in a form that JSON keeps: quoted if it is not UTF-8. No absolute path begins with a quote.
@@ -135,20 +158,35 @@ func (d Diff) Names(env Env) (names []string) {
 	return names
 }
 
+// Base returns the value that a variable had before another tool set the value that Previous returns. hasBase: one has.
+func (d Diff) Base(name string) (value *string, hasBase bool) {
+	if base := d.Vars[name].Base; base != nil {
+		return base.value(), true
+	}
+	return nil, false
+}
+
 // HasEntries reports whether d added entries to a list by that name.
 func (d Diff) HasEntries(name string) bool { return d.Vars[name].hasEntries() }
 
 // Previous returns the value that a variable had before d set it; nil if it had none.
-func (d Diff) Previous(name string) *string { return d.Vars[name].previousValue() }
+func (d Diff) Previous(name string) *string { return d.Vars[name].value() }
 
 // Undo returns env without the changes of its project: every value that is still the one we set is restored, and what we
 // added to a list is removed from it.
 func Undo(env Env) Env {
 	d := ReadDiff(env)
+	var tools []toolDiff
+	if slices.ContainsFunc(slices.Collect(maps.Values(d.Vars)), func(c variableChange) bool { return c.Base != nil }) {
+		tools = readToolDiffs(env)
+	}
 	base := maps.Clone(env)
 	delete(base, DiffVariable)
 	for name, change := range d.Vars {
-		previous := change.previousValue()
+		previous := change.value()
+		if _, isActive := findToolDiff(tools, name); change.Base != nil && !isActive {
+			previous = change.Base.value() // the tool that had set previous is gone
+		}
 		value, isSet := env[name]
 		switch {
 		case isSet && change.hasEntries() && !d.IsUnchanged(env, name):
@@ -170,36 +208,65 @@ func Undo(env Env) Env {
 
 // Enter returns env with the variables of the project config set, and those of the previous project undone. A
 // variable of the same project that the user has changed or unset stays as it is, but entries of ours that a list has lost are added again.
+// A value that another tool with a prompt hook has set, or has restored, is not the user's.
 func Enter(env Env, config string, variables []project.Variable) Env {
-	oldDiff := ReadDiff(env)
+	oldDiff, tools := ReadDiff(env), readToolDiffs(env)
+	if !oldDiff.IsOf(config) {
+		oldDiff.Vars = nil
+	}
 	next := Undo(env)
 	newDiff := Diff{Config: configID(config), Vars: make(map[string]variableChange, len(variables))}
 	for _, variable := range variables {
-		change, wasSet := oldDiff.Vars[variable.Name]
-		_, isSet := env[variable.Name]
-		if wasSet && oldDiff.IsOf(config) && !oldDiff.IsUnchanged(env, variable.Name) && (!change.hasEntries() || !isSet) {
-			newDiff.Vars[variable.Name] = change
+		old, wasSet := oldDiff.Vars[variable.Name]
+		present, isSet := env[variable.Name]
+		if wasSet && old.isUsers(present, isSet, tools, variable.Name) {
+			newDiff.Vars[variable.Name] = old
 			continue
 		}
-		change = variableChange{Set: hash(variable.Value)}
-		if previous, ok := next[variable.Name]; ok {
-			change.Prev = &previous
-			if !utf8.ValidString(previous) {
-				change.PrevBytes = []byte(previous)
-			}
-		}
-		if variable.ExtendsItself {
-			change.addedEntries = findAddedEntries(variable.Value, change.previousValue())
-		}
+		previous, hasPrevious := next[variable.Name]
+		change := variableChange{Set: hash(variable.Value), previousValue: newPreviousValue(previous, hasPrevious)}
 		value := variable.Value
-		if wasSet && isSet && oldDiff.IsOf(config) && env[variable.Name] != value {
-			value = change.keepOrder(oldDiff.Vars[variable.Name], value, env[variable.Name])
+		if variable.ExtendsItself {
+			change.addedEntries = findAddedEntries(value, change.value())
+		}
+		if tool, isFound := findToolDiff(tools, variable.Name); isFound && !change.hasEntries() && change.is(tool.after[variable.Name], true) {
+			change.Base = tool.baseValue(variable, old)
+		}
+		if wasSet && isSet && present != value && !isToolsList(tools, variable.Name, present) {
+			value = change.keepOrder(old, value, present)
 		}
 		newDiff.Vars[variable.Name] = change
 		next[variable.Name] = value
 	}
 	next[DiffVariable] = newDiff.encode()
 	return next
+}
+
+// isUsers reports whether the user has changed or unset the variable since c set it. If a list has changed, our entries are added again.
+func (c variableChange) isUsers(present string, isSet bool, tools []toolDiff, name string) bool {
+	switch tool, isActive := findToolDiff(tools, name); {
+	case isSet && (c.isSet(present) || c.hasEntries()):
+		return false
+	case isActive && isSet && present == tool.after[name]:
+		return false
+	case !isActive && c.Base != nil && c.Base.is(present, isSet): // it has restored that
+		return false
+	}
+	return true
+}
+
+// baseValue returns the value that a variable had before the tool set it. If that was ours, it is what was there before ours; old is how we
+// had set it, the zero value if we had not.
+func (t toolDiff) baseValue(variable project.Variable, old variableChange) *previousValue {
+	before, isSet := t.before[variable.Name]
+	switch base := newPreviousValue(before, isSet); {
+	case old.Set == "" || !isSet || before != variable.Value && hash(before) != old.Set:
+		return &base
+	case old.Base != nil:
+		return old.Base
+	default:
+		return &old.previousValue
+	}
 }
 
 // Change is one difference between two environments.

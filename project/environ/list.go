@@ -80,7 +80,7 @@ func (c variableChange) listEdit() (edit listEdit, isKnown bool) {
 		return edit, false
 	}
 	old := []string{""}
-	if previous := c.previousValue(); previous != nil {
+	if previous := c.value(); previous != nil {
 		old = splitList(*previous)
 	}
 	for _, old := range [][]string{old, nil} { // nil: the config has a default for a list that is not there

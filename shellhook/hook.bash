@@ -81,8 +81,8 @@ __localport_run() {
   else
     __localport_look_further
   fi
-  [[ -n $__localport_arrays && -z ${bash_preexec_imported-}${__bp_imported-} && ${PROMPT_COMMAND[@]: -1} == __localport_prompt ]] ||
-    __localport_settle
+  [[ -n $__localport_arrays && -z ${bash_preexec_imported-}${__bp_imported-} && ${PROMPT_COMMAND[@]: -1} == __localport_prompt &&
+    $PROMPT_COMMAND != __localport_prompt ]] || __localport_settle
 }
 
 # __localport_look_further compares the variables that [env] uses, and runs an export if that is due.
@@ -150,6 +150,7 @@ __localport_move() {
     __localport_all+=("$__localport_text")
   done
   [[ -n $__localport_found ]] || \return
+  [[ ${#__localport_all[@]} != 0 ]] || __localport_all=('') # which a later PROMPT_COMMAND=… replaces
   if [[ -n ${bash_preexec_imported-}${__bp_imported-} ]]; then
     precmd_functions+=(__localport_prompt)
     PROMPT_COMMAND=("${__localport_all[@]}")
@@ -500,7 +501,10 @@ __localport_unexport() {
 }
 
 # __localport_install adds the hook where other prompt hooks have been added. The last one sees what the others have set. bash 5.1 and
-# newer run each element of an array; others run only the first, a string, which a newline separates whatever it ends with.
+# newer run each element of an array; others run only the first, a string, which a newline separates whatever it ends with. What
+# follows in the start-up file may replace the first element, PROMPT_COMMAND=…, or extend it, PROMPT_COMMAND="$PROMPT_COMMAND; …": if there is no
+# other, this hook is in the first two until the first prompt, which leaves the first one empty. The script that VS Code runs later looks at the
+# first element only, and takes what runs after its own for a command of the user.
 __localport_install() {
   \local __localport_text="${PROMPT_COMMAND[*]-} ${precmd_functions[*]-}"
   __localport_text+=" ${STARSHIP_PROMPT_COMMAND[*]-} ${__vsc_original_prompt_command[*]-}" # where these two keep what they have found
@@ -517,6 +521,7 @@ __localport_install() {
         'hint: in the start-up file, move the line with "localport hook" before the one that makes PROMPT_COMMAND read-only' >&2
     __localport_read_only=1
   elif [[ -n $__localport_arrays ]]; then
+    [[ -n ${PROMPT_COMMAND[*]+x} || -n ${VSCODE_INJECTION-} ]] || PROMPT_COMMAND=(__localport_prompt)
     PROMPT_COMMAND+=(__localport_prompt)
   else
     # shellcheck disable=SC2178,SC2128 # element 0

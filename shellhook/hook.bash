@@ -340,10 +340,7 @@ __localport_set() {
     __localport_flags=${__localport_flags%% *}
   fi
   if [[ $__localport_flags == *r* ]]; then
-    if [[ " $__localport_kept " != *" $1 "* ]]; then
-      __localport_kept+=" $1"
-      \builtin printf '%s\n' "localport: $1 keeps its value: it is read-only in this shell" >&2
-    fi
+    __localport_report_kept "$1"
     \return
   fi
   if [[ $# == 2 ]]; then
@@ -364,6 +361,33 @@ __localport_set() {
   \builtin export "$1=$2"
 }
 
+# __localport_report_kept says once that the variable NAME is read-only.
+__localport_report_kept() {
+  [[ " $__localport_kept " != *" $1 "* ]] || \return 0
+  __localport_kept+=" $1"
+  \builtin printf '%s\n' "localport: $1 keeps its value: it is read-only in this shell" >&2
+}
+
+# __localport_keeps NAME tells whether the variable is read-only, and says so.
+__localport_keeps() {
+  \local __localport_text=''
+  __localport_define "$1"
+  [[ $__localport_text == 'declare -'* ]] || \return
+  __localport_text=${__localport_text#declare -}
+  [[ ${__localport_text%% *} == *r* ]] || \return
+  __localport_report_kept "$1"
+}
+
+# __localport_assign NAME [VALUE] exports a variable, or removes it.
+__localport_assign() {
+  ! __localport_keeps "$1" || \return 0
+  if [[ $# == 2 ]]; then
+    \builtin export "$1=$2"
+  else
+    \builtin unset -v "$1"
+  fi
+}
+
 # __localport_define sets __localport_text to the code that defines the variable NAME as it is; '' if there is none. Before bash 5.1, and for
 # a reference to another variable, that takes a process.
 __localport_define() {
@@ -378,6 +402,7 @@ __localport_define() {
 # __localport_restore NAME [VALUE] restores what __localport_set has saved. If that was in another shell, VALUE is the previous value;
 # without it, the variable was not set.
 __localport_restore() {
+  ! __localport_keeps "$1" || \return 0
   \local __localport_text="__localport_was_$1"
   __localport_text=${!__localport_text-}
   if [[ -z $__localport_text && $# == 2 ]]; then
@@ -546,6 +571,6 @@ if [[ $- == *a* ]]; then
   \builtin export -fn __localport_prompt __localport_run __localport_look_further __localport_settle __localport_move __localport_install \
     __localport_find_root __localport_compare __localport_is_alive __localport_is_due __localport_export __localport_find_program \
     __localport_report_missing __localport_unexport __localport_set __localport_define __localport_restore \
-    __localport_keep_first __localport_save_base __localport_restore_base __localport_compare_ours \
+    __localport_report_kept __localport_keeps __localport_assign __localport_keep_first __localport_save_base __localport_restore_base __localport_compare_ours \
     __localport_left __localport_undo_again __localport_watch __localport_read_used
 fi

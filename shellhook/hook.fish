@@ -326,6 +326,16 @@ function __localport_set
     end
 end
 
+# __localport_assign NAME [VALUE] exports a variable, or removes it.
+function __localport_assign
+    if set -q argv[2]
+        set -gx $argv[1] $argv[2] 2>/dev/null
+    else
+        set -e -g $argv[1] 2>/dev/null
+    end
+    return 0
+end
+
 # __localport_restore NAME [VALUE] restores what __localport_set has saved. If that was in another shell, VALUE is the previous value;
 # without it, the variable was not set.
 function __localport_restore

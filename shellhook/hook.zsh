@@ -314,22 +314,37 @@ __localport_set() {
       (( $# == 3 )) || __localport_restore $1
     fi
   fi
-  if [[ -n $__localport_problem && " $__localport_kept " != *" $1 "* ]]; then
-    __localport_kept+=" $1"
-    __localport_say "localport: $1 keeps its value: $__localport_problem"
+  [[ -z $__localport_problem ]] || __localport_report_kept $1 "$__localport_problem"
+}
+
+# __localport_report_kept NAME PROBLEM says once that a variable cannot be set.
+__localport_report_kept() {
+  [[ " $__localport_kept " != *" $1 "* ]] || return 0
+  __localport_kept+=" $1"
+  __localport_say "localport: $1 keeps its value: $2"
+}
+
+# __localport_assign NAME [VALUE] exports a variable, or removes it.
+__localport_assign() {
+  if [[ ${(tP)1} == *readonly* ]]; then
+    __localport_report_kept $1 "it is read-only in this shell"
+  elif (( $# == 2 )); then
+    { builtin export "$1=$2" 2>/dev/null } always { TRY_BLOCK_ERROR=0 }
+  else
+    { unset -v $1 2>/dev/null } always { TRY_BLOCK_ERROR=0 }
   fi
 }
 
 # __localport_restore NAME [VALUE] restores what __localport_set has saved. If that was in another shell, VALUE is the previous value;
 # without it, the variable was not set.
 __localport_restore() {
-  if [[ -n ${__localport_was[$1]-} ]]; then
+  if [[ ${(tP)1} == *readonly* ]]; then
+    __localport_report_kept $1 "it is read-only in this shell"
+  elif [[ -n ${__localport_was[$1]-} ]]; then
     [[ ${(tP)1} == (*tied*|*special*) ]] || unset -v $1
     { eval "${__localport_was[$1]}" } always { TRY_BLOCK_ERROR=0 }
-  elif (( $# == 2 )); then
-    builtin export "$1=$2"
   else
-    unset -v $1
+    __localport_assign "$@"
   fi
 }
 

@@ -10,7 +10,7 @@
 // below. LIMIT is set when a failed export is repeated: the prompt waits no longer than that. Hooks of older
 // releases, in shells that are still open, know neither RETRY nor LIMIT. DIRECTORIES, each with a newline, is UnfinishedVariable. --saves says that the shell has the functions for Save, Restore,
 // Left and Watch, and passes the value of DiffVariable as LOCALPORT_DIFF, whatever the user has done to that. --tools says
-// that it has those for SaveBase and RestoreBase, and runs an export when a tool like direnv has set its variables again. --cd says that a prompt follows, at which the hook looks again at what is missing now.
+// that it has those for Assign, SaveBase and RestoreBase, and runs an export when a tool like direnv has set its variables again. --cd says that a prompt follows, at which the hook looks again at what is missing now.
 package shellhook
 
 import (
@@ -60,6 +60,8 @@ type Shell interface {
 	Export(name, value string) string
 	// Unset removes a variable.
 	Unset(name string) string
+	// Assign is Export or, without a value, Unset; a hook that passes --tools says once if the variable cannot be set.
+	Assign(name string, value *string) string
 	// Save exports a variable like Export, but the shell first saves what the user has by that name, with its attributes, and reports
 	// once that a variable cannot be set. With isUpdate, the present value is ours: it is not saved.
 	Save(name, value string, isUpdate bool) string
@@ -131,6 +133,10 @@ func (c savingCode) Save(name, value string, isUpdate bool) string {
 	return statement("__localport_set ", name, " "+c.quote(value))
 }
 
+func (c savingCode) Assign(name string, value *string) string {
+	return c.call("__localport_assign ", name, value)
+}
+
 func (c savingCode) Restore(name string, previous *string) string {
 	return c.call("__localport_restore ", name, previous)
 }
@@ -172,11 +178,15 @@ func (c environmentCode) Unset(name string) string { return statement(c.unset, n
 
 func (c environmentCode) Save(name, value string, _ bool) string { return c.Export(name, value) }
 
-func (c environmentCode) Restore(name string, previous *string) string {
-	if previous == nil {
+func (c environmentCode) Assign(name string, value *string) string {
+	if value == nil {
 		return c.Unset(name)
 	}
-	return c.Export(name, *previous)
+	return c.Export(name, *value)
+}
+
+func (c environmentCode) Restore(name string, previous *string) string {
+	return c.Assign(name, previous)
 }
 
 func (environmentCode) SaveBase(string, *string) string { return "" }

@@ -428,10 +428,19 @@ func (e *evaluation) changeVariable(change environ.Change) string {
 			return e.shell.Restore(change.Name, change.Value)
 		}
 	}
-	if change.Value == nil {
-		return e.shell.Unset(change.Name)
+	return e.assign(change.Name, change.Value)
+}
+
+// assign returns the statement that exports a variable, or removes it.
+func (e *evaluation) assign(name string, value *string) string {
+	switch {
+	case e.args.hasTools && name != environ.DiffVariable:
+		return e.shell.Assign(name, value)
+	case value == nil:
+		return e.shell.Unset(name)
+	default:
+		return e.shell.Export(name, *value)
 	}
-	return e.shell.Export(change.Name, *change.Value)
 }
 
 // isBase reports whether value is not what the shell has saved last of a variable: another tool had set that, and is gone.
@@ -452,12 +461,9 @@ func isSameValue(a, b *string) bool { return a == b || a != nil && b != nil && *
 // saveAgain returns statements with which the shell saves the value that is to be restored, instead of the one it has saved.
 func (e *evaluation) saveAgain(name string) string {
 	save := e.shell.Save(name, e.after[name], false)
-	switch previous := environ.ReadDiff(e.after).Previous(name); {
-	case e.isBase(name, previous):
+	previous := environ.ReadDiff(e.after).Previous(name)
+	if e.isBase(name, previous) {
 		return e.shell.RestoreBase(name, previous) + save
-	case previous != nil:
-		return e.shell.Export(name, *previous) + save
-	default:
-		return e.shell.Unset(name) + save
 	}
+	return e.assign(name, previous) + save
 }

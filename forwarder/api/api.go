@@ -263,6 +263,8 @@ type LeaveResponse struct {
 	Services []OpenConnections `json:"services,omitempty"` // without those that have no connection
 	Linger   float64           `json:"linger,omitempty"`   // seconds until the ports close
 	Keep     float64           `json:"keep,omitempty"`     // seconds that the connections stay after that; 0: they end with the ports
+	// KeepsPrograms is set if the connections of programs that were started in the project keep it running.
+	KeepsPrograms bool `json:"keeps_programs,omitempty"`
 }
 
 // Action is what a user requests for services.

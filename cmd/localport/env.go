@@ -68,8 +68,8 @@ func (c envCmd) print(a *app, view api.ProjectView, omitted []error) error {
 		output.Warn(a.err, fmt.Sprintf("a container reaches %s only with --network host: for an address on docker's or podman's bridge, write bridge = \"auto\" in %s, or in [defaults]",
 			joinWords(unreachable), joinWords(serviceTables(unreachable))))
 	}
-	for _, name := range unrepresented {
-		omitted = append(omitted, fmt.Errorf("no line for %s: its value has a line break, which the format %s cannot express", name, c.Format))
+	for _, v := range unrepresented {
+		omitted = append(omitted, fmt.Errorf("no line for %s: %s, which the format %s cannot express", v.Name, v.Reason, c.Format))
 	}
 	return errors.Join(omitted...)
 }

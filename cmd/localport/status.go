@@ -156,6 +156,9 @@ func printStatus(w io.Writer, status api.Status, width int) {
 	}
 	fmt.Fprintln(w)
 	printTable(w, status, width)
+	for _, line := range describeBridges(status.Services) {
+		printWrapped(w, width, line)
+	}
 	for _, svc := range status.Services {
 		hint := svc.Hint
 		if hint == "" && showsRefusal(svc) {
@@ -184,6 +187,35 @@ func printStatus(w io.Writer, status api.Status, width int) {
 	for _, warning := range status.Warnings {
 		printWrapped(w, width, "warning: "+output.JoinLines(warning))
 	}
+}
+
+// describeBridges says where containers can connect to which services, and to which they cannot although the config asks for it, and why.
+func describeBridges(services []api.ServiceStatus) (lines []string) {
+	var addresses, reasons []string
+	lacking := make(map[string][]string) // the names of services, by reason
+	for _, svc := range services {
+		switch {
+		case svc.Bridge == nil:
+		case svc.Bridge.Address != "":
+			addresses = append(addresses, svc.Name+" at "+svc.Bridge.Address)
+		default:
+			reason := svc.Bridge.Reason
+			if svc.Bridge.Hint != "" {
+				reason += "; " + svc.Bridge.Hint
+			}
+			if lacking[reason] == nil {
+				reasons = append(reasons, reason)
+			}
+			lacking[reason] = append(lacking[reason], svc.Name)
+		}
+	}
+	if len(addresses) > 0 {
+		lines = append(lines, "containers connect to "+joinWords(addresses))
+	}
+	for _, reason := range reasons {
+		lines = append(lines, fmt.Sprintf("warning: containers cannot connect to %s: %s", joinWords(lacking[reason]), output.JoinLines(reason)))
+	}
+	return lines
 }
 
 // describeDraining says which connections of an earlier supervisor are open, and until when.

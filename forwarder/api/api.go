@@ -140,6 +140,16 @@ type ServiceStatus struct {
 	LastRefusal *Refusal `json:"last_refusal,omitempty"`
 	// RestartReasons counts the restarts by reason.
 	RestartReasons map[string]uint64 `json:"restart_reasons,omitempty"`
+	// Bridge is where containers can connect too; null if the config names no bridge or the port is closed.
+	Bridge *BridgeStatus `json:"bridge,omitempty"`
+}
+
+// BridgeStatus is the additional address of a service, on a bridge of this machine, for its containers.
+type BridgeStatus struct {
+	Name    string `json:"name"`              // as in the config: "auto", or the bridge's name or address
+	Address string `json:"address,omitempty"` // HOST:PORT; empty if nothing listens there
+	Reason  string `json:"reason,omitempty"`  // why nothing does
+	Hint    string `json:"hint,omitempty"`
 }
 
 // Refusal is a refused request of a client.
@@ -225,6 +235,7 @@ type ServiceView struct {
 	Port   int             `json:"port"`
 	Held   bool            `json:"held"`
 	Reason string          `json:"reason,omitempty"`
+	Bridge *BridgeStatus   `json:"bridge,omitempty"` // as in ServiceStatus
 }
 
 // JoinRequest has the variables of a joining client that repair the supervisor's environment: the socket of an agent that answers and has keys,
@@ -253,6 +264,8 @@ type LeaveResponse struct {
 	Services []OpenConnections `json:"services,omitempty"` // without those that have no connection
 	Linger   float64           `json:"linger,omitempty"`   // seconds until the ports close
 	Keep     float64           `json:"keep,omitempty"`     // seconds that the connections stay after that; 0: they end with the ports
+	// KeepsPrograms is set if the connections of programs that were started in the project keep it running.
+	KeepsPrograms bool `json:"keeps_programs,omitempty"`
 }
 
 // Action is what a user requests for services.

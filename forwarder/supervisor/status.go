@@ -90,6 +90,7 @@ func (s *Supervisor) serviceStatus(svc *runningService) api.ServiceStatus {
 		status.Health.Latencies, status.Health.Results = counters.CheckTimes.Snapshot(), counters.ChecksByResult
 	}
 	status.RestartReasons = counters.RestartsByReason
+	status.Bridge = bridgeStatus(now.Port())
 	return status
 }
 
@@ -166,7 +167,7 @@ func serviceView(now *service.Snapshot) api.ServiceView {
 	addr := now.Service.Addresses()[0]
 	return api.ServiceView{
 		Name: now.Service.Name, State: now.State, Held: now.IsPortHeld() && !now.Service.Reverse,
-		Host: addr.Addr().String(), Port: int(addr.Port()), Reason: now.LastError,
+		Host: addr.Addr().String(), Port: int(addr.Port()), Reason: now.LastError, Bridge: bridgeStatus(now.Port()),
 	}
 }
 

@@ -34,33 +34,50 @@ type Lease struct {
 	Since time.Time `json:"since"`
 	// PIDNamespace is the id of the PID namespace in which the process has this pid; 0 in a lease of an older version: that of whoever reads it.
 	PIDNamespace uint64 `json:"pid_ns,omitempty"`
+	// NetNamespace is the id of the network namespace of whoever took the lease, Boot the boot id of its kernel; 0 and empty in a lease of an
+	// older version.
+	NetNamespace uint64 `json:"net_ns,omitempty"`
+	Boot         string `json:"boot,omitempty"`
 }
 
 // unseenLeaseTime is how long a lease of another PID namespace is valid whose process is not visible to the supervisor.
 const unseenLeaseTime = time.Minute
 
 // isForeign reports whether a PID namespace is known to be another one than that of this process: pids have another meaning there.
-func isForeign(namespace uint64) bool {
-	own := ownPIDNamespace()
-	return namespace != 0 && own != 0 && namespace != own
-}
+func isForeign(namespace uint64) bool { return isOther(namespace, ownNamespaces().pid) }
+
+// isOther reports whether two namespaces are known to differ; 0 is one that is not known.
+func isOther(namespace, own uint64) bool { return namespace != 0 && own != 0 && namespace != own }
 
 // Here returns the lease of a process of this PID namespace.
 func (l Lease) Here() Lease {
-	if l.Kind != StartLease {
-		l.PIDNamespace = ownPIDNamespace()
+	l.Boot, _ = bootID()
+	if own := ownNamespaces(); l.Kind != StartLease {
+		l.PIDNamespace, l.NetNamespace = own.pid, own.net
 	}
 	return l
 }
 
+// isOfOtherBoot reports whether a lease was taken under another kernel, as in a virtual machine that shares the home directory.
+func (l Lease) isOfOtherBoot() bool {
+	if l.Boot == "" {
+		return false
+	}
+	id, err := bootID()
+	return err == nil && l.Boot != id
+}
+
 // IsAlive reports whether the lease is still valid. A process of another PID namespace is never judged dead from where it is not visible.
 func (l Lease) IsAlive() bool {
+	if l.isOfOtherBoot() {
+		return false
+	}
 	if l.Kind == StartLease {
 		return true
 	}
 	p, isVisible := l.VisibleProcess()
 	if !isVisible {
-		return ownPIDNamespace() != initialPIDNamespace
+		return ownNamespaces().pid != initialPIDNamespace
 	}
 	return p.IsAlive()
 }
@@ -97,20 +114,57 @@ type Supervisor struct {
 	Keeper  int       `json:"keeper,omitempty"` // pid of the keeper, which holds copies of its listeners; 0: none yet
 	// Refused is the newer version that failed to take over from this one; it is not tried again.
 	Refused string `json:"refused,omitempty"`
-	// PIDNamespace is as in Lease.
-	PIDNamespace uint64 `json:"pid_ns,omitempty"`
+	// PIDNamespace is as in Lease. The others are the ids of its network, mount and user namespaces. 0: an older version.
+	PIDNamespace   uint64 `json:"pid_ns,omitempty"`
+	NetNamespace   uint64 `json:"net_ns,omitempty"`
+	MountNamespace uint64 `json:"mnt_ns,omitempty"`
+	UserNamespace  uint64 `json:"user_ns,omitempty"`
 }
 
-// IsForeign reports whether the supervisor runs in another PID namespace, as that of a container or sandbox: only processes of its own
-// may change what it does.
+// IsForeign reports whether the supervisor runs in another PID namespace, as that of a container or sandbox: its pid has another meaning here.
 func (s *Supervisor) IsForeign() bool { return isForeign(s.PIDNamespace) }
+
+// IsOnOtherNetwork reports whether the supervisor runs in another network namespace: its ports on loopback addresses cannot be reached from here.
+func (s *Supervisor) IsOnOtherNetwork() bool { return isOther(s.NetNamespace, ownNamespaces().net) }
+
+// ForeignNamespaces returns the kinds of namespaces in which the supervisor and this process differ, of those that decide who may change what it
+// does: "user", "mount", "PID". Paths, programs and pids have another meaning there.
+func (s *Supervisor) ForeignNamespaces() (kinds []string) {
+	own := ownNamespaces()
+	for _, namespace := range []struct {
+		kind     string
+		its, own uint64
+	}{{"user", s.UserNamespace, own.user}, {"mount", s.MountNamespace, own.mount}, {"PID", s.PIDNamespace, own.pid}} {
+		if isOther(namespace.its, namespace.own) {
+			kinds = append(kinds, namespace.kind)
+		}
+	}
+	return kinds
+}
+
+// IsInUserNamespaceAbove reports whether the supervisor's user namespace is another one that may be above that of this process, which then
+// cannot enter it.
+func (s *Supervisor) IsInUserNamespaceAbove() bool {
+	own := ownNamespaces().user
+	return isOther(s.UserNamespace, own) && own != initialUserNamespace
+}
+
+// VisibleProcess returns the supervisor's process as this PID namespace numbers it. It is not ok if the supervisor is of another namespace and
+// not visible here.
+func (s *Supervisor) VisibleProcess() (p Process, ok bool) {
+	if !s.IsForeign() {
+		return s.Process, true
+	}
+	return findInNamespace(s.Process, s.PIDNamespace)
+}
 
 // IsAlive reports whether the supervisor's process is running. A foreign one is never judged dead.
 func (s *Supervisor) IsAlive() bool { return s.IsForeign() || s.Process.IsAlive() }
 
-// InThisNamespace returns the record of a supervisor of this PID namespace.
-func (s *Supervisor) InThisNamespace() *Supervisor {
-	s.PIDNamespace = ownPIDNamespace()
+// Here returns the record of a supervisor that runs in the namespaces of this process.
+func (s *Supervisor) Here() *Supervisor {
+	own := ownNamespaces()
+	s.PIDNamespace, s.NetNamespace, s.MountNamespace, s.UserNamespace = own.pid, own.net, own.mount, own.user
 	return s
 }
 
@@ -139,6 +193,9 @@ type State struct {
 	Line       uint64         `json:"line"`                 // the number in the prompt's line
 	// DownFile is set by versions that keep the down file, which then takes precedence over Down. Older versions drop the field.
 	DownFile bool `json:"down_file,omitempty"`
+	// TakeoverUntil is set while a supervisor starts that takes over from one in another namespace: until then that one does not lock the
+	// election again. Older versions do, and keep the project.
+	TakeoverUntil time.Time `json:"takeover_until,omitzero"`
 	// ConfigBytes is Config where that is not UTF-8, which JSON cannot hold; else nil. Older versions drop it.
 	ConfigBytes []byte `json:"config_bytes,omitempty"`
 }

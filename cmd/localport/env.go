@@ -68,6 +68,9 @@ func (p commandProject) projectView(ctx context.Context) (view api.ProjectView, 
 		return view, nil, err
 	}
 	if running != nil {
+		if err := p.CheckNetwork(); err != nil {
+			return view, nil, err
+		}
 		view, err = running.Join(ctx, p.NewJoinRequest())
 		return view, omittedServices(status), err
 	}

@@ -82,8 +82,12 @@ func TestPIDNamespace_ASandboxMayUseButNotChangeTheSupervisor(t *testing.T) {
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
 	before, state := w.supervisor(root), w.state(root)
-	const want = "localport: the supervisor runs in another PID namespace: from this container or sandbox its services can be used, but not changed\n" +
-		"hint: run the command outside of it, in a shell that sees the supervisor's process\n"
+	kinds := "mount and PID"
+	if os.Geteuid() != 0 {
+		kinds = "user, mount and PID"
+	}
+	want := "localport: the supervisor runs in other " + kinds + " namespaces: from here its services can be used, but not changed\n" +
+		"hint: run the command outside of this container or sandbox\n"
 	for _, command := range []string{"stop", "stop web", "deny", "start", "restart", "login", "daemon stop", "daemon restart"} {
 		if o := w.run(sandboxed(t, w.command(root, strings.Fields(command)...))); o.code != output.ExitFailed || o.stderr != want {
 			t.Errorf("%s: exit %d\n%s", command, o.code, o.stderr)

@@ -20,6 +20,9 @@ type portCmd struct {
 // Run prints the local port of a service, also if it is stopped. A port that another program has is an error.
 func (c portCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	status, err := p.queryStatus(ctx)
+	if err == nil && status.State == api.StateRunning {
+		err = p.CheckNetwork()
+	}
 	if err != nil {
 		return err
 	}

@@ -51,6 +51,9 @@ func (c statusCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	}
 	status.Draining = p.Draining()
 	if status.Supervisor != nil {
+		if err := p.CheckNetwork(); err != nil {
+			status.Warnings = append(status.Warnings, err.Error())
+		}
 		if text, _ := describeOtherEnvironment(ctx, client.Client{Socket: status.Supervisor.Socket}); text != "" {
 			status.Warnings = append(status.Warnings, text)
 		}

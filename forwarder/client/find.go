@@ -116,19 +116,6 @@ func (p *Project) isElectionHeld(ctx context.Context) (elected bool, err error) 
 	return elected, err
 }
 
-// RequireSameNamespace returns api.ErrForeign if the project's supervisor runs in another PID namespace than this process. A command that changes
-// what the supervisor does, or the state, calls it first.
-func (p *Project) RequireSameNamespace(ctx context.Context) error {
-	if recorded := p.Dir.ReadOrZero().Supervisor; recorded == nil || !recorded.IsForeign() {
-		return nil
-	}
-	elected, err := p.isElectionHeld(ctx)
-	if err == nil && elected {
-		err = api.ErrForeign
-	}
-	return err
-}
-
 // ExplainNoAnswer returns a *NoAnswerError, which names the process, if err is that a supervisor did not answer since startedAt; else err.
 func (p *Project) ExplainNoAnswer(err error, startedAt time.Time) error {
 	if _, named := errors.AsType[*NoAnswerError](err); named || !errors.Is(err, ErrNoAnswer) {

@@ -44,7 +44,7 @@ func (s *Supervisor) elect(ctx context.Context) (crashed *lockstate.Supervisor, 
 		}
 		s.election = election
 		crashed = tx.Supervisor
-		tx.Supervisor = s.newRecord(socket)
+		tx.Supervisor, tx.TakeoverUntil = s.newRecord(socket), time.Time{}
 		return nil
 	})
 	if errors.As(err, new(*lockstate.WriteError)) && s.election != nil {

@@ -53,7 +53,7 @@ func (s *Supervisor) newRecord(socket string) *lockstate.Supervisor {
 		Process: s.self, Run: s.options.RunID, Socket: socket, Version: s.options.Version, Since: s.startedAt.UTC(),
 		Keeper: s.keeper.pid(),
 	}
-	return record.InThisNamespace()
+	return record.Here()
 }
 
 // recordSelf is a change: it records this supervisor.

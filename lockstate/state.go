@@ -119,6 +119,21 @@ type Supervisor struct {
 	NetNamespace   uint64 `json:"net_ns,omitempty"`
 	MountNamespace uint64 `json:"mnt_ns,omitempty"`
 	UserNamespace  uint64 `json:"user_ns,omitempty"`
+	// Services are those of the project, for processes that cannot ask the supervisor. ServicesAt is when they were recorded.
+	Services   []RecordedService `json:"services,omitempty"`
+	ServicesAt time.Time         `json:"services_at,omitzero"`
+}
+
+// RecordedService is what a supervisor records of a service.
+type RecordedService struct {
+	Name      string   `json:"name"`
+	Addresses []string `json:"addresses"` // local ones, HOST:PORT; none for a reverse forward
+	Held      bool     `json:"held"`      // the supervisor holds its port
+}
+
+// Equal reports whether two records are the same.
+func (s RecordedService) Equal(o RecordedService) bool {
+	return s.Name == o.Name && s.Held == o.Held && slices.Equal(s.Addresses, o.Addresses)
 }
 
 // IsForeign reports whether the supervisor runs in another PID namespace, as that of a container or sandbox: its pid has another meaning here.

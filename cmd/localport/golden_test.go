@@ -111,6 +111,8 @@ func shownErrors() []shownError {
 		{"client.NoAnswerError (keeper)", &client.NoAnswerError{Role: client.KeeperRole, PID: 4712, Waited: 10 * time.Second}},
 		{"client.NoAnswerError (stopped keeper)", &client.NoAnswerError{Role: client.KeeperRole, PID: 4712, Stopped: true}},
 		{"client.NoAnswerError (unknown process)", &client.NoAnswerError{Role: client.SupervisorRole, Waited: 2 * time.Second}},
+		{"client.SandboxError (not visible)", &client.SandboxError{Socket: "/run/user/1000/localport/1.sock"}},
+		{"client.SandboxError (refused)", &client.SandboxError{Socket: "/run/user/1000/localport/1.sock", Err: os.NewSyscallError("socket", syscall.EPERM)}},
 		{"client.NoAnswerError (another namespace)", &client.NoAnswerError{
 			Role: client.SupervisorRole, Waited: 10 * time.Second, ForeignSocket: "/run/user/1000/localport/1.sock",
 		}},

@@ -36,6 +36,9 @@ func (p commandProject) shutDown(ctx context.Context, w io.Writer) error {
 	case err != nil:
 		return p.shutDownBelow(ctx, err)
 	}
+	if _, _, err := p.FindSupervisor(ctx); isSandboxError(err) { // nothing is recorded that the supervisor does not carry out
+		return err
+	}
 	return errors.Join(p.shutDownSupervisor(ctx, w), p.EndDraining())
 }
 
@@ -169,6 +172,11 @@ func (p commandProject) confirmStuck(cause error) error {
 func isNoAnswerError(err error) bool {
 	_, ok := errors.AsType[*client.NoAnswerError](err)
 	return ok || errors.Is(err, client.ErrNoAnswer)
+}
+
+func isSandboxError(err error) bool {
+	_, ok := errors.AsType[*client.SandboxError](err)
+	return ok
 }
 
 func isUnreachableError(err error) bool {

@@ -25,6 +25,9 @@ type Status struct {
 	Clusters   []ClusterStatus   `json:"clusters,omitempty"` // that services connect to, one per context
 	// Draining are earlier supervisors whose established connections are still open. Only "status" sets it, from the state file.
 	Draining []Draining `json:"draining,omitempty"`
+	// RecordedAt is set if the supervisor cannot be asked from here: then the services are those that it recorded at that time, with their
+	// names, addresses and held ports only, in the state "unknown".
+	RecordedAt *time.Time `json:"recorded_at,omitempty"`
 }
 
 // Draining is a supervisor that accepts no new clients, and runs until the established connections have ended.

@@ -49,7 +49,7 @@ var ErrDown = errors.New("the project is stopped")
 
 // Join records the lease, starts a supervisor if none is running, and returns its view of the services. When it returns, every
 // address that is held in the view accepts connections. The error is ErrDown, a *NotAllowedError, a *StartError, a *NoAnswerError, a
-// *RefusedError, an *OtherNetworkError, or says why the state file could not be used.
+// *RefusedError, an *OtherNetworkError, a *SandboxError, or says why the state file could not be used.
 //
 // If the lease cannot be written to the state file, because the disk is full or another process holds the file's lock for
 // too long, a running supervisor records it instead.
@@ -59,8 +59,11 @@ func (p *Project) Join(ctx context.Context, options JoinOptions) (*JoinedProject
 	j := &joiner{Project: p, JoinOptions: options}
 	for {
 		client, view, err := j.attempt(ctx)
+		if err == nil && j.isUnreachable {
+			err = p.checkSocketIsVisible(startedAt)
+		}
 		if err != nil {
-			return nil, err
+			return nil, j.releaseUnusable(ctx, err)
 		}
 		if client != nil {
 			return &JoinedProject{*client, p, view, j.hasSpawned}, nil
@@ -70,6 +73,17 @@ func (p *Project) Join(ctx context.Context, options JoinOptions) (*JoinedProject
 			return nil, p.newNoAnswerError(time.Since(startedAt))
 		}
 	}
+}
+
+// releaseUnusable releases the lease if err is that the supervisor cannot be asked from here. It returns err.
+func (j *joiner) releaseUnusable(ctx context.Context, err error) error {
+	if _, isSandboxed := errors.AsType[*SandboxError](err); isSandboxed && j.hasClaimed && j.Lease.Kind != "" {
+		_, _ = j.Dir.Update(ctx, func(tx *lockstate.Tx) error { // otherwise the lease ends with its process
+			tx.RemoveLease(j.Lease.Kind, j.Lease.Process)
+			return nil
+		})
+	}
+	return err
 }
 
 // joiner is a Join in progress.
@@ -263,6 +277,9 @@ func (p *Project) joinSupervisor(ctx context.Context, request api.JoinRequest) (
 		}
 		if errors.Is(err, ErrNoAnswer) {
 			return nil, view, p.newNoAnswerError(time.Since(startedAt))
+		}
+		if isSocketRefused(err) {
+			return nil, view, p.newSandboxError(socket, err)
 		}
 		if _, isUnreachable := errors.AsType[*UnreachableError](err); !isUnreachable {
 			return client, view, err

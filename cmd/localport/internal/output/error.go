@@ -178,6 +178,7 @@ func Hints(err error) []string {
 		unwritable  *lockstate.WriteError
 		foreign     *api.ForeignError
 		network     *client.OtherNetworkError
+		sandbox     *client.SandboxError
 	)
 	switch {
 	case errors.As(err, &hinted):
@@ -217,8 +218,12 @@ func Hints(err error) []string {
 		return []string{`"localport daemon restart" moves the supervisor here`}
 	case errors.As(err, &network):
 		return []string{"run it outside of this container or sandbox, or give that the supervisor's network (docker run --network=host)"}
+	case errors.As(err, &sandbox) && sandbox.Err != nil:
+		return []string{"allow unix sockets in this sandbox, or run the command outside of it"}
+	case errors.As(err, &sandbox):
+		return []string{"make " + filepath.Dir(sandbox.Socket) + " visible in this container or sandbox, or run the command outside of it"}
 	case errors.As(err, &noAnswer) && noAnswer.ForeignSocket != "":
-		return []string{"make " + filepath.Dir(noAnswer.ForeignSocket) + " of the supervisor's machine visible in this container or sandbox"}
+		return []string{`run "localport daemon restart" outside of this container or sandbox`}
 	case errors.As(err, &noAnswer):
 		return []string{"localport daemon restart"}
 	case errors.As(err, &unreachable):

@@ -64,7 +64,7 @@ func (l Lease) isOfOtherBoot() bool {
 		return false
 	}
 	id, err := bootID()
-	return err == nil && l.Boot != id
+	return err == nil && id != "" && l.Boot != id
 }
 
 // IsAlive reports whether the lease is still valid. A process of another PID namespace is never judged dead from where it is not visible.
@@ -211,8 +211,42 @@ type State struct {
 	// TakeoverUntil is set while a supervisor starts that takes over from one in another namespace: until then that one does not lock the
 	// election again. Older versions do, and keep the project.
 	TakeoverUntil time.Time `json:"takeover_until,omitzero"`
+	// OtherBoots are what processes under other kernels have recorded, in the order in which they were last current.
+	OtherBoots []BootRecords `json:"other_boots,omitempty"`
 	// ConfigBytes is Config where that is not UTF-8, which JSON cannot hold; else nil. Older versions drop it.
 	ConfigBytes []byte `json:"config_bytes,omitempty"`
+}
+
+// BootRecords are the entries of a state that are valid under one kernel only. Under another one, after a reboot or in a virtual machine that
+// shares the home directory, they are kept, and have no effect.
+type BootRecords struct {
+	Boot       string      `json:"boot"`
+	Leases     []Lease     `json:"leases,omitempty"`
+	Supervisor *Supervisor `json:"supervisor,omitempty"`
+	Draining   []Draining  `json:"draining,omitempty"`
+	Down       bool        `json:"down,omitempty"`
+}
+
+// maxOtherBoots limits State.OtherBoots: each reboot may leave one.
+const maxOtherBoots = 4
+
+// switchBoot makes the entries of the boot id the current ones.
+func (st *State) switchBoot(id string) {
+	previous := BootRecords{st.Boot, st.Leases, st.Supervisor, st.Draining, st.Down}
+	own := BootRecords{Boot: id}
+	var others []BootRecords
+	for _, records := range st.OtherBoots {
+		if records.Boot == id {
+			own = records
+		} else {
+			others = append(others, records)
+		}
+	}
+	if len(previous.Leases) > 0 || previous.Supervisor != nil || previous.Down {
+		others = append(others, previous)
+	}
+	st.OtherBoots = others[max(0, len(others)-maxOtherBoots):]
+	st.Boot, st.Leases, st.Supervisor, st.Draining, st.Down = own.Boot, own.Leases, own.Supervisor, own.Draining, own.Down
 }
 
 var boot struct {
@@ -257,7 +291,7 @@ func decodeState(data []byte, st *State) error {
 	return err
 }
 
-// parseState decodes the state of a config. It rejects an incomplete one, and drops what is only valid during an earlier boot.
+// parseState decodes the state of a config. It rejects an incomplete one, and sets aside what is only valid during another boot.
 func parseState(data []byte, config string) (State, error) {
 	var st State
 	if err := decodeState(data, &st); err != nil {
@@ -276,8 +310,7 @@ func parseState(data []byte, config string) (State, error) {
 		return State{}, err
 	}
 	if st.Boot != id {
-		st.Boot = id
-		st.Leases, st.Supervisor, st.Draining, st.Down = nil, nil, nil, false
+		st.switchBoot(id)
 	}
 	return st, nil
 }

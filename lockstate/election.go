@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -144,6 +145,22 @@ func (tx *Tx) IsSupervisorRunning() bool {
 		tx.fail(fmt.Errorf("check whether a supervisor is running: lock %s: %w", file.Name(), err))
 	}
 	return errors.Is(err, unix.EWOULDBLOCK)
+}
+
+// takeoverTime is how long a supervisor that takes over may take to be elected.
+const takeoverTime = 20 * time.Second
+
+// DropElection removes the election file, so that a supervisor which starts now is elected. The supervisor that has locked it notices that, and
+// hands over to the elected one, or locks the new file if none is elected within takeoverTime.
+func (tx *Tx) DropElection() error {
+	if err := tx.lock.validate(); err != nil {
+		return err
+	}
+	if err := os.Remove(tx.lock.dir.path(electionName)); err != nil && !isAbsent(err) {
+		return err
+	}
+	tx.TakeoverUntil = time.Now().Add(takeoverTime).UTC()
+	return nil
 }
 
 // Inherit returns an election that another process won and handed over.

@@ -23,7 +23,7 @@ func RecordRunProcesses(dir string, processes []Process) error {
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(runProcesses{Boot: boot, PIDNamespace: ownPIDNamespace(), Processes: processes})
+	data, err := json.Marshal(runProcesses{Boot: boot, PIDNamespace: ownNamespaces().pid, Processes: processes})
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func RecordedRunProcesses(run string) []Process {
 		for _, entry := range entries {
 			var recorded runProcesses
 			data, err := os.ReadFile(filepath.Join(dir, run, entry.Name(), runProcessesName))
-			if err != nil || json.Unmarshal(data, &recorded) != nil || recorded.Boot != boot || recorded.PIDNamespace != ownPIDNamespace() {
+			if err != nil || json.Unmarshal(data, &recorded) != nil || recorded.Boot != boot || recorded.PIDNamespace != ownNamespaces().pid {
 				continue
 			}
 			for _, p := range recorded.Processes {

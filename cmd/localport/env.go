@@ -35,7 +35,7 @@ func (c envCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	view, omitted, err := p.projectView(ctx)
+	view, omitted, err := p.projectView(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -117,12 +117,20 @@ func joinWords(words []string) string {
 
 // projectView returns the supervisor's view of the services or, if no supervisor is running, what the config declares. omitted has the
 // errors of omittedServices.
-func (p commandProject) projectView(ctx context.Context) (view api.ProjectView, omitted []error, err error) {
+func (p commandProject) projectView(ctx context.Context, a *app) (view api.ProjectView, omitted []error, err error) {
 	running, status, err := p.FindSupervisor(ctx)
+	if sandbox, ok := errors.AsType[*client.SandboxError](err); ok && p.CheckNetwork() == nil && sandbox.Recorded != nil && sandbox.Recorded.Services != nil {
+		output.Warn(a.err, p.recordedStatus(sandbox).Warnings[0])
+		view, omitted = p.recordedView(sandbox)
+		return view, omitted, nil
+	}
 	if err != nil {
 		return view, nil, err
 	}
 	if running != nil {
+		if err := p.CheckNetwork(); err != nil {
+			return view, nil, err
+		}
 		view, err = running.Join(ctx, p.NewJoinRequest())
 		return view, omittedServices(status), err
 	}
@@ -132,6 +140,34 @@ func (p commandProject) projectView(ctx context.Context) (view api.ProjectView, 
 	}
 	view, omitted = plannedView(parsed)
 	return view, omitted, nil
+}
+
+// recordedView returns what a supervisor that cannot be asked from here has recorded. omitted has an error for what the record does not have: the
+// variables of [env], and the services without a port.
+func (p commandProject) recordedView(cause *client.SandboxError) (view api.ProjectView, omitted []error) {
+	status := p.recordedStatus(cause)
+	for _, svc := range status.Services {
+		addr, err := netip.ParseAddrPort(svc.Address)
+		if err != nil {
+			continue
+		}
+		view.Services = append(view.Services, api.ServiceView{Name: svc.Name, Host: addr.Addr().String(), Port: int(addr.Port()), Held: svc.Held})
+		if !svc.Held {
+			omitted = append(omitted, fmt.Errorf("no variables for service %q: %s", svc.Name, svc.LastError))
+		}
+	}
+	names := "the variables"
+	if parsed, err := p.parseAllowed(); err == nil {
+		list := make([]string, 0, len(parsed.Env))
+		for _, entry := range parsed.Env {
+			list = append(list, entry.Name)
+		}
+		names = strings.Join(list, ", ")
+	}
+	if names != "" {
+		omitted = append(omitted, output.WithHint(fmt.Errorf("omitted %s of [env]: the state file has no values", names), output.Hints(cause)...))
+	}
+	return view, omitted
 }
 
 // omittedServices returns an error for each service without variables: those that should run but do not hold their port.

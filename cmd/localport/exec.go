@@ -132,7 +132,7 @@ func (c execCmd) waitHealthy(ctx context.Context, a *app, p commandProject, j *c
 		return err
 	}
 	_, err = j.Act(ctx, api.ActionRequest{Action: api.ActionStart, Names: names, Spawned: j.Started})
-	if err != nil && !errors.Is(err, api.ErrForeign) { // in a container, services that run can be used
+	if _, isForeign := errors.AsType[*api.ForeignError](err); err != nil && !isForeign { // in a container, services that run can be used
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.Wait)

@@ -53,7 +53,7 @@ func (c restartCmd) Run(ctx context.Context, a *app, p commandProject) error {
 }
 
 func (p commandProject) startServices(ctx context.Context, a *app, action api.Action, sel selection, wait bool) error {
-	if err := p.RequireSameNamespace(ctx); err != nil {
+	if err := p.RequireControl(ctx); err != nil {
 		return err
 	}
 	verdict, files, err := p.AskTrust()
@@ -98,7 +98,7 @@ func (p commandProject) startServices(ctx context.Context, a *app, action api.Ac
 // startOptions returns how start and restart join the project: with a start lease, which restart takes only if no supervisor runs. Otherwise
 // restart has a lease for as long as it waits for the services. A stopped project starts with the selected services only.
 func startOptions(names []string, sel selection, verdict trust.Verdict, action api.Action) client.JoinOptions {
-	options := client.JoinOptions{RestartStopped: true, Allowed: verdict == trust.Allowed}
+	options := client.JoinOptions{RestartStopped: true, Allowed: verdict == trust.Allowed, AnyNetwork: true}
 	options.Lease = lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Since: time.Now().UTC()}
 	lease := lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()}
 	if action == api.ActionStart {
@@ -127,6 +127,9 @@ type stopCmd struct{ selection }
 func (c stopCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	if c.isWholeProject() {
 		return p.shutDown(ctx, a.err)
+	}
+	if err := p.RequireControl(ctx); err != nil {
+		return err
 	}
 	client, status, err := p.FindSupervisor(ctx)
 	if err != nil {

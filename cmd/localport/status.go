@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,12 +46,15 @@ func (c statusCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	if c.Watch {
 		return c.watch(a, p)
 	}
-	status, err := p.queryStatus(ctx)
+	status, err := p.queryOrReadStatus(ctx)
 	if err != nil {
 		return err
 	}
 	status.Draining = p.Draining()
-	if status.Supervisor != nil {
+	if err := p.CheckNetwork(); err != nil && status.State == api.StateRunning {
+		status.Warnings = append(status.Warnings, err.Error())
+	}
+	if status.Supervisor != nil && status.RecordedAt == nil {
 		if text, _ := describeOtherEnvironment(ctx, client.Client{Socket: status.Supervisor.Socket}); text != "" {
 			status.Warnings = append(status.Warnings, text)
 		}
@@ -68,6 +72,9 @@ func (c statusCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	columns, _ := a.out.Size()
 	printStatus(a.out, status, columns)
 	p.printDeathOnce(a.out, status.Supervisor)
+	if status.RecordedAt != nil {
+		return nil
+	}
 	if exe, err := os.Executable(); err == nil && status.Supervisor != nil {
 		if skew := describeSkew(*status.Supervisor, version.Own(), client.BuildTime(exe)); skew != "" {
 			printWrapped(a.out, columns, "warning: "+output.EscapeLine(skew))
@@ -88,6 +95,49 @@ func (p commandProject) queryStatus(ctx context.Context) (api.Status, error) {
 		return status, err
 	}
 	return p.stoppedStatus(ctx)
+}
+
+// queryOrReadStatus is queryStatus or, in a sandbox from which a running supervisor cannot be asked, what that has recorded in the state file.
+func (p commandProject) queryOrReadStatus(ctx context.Context) (api.Status, error) {
+	status, err := p.queryStatus(ctx)
+	sandbox, ok := errors.AsType[*client.SandboxError](err)
+	if !ok || sandbox.Recorded == nil || sandbox.Recorded.Services == nil {
+		return status, err
+	}
+	return p.recordedStatus(sandbox), nil
+}
+
+// unknownState is the state of a service in recordedStatus.
+const unknownState forwarder.State = "unknown"
+
+// recordedStatus is the status of a running project as far as the state file has it.
+func (p commandProject) recordedStatus(cause *client.SandboxError) api.Status {
+	recorded, state := cause.Recorded, p.Dir.ReadOrZero()
+	state.PruneLeases()
+	status := api.Status{
+		Project: p.Root, Config: p.Config, State: api.StateRunning, Leases: client.WireLeases(state.Leases), RecordedAt: &recorded.ServicesAt,
+		Supervisor: &api.SupervisorStatus{
+			PID: recorded.PID, Run: recorded.Run, Version: recorded.Version, Since: recorded.Since, Socket: recorded.Socket, Log: p.Dir.LogPath("supervisor"),
+			Keeper: recorded.Keeper,
+		},
+		Warnings: []string{fmt.Sprintf("%v; the services are those of the state file, recorded %s ago", cause, formatAge(recorded.ServicesAt))},
+	}
+	for _, svc := range recorded.Services {
+		service := api.ServiceStatus{Name: svc.Name, State: unknownState, Addresses: svc.Addresses, Held: svc.Held, Reverse: len(svc.Addresses) == 0, Log: p.Dir.LogPath(svc.Name)}
+		if len(svc.Addresses) > 0 {
+			service.Address = svc.Addresses[0]
+		}
+		for _, text := range svc.Addresses {
+			if addr, err := netip.ParseAddrPort(text); err == nil {
+				service.Port = int(addr.Port())
+			}
+		}
+		if !svc.Held && !service.Reverse {
+			service.LastError = "its port is not open"
+		}
+		status.Services = append(status.Services, service)
+	}
+	return status
 }
 
 // compareTimeout bounds the comparison of environments, for which the supervisor reads files.

@@ -38,7 +38,7 @@ func (s *Supervisor) Join(_ context.Context, request api.JoinRequest) (api.Proje
 func decodeLease(l api.Lease) lockstate.Lease {
 	return lockstate.Lease{
 		Kind: lockstate.LeaseKind(l.Kind), Process: lockstate.Process{PID: l.PID, Start: l.StartTime}, Dir: l.Dir, Since: l.Since,
-		PIDNamespace: l.PIDNamespace,
+		PIDNamespace: l.PIDNamespace, NetNamespace: l.NetNamespace, Boot: l.Boot,
 	}
 }
 

@@ -65,7 +65,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	for _, part := range []func(context.Context){
-		s.socket.serve, s.keeper.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.followBridges, s.guardFiles, s.guardDirectory, s.applyJoins, s.keepSuccessorUpdated, s.answerPendingChecks, memtrim.Run,
+		s.socket.serve, s.keeper.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.followBridges, s.guardFiles, s.guardDirectory, s.applyJoins, s.keepSuccessorUpdated, s.keepServicesRecorded, s.answerPendingChecks, memtrim.Run,
 		func(ctx context.Context) { watchSleep(ctx, sleepTime, s.onWake) },
 		func(ctx context.Context) { s.store.retryWrites(ctx, s.endedCh) }, // after that the state file is a successor's
 	} {

@@ -45,7 +45,7 @@ func (s *Supervisor) elect(ctx context.Context) (crashed *lockstate.Supervisor, 
 		s.election = election
 		tx.IsOlderCopy = false // no supervisor knows more
 		crashed = tx.Supervisor
-		tx.Supervisor = s.newRecord(socket)
+		tx.Supervisor, tx.TakeoverUntil = s.newRecord(socket), time.Time{}
 		return nil
 	})
 	if s.election != nil && s.election.IsResigned() {

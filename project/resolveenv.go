@@ -40,7 +40,7 @@ func (e Endpoint) attribute(name string) string {
 type Variable struct {
 	Name  string
 	Value string
-	// ExtendsItself: the value was made of the variable's own previous value, as in PATH = "bin:${PATH}".
+	// ExtendsItself: the value is a list like PATH that has the variable's own previous value among its entries, as in PATH = "bin:${PATH}".
 	ExtendsItself bool
 }
 
@@ -59,9 +59,9 @@ func ResolveEnv(entries []EnvEntry, v EnvScope) ResolvedEnv {
 		if v.hasForeignService(t) {
 			continue
 		}
-		value := ""
+		value, in := "", resolver{variable: v.lookupVariable, service: v.lookupService}
 		if err == nil {
-			value, err = t.resolve(resolver{variable: v.lookupVariable, service: v.lookupService})
+			value, err = t.resolve(in)
 		}
 		if err == nil && strings.Contains(value, "\x00") {
 			err = errNUL
@@ -70,14 +70,27 @@ func ResolveEnv(entries []EnvEntry, v EnvScope) ResolvedEnv {
 			r.Errors = append(r.Errors, entry.diagnostic(v.explainMissing(err, entries)))
 			continue
 		}
-		r.Variables = append(r.Variables, Variable{entry.Name, value, entry.extendsItself()})
+		r.Variables = append(r.Variables, Variable{entry.Name, value, entry.extendsItself(t, in)})
 	}
 	return r
 }
 
-// extendsItself reports whether the entry uses the previous value of its own variable.
-func (e EnvEntry) extendsItself() bool {
-	return strings.Contains(e.Template, "${"+e.Name+"}") || strings.Contains(e.Template, "${"+e.Name+":")
+// extendsItself reports whether the entry, of which t is the template, has the previous value of its own variable between colons.
+func (e EnvEntry) extendsItself(t template, in resolver) bool {
+	isReference := func(ref *reference) bool { return ref.variable == e.Name }
+	if !slices.ContainsFunc(slices.Collect(t.references()), isReference) {
+		return false
+	}
+	const marker = "\x00" // which no value has
+	lookup := in.variable
+	in.variable = func(name string) (string, bool) {
+		if name == e.Name {
+			return marker, true
+		}
+		return lookup(name)
+	}
+	value, err := t.resolve(in)
+	return err == nil && slices.Contains(strings.Split(value, ":"), marker)
 }
 
 func (e EnvEntry) diagnostic(err error) Diagnostic {

@@ -62,9 +62,11 @@ func TestHook_BashIsTheLastElementOnce(t *testing.T) {
 	for name, c := range map[string]struct{ before, after, want string }{
 		"unset":            {"", "", `[0]="shellpty_report" [1]="__localport_prompt"`},
 		"string":           {"PROMPT_COMMAND='a;b'", "", `[0]="a;b" [1]="shellpty_report" [2]="__localport_prompt"`},
-		"direnv later":     {"", `PROMPT_COMMAND="_direnv_hook${PROMPT_COMMAND:+;$PROMPT_COMMAND}"`, `[0]=$'_direnv_hook\nshellpty_report' [1]="__localport_prompt"`},
+		"direnv later":     {"", `PROMPT_COMMAND="_direnv_hook${PROMPT_COMMAND:+;$PROMPT_COMMAND}"`, `[0]="_direnv_hook" [1]="shellpty_report" [2]="__localport_prompt"`},
 		"element later":    {"", "PROMPT_COMMAND+=(a)", `[0]="a" [1]="shellpty_report" [2]="__localport_prompt"`},
 		"mise later":       {"", `PROMPT_COMMAND=(_mise_hook "${PROMPT_COMMAND[@]}")`, `[0]="_mise_hook" [1]="shellpty_report" [2]="__localport_prompt"`},
+		"replaced later":   {"", "PROMPT_COMMAND=a", `[0]="a" [1]="shellpty_report" [2]="__localport_prompt"`},
+		"extended later":   {"", `PROMPT_COMMAND="a; $PROMPT_COMMAND; b"`, `[0]=$'a\n b' [1]="shellpty_report" [2]="__localport_prompt"`},
 		"called by others": {"", `PROMPT_COMMAND=('wrapped __localport_prompt'); wrapped() { "$@"; }`, `[0]=$'wrapped __localport_prompt\nshellpty_report'`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -79,6 +81,20 @@ func TestHook_BashIsTheLastElementOnce(t *testing.T) {
 			}
 			w.expectExports(s, cd(w.project("p")), 1)
 		})
+	}
+}
+
+// PROMPT_COMMAND=… replaces the first element of the array only.
+func TestHook_BashSurvivesThatPromptCommandIsReplaced(t *testing.T) {
+	w := newTestEnv(t)
+	root := w.project("p")
+	s := w.start("bash")
+	s.Run("PROMPT_COMMAND=('' __localport_prompt); PROMPT_COMMAND=shellpty_report") // as without the test's own element
+	w.expectExports(s, cd(root), 1)
+	s.Run("PROMPT_COMMAND=shellpty_report")
+	w.expectExports(s, cd(w.dir), 1)
+	if got := s.Eval(`"$(declare -p PROMPT_COMMAND)"`); got != `declare -a PROMPT_COMMAND=([0]="shellpty_report" [1]="__localport_prompt")` {
+		t.Error(got)
 	}
 }
 

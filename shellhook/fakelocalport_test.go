@@ -86,6 +86,7 @@ func recordCall(base string, args []string) exportCall {
 	flags.StringVar(&c.Told, "told", "missing", "")
 	flags.StringVar(&c.Retry, "retry", "missing", "")
 	flags.Bool("saves", false, "")
+	flags.Bool("tools", false, "")
 	flags.Bool("cd", false, "")
 	flags.Bool("hold", false, "")
 	flags.StringVar(&c.Unfinished, "unfinished", "", "")

@@ -29,13 +29,16 @@ if [[ ${__localport_shell-} != "$$" ]]; then
 fi
 if [[ -z ${__localport_undo-} ]]; then # also if an older hook set the others
   __localport_diff=''  # a copy of LOCALPORT_DIFF
-  __localport_names='' # of the variables that __localport_set has saved: as code in __localport_was_NAME, our value in __localport_our_NAME
+  # The names of the variables that __localport_set has saved: as code in __localport_was_NAME, our value in __localport_our_NAME. What was there
+  # before another tool has set that, or before a list was changed, is in __localport_first_NAME, our value then in __localport_firstour_NAME.
+  __localport_names=''
   __localport_kept=''  # names of which it was said that they keep their value
   __localport_undo=0   # at how many prompts after leaving what another hook puts back is undone
   __localport_uses=''  # the names of the variables that [env] uses
   __localport_seen=''  # their values at the last export
 fi
 __localport_unfinished=${__localport_unfinished-} # directories, each with a newline, of exports that may have entered a project before they were interrupted
+__localport_tools=${__localport_tools-} # what direnv and mise had changed at the last export
 __localport_variables=${__localport_variables-}   # the names of the project's variables in this shell
 if [[ -z ${__localport_wait-} ]]; then # also if an older hook set the others
   __localport_retry='' # what `localport export` has to retry; it is passed back
@@ -73,13 +76,13 @@ __localport_run() {
     __localport_find_root # a config has appeared
   fi
   [[ -z $__localport_root || -n $__localport_why ]] || __localport_compare
-  if [[ -z $__localport_why && $__localport_uses${__localport_recheck-}$__localport_wait == 0 ]]; then
+  if [[ -z $__localport_why && $__localport_uses${__localport_recheck-}$__localport_wait${DIRENV_DIFF-}${__MISE_DIFF-} == 0 ]]; then
     __localport_tried=''
   else
     __localport_look_further
   fi
-  [[ -n $__localport_arrays && -z ${bash_preexec_imported-}${__bp_imported-}${__vsc_initialized-} && ${PROMPT_COMMAND[@]: -1} == __localport_prompt ]] ||
-    __localport_settle
+  [[ -n $__localport_arrays && -z ${bash_preexec_imported-}${__bp_imported-}${__vsc_initialized-} && ${PROMPT_COMMAND[@]: -1} == __localport_prompt &&
+    $PROMPT_COMMAND != __localport_prompt ]] || __localport_settle
 }
 
 # __localport_look_further compares the variables that [env] uses, and runs an export if that is due.
@@ -87,6 +90,9 @@ __localport_look_further() {
   if [[ -z $__localport_why && -n $__localport_uses ]]; then
     __localport_read_used
     [[ $__localport_now == "$__localport_seen" ]] || __localport_why="variables $__localport_now"
+  fi
+  if [[ -z $__localport_why && -n $__localport_root ]]; then
+    \builtin [ "${DIRENV_DIFF-}${__MISE_DIFF-}" = "$__localport_tools" ] || __localport_compare_ours
   fi
   [[ -n $__localport_why || -z ${__localport_recheck-} || -n ${__localport_at_cd-} ]] || __localport_why=recheck
   if [[ -z $__localport_why && $__localport_wait != 0 ]]; then
@@ -146,6 +152,7 @@ __localport_move() {
     __localport_all+=("$__localport_text")
   done
   [[ -n $__localport_found ]] || \return
+  [[ ${#__localport_all[@]} != 0 ]] || __localport_all=('') # which a later PROMPT_COMMAND=… replaces
   if [[ -n ${bash_preexec_imported-}${__bp_imported-} ]]; then
     precmd_functions+=(__localport_prompt)
     PROMPT_COMMAND=("${__localport_all[@]}")
@@ -276,7 +283,7 @@ __localport_export() {
   __localport_out=$([[ -z $__localport_diff ]] || \builtin export LOCALPORT_DIFF="$__localport_diff"
     \builtin exec "$__localport_program" export bash --pid "$$" \
     --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" \
-    --saves ${__localport_at_cd:+"--cd"} ${__localport_earlier:+"--unfinished=$__localport_earlier"} ${__localport_again:+"--limit=200ms"} </dev/null) &&
+    --saves --tools ${__localport_at_cd:+"--cd"} ${__localport_earlier:+"--unfinished=$__localport_earlier"} ${__localport_again:+"--limit=200ms"} </dev/null) &&
     __localport_result=0 || __localport_result=$?
   \builtin eval "$__localport_out"
   [[ $__localport_found == "$__localport_root" ]] || __localport_find_root
@@ -338,13 +345,15 @@ __localport_set() {
     __localport_flags=${__localport_flags%% *}
   fi
   if [[ $__localport_flags == *r* ]]; then
-    if [[ " $__localport_kept " != *" $1 "* ]]; then
-      __localport_kept+=" $1"
-      \builtin printf '%s\n' "localport: $1 keeps its value: it is read-only in this shell" >&2
-    fi
+    __localport_report_kept "$1"
     \return
   fi
   if [[ $# == 2 ]]; then
+    if [[ $__localport_undo != 0 ]]; then
+      \builtin unset -v "__localport_first_$1" # of the previous visit
+    elif [[ " $__localport_names " == *" $1 "* ]]; then
+      __localport_keep_first "$1"
+    fi
     [[ " $__localport_names " == *" $1 "* ]] || __localport_names+=" $1"
     \builtin printf -v "__localport_was_$1" %s "$__localport_text"
   fi
@@ -355,6 +364,33 @@ __localport_set() {
     *) \builtin unset -v "$1" ;;
   esac
   \builtin export "$1=$2"
+}
+
+# __localport_report_kept says once that the variable NAME is read-only.
+__localport_report_kept() {
+  [[ " $__localport_kept " != *" $1 "* ]] || \return 0
+  __localport_kept+=" $1"
+  \builtin printf '%s\n' "localport: $1 keeps its value: it is read-only in this shell" >&2
+}
+
+# __localport_keeps NAME tells whether the variable is read-only, and says so.
+__localport_keeps() {
+  \local __localport_text=''
+  __localport_define "$1"
+  [[ $__localport_text == 'declare -'* ]] || \return
+  __localport_text=${__localport_text#declare -}
+  [[ ${__localport_text%% *} == *r* ]] || \return
+  __localport_report_kept "$1"
+}
+
+# __localport_assign NAME [VALUE] exports a variable, or removes it.
+__localport_assign() {
+  ! __localport_keeps "$1" || \return 0
+  if [[ $# == 2 ]]; then
+    \builtin export "$1=$2"
+  else
+    \builtin unset -v "$1"
+  fi
 }
 
 # __localport_define sets __localport_text to the code that defines the variable NAME as it is; '' if there is none. Before bash 5.1, and for
@@ -371,6 +407,7 @@ __localport_define() {
 # __localport_restore NAME [VALUE] restores what __localport_set has saved. If that was in another shell, VALUE is the previous value;
 # without it, the variable was not set.
 __localport_restore() {
+  ! __localport_keeps "$1" || \return 0
   \local __localport_text="__localport_was_$1"
   __localport_text=${!__localport_text-}
   if [[ -z $__localport_text && $# == 2 ]]; then
@@ -396,12 +433,46 @@ __localport_restore() {
   fi
 }
 
+# __localport_keep_first NAME keeps what __localport_set has saved, unless it has kept that already: another tool may restore our value, which
+# it has seen.
+__localport_keep_first() {
+  \local __localport_text="__localport_first_$1" __localport_was="__localport_was_$1" __localport_ours="__localport_our_$1"
+  [[ -z ${!__localport_text+x} ]] || \return 0
+  \builtin printf -v "$__localport_text" %s "${!__localport_was-}"
+  \builtin printf -v "__localport_firstour_$1" %s "${!__localport_ours-}"
+}
+
+# __localport_save_base NAME [VALUE] is called if another tool has set what __localport_set has saved: VALUE was there before; without it,
+# nothing. __localport_restore_base NAME [VALUE] restores that.
+__localport_save_base() {
+  \local __localport_text="__localport_first_$1" __localport_ours="__localport_our_$1"
+  \builtin printf -v "__localport_firstour_$1" %s "${!__localport_ours-}"
+  [[ -z ${!__localport_text+x} ]] || \return 0
+  \builtin printf -v "$__localport_text" %s ''
+  [[ $# == 1 ]] || \builtin printf -v "$__localport_text" 'declare -x %s=%q' "$1" "$2"
+}
+
+__localport_restore_base() {
+  __localport_save_base "$@"
+  \local __localport_text="__localport_first_$1"
+  \builtin printf -v "__localport_was_$1" %s "${!__localport_text}"
+  \builtin unset -v "$__localport_text"
+  __localport_restore "$1"
+}
+
 # __localport_left is called when the shell has left a project. Another hook that was entered later may put back what it found: our
 # values. __localport_undo_again undoes that at the next prompts, and forgets the variables then.
-__localport_left() { __localport_undo=3; }
+__localport_left() {
+  \local __localport_text __localport_first IFS=' '
+  __localport_undo=3
+  for __localport_text in $__localport_names; do
+    __localport_first="__localport_firstour_$__localport_text"
+    [[ ${!__localport_text-} != "${!__localport_first-}" ]] || \builtin unset -v "__localport_first_$__localport_text" # it is the user's
+  done
+}
 
 __localport_undo_again() {
-  \local __localport_text __localport_ours IFS=' '
+  \local __localport_text __localport_ours __localport_first __localport_firstours IFS=' '
   if [[ -n $__localport_root ]]; then
     __localport_undo=0
     \return
@@ -410,13 +481,32 @@ __localport_undo_again() {
   \set -- $__localport_names
   for __localport_text; do
     __localport_ours="__localport_our_$__localport_text"
-    if [[ -n ${!__localport_text+x} && ${!__localport_text} == "${!__localport_ours-}" ]]; then
+    __localport_first="__localport_first_$__localport_text" __localport_firstours="__localport_firstour_$__localport_text"
+    if [[ -z ${!__localport_text+x} ]]; then
+      :
+    elif [[ -n ${!__localport_first+x} && ${!__localport_text} == "${!__localport_firstours-}" ]]; then
+      __localport_restore_base "$__localport_text"
+    elif [[ ${!__localport_text} == "${!__localport_ours-}" ]]; then
       __localport_restore "$__localport_text"
     fi
-    [[ $__localport_undo != 1 ]] || \builtin unset -v "$__localport_ours" "__localport_was_$__localport_text"
+    [[ $__localport_undo != 1 ]] ||
+      \builtin unset -v "$__localport_ours" "$__localport_first" "$__localport_firstours" "__localport_was_$__localport_text"
   done
   __localport_undo=$((__localport_undo - 1))
   [[ $__localport_undo != 0 ]] || __localport_names=''
+}
+
+# __localport_compare_ours is called when direnv or mise has changed something. It finds out whether that may be one of our variables.
+__localport_compare_ours() {
+  \local __localport_text __localport_ours __localport_first IFS=' '
+  __localport_tools=${DIRENV_DIFF-}${__MISE_DIFF-}
+  for __localport_text in $__localport_names; do
+    __localport_ours="__localport_our_$__localport_text" __localport_first="__localport_first_$__localport_text"
+    if [[ -n ${!__localport_first+x} || ${!__localport_text-} != "${!__localport_ours-}" ]]; then
+      __localport_why="tools $__localport_tools"
+      \return
+    fi
+  done
 }
 
 # __localport_watch NAME... stores the variables that [env] uses; the prompts compare them.
@@ -424,6 +514,7 @@ __localport_watch() {
   __localport_uses=$*
   __localport_read_used
   __localport_seen=$__localport_now
+  __localport_tools=${DIRENV_DIFF-}${__MISE_DIFF-}
 }
 
 # __localport_read_used sets __localport_now to the values of the variables in __localport_uses.
@@ -441,7 +532,10 @@ __localport_unexport() {
 }
 
 # __localport_install adds the hook where other prompt hooks have been added. The last one sees what the others have set. bash 5.1 and
-# newer run each element of an array; others run only the first, a string, which a newline separates whatever it ends with.
+# newer run each element of an array; others run only the first, a string, which a newline separates whatever it ends with. What
+# follows in the start-up file may replace the first element, PROMPT_COMMAND=…, or extend it, PROMPT_COMMAND="$PROMPT_COMMAND; …": if there is no
+# other, this hook is in the first two until the first prompt, which leaves the first one empty. The script that VS Code runs later looks at the
+# first element only, and takes what runs after its own for a command of the user.
 __localport_install() {
   \local __localport_text="${PROMPT_COMMAND[*]-} ${precmd_functions[*]-}"
   __localport_text+=" ${STARSHIP_PROMPT_COMMAND[*]-} ${__vsc_original_prompt_command[*]-}" # where these two keep what they have found
@@ -458,6 +552,7 @@ __localport_install() {
         'hint: in the start-up file, move the line with "localport hook" before the one that makes PROMPT_COMMAND read-only' >&2
     __localport_read_only=1
   elif [[ -n $__localport_arrays && ${TERM_PROGRAM-} != vscode ]]; then
+    [[ -n ${PROMPT_COMMAND[*]+x} ]] || PROMPT_COMMAND=(__localport_prompt)
     PROMPT_COMMAND+=(__localport_prompt)
   else # a terminal of VS Code may add its shell integration later, which takes over element 0 only
     # shellcheck disable=SC2178,SC2128 # element 0
@@ -483,5 +578,6 @@ if [[ $- == *a* ]]; then
   \builtin export -fn __localport_prompt __localport_run __localport_look_further __localport_settle __localport_move __localport_install \
     __localport_find_root __localport_compare __localport_is_alive __localport_is_due __localport_export __localport_find_program \
     __localport_report_missing __localport_unexport __localport_set __localport_define __localport_restore \
+    __localport_report_kept __localport_keeps __localport_assign __localport_keep_first __localport_save_base __localport_restore_base __localport_compare_ours \
     __localport_left __localport_undo_again __localport_watch __localport_read_used
 fi

@@ -27,6 +27,8 @@ end
 if test -z "$__localport_undo" # also if an older hook set the others
     set -gu __localport_diff '' # a copy of LOCALPORT_DIFF
     # What __localport_set has saved: values in __localport_was_NAME, scope and flags in __localport_how_NAME, our value in __localport_our_NAME.
+    # What was there before another tool has set that, or before a list was changed, is in __localport_firstwas_NAME and so on, if
+    # __localport_first_NAME is set.
     set -gu __localport_names
     set -gu __localport_kept # names of which it was said that they keep their value
     set -gu __localport_undo 0 # at how many prompts after leaving what another hook puts back is undone
@@ -35,6 +37,7 @@ if test -z "$__localport_undo" # also if an older hook set the others
     set -gu __localport_recheck '' # 1 if an export at a cd found variables missing that another hook may set before the prompt
     set -gu __localport_at_cd '' # 1 while a cd is handled
 end
+set -q __localport_tools; or set -gu __localport_tools '' # what direnv and mise had changed at the last export
 if test -z "$__localport_wait" # also if an older hook set the others
     set -gu __localport_retry '' # what `localport export` has to retry; it is passed back
     set -gu __localport_code 0 # exit status of the last export
@@ -56,8 +59,9 @@ function __localport_prompt
     if test -z "$__localport_why" -a -n "$__localport_root"
         __localport_compare
     end
-    if test -z "$__localport_why" -a "$__localport_uses$__localport_recheck$__localport_wait" != 0
+    if test -z "$__localport_why" -a "$__localport_uses$__localport_recheck$__localport_wait$DIRENV_DIFF$__MISE_DIFF" != 0
         test -z "$__localport_uses"; or __localport_compare_used
+        test "$DIRENV_DIFF$__MISE_DIFF" = "$__localport_tools" -o -z "$__localport_root"; or __localport_compare_ours
         if test -n "$__localport_recheck" -a -z "$__localport_at_cd" -a -z "$__localport_why"
             set __localport_why recheck
         end
@@ -92,9 +96,10 @@ function __localport_first_prompt --on-event fish_prompt
     function __localport_preexec --on-event fish_preexec
         set -gu __localport_editing ''
         test "$__localport_undo" = 0; or __localport_undo_again
-        test -n "$__localport_uses"; or return
+        test -n "$__localport_uses$DIRENV_DIFF$__MISE_DIFF$__localport_tools"; or return
         set __localport_why ''
         __localport_compare_used
+        test "$DIRENV_DIFF$__MISE_DIFF" = "$__localport_tools" -o -z "$__localport_root"; or __localport_compare_ours
         test -z "$__localport_why"; or __localport_prompt
     end
     __localport_prompt
@@ -229,7 +234,7 @@ function __localport_export
     end
     test -n "$earlier"; and set -a limit "--unfinished=$earlier"
     builtin contains -- "$PWD" $__localport_unfinished; or set -ga __localport_unfinished "$PWD"
-    $__localport_program export fish --pid $fish_pid --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" --saves $limit </dev/null | builtin source
+    $__localport_program export fish --pid $fish_pid --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" --saves --tools $limit </dev/null | builtin source
     set __localport_code $pipestatus[1]
     builtin contains -- $__localport_code 0 3 4; and set -gu __localport_unfinished # also if an older localport does not set it
     test -n "$__localport_editing"; and set -gu __localport_held "$held$__localport_held"
@@ -300,7 +305,7 @@ function __localport_set
         if test "$__localport_undo" != 0
             set -e -g __localport_first_$argv[1] # of the previous visit
         else if set -q __localport_how_$argv[1]; and not set -q __localport_first_$argv[1]
-            # A list has changed. Another hook, called at prompts only, has seen our first value and may put that back.
+            # Another hook, called at prompts only, has seen our first value and may put that back.
             for __localport_kind in our was how
                 set -l __localport_from __localport_{$__localport_kind}_$argv[1]
                 set -gu __localport_first{$__localport_kind}_$argv[1] $$__localport_from
@@ -324,6 +329,16 @@ function __localport_set
     end
 end
 
+# __localport_assign NAME [VALUE] exports a variable, or removes it.
+function __localport_assign
+    if set -q argv[2]
+        set -gx $argv[1] $argv[2] 2>/dev/null
+    else
+        set -e -g $argv[1] 2>/dev/null
+    end
+    return 0
+end
+
 # __localport_restore NAME [VALUE] restores what __localport_set has saved. If that was in another shell, VALUE is the previous value;
 # without it, the variable was not set.
 function __localport_restore
@@ -337,6 +352,29 @@ function __localport_restore
     else
         set -e -g $argv[1]
     end
+end
+
+# __localport_save_base NAME [VALUE] is called if another tool has set what __localport_set has saved: VALUE was there before; without it,
+# nothing. __localport_restore_base NAME [VALUE] restores that.
+function __localport_save_base
+    set -l __localport_our __localport_our_$argv[1]
+    set -gu __localport_firstour_$argv[1] $$__localport_our
+    set -q __localport_first_$argv[1]; and return
+    set -gu __localport_first_$argv[1] 1
+    set -gu __localport_firstwas_$argv[1] $argv[2..-1]
+    set -gu __localport_firsthow_$argv[1] unset
+    set -q argv[2]; and set -gu __localport_firsthow_$argv[1] -gx
+    return 0
+end
+
+function __localport_restore_base
+    __localport_save_base $argv
+    set -l __localport_first __localport_firstwas_$argv[1]
+    set -gu __localport_was_$argv[1] $$__localport_first
+    set __localport_first __localport_firsthow_$argv[1]
+    set -gu __localport_how_$argv[1] $$__localport_first
+    set -e -g __localport_first_$argv[1]
+    __localport_restore $argv[1]
 end
 
 # __localport_compare_used compares the variables that [env] uses with their values at the last export.
@@ -353,6 +391,12 @@ end
 # values. __localport_undo_again undoes that at the next prompts, and forgets the variables then.
 function __localport_left
     set __localport_undo 3
+    for __localport_name in $__localport_names
+        set -l __localport_first __localport_firstour_$__localport_name
+        if set -q $__localport_first; and test "$$__localport_name" = "$$__localport_first"
+            set -e -g __localport_first_$__localport_name # it is what the user has
+        end
+    end
 end
 
 function __localport_undo_again
@@ -362,23 +406,30 @@ function __localport_undo_again
     end
     for __localport_name in $__localport_names
         set -l __localport_our __localport_our_$__localport_name
-        if set -q -g $__localport_name; and test "$$__localport_name" = "$$__localport_our"
+        set -l __localport_first __localport_firstour_$__localport_name
+        if not set -q -g $__localport_name
+        else if set -q __localport_first_$__localport_name; and test "$$__localport_name" = "$$__localport_first"
+            __localport_restore_base $__localport_name
+        else if test "$$__localport_name" = "$$__localport_our"
             __localport_restore $__localport_name
-        else if set -q -g $__localport_name; and set -q __localport_first_$__localport_name
-            set -l __localport_first __localport_firstour_$__localport_name
-            if test "$$__localport_name" = "$$__localport_first"
-                set __localport_first __localport_firstwas_$__localport_name
-                set -gu __localport_was_$__localport_name $$__localport_first
-                set __localport_first __localport_firsthow_$__localport_name
-                set -gu __localport_how_$__localport_name $$__localport_first
-                __localport_restore $__localport_name
-            end
         end
         test "$__localport_undo" = 1; and set -e -g __localport_{our,was,how,first,firstour,firstwas,firsthow}_$__localport_name
     end
     set __localport_undo (builtin math $__localport_undo - 1)
     test "$__localport_undo" = 0; and set -gu __localport_names
     return 0
+end
+
+# __localport_compare_ours is called when direnv or mise has changed something. It finds out whether that may be one of our variables.
+function __localport_compare_ours
+    set __localport_tools "$DIRENV_DIFF$__MISE_DIFF"
+    for __localport_name in $__localport_names
+        set -l __localport_our __localport_our_$__localport_name
+        if set -q __localport_first_$__localport_name; or test "$$__localport_name" != "$$__localport_our"
+            set __localport_why "tools $__localport_tools"
+            return
+        end
+    end
 end
 
 # __localport_watch NAME... stores the variables that [env] uses; the prompts compare them.
@@ -389,6 +440,7 @@ function __localport_watch
         set -q $__localport_name
         set -a __localport_seen $status"$$__localport_name"
     end
+    set __localport_tools "$DIRENV_DIFF$__MISE_DIFF"
 end
 
 # test has no -ef and -nt before 3.6.

@@ -39,6 +39,9 @@ if [[ -z ${__localport_wait-} ]]; then # also if an older hook set the others
   typeset -g __localport_wait=0   # seconds until it is repeated; 0: it is not repeated
   typeset -g __localport_since=0  # when it ran, in $SECONDS
 fi
+# What was there before another tool has set what is in __localport_was, or before a list was changed, and our values then.
+typeset -gA __localport_first __localport_firstour
+typeset -g __localport_tools=${__localport_tools-} # what direnv and mise had changed at the last export
 typeset -g +x -m "__localport_*"
 
 # __localport_prompt is called before a prompt and after a cd, also after one in a subshell: (cd x).
@@ -59,11 +62,12 @@ __localport_prompt() {
   if [[ -z $__localport_why && -n $__localport_root ]]; then
     __localport_compare
   fi
-  if [[ -z $__localport_why && $__localport_uses$__localport_recheck$__localport_wait != 0 ]]; then
+  if [[ -z $__localport_why && $__localport_uses$__localport_recheck$__localport_wait${DIRENV_DIFF-}${__MISE_DIFF-} != 0 ]]; then
     if (( $#__localport_uses )); then
       __localport_read_used
       [[ $__localport_now == "$__localport_seen" ]] || __localport_why="variables $__localport_now"
     fi
+    [[ -n $__localport_why || -z $__localport_root || ${DIRENV_DIFF-}${__MISE_DIFF-} == "$__localport_tools" ]] || __localport_compare_ours
     [[ -n $__localport_why || -z $__localport_recheck || -n ${__localport_at_cd-} ]] || __localport_why=recheck
     if [[ -z $__localport_why && $__localport_wait != 0 ]]; then
       if [[ $__localport_code == 0 ]]; then
@@ -225,7 +229,7 @@ __localport_export() {
   __localport_out=$([[ -z $__localport_diff ]] || export LOCALPORT_DIFF=$__localport_diff
     exec "$__localport_program" export zsh --pid $$ \
     --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" \
-    --saves ${__localport_at_cd:+--cd} ${__localport_earlier:+"--unfinished=$__localport_earlier"} ${__localport_again:+--limit=200ms} ${__localport_hold:+--hold} </dev/null) &&
+    --saves --tools ${__localport_at_cd:+--cd} ${__localport_earlier:+"--unfinished=$__localport_earlier"} ${__localport_again:+--limit=200ms} ${__localport_hold:+--hold} </dev/null) &&
     __localport_result=0 || __localport_result=$?
   [[ -z $__localport_hold ]] || __localport_held="" # also if the output does not set it
   builtin eval "$__localport_out"
@@ -293,6 +297,12 @@ __localport_set() {
     __localport_problem="it is an array that is tied to another variable"
   else
     if (( $# == 2 )); then
+      if [[ $__localport_undo != 0 ]]; then
+        unset "__localport_first[$1]" # of the previous visit
+      elif (( ${+__localport_was[$1]} && ! ${+__localport_first[$1]} )); then # another tool may restore our value, which it has seen
+        __localport_first[$1]=$__localport_was[$1]
+        __localport_firstour[$1]=${__localport_our[$1]-}
+      fi
       case $__localport_type in
         "") __localport_was[$1]="" ;;
         scalar-export|*(tied|special)*export*|*export*(tied|special)*) __localport_was[$1]="export $1=${(qq)${(P)1}}" ;;
@@ -300,36 +310,72 @@ __localport_set() {
         *) __localport_was[$1]=$(typeset -p $1) ;;
       esac
     fi
-    (( ! ${+__localport_was[$1]} )) || __localport_our[$1]=$2
     [[ $__localport_type == (|scalar|scalar-export|*tied*|*special*) ]] || unset -v $1
     { builtin export "$1=$2" 2>/dev/null } always { TRY_BLOCK_ERROR=0 }
-    if [[ ${(P)1} != "$2" ]]; then
+    (( ! ${+__localport_was[$1]} )) || __localport_our[$1]=${(P)1}
+    if [[ ${(P)1} != "$2" && $__localport_type != *tied*unique* ]]; then # typeset -U keeps the first of equal entries
       __localport_problem="this shell does not accept another"
       (( $# == 3 )) || __localport_restore $1
     fi
   fi
-  if [[ -n $__localport_problem && " $__localport_kept " != *" $1 "* ]]; then
-    __localport_kept+=" $1"
-    __localport_say "localport: $1 keeps its value: $__localport_problem"
+  [[ -z $__localport_problem ]] || __localport_report_kept $1 "$__localport_problem"
+}
+
+# __localport_report_kept NAME PROBLEM says once that a variable cannot be set.
+__localport_report_kept() {
+  [[ " $__localport_kept " != *" $1 "* ]] || return 0
+  __localport_kept+=" $1"
+  __localport_say "localport: $1 keeps its value: $2"
+}
+
+# __localport_assign NAME [VALUE] exports a variable, or removes it.
+__localport_assign() {
+  if [[ ${(tP)1} == *readonly* ]]; then
+    __localport_report_kept $1 "it is read-only in this shell"
+  elif (( $# == 2 )); then
+    { builtin export "$1=$2" 2>/dev/null } always { TRY_BLOCK_ERROR=0 }
+  else
+    { unset -v $1 2>/dev/null } always { TRY_BLOCK_ERROR=0 }
   fi
 }
 
 # __localport_restore NAME [VALUE] restores what __localport_set has saved. If that was in another shell, VALUE is the previous value;
 # without it, the variable was not set.
 __localport_restore() {
-  if [[ -n ${__localport_was[$1]-} ]]; then
+  if [[ ${(tP)1} == *readonly* ]]; then
+    __localport_report_kept $1 "it is read-only in this shell"
+  elif [[ -n ${__localport_was[$1]-} ]]; then
     [[ ${(tP)1} == (*tied*|*special*) ]] || unset -v $1
     { eval "${__localport_was[$1]}" } always { TRY_BLOCK_ERROR=0 }
-  elif (( $# == 2 )); then
-    builtin export "$1=$2"
   else
-    unset -v $1
+    __localport_assign "$@"
   fi
+}
+
+# __localport_save_base NAME [VALUE] is called if another tool has set what __localport_set has saved: VALUE was there before; without it,
+# nothing. __localport_restore_base NAME [VALUE] restores that.
+__localport_save_base() {
+  __localport_firstour[$1]=${__localport_our[$1]-}
+  (( ! ${+__localport_first[$1]} )) || return 0
+  __localport_first[$1]=${2+"export $1=${(qq)2}"}
+}
+
+__localport_restore_base() {
+  __localport_save_base "$@"
+  __localport_was[$1]=$__localport_first[$1]
+  unset "__localport_first[$1]"
+  __localport_restore $1
 }
 
 # __localport_left is called when the shell has left a project. Another hook that was entered later may put back what it found: our
 # values. __localport_undo_again undoes that at the next prompts, and forgets the variables then.
-__localport_left() { __localport_undo=3 }
+__localport_left() {
+  __localport_undo=3
+  local __localport_name
+  for __localport_name in ${(k)__localport_first}; do
+    [[ ${(P)__localport_name} != "${__localport_firstour[$__localport_name]}" ]] || unset "__localport_first[$__localport_name]" # it is the user's
+  done
+}
 
 __localport_undo_again() {
   if [[ -n $__localport_root ]]; then
@@ -338,10 +384,27 @@ __localport_undo_again() {
   fi
   local __localport_name
   for __localport_name in ${(k)__localport_our}; do
-    [[ -z ${(tP)__localport_name} || ${(P)__localport_name} != "${__localport_our[$__localport_name]}" ]] ||
+    if [[ -z ${(tP)__localport_name} ]]; then
+      :
+    elif (( ${+__localport_first[$__localport_name]} )) && [[ ${(P)__localport_name} == "${__localport_firstour[$__localport_name]}" ]]; then
+      __localport_restore_base $__localport_name
+    elif [[ ${(P)__localport_name} == "${__localport_our[$__localport_name]}" ]]; then
       __localport_restore $__localport_name
+    fi
   done
-  (( --__localport_undo )) || { __localport_our=() __localport_was=() }
+  (( --__localport_undo )) || { __localport_our=() __localport_was=() __localport_first=() __localport_firstour=() }
+}
+
+# __localport_compare_ours is called when direnv or mise has changed something. It finds out whether that may be one of our variables.
+__localport_compare_ours() {
+  local __localport_name
+  __localport_tools=${DIRENV_DIFF-}${__MISE_DIFF-}
+  for __localport_name in ${(k)__localport_our}; do
+    if (( ${+__localport_first[$__localport_name]} )) || [[ ${(P)__localport_name} != "${__localport_our[$__localport_name]}" ]]; then
+      __localport_why="tools $__localport_tools"
+      return
+    fi
+  done
 }
 
 # __localport_watch NAME... stores the variables that [env] uses; the prompts compare them.
@@ -349,6 +412,7 @@ __localport_watch() {
   __localport_uses=("$@")
   __localport_read_used
   __localport_seen=$__localport_now
+  __localport_tools=${DIRENV_DIFF-}${__MISE_DIFF-}
 }
 
 # __localport_read_used sets __localport_now to the values of the variables in __localport_uses.

@@ -34,7 +34,7 @@ func TestHook_ExportsOnceOnEnteringAndLeaving(t *testing.T) {
 		w.expectExports(s, cd(w.dir), 0)
 
 		calls := w.recordedExports()
-		want := []string{"export", shell, "--pid", "", "--root", "", "--line", "", "--told", "", "--retry", "", "--saves"}
+		want := []string{"export", shell, "--pid", "", "--root", "", "--line", "", "--told", "", "--retry", "", "--saves", "--tools"}
 		if shell != "bash" { // which has no event for cd
 			want = append(want, "--cd")
 		}

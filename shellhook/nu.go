@@ -43,12 +43,18 @@ func (nu) Unset(name string) string { return nuStatement{Do: "unset", Name: name
 
 func (s nu) Save(name, value string, _ bool) string { return s.Export(name, value) }
 
-func (s nu) Restore(name string, previous *string) string {
-	if previous == nil {
+func (s nu) Assign(name string, value *string) string {
+	if value == nil {
 		return s.Unset(name)
 	}
-	return s.Export(name, *previous)
+	return s.Export(name, *value)
 }
+
+func (s nu) Restore(name string, previous *string) string { return s.Assign(name, previous) }
+
+func (nu) SaveBase(string, *string) string { return "" }
+
+func (s nu) RestoreBase(name string, base *string) string { return s.Restore(name, base) }
 
 func (nu) Left() string { return "" }
 

@@ -3,13 +3,14 @@
 //
 // A hook runs
 //
-//	<exe> export <shell> --pid PID --root ROOT --line LINE --told TOLD --retry RETRY --saves [--cd] [--unfinished DIRECTORIES] [--limit LIMIT] [--hold]
+//	<exe> export <shell> --pid PID --root ROOT --line LINE --told TOLD --retry RETRY --saves [--tools] [--cd] [--unfinished DIRECTORIES] [--limit LIMIT] [--hold]
 //
 // and evaluates its output only when the shell's project may have changed, which it checks with builtins
 // alone. ROOT, LINE, TOLD and RETRY are the values of the shell variables
 // below. LIMIT is set when a failed export is repeated: the prompt waits no longer than that. Hooks of older
 // releases, in shells that are still open, know neither RETRY nor LIMIT. DIRECTORIES, each with a newline, is UnfinishedVariable. --saves says that the shell has the functions for Save, Restore,
-// Left and Watch, and passes the value of DiffVariable as LOCALPORT_DIFF, whatever the user has done to that. --cd says that a prompt follows, at which the hook looks again at what is missing now.
+// Left and Watch, and passes the value of DiffVariable as LOCALPORT_DIFF, whatever the user has done to that. --tools says
+// that it has those for Assign, SaveBase and RestoreBase, and runs an export when a tool like direnv has set its variables again. --cd says that a prompt follows, at which the hook looks again at what is missing now.
 package shellhook
 
 import (
@@ -59,11 +60,17 @@ type Shell interface {
 	Export(name, value string) string
 	// Unset removes a variable.
 	Unset(name string) string
+	// Assign is Export or, without a value, Unset; a hook that passes --tools says once if the variable cannot be set.
+	Assign(name string, value *string) string
 	// Save exports a variable like Export, but the shell first saves what the user has by that name, with its attributes, and reports
 	// once that a variable cannot be set. With isUpdate, the present value is ours: it is not saved.
 	Save(name, value string, isUpdate bool) string
 	// Restore restores what Save has saved. If another shell has saved it, previous is the value; nil: there was none.
 	Restore(name string, previous *string) string
+	// SaveBase tells the shell what a variable was before another tool set what Save has saved; nil: it was not set. The shell may know more of
+	// it. RestoreBase restores that.
+	SaveBase(name string, base *string) string
+	RestoreBase(name string, base *string) string
 	// Left has the next prompts undo what another hook puts back.
 	Left() string
 	// Watch has the prompts run an export when one of these variables changes.
@@ -93,14 +100,20 @@ var shells = []Shell{
 // Lookup finds a shell by its name, or by the path or the login name ("-zsh") it was started as.
 func Lookup(name string) (Shell, error) {
 	base := strings.TrimPrefix(filepath.Base(name), "-")
-	var known []string
 	for _, s := range shells {
 		if s.Name() == base {
 			return s, nil
 		}
-		known = append(known, s.Name())
 	}
-	return nil, fmt.Errorf("unsupported shell %q (%s)", name, strings.Join(known, ", "))
+	return nil, fmt.Errorf("unsupported shell %q (%s)", name, strings.Join(Names(), ", "))
+}
+
+// Names returns the names of the shells.
+func Names() (names []string) {
+	for _, s := range shells {
+		names = append(names, s.Name())
+	}
+	return names
 }
 
 // isName reports whether name can be a variable in every shell.
@@ -126,11 +139,28 @@ func (c savingCode) Save(name, value string, isUpdate bool) string {
 	return statement("__localport_set ", name, " "+c.quote(value))
 }
 
+func (c savingCode) Assign(name string, value *string) string {
+	return c.call("__localport_assign ", name, value)
+}
+
 func (c savingCode) Restore(name string, previous *string) string {
-	if previous == nil {
-		return statement("__localport_restore ", name, "")
+	return c.call("__localport_restore ", name, previous)
+}
+
+func (c savingCode) SaveBase(name string, base *string) string {
+	return c.call("__localport_save_base ", name, base)
+}
+
+func (c savingCode) RestoreBase(name string, base *string) string {
+	return c.call("__localport_restore_base ", name, base)
+}
+
+// call returns the call of a function with the name of a variable and, unless it is nil, a value.
+func (c savingCode) call(function, name string, value *string) string {
+	if value == nil {
+		return statement(function, name, "")
 	}
-	return statement("__localport_restore ", name, " "+c.quote(*previous))
+	return statement(function, name, " "+c.quote(*value))
 }
 
 func (savingCode) Left() string { return "__localport_left;\n" }
@@ -154,12 +184,20 @@ func (c environmentCode) Unset(name string) string { return statement(c.unset, n
 
 func (c environmentCode) Save(name, value string, _ bool) string { return c.Export(name, value) }
 
-func (c environmentCode) Restore(name string, previous *string) string {
-	if previous == nil {
+func (c environmentCode) Assign(name string, value *string) string {
+	if value == nil {
 		return c.Unset(name)
 	}
-	return c.Export(name, *previous)
+	return c.Export(name, *value)
 }
+
+func (c environmentCode) Restore(name string, previous *string) string {
+	return c.Assign(name, previous)
+}
+
+func (environmentCode) SaveBase(string, *string) string { return "" }
+
+func (c environmentCode) RestoreBase(name string, base *string) string { return c.Restore(name, base) }
 
 func (environmentCode) Left() string { return "" }
 

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,32 +16,30 @@ import (
 // environmentTool is another program whose hook sets variables by directory.
 type environmentTool struct {
 	file string // its config
-	// text returns a config that sets TOKEN to a value, SHARED to "theirs", and adds DIR/theirs to PATH.
-	text  func(dir, token string) string
-	allow []string // the command that approves the config
-	// keepsShared: at each cd inside, the tool sets its variables again and takes ours for what was there before. It puts that back on
-	// leaving, which cannot be told from a value that it has not touched: what it had set first is restored, and stays.
-	keepsShared bool
-	hook        map[string]string // by shell
+	// text returns a config that sets TOKEN to a value, SHARED, UNSET and UNEXPORTED to "theirs", and adds DIR/theirs to PATH.
+	text   func(dir, token string) string
+	allow  []string          // the command that approves the config
+	forbid []string          // the command that revokes the approval
+	hook   map[string]string // by shell
 }
 
 var environmentTools = map[string]environmentTool{
 	"direnv": {
 		file: ".envrc",
 		text: func(dir, token string) string {
-			return fmt.Sprintf("export TOKEN=%s SHARED=theirs\nPATH_add %s/theirs\n", token, dir)
+			return fmt.Sprintf("export TOKEN=%s SHARED=theirs UNSET=theirs UNEXPORTED=theirs\nPATH_add %s/theirs\n", token, dir)
 		},
-		allow: []string{"direnv", "allow"},
-		hook:  map[string]string{"bash": `eval "$(direnv hook bash)"`, "zsh": `eval "$(direnv hook zsh)"`, "fish": "direnv hook fish | source"},
+		allow:  []string{"direnv", "allow"},
+		forbid: []string{"direnv", "deny"},
+		hook:   map[string]string{"bash": `eval "$(direnv hook bash)"`, "zsh": `eval "$(direnv hook zsh)"`, "fish": "direnv hook fish | source"},
 	},
 	"mise": {
 		file: "mise.toml",
 		text: func(dir, token string) string {
-			return fmt.Sprintf("[env]\nTOKEN = %q\nSHARED = \"theirs\"\n_.path = [%q]\n", token, dir+"/theirs")
+			return fmt.Sprintf("[env]\nTOKEN = %q\nSHARED = \"theirs\"\nUNSET = \"theirs\"\nUNEXPORTED = \"theirs\"\n_.path = [%q]\n", token, dir+"/theirs")
 		},
-		allow:       []string{"mise", "trust", "--quiet"},
-		keepsShared: true,
-		hook:        map[string]string{"bash": `eval "$(mise activate bash)"`, "zsh": `eval "$(mise activate zsh)"`, "fish": "mise activate fish | source"},
+		allow: []string{"mise", "trust", "--quiet"},
+		hook:  map[string]string{"bash": `eval "$(mise activate bash)"`, "zsh": `eval "$(mise activate zsh)"`, "fish": "mise activate fish | source"},
 	},
 }
 
@@ -108,8 +105,8 @@ func TestShell_WorksBesideOtherHooks(t *testing.T) {
 					expectInside := func(when, token string) {
 						t.Helper()
 						env := sh.Environ()
-						if env["U"] != token || env["TOKEN"] != token {
-							t.Errorf("%s: TOKEN=%q U=%q, want %q", when, env["TOKEN"], env["U"], token)
+						if env["U"] != token || env["TOKEN"] != token || env["SHARED"] != "ours" {
+							t.Errorf("%s: TOKEN=%q U=%q, want %q; SHARED=%q", when, env["TOKEN"], env["U"], token, env["SHARED"])
 						}
 						if entries := pathEntries(env, root); entries != "ours theirs" && entries != "theirs ours" {
 							t.Errorf("%s: PATH has the entries %q of the project: %s", when, entries, env["PATH"])
@@ -128,9 +125,6 @@ func TestShell_WorksBesideOtherHooks(t *testing.T) {
 							w.writeToolConfig(tool, root, "two", 0)
 							sh.Run("true")
 							expectInside("after a change", "two")
-						}
-						if tool.keepsShared {
-							names = slices.DeleteFunc(names, func(name string) bool { return name == "SHARED" })
 						}
 						sh.Run("cd " + w.home)
 						sh.Run("true")
@@ -166,6 +160,116 @@ func TestShell_WorksBesideOtherHooks(t *testing.T) {
 
 					sh = start(root) // a shell that starts in the project
 					expectInside("a new shell", "three")
+				})
+			})
+		}
+	}
+}
+
+// otherHookShell starts a shell in which the tool's hook is before or after ours.
+func (w *testEnv) otherHookShell(tool environmentTool, kind, order, setup string) *shellpty.Shell {
+	w.t.Helper()
+	own := `eval "$(` + w.exe + ` hook ` + kind + `)"`
+	if kind == "fish" {
+		own = w.exe + " hook fish | source"
+	}
+	rc := setup + "\n" + own + "\n" + tool.hook[kind]
+	if order == "before" {
+		rc = setup + "\n" + tool.hook[kind] + "\n" + own
+	}
+	return shellpty.Start(w.t, shellpty.Config{Shell: kind, RC: rc, Dir: w.home, Home: w.home, Env: w.env[2:]})
+}
+
+// The project and another tool set the same variables, and both add to PATH. Inside, the project's value counts, whatever the tool does meanwhile;
+// outside, there is what was there before both.
+func TestShell_SetsWhatAnotherHookSetsToo(t *testing.T) {
+	for name, tool := range environmentTools {
+		for _, order := range []string{"before", "after"} {
+			t.Run(name+" "+order, func(t *testing.T) {
+				if _, err := exec.LookPath(name); err != nil {
+					t.Skipf("%s is not installed", name)
+				}
+				eachShell(t, func(t *testing.T, kind string) {
+					w := newTestEnv(t)
+					w.env = append(w.env, "DIRENV_LOG_FORMAT=", "MISE_YES=1", "MISE_NOT_FOUND_AUTO_INSTALL=0", "MISE_OFFLINE=1")
+					root := w.project("")
+					w.writeFile(root, ".localport.toml", "linger = 0.1\n[env]\nSHARED = \"ours\"\nUNSET = \"ours\"\nUNEXPORTED = \"ours\"\nOWN = \"ours\"\nPATH = \""+root+"/ours:${PATH}\"\n")
+					for _, dir := range []string{"ours", "theirs", "sub"} {
+						if err := os.Mkdir(filepath.Join(root, dir), 0o700); err != nil {
+							t.Fatal(err)
+						}
+					}
+					w.mustRun(root, "allow")
+					w.writeToolConfig(tool, root, "one", time.Hour)
+					setup := map[string]string{
+						"bash": "export SHARED=outside; UNEXPORTED=outside", "zsh": "export SHARED=outside; UNEXPORTED=outside",
+						"fish": "set -gx SHARED outside; set -g UNEXPORTED outside",
+					}[kind]
+					sh := w.otherHookShell(tool, kind, order, setup)
+					sh.Run("true")
+					before := sh.Environ()
+					expect := func(when, own, theirs string) {
+						t.Helper()
+						env := sh.Environ()
+						for name, want := range map[string]string{"SHARED": "ours", "UNSET": "ours", "UNEXPORTED": "ours", "OWN": own} {
+							if env[name] != want {
+								t.Errorf("%s: %s=%q, want %q", when, name, env[name], want)
+							}
+						}
+						want := strings.TrimSpace("ours " + theirs)
+						if entries := pathEntries(env, root); entries != want {
+							t.Errorf("%s: PATH has the entries %q of the project, want %q", when, entries, want)
+						}
+					}
+					forbid := func() {
+						if tool.forbid == nil {
+							if err := os.Remove(filepath.Join(root, tool.file)); err != nil {
+								t.Fatal(err)
+							}
+							sh.Run("true")
+							return
+						}
+						cmd := exec.Command(tool.forbid[0], tool.forbid[1:]...)
+						cmd.Dir, cmd.Env = root, w.env
+						if out, err := cmd.CombinedOutput(); err != nil {
+							t.Fatalf("%s: %v\n%s", tool.forbid, err, out)
+						}
+						sh.Run("true")
+					}
+					set := map[string]string{"bash": "export OWN=mine", "zsh": "export OWN=mine", "fish": "set -gx OWN mine"}[kind]
+					for _, last := range []string{"active", "touched", "revoked", "approved again"} {
+						sh.Run("cd " + root)
+						expect("entered", "ours", "theirs")
+						sh.Run("cd sub")
+						expect("in a subdirectory", "ours", "theirs")
+						sh.Run("cd ..")
+						sh.Run(set)
+						own := "mine"
+						if last != "active" {
+							w.writeToolConfig(tool, root, "two", 40*time.Minute)
+							sh.Run("true")
+							expect("after a change of the other's file", own, "theirs")
+						}
+						if last == "revoked" || last == "approved again" {
+							forbid()
+							expect("after the approval was revoked", own, "")
+						}
+						if last == "approved again" {
+							w.writeToolConfig(tool, root, "three", 20*time.Minute)
+							sh.Run("true")
+							expect("approved again", own, "theirs")
+						}
+						sh.Run("cd " + w.home)
+						sh.Run("true")
+						after := sh.Environ()
+						for _, name := range []string{"SHARED", "UNSET", "UNEXPORTED", "PATH", "TOKEN"} {
+							if after[name] != before[name] || hasVariable(after, name) != hasVariable(before, name) {
+								t.Errorf("left while the other was %s: %s=%q, before %q", last, name, after[name], before[name])
+							}
+						}
+						w.writeToolConfig(tool, root, "one", time.Hour)
+						sh.Run(map[string]string{"bash": "unset OWN", "zsh": "unset OWN", "fish": "set -e OWN"}[kind])
+					}
 				})
 			})
 		}

@@ -57,59 +57,55 @@ type Diff struct {
 // variableChange is how one variable was changed. The value we set is kept as a hash: it is in the environment already, and a
 // secret need not be there twice.
 type variableChange struct {
-	Set  string  `json:"set"`
+	Set string `json:"set"`
+	previousValue
+	addedEntries // if the variable extends itself like a list
+	// Base is the value that the variable had before another tool set it, if Prev is that tool's. The tool may restore it, or ours.
+	Base *previousValue `json:"base,omitempty"`
+}
+
+// previousValue is the value of a variable before ours.
+type previousValue struct {
 	Prev *string `json:"prev,omitempty"` // nil: there was none
 	// PrevBytes is Prev where that is not UTF-8, which JSON cannot hold; else nil. Older versions drop it.
 	PrevBytes []byte `json:"prev_bytes,omitempty"`
-	// Before and After are the entries that we added to a list like PATH, if the variable extends itself.
-	Before []string `json:"before,omitempty"`
-	After  []string `json:"after,omitempty"`
 }
 
-// listSeparator separates the entries of a list like PATH.
-const listSeparator = ":"
-
-// recordEntries sets Before and After if value is the list previous with further entries.
-func (c *variableChange) recordEntries(value, previous string) {
-	if previous == "" || !utf8.ValidString(value) {
-		return
-	}
-	all, old := strings.Split(value, listSeparator), strings.Split(previous, listSeparator)
-	for i := range len(all) - len(old) + 1 {
-		if slices.Equal(all[i:i+len(old)], old) {
-			c.Before, c.After = all[:i], all[i+len(old):]
-			return
+func newPreviousValue(value string, isSet bool) (p previousValue) {
+	if isSet {
+		p.Prev = &value
+		if !utf8.ValidString(value) {
+			p.PrevBytes = []byte(value)
 		}
 	}
+	return p
 }
 
-func (c variableChange) hasEntries() bool { return len(c.Before)+len(c.After) > 0 }
-
-// removeEntries returns a list without the entries that we added, each removed once: another program has changed the list since.
-func (c variableChange) removeEntries(value string) string {
-	list := strings.Split(value, listSeparator)
-	for _, entry := range c.Before {
-		if i := slices.Index(list, entry); i >= 0 {
-			list = slices.Delete(list, i, i+1)
-		}
+// value returns the value; nil: there was none.
+func (p previousValue) value() *string {
+	if p.PrevBytes != nil {
+		return new(string(p.PrevBytes))
 	}
-	for _, entry := range c.After {
-		for i, e := range slices.Backward(list) {
-			if e == entry {
-				list = slices.Delete(list, i, i+1)
-				break
-			}
-		}
-	}
-	return strings.Join(list, listSeparator)
+	return p.Prev
 }
 
-// previousValue returns the value before ours; nil: there was none.
-func (c variableChange) previousValue() *string {
-	if c.PrevBytes != nil {
-		return new(string(c.PrevBytes))
+// is reports whether the variable has that value, or is not set if there was none.
+func (p previousValue) is(value string, isSet bool) bool {
+	previous := p.value()
+	return isSet == (previous != nil) && (previous == nil || *previous == value)
+}
+
+func (c variableChange) hasEntries() bool {
+	return len(c.Before)+len(c.After)+len(c.BeforeBytes)+len(c.AfterBytes) > 0
+}
+
+// isSet reports whether value is what c has set.
+func (c variableChange) isSet(value string) bool {
+	if hash(value) == c.Set {
+		return true
 	}
-	return c.Prev
+	edit, isKnown := c.listEdit()
+	return isKnown && edit.isDeduplicated(splitList(value))
 }
 
 // configID returns the path of a config in a form that JSON keeps: quoted if it is not UTF-8. No absolute path begins with a quote.
@@ -149,7 +145,7 @@ func (d Diff) IsOf(config string) bool { return d.Config == configID(config) }
 // IsUnchanged reports whether env still holds what d set under name.
 func (d Diff) IsUnchanged(env Env, name string) bool {
 	value, ok := env[name]
-	return ok && hash(value) == d.Vars[name].Set
+	return ok && d.Vars[name].isSet(value)
 }
 
 // Names returns the variables in env that still hold what d set, sorted.
@@ -162,24 +158,44 @@ func (d Diff) Names(env Env) (names []string) {
 	return names
 }
 
+// Base returns the value that a variable had before another tool set the value that Previous returns. hasBase: one has.
+func (d Diff) Base(name string) (value *string, hasBase bool) {
+	if base := d.Vars[name].Base; base != nil {
+		return base.value(), true
+	}
+	return nil, false
+}
+
 // HasEntries reports whether d added entries to a list by that name.
 func (d Diff) HasEntries(name string) bool { return d.Vars[name].hasEntries() }
 
 // Previous returns the value that a variable had before d set it; nil if it had none.
-func (d Diff) Previous(name string) *string { return d.Vars[name].previousValue() }
+func (d Diff) Previous(name string) *string { return d.Vars[name].value() }
 
 // Undo returns env without the changes of its project: every value that is still the one we set is restored, and what we
 // added to a list is removed from it.
 func Undo(env Env) Env {
 	d := ReadDiff(env)
+	var tools []toolDiff
+	if slices.ContainsFunc(slices.Collect(maps.Values(d.Vars)), func(c variableChange) bool { return c.Base != nil }) {
+		tools = readToolDiffs(env)
+	}
 	base := maps.Clone(env)
 	delete(base, DiffVariable)
 	for name, change := range d.Vars {
-		previous := change.previousValue()
+		previous := change.value()
+		if _, isActive := findToolDiff(tools, name); change.Base != nil && !isActive {
+			previous = change.Base.value() // the tool that had set previous is gone
+		}
 		value, isSet := env[name]
 		switch {
 		case isSet && change.hasEntries() && !d.IsUnchanged(env, name):
-			base[name] = change.removeEntries(value)
+			list, _ := change.findEntries(value)
+			if rest := list.others(); len(rest) > 0 || previous != nil {
+				base[name] = strings.Join(rest, listSeparator)
+			} else {
+				delete(base, name)
+			}
 		case !d.IsUnchanged(env, name):
 		case previous == nil:
 			delete(base, name)
@@ -191,33 +207,66 @@ func Undo(env Env) Env {
 }
 
 // Enter returns env with the variables of the project config set, and those of the previous project undone. A
-// variable of the same project that the user has changed or unset stays as it is, but our entries are added again to a list that was changed.
+// variable of the same project that the user has changed or unset stays as it is, but entries of ours that a list has lost are added again.
+// A value that another tool with a prompt hook has set, or has restored, is not the user's.
 func Enter(env Env, config string, variables []project.Variable) Env {
-	oldDiff := ReadDiff(env)
+	oldDiff, tools := ReadDiff(env), readToolDiffs(env)
+	if !oldDiff.IsOf(config) {
+		oldDiff.Vars = nil
+	}
 	next := Undo(env)
 	newDiff := Diff{Config: configID(config), Vars: make(map[string]variableChange, len(variables))}
 	for _, variable := range variables {
-		change, wasSet := oldDiff.Vars[variable.Name]
-		_, isSet := env[variable.Name]
-		if wasSet && oldDiff.IsOf(config) && !oldDiff.IsUnchanged(env, variable.Name) && (!change.hasEntries() || !isSet) {
-			newDiff.Vars[variable.Name] = change
+		old, wasSet := oldDiff.Vars[variable.Name]
+		present, isSet := env[variable.Name]
+		if wasSet && old.isUsers(present, isSet, tools, variable.Name) {
+			newDiff.Vars[variable.Name] = old
 			continue
 		}
-		change = variableChange{Set: hash(variable.Value)}
-		if previous, ok := next[variable.Name]; ok {
-			change.Prev = &previous
-			if !utf8.ValidString(previous) {
-				change.PrevBytes = []byte(previous)
-			}
-			if variable.ExtendsItself {
-				change.recordEntries(variable.Value, previous)
-			}
+		previous, hasPrevious := next[variable.Name]
+		change := variableChange{Set: hash(variable.Value), previousValue: newPreviousValue(previous, hasPrevious)}
+		value := variable.Value
+		if variable.ExtendsItself {
+			change.addedEntries = findAddedEntries(value, change.value())
+		}
+		if tool, isFound := findToolDiff(tools, variable.Name); isFound && !change.hasEntries() && change.is(tool.after[variable.Name], true) {
+			change.Base = tool.baseValue(variable, old)
+		}
+		if wasSet && isSet && present != value && !isToolsList(tools, variable.Name, present) {
+			value = change.keepOrder(old, value, present)
 		}
 		newDiff.Vars[variable.Name] = change
-		next[variable.Name] = variable.Value
+		next[variable.Name] = value
 	}
 	next[DiffVariable] = newDiff.encode()
 	return next
+}
+
+// isUsers reports whether the user has changed or unset the variable since c set it. If a list has changed, our entries are added again.
+func (c variableChange) isUsers(present string, isSet bool, tools []toolDiff, name string) bool {
+	switch tool, isActive := findToolDiff(tools, name); {
+	case isSet && (c.isSet(present) || c.hasEntries()):
+		return false
+	case isActive && isSet && present == tool.after[name]:
+		return false
+	case !isActive && c.Base != nil && c.Base.is(present, isSet): // it has restored that
+		return false
+	}
+	return true
+}
+
+// baseValue returns the value that a variable had before the tool set it. If that was ours, it is what was there before ours; old is how we
+// had set it, the zero value if we had not.
+func (t toolDiff) baseValue(variable project.Variable, old variableChange) *previousValue {
+	before, isSet := t.before[variable.Name]
+	switch base := newPreviousValue(before, isSet); {
+	case old.Set == "" || !isSet || before != variable.Value && hash(before) != old.Set:
+		return &base
+	case old.Base != nil:
+		return old.Base
+	default:
+		return &old.previousValue
+	}
 }
 
 // Change is one difference between two environments.

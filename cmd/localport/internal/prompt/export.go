@@ -42,6 +42,7 @@ type hookArgs struct {
 
 	canRetry bool // the shell's hook repeats a failed evaluation
 	canSave  bool // the shell's hook saves the user's variables, and looks at the variables that [env] uses
+	hasTools bool // the shell's hook looks at what other tools with a prompt hook change
 	// unfinished are the directories of exports whose output the shell has not evaluated. It may have a lease of their projects.
 	unfinished []string
 	hold       bool // a line is being edited: the next prompt prints the messages
@@ -86,6 +87,7 @@ func parseArgs(args []string) (hookArgs, error) {
 		return nil
 	})
 	flags.BoolVar(&h.canSave, "saves", false, "")
+	flags.BoolVar(&h.hasTools, "tools", false, "")
 	flags.BoolVar(&h.atCd, "cd", false, "")
 	flags.BoolVar(&h.hold, "hold", false, "")
 	flags.Func("unfinished", "", func(text string) error {
@@ -389,6 +391,15 @@ func (e *evaluation) shellCode() string {
 	if !e.args.canSave {
 		return b.String()
 	}
+	for _, name := range environ.ReadDiff(e.after).Names(e.after) {
+		if e.before[name] == e.after[name] && e.isPreviousChanged(name) {
+			b.WriteString(e.saveAgain(name))
+		}
+		if base, hasBase := environ.ReadDiff(e.after).Base(name); hasBase && e.args.hasTools {
+			b.WriteString(e.shell.SaveBase(name, base))
+			e.used = append(e.used, environ.SessionVariables...)
+		}
+	}
 	if diff, isSet := e.after[environ.DiffVariable]; isSet {
 		b.WriteString(e.shell.Export(environ.DiffVariable, diff)) // also if it is unchanged: the user may have unset it
 	} else if e.args.root != "" {
@@ -403,23 +414,56 @@ func (e *evaluation) shellCode() string {
 // changeVariable returns the statement for one change of the environment. What the user has is saved by the shell, if its hook can.
 func (e *evaluation) changeVariable(change environ.Change) string {
 	if e.args.canSave && change.Name != environ.DiffVariable {
-		wasOurs := environ.ReadDiff(e.before).IsUnchanged(e.before, change.Name)
+		before := environ.ReadDiff(e.before)
+		wasOurs := before.IsUnchanged(e.before, change.Name)
 		isOurs := environ.ReadDiff(e.after).IsUnchanged(e.after, change.Name)
 		switch {
-		case isOurs && environ.ReadDiff(e.before).HasEntries(change.Name) && !wasOurs:
-			// The shell must save the list without our entries.
-			if previous := environ.ReadDiff(e.after).Previous(change.Name); previous != nil {
-				return e.shell.Export(change.Name, *previous) + e.shell.Save(change.Name, *change.Value, false)
-			}
-			fallthrough
+		case isOurs && (e.isPreviousChanged(change.Name) || !wasOurs && before.HasEntries(change.Name)):
+			return e.saveAgain(change.Name)
 		case isOurs:
 			return e.shell.Save(change.Name, *change.Value, wasOurs)
+		case wasOurs && e.isBase(change.Name, change.Value):
+			return e.shell.RestoreBase(change.Name, change.Value)
 		case wasOurs:
 			return e.shell.Restore(change.Name, change.Value)
 		}
 	}
-	if change.Value == nil {
-		return e.shell.Unset(change.Name)
+	return e.assign(change.Name, change.Value)
+}
+
+// assign returns the statement that exports a variable, or removes it.
+func (e *evaluation) assign(name string, value *string) string {
+	switch {
+	case e.args.hasTools && name != environ.DiffVariable:
+		return e.shell.Assign(name, value)
+	case value == nil:
+		return e.shell.Unset(name)
+	default:
+		return e.shell.Export(name, *value)
 	}
-	return e.shell.Export(change.Name, *change.Value)
+}
+
+// isBase reports whether value is not what the shell has saved last of a variable: another tool had set that, and is gone.
+func (e *evaluation) isBase(name string, value *string) bool {
+	base, hasBase := environ.ReadDiff(e.before).Base(name)
+	return e.args.hasTools && hasBase && isSameValue(base, value) && !isSameValue(base, environ.ReadDiff(e.before).Previous(name))
+}
+
+// isPreviousChanged reports whether the shell has saved another value of a variable than the one that is to be restored: a list that has our
+// entries was changed, or a tool that had set the variable is gone.
+func (e *evaluation) isPreviousChanged(name string) bool {
+	saved, previous := environ.ReadDiff(e.before), environ.ReadDiff(e.after).Previous(name)
+	return e.isBase(name, previous) || saved.HasEntries(name) && !isSameValue(saved.Previous(name), previous)
+}
+
+func isSameValue(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }
+
+// saveAgain returns statements with which the shell saves the value that is to be restored, instead of the one it has saved.
+func (e *evaluation) saveAgain(name string) string {
+	save := e.shell.Save(name, e.after[name], false)
+	previous := environ.ReadDiff(e.after).Previous(name)
+	if e.isBase(name, previous) {
+		return e.shell.RestoreBase(name, previous) + save
+	}
+	return e.assign(name, previous) + save
 }

@@ -159,7 +159,11 @@ func TestSession_SaysThatTheKubeconfigHasGone(t *testing.T) {
 	if err := os.Remove(kubeconfigPath(src)); err != nil {
 		t.Fatal(err)
 	}
-	if f := session.ClassifyError(refused, src.ResourceRef); !strings.Contains(f.Reason, "the kubeconfig, "+kubeconfigPath(src)+", does not exist") {
+	f := session.ClassifyError(refused, src.ResourceRef)
+	if !strings.Contains(f.Reason, "the kubeconfig, "+kubeconfigPath(src)+", does not exist") {
 		t.Errorf("got %+v", f)
+	}
+	if again := session.ClassifyError(f, src.ResourceRef); strings.Count(again.Reason, "does not exist") != 1 {
+		t.Errorf("when it is classified once more: %+v", again)
 	}
 }

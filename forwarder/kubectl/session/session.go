@@ -238,13 +238,15 @@ func (s *Session) ClassifyError(err error, ref ResourceRef) *forwarder.Failure {
 		f.Hint = fmt.Sprintf(`run "localport login"; test it with %q`, ref.Command("get namespaces"))
 	}
 	if f.MayPass {
-		s.addMissingFile(f, ref)
+		if _, isClassified := errors.AsType[*forwarder.Failure](err); !isClassified { // else others may have it too
+			s.addMissingFile(f, ref)
+		}
 		s.refusal.Store(f)
 	}
 	return f
 }
 
-// addMissingFile says in the failure of a login which file has gone that the login rests on.
+// addMissingFile says in a new failure of a login which file has gone that the login rests on.
 func (s *Session) addMissingFile(f *forwarder.Failure, ref ResourceRef) {
 	if missing := cmp.Or(describeUnreadable(s.namedFiles), describeUnreadableKubeconfig(s.kubeconfigs)); missing != "" {
 		f.Reason += "; " + missing

@@ -34,7 +34,7 @@ func (p *parser) interpolate(n *node, service func(*reference) (string, error)) 
 	n.isInterpolated = true
 	t, err := parseTemplate(n.text)
 	if err == nil {
-		p.warnSecretArgument(n, t)
+		p.checkExposure(n, t)
 		for ref := range t.references() {
 			if ref.variable != "" {
 				p.project.Mentioned = append(p.project.Mentioned, ref.variable)
@@ -81,32 +81,6 @@ func (p *parser) addEnvSecrets(table *node) {
 		}
 		if value, err := t.resolve(resolver{variable: p.lookupVariable, service: p.scope.lookupService}); err == nil {
 			p.addSecretsOf(n.name, value)
-		}
-	}
-}
-
-// The keys whose values become arguments: of the user's own programs, and of ssh.
-var (
-	commandArgumentPattern = LazyRegexp(`^services\..*\.(command|login)\[\d+\]$`)
-	sshArgumentPattern     = LazyRegexp(`^services\..*\.connection\.(user|jump|options\..+)$`)
-)
-
-// warnSecretArgument warns of a secret that would become an argument of a process, which every user of the machine can read.
-func (p *parser) warnSecretArgument(n *node, t template) {
-	advice := "let the command read %s from its environment instead"
-	switch path := n.path(); {
-	case commandArgumentPattern().MatchString(path):
-	case sshArgumentPattern().MatchString(path):
-		advice = "set what %s holds in ~/.ssh/config instead"
-	default:
-		return
-	}
-	for ref := range t.references() {
-		if _, secret := p.dotEnv.values[ref.variable]; !secret || ref.variable == "" {
-			continue
-		}
-		if _, set := p.options.Getenv(ref.variable); !set {
-			p.warnings.reportValue(n, "%s comes from %s, and other users can read the arguments of a process; "+advice, ref.variable, EnvName, ref.variable)
 		}
 	}
 }

@@ -92,17 +92,40 @@ connection = { remote_host = "${DB_HOST}" }
 [services.b]
 technology = "tcp"
 local_port = 2
-remote_port = 80
+remote_port = 8080
 connection = { remote_host = "${B_TOKEN}" }
+[services.c]
+technology = "ssh"
+local_port = 3
+remote_port = 80
+connection = { host = "${SUB}.example.com", user = "${LOGIN}", port = 2222 }
 `)
-	write(t, root+"/"+EnvName, "DB_HOST=db.internal\nDB_PORT=15432\nOTHER=other.internal\nB_TOKEN=token.internal\nAUTH=db.internal-key\nSHORT=dev\n")
+	write(t, root+"/"+EnvName, "DB_HOST=db.internal\nDB_PORT=15432\nOTHER=other.internal\nB_TOKEN=token.internal\nAUTH=db.internal-key\nSHORT=dev\n"+
+		"WEB_PORT=8080\nSUB=staging\nLOGIN=deploy\nSSH_PORT=2222\n")
 	p, err := Parse(readFiles(t, root), Options{Technologies: BuiltIn})
 	if err != nil {
 		t.Fatal(err)
 	}
-	const text = "dev: dial db.internal:15432, other.internal, token.internal, db.internal-key"
-	if got, want := Mask(text, p.Secrets), "dev: dial db.internal:15432, ***, ***, ***"; got != want {
+	const text = "dev: dial db.internal:15432, other.internal, token.internal:8080, db.internal-key, deploy@staging.example.com:2222"
+	if got, want := Mask(text, p.Secrets), "dev: dial db.internal:15432, ***, ***:8080, ***, ***@staging.example.com:2222"; got != want {
 		t.Errorf("masked: %s, want %s", got, want)
+	}
+	const target = "ssh deploy@token.internal → db.internal:15432"
+	for i, want := range []string{target, "ssh deploy@*** → db.internal:15432", "ssh ***@token.internal → db.internal:15432"} {
+		if got := p.Services[i].MaskTarget(target); got != want {
+			t.Errorf("the target of %s: %s, want %s", p.Services[i].Name, got, want)
+		}
+	}
+	var warned []string
+	for _, warning := range p.Warnings {
+		warned = append(warned, warning.Message)
+	}
+	want := []string{
+		"services.b.connection.remote_host: B_TOKEN has the name of a secret, so its value is masked in the target that status shows; if it is none, rename the variable",
+		"services.c.connection.user: LOGIN comes from .env, and other users can read the arguments of a process; set what LOGIN holds in ~/.ssh/config instead",
+	}
+	if !slices.Equal(warned, want) {
+		t.Errorf("the warnings are %q, want %q", warned, want)
 	}
 }
 

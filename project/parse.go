@@ -33,7 +33,7 @@ func Parse(f *Files, o Options) (*Project, error) {
 		o.Getenv = func(string) (string, bool) { return "", false }
 	}
 	p := &parser{
-		files: f, options: o, scope: EnvScope{Lookup: o.Getenv},
+		files: f, options: o, scope: EnvScope{Lookup: o.Getenv}, exposure: exposure{shown: make(map[string]bool), secrets: make(map[string][]string)},
 		project: &Project{Root: f.Root, Path: f.Path, Linger: cmp.Or(o.Linger, defaultLinger), KeepConnections: o.KeepConnections},
 	}
 	if diagnostics := p.readDocuments(); len(diagnostics) > 0 {
@@ -74,6 +74,7 @@ type parser struct {
 	root     *node
 	scope    EnvScope // what ${…} is resolved from; the services' addresses are read before the rest of them
 	dotEnv   dotEnv
+	exposure exposure
 	warnings report
 	advice   report
 	secrets  []string
@@ -98,25 +99,23 @@ func (p *parser) readDocuments() []Diagnostic {
 	return p.dotEnv.errors
 }
 
-// shownKeys are the keys of a connection whose values status shows in the target.
-var shownKeys = []string{"host", "remote_host", "resource_name", "namespace", "context"}
-
-// addDotEnvSecrets adds the values of .env. One that is the host, or the like, of a service's target is no secret, unless its name says so:
-// status shows it, and a hint that masks it is of no use. Mask ignores values of fewer than minSecretLength bytes.
+// addDotEnvSecrets adds the values of .env, except those that say where a service leads. Mask ignores values of fewer than minSecretLength
+// bytes.
 func (p *parser) addDotEnvSecrets() {
 	shown := make(map[string]bool)
-	for _, n := range p.serviceNodes() {
-		for _, key := range shownKeys {
-			if value := n.member("connection", key); value != nil && value.kind == stringKind {
-				shown[value.text] = true
-			}
-		}
-		if port := n.member("remote_port"); port != nil && port.kind == stringKind {
-			shown[port.text] = true
+	addText := func(n *node) {
+		if n != nil && (n.kind == stringKind || n.kind == integerKind) {
+			shown[n.text] = true
 		}
 	}
+	for _, n := range p.serviceNodes() {
+		for _, key := range targetKeys {
+			addText(n.member("connection", key))
+		}
+		addText(n.member("remote_port"))
+	}
 	for name, value := range p.dotEnv.values {
-		if isSecretName(name) || !shown[value] {
+		if isSecretName(name) || !shown[value] && !p.exposure.shown[name] {
 			p.addSecret(value)
 		}
 	}
@@ -225,6 +224,7 @@ func (p *parser) readService(s *Service, fields []field, n, defaults *node) {
 		return
 	}
 	*s = newService(n.name)
+	s.TargetSecrets = p.targetSecrets(n.name)
 	r := newTableReader(&p.report, fields)
 	r.outer, r.check = topLevelNames, s.HealthCheck.Type
 	r.readTypes(defaults, p.options)

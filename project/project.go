@@ -53,6 +53,7 @@ type Service struct {
 	ConnectTimeout time.Duration
 	HealthCheck    HealthCheck
 	RestartPolicy  RestartPolicy
+	TargetSecrets  []string // what MaskTarget masks
 }
 
 // Connection is the remote side of a service.

@@ -328,6 +328,38 @@ func TestSSH_ReverseForwardListensOnlyRemotely(t *testing.T) {
 	})
 }
 
+// A variable with the name of a secret is masked in the target too, and validate warns of that.
+func TestSSH_SecretInTheTargetIsMaskedEverywhere(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	host := sshd.Start(t)
+	config := strings.Replace(sshConfig("db", ports.FreePort(t), host, 1), `remote_host = "127.0.0.1"`, `remote_host = "${DB_TOKEN}"`, 1)
+	root := w.project(config)
+	w.writeFile(root, ".env", "DB_TOKEN=localhost\n")
+	w.mustRun(root, "allow")
+	outputs := map[string]string{"validate": w.localport(root, "config", "validate").stderr}
+	if !strings.Contains(outputs["validate"], "DB_TOKEN has the name of a secret, so its value is masked in the target that status shows") {
+		t.Errorf("validate printed\n%s", outputs["validate"])
+	}
+	outputs["status of the stopped project"] = w.mustRun(root, "status")
+	outputs["status --json of the stopped project"] = w.mustRun(root, "status", "--json")
+	w.localport(root, "start", "--no-wait")
+	eventually(t, "it is unhealthy", func() bool { return w.service(root, "db").State == forwarder.Unhealthy })
+	for _, args := range [][]string{{"status"}, {"status", "--json"}, {"events"}, {"events", "--json"}, {"logs", "db"}} {
+		outputs[strings.Join(args, " ")] = w.mustRun(root, args...)
+	}
+	for name, output := range outputs {
+		if strings.Contains(output, "localhost") {
+			t.Errorf("%s shows it:\n%s", name, output)
+		}
+	}
+	for _, name := range []string{"status", "status --json", "status of the stopped project", "status --json of the stopped project"} {
+		if !strings.Contains(outputs[name], "→ ***:1") {
+			t.Errorf("%s:\n%s", name, outputs[name])
+		}
+	}
+}
+
 func TestSSH_UnknownListenAddressIsInStatus(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)

@@ -171,7 +171,7 @@ func (s *Service) attach(ctx context.Context) {
 	s.connectedAt = time.Now()
 	s.attempts.mayPassSince = time.Time{}
 	s.attempts.restartReason = restartReasonEnded
-	target := s.definition.Driver.Target(s.definition.Service) // kubectl knows its context and namespace only after opening
+	target := s.definition.target() // kubectl knows its context and namespace only after opening
 	s.publish(func(st *status) { st.upSince, st.target = s.connectedAt, target })
 	s.port.Attach(s.tunnel)
 	s.health = newHealthMonitor(ctx, s)

@@ -171,7 +171,7 @@ func (s *Service) applyRestart(r request) event {
 
 // applyDefinition replaces the definition.
 func (s *Service) applyDefinition(r request) (event, bool) {
-	target := r.definition.Driver.Target(r.definition.Service)
+	target := r.definition.target()
 	s.definition = *r.definition
 	s.publish(func(st *status) { st.target = target })
 	if s.port != nil {

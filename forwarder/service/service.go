@@ -77,6 +77,9 @@ func Define(svc project.Service, driver forwarder.Driver) (Definition, error) {
 	return Definition{svc, driver, check}, err
 }
 
+// target is where the service leads, for status, without secrets.
+func (d Definition) target() string { return d.MaskTarget(d.Driver.Target(d.Service)) }
+
 // Service is one service of a project. Run must be running for its other methods to return.
 type Service struct {
 	host       Host
@@ -178,7 +181,7 @@ func New(host Host, definition Definition, processLog *eventlog.File) *Service {
 	}
 	host.Dependencies.add(s.name, s.waitingCh)
 	s.publish(func(st *status) {
-		st.state, st.target = forwarder.Stopped, definition.Driver.Target(definition.Service)
+		st.state, st.target = forwarder.Stopped, definition.target()
 	})
 	return s
 }

@@ -155,7 +155,7 @@ func (s *Service) publishFailureOrRecovery(before forwarder.State) {
 
 // publishEnd counts and publishes the end of the attempt or tunnel, and the state that follows.
 func (s *Service) publishEnd() {
-	target := s.definition.Driver.Target(s.definition.Service) // a failed attempt may have found out more about it
+	target := s.definition.target() // a failed attempt may have found out more about it
 	failure, isFailure := s.failure()
 	if isFailure {
 		s.attempts.failures++

@@ -392,23 +392,27 @@ func loadKeyHint(lines *process.Transcript) string {
 
 // addKeyMistake explains a denial by a file that is named as a private key and is none. It reports false if no such file is known.
 func (p *outputParser) addKeyMistake(lines *process.Transcript, f *forwarder.Failure) bool {
-	path, option := "", "IdentityFile"
+	keys, option := p.keys[sourceSSH], "IdentityFile"
+	if lines == &p.lines[sourceJump] {
+		keys = p.keys[sourceJump]
+	}
+	paths := keys.offered
 	line, _ := lines.LastContaining("Load key ")
 	if parts := loadKeyPattern().FindStringSubmatch(line); parts != nil {
-		path = parts[1]
+		paths = append(slices.Clone(paths), parts[1])
 	}
 	if p.keyFile != "" && lines == &p.lines[sourceSSH] {
-		path, option = p.keyFile, "key_file"
+		paths, option = []string{p.keyFile}, "key_file"
 	}
-	if path == "" || path == p.keys[sourceSSH].inAgent {
-		return false
+	for _, path := range paths {
+		mistake := findKeyMistake(path, option)
+		if mistake.kind == "" || mistake.isPublicHalf && path == keys.inAgent {
+			continue
+		}
+		f.Reason, f.Hint = fmt.Sprintf("%s %s is %s; %s", option, path, mistake.kind, f.Reason), mistake.hint
+		return true
 	}
-	mistake := findKeyMistake(path, option)
-	if mistake.kind == "" {
-		return false
-	}
-	f.Reason, f.Hint = fmt.Sprintf("%s %s is %s; %s", option, path, mistake.kind, f.Reason), mistake.hint
-	return true
+	return false
 }
 
 // addKeyErrors adds ssh's preceding errors about keys to a denial.

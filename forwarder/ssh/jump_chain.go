@@ -129,10 +129,14 @@ func jumpHostsOf(command string) []string {
 
 // keyTrouble is what ssh's log says of keys that could not be used for a login.
 type keyTrouble struct {
-	missing  string // the last key of a config file or an option that does not exist
-	unusable string // a key that the server accepts and ssh could not use
-	inAgent  string // the last key that was offered and that the agent has
+	missing  string   // the last key of a config file or an option that does not exist
+	unusable string   // a key that the server accepts and ssh could not use
+	offered  []string // the keys that were offered and that only a file has
+	inAgent  string   // the last key that was offered and that the agent has
 }
+
+// maxOfferedKeys is more than a server lets a client try.
+const maxOfferedKeys = 16
 
 // offeredKeyPattern matches the path of a key that is offered to the server: "Offering public key: /home/me/.ssh/id_ed25519 ED25519 SHA256:… agent".
 var offeredKeyPattern = project.LazyRegexp(`^Offering public key: (.+) [A-Z0-9-]+ [A-Z0-9]+:\S+`)
@@ -141,8 +145,13 @@ var offeredKeyPattern = project.LazyRegexp(`^Offering public key: (.+) [A-Z0-9-]
 func (k *keyTrouble) parseAuthentication(message string) {
 	switch {
 	case strings.HasPrefix(message, "Offering public key: "):
-		if parts := offeredKeyPattern().FindStringSubmatch(message); parts != nil && strings.HasSuffix(message, " agent") {
+		parts := offeredKeyPattern().FindStringSubmatch(message)
+		switch {
+		case parts == nil:
+		case strings.HasSuffix(message, " agent"):
 			k.inAgent = parts[1]
+		case len(k.offered) < maxOfferedKeys:
+			k.offered = append(k.offered, parts[1])
 		}
 	case strings.HasPrefix(message, "Server accepts key: "):
 		k.unusable = ""

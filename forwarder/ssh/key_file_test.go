@@ -72,6 +72,18 @@ func TestDriver_FileThatIsNoPrivateKeyIsNamed(t *testing.T) {
 	if f := openFailure(t, svc); !strings.HasPrefix(f.Reason, "IdentityFile "+key+".pub is a public key; ") || !strings.Contains(f.Hint, `set IdentityFile = "`+key+`"`) {
 		t.Errorf("an option: %+v", f)
 	}
+	// The server does not accept the key, so that ssh does not even load it.
+	other := sshd.NewKey(t, filepath.Join(dir, "other"), "")
+	want := "IdentityFile " + other + ".pub is a public key; " + server.User + "@127.0.0.1: Permission denied (publickey)."
+	setOption("IdentityFile", other+".pub")(svc.Connection.Settings)
+	if f := openFailure(t, svc); f.Reason != want {
+		t.Errorf("an option with a key that is not accepted: %+v", f)
+	}
+	jumping := newService(server, "127.0.0.1:1")
+	jumping.Connection.Settings["config_file"], jumping.Connection.Settings["jump"] = newHopConfig(t, server, server, "IdentityFile "+other+".pub", ""), "hop1"
+	if f := openFailure(t, jumping); f.Reason != "jump host hop1: "+want || !strings.Contains(f.Hint, `set IdentityFile = "`+other+`"`) {
+		t.Errorf("a jump host's: %+v", f)
+	}
 }
 
 // A public key as key_file selects that one of the agent's keys.

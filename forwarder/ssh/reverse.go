@@ -39,8 +39,8 @@ func openReverseTunnel(ctx context.Context, s *tunnelSpec, m *master, release fu
 		_ = conn.Close()
 		local = addr
 	}
-	if addr := s.takenLoopback(ctx, m); addr != "" {
-		f := r.describePortInUse(m, fmt.Errorf("another program answers on %s", addr))
+	if err := s.checkLoopback(ctx, m); err != nil {
+		f := r.describePortInUse(m, err)
 		release()
 		return nil, f
 	}
@@ -156,18 +156,34 @@ func (s *tunnelSpec) listenPort() int {
 	return port
 }
 
-// takenLoopback returns the address of the server's localhost on which something listens already; empty if none is known. sshd listens on
-// 127.0.0.1 and ::1, and counts a request as successful if one of them is free: clients would reach the other program on the other.
-func (s *tunnelSpec) takenLoopback(ctx context.Context, m *master) string {
+// checkLoopback returns an error if something is known to listen on an address of the server's localhost already. sshd listens on 127.0.0.1 and
+// ::1, and counts a request as successful if one of them is free: clients would reach the other program on the other.
+func (s *tunnelSpec) checkLoopback(ctx context.Context, m *master) error {
 	if s.connection.remoteHost != defaultRemoteHost {
-		return "" // the server refuses a single address that is in use
+		return nil // the server refuses a single address that is in use
 	}
 	for _, host := range []string{"127.0.0.1", "::1"} {
-		if isListening, _ := isReachable(ctx, m, host, s.listenPort()); isListening {
-			return net.JoinHostPort(host, s.remotePort)
+		addr := net.JoinHostPort(host, s.remotePort)
+		isListening, isKnown := isReachable(ctx, m, host, s.listenPort())
+		switch {
+		case isListening:
+			return fmt.Errorf("another program answers on %s", addr)
+		case !isKnown && host == "127.0.0.1" && s.cannotListen(ctx, m, host): // of ::1, that may mean that the server has no IPv6
+			return fmt.Errorf("another program listens on %s", addr)
 		}
 	}
-	return ""
+	return nil
+}
+
+// cannotListen reports whether the server's system is known not to let sshd listen on a host alone, although its settings allow it.
+func (s *tunnelSpec) cannotListen(ctx context.Context, m *master, host string) bool {
+	forward := s.remoteForward(s.localAddrs[0])
+	forward.ListenHost = host
+	answer := m.openForward(ctx, forward)
+	if answer.err == nil {
+		_ = m.control.CloseForward(ctx, forward)
+	}
+	return answer.err != nil && m.hasNoVerdict(answer)
 }
 
 // keepalive says when a server frees the port of a dead session.

@@ -263,6 +263,31 @@ func TestReverseTunnel_PortThatAnotherProgramHasOnOneLoopbackAddressIsAFailure(t
 	}
 }
 
+// The connection that would show the other program is forbidden; a request for that address alone shows it.
+func TestReverseTunnel_TakenLoopbackAddressOfAServerThatForbidsConnectionsIsAFailure(t *testing.T) {
+	server, r := sshd.Start(t, "AllowTcpForwarding remote"), newRun(t)
+	other, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	svc := newReverseService(t, server, other.Addr().String(), startBackend(t))
+	delete(svc.Connection.Settings, "remote_host")
+	f := openFailure(t, svc, r)
+	if want := "port " + svc.RemotePort + " of 127.0.0.1 is already in use: another program listens on " + other.Addr().String(); f.Reason != want {
+		t.Errorf("got %+v, want %s", f, want)
+	}
+	_ = other.Close()
+	tunnel := openTunnel(t, svc, r)
+	conn, err := net.Dial("tcp4", other.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	requireWelcome(t, conn)
+	_ = conn.Close()
+	_ = tunnel.Close()
+}
+
 func TestReverseTunnel_ServerThatListensElsewhereIsAFailure(t *testing.T) {
 	if l, err := net.Listen("tcp4", "127.0.0.2:0"); errors.Is(err, syscall.EADDRNOTAVAIL) {
 		t.Skip("127.0.0.2 is missing (ip addr add 127.0.0.2/8 dev lo)")

@@ -191,7 +191,7 @@ func hasSameTunnel(a, b project.Service) bool {
 	for _, svc := range []*project.Service{&a, &b} {
 		svc.Tags, svc.Description, svc.Enabled, svc.Optional, svc.DependsOn = nil, "", false, false, nil
 		svc.HealthCheck, svc.RestartPolicy = project.HealthCheck{}, project.RestartPolicy{}
-		svc.ConnectTimeout, svc.IdleTimeout, svc.Bridge = 0, 0, ""
+		svc.ConnectTimeout, svc.IdleTimeout, svc.TargetSecrets, svc.Bridge = 0, 0, nil, ""
 	}
 	return reflect.DeepEqual(a, b)
 }

@@ -89,7 +89,7 @@ func (d drivers) forService(svc project.Service) (forwarder.Driver, error) {
 // target names the far end of a service; empty if it is unknown.
 func (d drivers) target(svc project.Service) string {
 	if driver := d[svc.Technology]; driver != nil {
-		return driver.Target(svc)
+		return svc.MaskTarget(driver.Target(svc))
 	}
 	return ""
 }

@@ -33,6 +33,7 @@ require (
 	google.golang.org/grpc v1.85.0
 	k8s.io/client-go v0.37.2
 	k8s.io/streaming v0.37.2
+	mvdan.cc/sh/v3 v3.14.1
 	pgregory.net/rapid v1.3.0
 )
 

@@ -35,6 +35,10 @@ bench-ssh:
 simulate events="1000000" seed=`shuf -i 1-1000000000 -n 1`:
     .ci/simulate {{events}} {{seed}}
 
+# Put faults into the code, one at a time, and simulate events until each is found: those whose names match REGEX, a regular expression.
+simulate-faults regex="." events="100000":
+    LOCALPORT_SIMULATION_FAULTS='{{regex}}' LOCALPORT_SIMULATION_EVENTS={{events}} go test ./forwarder/supervisor -run '^TestSimulation_FindsFaults$' -count=1 -timeout 3h -v
+
 # Run random events until interrupted or a promise of .github/DESIGN.md is broken. As root. FLAGS such as: -seed 1 -duration 4m -v
 chaos *flags:
     go run ./testdata/chaos/cmd/chaos {{flags}}

@@ -160,6 +160,12 @@ type FailureReporter interface {
 	FailureChanged() <-chan struct{}
 }
 
+// NoteReporter is implemented by a tunnel that may have something to say of a service that is healthy.
+type NoteReporter interface {
+	// Note is what status says of the healthy service, in one line; empty: nothing. It stays the same as long as the tunnel.
+	Note() string
+}
+
 // ConnectionChecker is implemented by a tunnel that can check its own connection to the far end.
 type ConnectionChecker interface {
 	// CheckConnection has the tunnel check its connection soon, after a network change, and end if it is dead. It does not block.

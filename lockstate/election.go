@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,7 +31,9 @@ func (tx *Tx) Elect() (*Election, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = flockNonblocking(file, unix.LOCK_EX)
+		if err = tx.lock.dir.beforeCall(CallFlock, electionName); err == nil {
+			err = flockNonblocking(file, unix.LOCK_EX)
+		}
 		switch {
 		case errors.Is(err, unix.EWOULDBLOCK):
 			// The holder's file may have been deleted since it was opened here.
@@ -144,6 +147,22 @@ func (tx *Tx) IsSupervisorRunning() bool {
 	return errors.Is(err, unix.EWOULDBLOCK)
 }
 
+// takeoverTime is how long a supervisor that takes over may take to be elected.
+const takeoverTime = 20 * time.Second
+
+// DropElection removes the election file, so that a supervisor which starts now is elected. The supervisor that has locked it notices that, and
+// hands over to the elected one, or locks the new file if none is elected within takeoverTime.
+func (tx *Tx) DropElection() error {
+	if err := tx.lock.validate(); err != nil {
+		return err
+	}
+	if err := os.Remove(tx.lock.dir.path(electionName)); err != nil && !isAbsent(err) {
+		return err
+	}
+	tx.TakeoverUntil = time.Now().Add(takeoverTime).UTC()
+	return nil
+}
+
 // Inherit returns an election that another process won and handed over.
 func (d *Dir) Inherit(file *os.File) *Election {
 	return &Election{path: d.path(electionName), file: file}
@@ -171,6 +190,13 @@ func (e *Election) stat() (fs.FileInfo, error) {
 		return nil, nil
 	}
 	return e.file.Stat()
+}
+
+// IsResigned reports whether the lock was released or handed over. After an Update that failed, that of a run that could not be repeated is.
+func (e *Election) IsResigned() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.file == nil
 }
 
 // CopyFiles returns a copy of the lock's open file to pass to another process. The caller closes it.

@@ -139,13 +139,17 @@ func (l *fileLock) lockStateFile() (bool, error) {
 		return false, readError(path, err)
 	}
 	l.stateFile = file
-	return tryFlock(file)
+	return l.dir.tryFlock(file)
 }
 
-// tryFlock takes the exclusive lock of an open file; false if another process has it. On file systems where a file
+// tryFlock takes the exclusive lock of an open state file; false if another process has it. On file systems where a file
 // that is open for reading cannot be locked (NFS), the lock file alone protects the state.
-func tryFlock(file *os.File) (bool, error) {
-	switch err := flockNonblocking(file, unix.LOCK_EX); {
+func (d *Dir) tryFlock(file *os.File) (bool, error) {
+	err := d.beforeCall(CallFlock, stateName)
+	if err == nil {
+		err = flockNonblocking(file, unix.LOCK_EX)
+	}
+	switch {
 	case errors.Is(err, unix.EWOULDBLOCK):
 		return false, nil
 	case err == nil, errors.Is(err, unix.EBADF), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOLCK):

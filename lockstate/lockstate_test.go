@@ -1,7 +1,9 @@
 package lockstate
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"os"
 	"os/exec"
@@ -309,6 +311,67 @@ func TestState_DropsLeasesAfterAReboot(t *testing.T) {
 	st := update(t, d, readOnly)
 	if len(st.Leases) != 0 || st.Ports["db"] != 12345 {
 		t.Errorf("after a reboot: leases %v, ports %v", st.Leases, st.Ports)
+	}
+}
+
+// In a virtual machine that shares the home directory, entries of the host have no effect, and the host finds them again.
+func TestState_KeepsTheEntriesOfAnotherBoot(t *testing.T) {
+	d := openTestDir(t)
+	lease := Lease{Kind: ExecLease, Process: Self()}.Here()
+	id, err := bootID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	update(t, d, func(tx *Tx) error {
+		tx.AddLease(lease)
+		tx.Supervisor = (&Supervisor{Process: Self(), Run: "host"}).Here()
+		tx.Boot = "the host"
+		return nil
+	})
+	update(t, d, func(tx *Tx) error {
+		if len(tx.Leases) > 0 || tx.Supervisor != nil {
+			t.Errorf("the entries of the host have effect: %+v", tx.State)
+		}
+		tx.AddLease(Lease{Kind: StartLease})
+		tx.PruneLeases()
+		tx.Supervisor = (&Supervisor{Process: Self(), Run: "machine"}).Here()
+		return nil
+	})
+
+	// The host reads what the machine has written.
+	data, err := os.ReadFile(filepath.Join(d.Path, stateName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data = bytes.ReplaceAll(data, []byte(`"boot":"`+id+`","leases":[{"kind":"start"`), []byte(`"boot":"the machine","leases":[{"kind":"start"`))
+	data = bytes.ReplaceAll(data, []byte("the host"), []byte(id))
+	if err := os.WriteFile(filepath.Join(d.Path, stateName), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	st := update(t, d, func(tx *Tx) error { tx.PruneLeases(); tx.Ports = map[string]int{"db": 1}; return nil })
+	if len(st.Leases) != 1 || st.Leases[0] != lease || st.Supervisor == nil || st.Supervisor.Run != "host" {
+		t.Errorf("the host finds %+v", st)
+	}
+	if len(st.OtherBoots) != 1 || st.OtherBoots[0].Boot != "the machine" || len(st.OtherBoots[0].Leases) != 1 || st.OtherBoots[0].Supervisor.Run != "machine" {
+		t.Errorf("of the machine is left: %+v", st.OtherBoots)
+	}
+	for range 2 * maxOtherBoots {
+		update(t, d, func(tx *Tx) error { tx.AddLease(lease); tx.Boot = rand.Text(); return nil })
+	}
+	if st := update(t, d, readOnly); len(st.OtherBoots) != maxOtherBoots {
+		t.Errorf("%d other boots are kept, want %d", len(st.OtherBoots), maxOtherBoots)
+	}
+}
+
+func TestLease_OfAnotherBootIsNotAlive(t *testing.T) {
+	for _, lease := range []Lease{{Kind: StartLease}, {Kind: ExecLease, Process: Self()}} {
+		lease.Boot = "another boot"
+		if lease.IsAlive() {
+			t.Errorf("%+v is alive", lease)
+		}
+		if lease = lease.Here(); !lease.IsAlive() {
+			t.Errorf("%+v is not alive", lease)
+		}
 	}
 }
 

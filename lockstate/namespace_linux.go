@@ -13,15 +13,21 @@ import (
 // initialPIDNamespace is the id of the PID namespace of the machine (PROC_PID_INIT_INO in linux/proc_ns.h), in which every process is visible.
 const initialPIDNamespace = 0xEFFFFFFC
 
-// ownPIDNamespace returns the id of this process's PID namespace (namespaces(7)); 0 if it is not known.
-var ownPIDNamespace = sync.OnceValue(func() uint64 {
-	id, _ := pidNamespaceOf("self")
-	return id
+// initialUserNamespace is the id of the user namespace of the machine (PROC_USER_INIT_INO), which is above all others.
+const initialUserNamespace = 0xEFFFFFFD
+
+// ownNamespaces returns the ids of this process's namespaces (namespaces(7)).
+var ownNamespaces = sync.OnceValue(func() (own namespaces) {
+	own.pid, _ = namespaceOf("self", "pid")
+	own.net, _ = namespaceOf("self", "net")
+	own.mount, _ = namespaceOf("self", "mnt")
+	own.user, _ = namespaceOf("self", "user")
+	return own
 })
 
-// pidNamespaceOf returns the id of the PID namespace of a process: the inode of its file in /proc.
-func pidNamespaceOf(pid string) (uint64, error) {
-	info, err := os.Stat("/proc/" + pid + "/ns/pid")
+// namespaceOf returns the id of a namespace of a process: the inode of its file in /proc.
+func namespaceOf(pid, kind string) (uint64, error) {
+	info, err := os.Stat("/proc/" + pid + "/ns/" + kind)
 	if err != nil {
 		return 0, err
 	}
@@ -47,7 +53,7 @@ func findInNamespace(p Process, namespace uint64) (found Process, ok bool) {
 		if start, err := startTime(pid); err != nil || start != p.Start || innermostPID(entry.Name()) != p.PID {
 			continue
 		}
-		id, err := pidNamespaceOf(entry.Name())
+		id, err := namespaceOf(entry.Name(), "pid")
 		if id == namespace || errors.Is(err, fs.ErrPermission) {
 			return Process{PID: pid, Start: p.Start}, true
 		}

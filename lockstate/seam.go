@@ -10,7 +10,8 @@ type Call string
 
 // The calls that Dir.BeforeCall sees. CallCreate, CallRename, CallOverwrite and CallMakeDir change the disk; the others do not.
 const (
-	CallLock      Call = "lock"      // opens, or makes, and locks a lock file
+	CallLock      Call = "lock"      // opens, or makes, and locks a lock file; the election file is locked by CallFlock
+	CallFlock     Call = "flock"     // locks a file that is open
 	CallOpen      Call = "open"      // for reading
 	CallRead      Call = "read"      // the whole file
 	CallStat      Call = "stat"      // whether a locked file is the one at its path

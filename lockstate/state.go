@@ -34,33 +34,50 @@ type Lease struct {
 	Since time.Time `json:"since"`
 	// PIDNamespace is the id of the PID namespace in which the process has this pid; 0 in a lease of an older version: that of whoever reads it.
 	PIDNamespace uint64 `json:"pid_ns,omitempty"`
+	// NetNamespace is the id of the network namespace of whoever took the lease, Boot the boot id of its kernel; 0 and empty in a lease of an
+	// older version.
+	NetNamespace uint64 `json:"net_ns,omitempty"`
+	Boot         string `json:"boot,omitempty"`
 }
 
 // unseenLeaseTime is how long a lease of another PID namespace is valid whose process is not visible to the supervisor.
 const unseenLeaseTime = time.Minute
 
 // isForeign reports whether a PID namespace is known to be another one than that of this process: pids have another meaning there.
-func isForeign(namespace uint64) bool {
-	own := ownPIDNamespace()
-	return namespace != 0 && own != 0 && namespace != own
-}
+func isForeign(namespace uint64) bool { return isOther(namespace, ownNamespaces().pid) }
+
+// isOther reports whether two namespaces are known to differ; 0 is one that is not known.
+func isOther(namespace, own uint64) bool { return namespace != 0 && own != 0 && namespace != own }
 
 // Here returns the lease of a process of this PID namespace.
 func (l Lease) Here() Lease {
-	if l.Kind != StartLease {
-		l.PIDNamespace = ownPIDNamespace()
+	l.Boot, _ = bootID()
+	if own := ownNamespaces(); l.Kind != StartLease {
+		l.PIDNamespace, l.NetNamespace = own.pid, own.net
 	}
 	return l
 }
 
+// isOfOtherBoot reports whether a lease was taken under another kernel, as in a virtual machine that shares the home directory.
+func (l Lease) isOfOtherBoot() bool {
+	if l.Boot == "" {
+		return false
+	}
+	id, err := bootID()
+	return err == nil && id != "" && l.Boot != id
+}
+
 // IsAlive reports whether the lease is still valid. A process of another PID namespace is never judged dead from where it is not visible.
 func (l Lease) IsAlive() bool {
+	if l.isOfOtherBoot() {
+		return false
+	}
 	if l.Kind == StartLease {
 		return true
 	}
 	p, isVisible := l.VisibleProcess()
 	if !isVisible {
-		return ownPIDNamespace() != initialPIDNamespace
+		return ownNamespaces().pid != initialPIDNamespace
 	}
 	return p.IsAlive()
 }
@@ -97,20 +114,72 @@ type Supervisor struct {
 	Keeper  int       `json:"keeper,omitempty"` // pid of the keeper, which holds copies of its listeners; 0: none yet
 	// Refused is the newer version that failed to take over from this one; it is not tried again.
 	Refused string `json:"refused,omitempty"`
-	// PIDNamespace is as in Lease.
-	PIDNamespace uint64 `json:"pid_ns,omitempty"`
+	// PIDNamespace is as in Lease. The others are the ids of its network, mount and user namespaces. 0: an older version.
+	PIDNamespace   uint64 `json:"pid_ns,omitempty"`
+	NetNamespace   uint64 `json:"net_ns,omitempty"`
+	MountNamespace uint64 `json:"mnt_ns,omitempty"`
+	UserNamespace  uint64 `json:"user_ns,omitempty"`
+	// Services are those of the project, for processes that cannot ask the supervisor. ServicesAt is when they were recorded.
+	Services   []RecordedService `json:"services,omitempty"`
+	ServicesAt time.Time         `json:"services_at,omitzero"`
 }
 
-// IsForeign reports whether the supervisor runs in another PID namespace, as that of a container or sandbox: only processes of its own
-// may change what it does.
+// RecordedService is what a supervisor records of a service.
+type RecordedService struct {
+	Name      string   `json:"name"`
+	Addresses []string `json:"addresses"` // local ones, HOST:PORT; none for a reverse forward
+	Held      bool     `json:"held"`      // the supervisor holds its port
+}
+
+// Equal reports whether two records are the same.
+func (s RecordedService) Equal(o RecordedService) bool {
+	return s.Name == o.Name && s.Held == o.Held && slices.Equal(s.Addresses, o.Addresses)
+}
+
+// IsForeign reports whether the supervisor runs in another PID namespace, as that of a container or sandbox: its pid has another meaning here.
 func (s *Supervisor) IsForeign() bool { return isForeign(s.PIDNamespace) }
+
+// IsOnOtherNetwork reports whether the supervisor runs in another network namespace: its ports on loopback addresses cannot be reached from here.
+func (s *Supervisor) IsOnOtherNetwork() bool { return isOther(s.NetNamespace, ownNamespaces().net) }
+
+// ForeignNamespaces returns the kinds of namespaces in which the supervisor and this process differ, of those that decide who may change what it
+// does: "user", "mount", "PID". Paths, programs and pids have another meaning there.
+func (s *Supervisor) ForeignNamespaces() (kinds []string) {
+	own := ownNamespaces()
+	for _, namespace := range []struct {
+		kind     string
+		its, own uint64
+	}{{"user", s.UserNamespace, own.user}, {"mount", s.MountNamespace, own.mount}, {"PID", s.PIDNamespace, own.pid}} {
+		if isOther(namespace.its, namespace.own) {
+			kinds = append(kinds, namespace.kind)
+		}
+	}
+	return kinds
+}
+
+// IsInUserNamespaceAbove reports whether the supervisor's user namespace is another one that may be above that of this process, which then
+// cannot enter it.
+func (s *Supervisor) IsInUserNamespaceAbove() bool {
+	own := ownNamespaces().user
+	return isOther(s.UserNamespace, own) && own != initialUserNamespace
+}
+
+// VisibleProcess returns the supervisor's process as this PID namespace numbers it. It is not ok if the supervisor is of another namespace and
+// not visible here.
+func (s *Supervisor) VisibleProcess() (p Process, ok bool) {
+	if !s.IsForeign() {
+		return s.Process, true
+	}
+	return findInNamespace(s.Process, s.PIDNamespace)
+}
 
 // IsAlive reports whether the supervisor's process is running. A foreign one is never judged dead.
 func (s *Supervisor) IsAlive() bool { return s.IsForeign() || s.Process.IsAlive() }
 
-// InThisNamespace returns the record of a supervisor of this PID namespace.
-func (s *Supervisor) InThisNamespace() *Supervisor {
-	s.PIDNamespace = ownPIDNamespace()
+// Here returns the record of a supervisor that runs in the namespaces of this process.
+func (s *Supervisor) Here() *Supervisor {
+	own := ownNamespaces()
+	s.PIDNamespace, s.NetNamespace, s.MountNamespace, s.UserNamespace = own.pid, own.net, own.mount, own.user
 	return s
 }
 
@@ -139,8 +208,48 @@ type State struct {
 	Line       uint64         `json:"line"`                 // the number in the prompt's line
 	// DownFile is set by versions that keep the down file, which then takes precedence over Down. Older versions drop the field.
 	DownFile bool `json:"down_file,omitempty"`
+	// IsOlderCopy: the state file was replaced by an older copy of itself, and no supervisor has restored yet what that lacks. Older versions
+	// drop the field.
+	IsOlderCopy bool `json:"older_copy,omitempty"`
+	// TakeoverUntil is set while a supervisor starts that takes over from one in another namespace: until then that one does not lock the
+	// election again. Older versions do, and keep the project.
+	TakeoverUntil time.Time `json:"takeover_until,omitzero"`
+	// OtherBoots are what processes under other kernels have recorded, in the order in which they were last current.
+	OtherBoots []BootRecords `json:"other_boots,omitempty"`
 	// ConfigBytes is Config where that is not UTF-8, which JSON cannot hold; else nil. Older versions drop it.
 	ConfigBytes []byte `json:"config_bytes,omitempty"`
+}
+
+// BootRecords are the entries of a state that are valid under one kernel only. Under another one, after a reboot or in a virtual machine that
+// shares the home directory, they are kept, and have no effect.
+type BootRecords struct {
+	Boot       string      `json:"boot"`
+	Leases     []Lease     `json:"leases,omitempty"`
+	Supervisor *Supervisor `json:"supervisor,omitempty"`
+	Draining   []Draining  `json:"draining,omitempty"`
+	Down       bool        `json:"down,omitempty"`
+}
+
+// maxOtherBoots limits State.OtherBoots: each reboot may leave one.
+const maxOtherBoots = 4
+
+// switchBoot makes the entries of the boot id the current ones.
+func (st *State) switchBoot(id string) {
+	previous := BootRecords{st.Boot, st.Leases, st.Supervisor, st.Draining, st.Down}
+	own := BootRecords{Boot: id}
+	var others []BootRecords
+	for _, records := range st.OtherBoots {
+		if records.Boot == id {
+			own = records
+		} else {
+			others = append(others, records)
+		}
+	}
+	if len(previous.Leases) > 0 || previous.Supervisor != nil || previous.Down {
+		others = append(others, previous)
+	}
+	st.OtherBoots = others[max(0, len(others)-maxOtherBoots):]
+	st.Boot, st.Leases, st.Supervisor, st.Draining, st.Down = own.Boot, own.Leases, own.Supervisor, own.Draining, own.Down
 }
 
 var boot struct {
@@ -185,7 +294,7 @@ func decodeState(data []byte, st *State) error {
 	return err
 }
 
-// parseState decodes the state of a config. It rejects an incomplete one, and drops what is only valid during an earlier boot.
+// parseState decodes the state of a config. It rejects an incomplete one, and sets aside what is only valid during another boot.
 func parseState(data []byte, config string) (State, error) {
 	var st State
 	if err := decodeState(data, &st); err != nil {
@@ -204,8 +313,7 @@ func parseState(data []byte, config string) (State, error) {
 		return State{}, err
 	}
 	if st.Boot != id {
-		st.Boot = id
-		st.Leases, st.Supervisor, st.Draining, st.Down = nil, nil, nil, false
+		st.switchBoot(id)
 	}
 	return st, nil
 }

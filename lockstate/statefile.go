@@ -70,7 +70,7 @@ func (l *fileLock) replaceState(data []byte, keepOld bool) error {
 	}
 	if err == nil {
 		// Locked before anyone can open it, so that readers wait until this change is complete.
-		_, err = tryFlock(temp)
+		_, err = l.dir.tryFlock(temp)
 	}
 	if validateErr := l.validate(); validateErr != nil {
 		closeFile(temp)

@@ -183,6 +183,9 @@ func (l *fileLock) loadState() (*Tx, error) {
 		if tx.fallbacks, err = l.dir.applyFallback(&tx.State); err != nil {
 			return nil, err
 		}
+		if number, ok := l.dir.lineNumber(); ok && number > tx.Line { // it is written after the state
+			tx.Line, tx.IsOlderCopy = number, true
+		}
 	}
 	if tx.isDownFileCurrent, err = l.dir.applyDownFile(&tx.State); err != nil {
 		return nil, err

@@ -2,9 +2,11 @@ package project
 
 import (
 	"cmp"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -236,16 +238,24 @@ func (p *parser) readService(s *Service, fields []field, n, defaults *node) {
 	if s.AutoPort {
 		s.LocalPort = p.scope.Services[n.name].Port
 	}
+	if s.Reverse && n.member(bridgeKey) != nil {
+		p.reportKey(n.member(bridgeKey), `only valid for services that open a local port; with "reverse" the server opens one`)
+	}
+	if s.Reverse {
+		s.Bridge = "" // of [defaults]
+	}
 	p.project.Services = append(p.project.Services, *s)
 }
 
 // checkConflicts reports services with the same address, or with the same names of variables.
 func (p *parser) checkConflicts() {
 	listening := map[netip.AddrPort]string{}
+	bridged := map[string]string{} // services by bridge and port
 	prefixes := map[string]string{}
 	for _, s := range p.project.Services {
 		n := p.root.member("services", s.Name)
 		p.checkAddressConflict(s, n, listening)
+		p.checkBridgeConflict(s, n, bridged)
 		prefix := EnvPrefix(s.Name)
 		if other, ok := prefixes[prefix]; ok {
 			p.reportKey(n, "name conflicts with service %q: both would export %s_HOST and %s_PORT", other, prefix, prefix)
@@ -268,6 +278,19 @@ func (p *parser) checkAddressConflict(s Service, n *node, listening map[netip.Ad
 	for _, address := range s.ListenAddresses() {
 		listening[address] = s.Name
 	}
+}
+
+// checkBridgeConflict reports services that would listen on the same port of a bridge, although their loopback addresses differ.
+func (p *parser) checkBridgeConflict(s Service, n *node, bridged map[string]string) {
+	if s.LocalPort == 0 || s.Bridge == "" || n.member("local_port").hasError {
+		return
+	}
+	address := net.JoinHostPort(s.Bridge, strconv.Itoa(s.LocalPort))
+	if other, ok := bridged[address]; ok {
+		p.reportValue(n.member("local_port"), `port %d of bridge %q is already used by service %q; use another port, "auto" or bridge = "none"`, s.LocalPort, s.Bridge, other)
+		return
+	}
+	bridged[address] = s.Name
 }
 
 // readEnv reads [env]. The values stay templates; only errors that do not depend on the environment are reported.

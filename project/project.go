@@ -39,6 +39,7 @@ type Service struct {
 	LocalPort      int // 1-65535
 	AutoPort       bool
 	LocalAddress   netip.Addr // zero: 127.0.0.1 and ::1
+	Bridge         string     `json:",omitempty"` // where containers can connect too: BridgeAuto, or a bridge's name or address; empty: nowhere
 	RemotePort     string     // a number, or a port's name; empty where the technology has none
 	Tags           []string
 	Description    string

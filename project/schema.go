@@ -44,6 +44,7 @@ func (p *parser) topLevelFields() []field {
 
 const (
 	technologyKey  = "technology"
+	bridgeKey      = "bridge"
 	connectionKey  = "connection"
 	healthCheckKey = "health_check"
 )
@@ -63,6 +64,7 @@ func (o Options) serviceFields(s *Service) []field {
 			read: s.readLocalPort,
 		},
 		{name: "local_address", read: storeIn(&s.LocalAddress, (*node).asLoopbackAddress)},
+		{name: bridgeKey, read: storeIn(&s.Bridge, (*node).asBridge)},
 	}, o.remotePortFields(s), []field{
 		{name: "tags", read: storeIn(&s.Tags, listOf((*node).asString))},
 		{name: "description", perService: true, read: storeIn(&s.Description, (*node).asString)},

@@ -63,6 +63,12 @@ const (
 	CheckNone = "none"
 )
 
+// BridgeAuto is the bridge of the container engine that is found. bridgeNone is none, for a service that does not want the one of [defaults].
+const (
+	BridgeAuto = "auto"
+	bridgeNone = "none"
+)
+
 const (
 	defaultLinger      = 10 * time.Second
 	defaultIdleTimeout = 15 * time.Minute

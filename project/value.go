@@ -292,6 +292,35 @@ func (n *node) asLoopbackAddress() (netip.Addr, error) {
 	return address, nil
 }
 
+// interfaceNamePattern matches the name of a network interface (dev_valid_name in the kernel's net/core/dev.c), in ASCII.
+var interfaceNamePattern = LazyRegexp(`^[A-Za-z0-9][A-Za-z0-9._-]{0,14}$`)
+
+// asBridge reads the bridge on whose address containers can connect; empty: none.
+func (n *node) asBridge() (string, error) {
+	value, err := n.asString()
+	if err != nil {
+		return "", err
+	}
+	if value == bridgeNone {
+		return "", nil
+	}
+	addr, err := netip.ParseAddr(value)
+	addr = addr.Unmap()
+	switch {
+	case err != nil && value != "*" && interfaceNamePattern().MatchString(value):
+		return value, nil
+	case value == "*", err == nil && addr.IsUnspecified():
+		return "", fmt.Errorf(`%s is every address of this machine: other machines could connect; write "auto", or the bridge's name or address`, n.quoted())
+	case err != nil:
+		return "", fmt.Errorf(`invalid bridge %s: must be "auto", "none", the name of a bridge such as "docker0", or its address`, n.quoted())
+	case addr.IsLoopback():
+		return "", fmt.Errorf(`%s is this machine's loopback, which no container reaches; write "auto", or the bridge's name or address`, n.quoted())
+	case addr.Zone() != "" || !addr.IsPrivate():
+		return "", fmt.Errorf(`%s is not a private address (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, fc00::/7): other machines could connect; write "auto", or the bridge's name or address`, n.quoted())
+	}
+	return addr.String(), nil
+}
+
 // asPath reads the path of a file, and makes it absolute.
 func (n *node) asPath() (string, error) {
 	name, err := n.asString()

@@ -130,3 +130,14 @@ func TestHook_BashDoesNotExportItsName(t *testing.T) {
 		t.Errorf("a nested shell inherits %q", out)
 	}
 }
+
+// VS Code's shell integration that has found no prompt hook gets ours.
+func TestHook_BashIsRunByVSCode(t *testing.T) {
+	w := newTestEnv(t)
+	rc := strings.ReplaceAll("PROMPT_COMMAND=\n"+vscodeBash+"HOOK"+"told=$(declare -p PROMPT_COMMAND __vsc_original_prompt_command); trap - DEBUG; PROMPT_COMMAND=\n", "TOOLS", toolsDir(t))
+	s := w.startWith(shellpty.Config{Shell: "bash", RC: strings.Replace(rc, "HOOK", w.rc("bash")+w.rc("bash"), 1)})
+	want := `declare -a PROMPT_COMMAND=([0]="__vsc_prompt_cmd_original")` + "\n" + `declare -a __vsc_original_prompt_command=([0]="" [1]="__localport_prompt")`
+	if got := s.Eval(`"$told"`); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}

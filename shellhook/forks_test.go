@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,4 +81,98 @@ func TestHook_StartsNoProcessWhenNothingChanged(t *testing.T) {
 		expectProcesses(2, cd(one))
 		expectProcesses(0, "true", cd(two), fmt.Sprintf(set, "y"), "true")
 	})
+}
+
+// What the hook starts, step by step: a fork and an exec for each export, and nothing else, whatever the user has by the names that a project
+// sets. zsh alone forks to save a typed variable.
+func TestHook_StartsOneProcessForEachExport(t *testing.T) {
+	variables := map[string][]string{
+		"bash": {"", "PROJECT=mine", "export PROJECT=mine", "declare -i PROJECT=7", "PROJECT=(a b)"},
+		"zsh":  {"", "PROJECT=mine", "export PROJECT=mine"},
+		"fish": {"", "set -g PROJECT mine", "set -gx PROJECT a b", "set -U PROJECT mine"},
+	}
+	for shell, settings := range variables {
+		for _, setting := range settings {
+			t.Run(strings.TrimSpace(shell+" "+setting), func(t *testing.T) {
+				t.Parallel()
+				tr, w := newTrace(t), newTestEnv(t)
+				root, other, nested, outside := w.project("p"), w.project("other"), w.project("p/nested"), w.mkdir("outside")
+				for _, dir := range []string{root, other, nested} {
+					w.setLine(dir, startProcess(t, "localport-x").line(1))
+				}
+				s := w.startWith(shellpty.Config{Shell: shell, RC: setting + "\n" + w.rc(shell), Wrap: tr.wrap()})
+				for _, step := range []struct {
+					line    string
+					exports int
+				}{
+					{"true", 0},
+					{cd(outside), 0},
+					{cd(root), 1},
+					{"true", 0},
+					{cd(w.mkdir("p/sub")), 0},
+					{cd(nested), 1},
+					{"true", 0},
+					{cd(root), 1},
+					{cd(other), 1},
+					{"true", 0},
+					{cd(outside), 1},
+					{"true", 0},
+					{"true", 0},
+					{"true", 0},
+					{"cd ..", 0},
+					{cd(root), 1},
+					{"touch .env", 1},
+					{"true", 0},
+					{cd(outside), 1},
+					{"true", 0},
+				} {
+					before := len(tr.processes())
+					s.Run(step.line)
+					want := 2 * step.exports
+					if strings.HasPrefix(step.line, "touch ") {
+						want += 2
+					}
+					if got := tr.processes()[before:]; len(got) != want {
+						t.Errorf("%q started %d processes and programs, want %d:\n%s", step.line, len(got), want, strings.Join(got, "\n"))
+					}
+				}
+			})
+		}
+	}
+}
+
+// Beside a tool, the hook adds nothing to what the tool starts at a prompt where nothing changed.
+func TestHook_StartsNoProcessBesideTools(t *testing.T) {
+	for _, tool := range shellTools {
+		if !slices.Contains([]string{"bash-preexec", "starship", "vscode", "starship and vscode"}, tool.name) {
+			continue
+		}
+		t.Run(tool.shell+" "+tool.name, func(t *testing.T) {
+			t.Parallel()
+			tr, w := newTrace(t), newTestEnv(t)
+			root := w.project("p")
+			w.setLine(root, startProcess(t, "localport-x").line(1))
+			tool.wrap = tr.wrap()
+			steps := []struct {
+				line    string
+				exports int
+			}{{"true", 0}, {"true", 0}, {cd(root), 1}, {"true", 0}, {"true", 0}, {cd(w.mkdir("p/sub")), 0}, {"true", 0}, {cd(w.dir), 1}, {"true", 0}, {"true", 0}}
+			counts := func(hook string) (counts []int) {
+				s := tool.start(t, w, tool.startupText(t, hook, "after"))
+				for _, step := range steps {
+					before := len(tr.processes())
+					s.Run(step.line)
+					counts = append(counts, len(tr.processes())-before)
+				}
+				s.Kill()
+				return counts
+			}
+			bare, hooked := counts(""), counts(w.rc(tool.shell))
+			for i, step := range steps {
+				if hooked[i] != bare[i]+2*step.exports {
+					t.Errorf("%q started %d processes and programs, without the hook %d, and an export is 2", step.line, hooked[i], bare[i])
+				}
+			}
+		})
+	}
 }

@@ -81,7 +81,7 @@ __localport_run() {
   else
     __localport_look_further
   fi
-  [[ -n $__localport_arrays && -z ${bash_preexec_imported-}${__bp_imported-} && ${PROMPT_COMMAND[@]: -1} == __localport_prompt &&
+  [[ -n $__localport_arrays && -z ${bash_preexec_imported-}${__bp_imported-}${__vsc_initialized-} && ${PROMPT_COMMAND[@]: -1} == __localport_prompt &&
     $PROMPT_COMMAND != __localport_prompt ]] || __localport_settle
 }
 
@@ -122,7 +122,8 @@ __localport_settle() {
 
 # __localport_move makes this hook the last element, also where another has put its command into the same string. Nothing is moved if a
 # third program calls this hook, or if PROMPT_COMMAND is read-only. bash-preexec takes whatever runs after its own last command for a
-# command of the user, so that with it the hook is one of precmd_functions.
+# command of the user, so that with it the hook is one of precmd_functions. So does the shell integration of VS Code: with that, the hook is
+# one of the commands that it has found in PROMPT_COMMAND and runs itself.
 __localport_move() {
   \local __localport_text __localport_found=''
   \local -a __localport_all
@@ -147,12 +148,16 @@ __localport_move() {
       __localport_text=${__localport_text%$__localport_newline}
       [[ -n $__localport_text ]] || \continue
     fi
+    [[ $__localport_text != __vsc_prompt_cmd ]] || __localport_text=__vsc_prompt_cmd_original # which runs what was found
     __localport_all+=("$__localport_text")
   done
   [[ -n $__localport_found ]] || \return
   [[ ${#__localport_all[@]} != 0 ]] || __localport_all=('') # which a later PROMPT_COMMAND=… replaces
   if [[ -n ${bash_preexec_imported-}${__bp_imported-} ]]; then
     precmd_functions+=(__localport_prompt)
+    PROMPT_COMMAND=("${__localport_all[@]}")
+  elif [[ -n ${__vsc_initialized-} && " ${__localport_all[*]} " == *" __vsc_prompt_cmd"* ]]; then
+    __vsc_original_prompt_command+=(__localport_prompt)
     PROMPT_COMMAND=("${__localport_all[@]}")
   else
     PROMPT_COMMAND=("${__localport_all[@]}" __localport_prompt)
@@ -403,7 +408,7 @@ __localport_assign() {
 # __localport_define sets __localport_text to the code that defines the variable NAME as it is; '' if there is none. Before bash 5.1, and for
 # a reference to another variable, that takes a process.
 __localport_define() {
-  if [[ -z $__localport_arrays || -R $1 ]]; then
+  if [[ -z $__localport_arrays ]] || \builtin [ -R "$1" ]; then # [[ -R ]] is a syntax error before bash 4.3
     __localport_text=$(\builtin declare -p "$1" 2>/dev/null) || :
     __localport_text=${__localport_text#declare -- }
   else
@@ -426,8 +431,9 @@ __localport_restore() {
   else
     \builtin unset -v "$1"
     if [[ $__localport_text == 'declare -'* && -z $__localport_options ]]; then # no declare -g before 4.2
-      \builtin eval "__localport_text=${__localport_text#*=}"
-      \builtin eval "$1=$__localport_text"
+      # Before 4.4, an array is printed in quotes: declare -a NAME='([0]="…")'.
+      [[ $__localport_text != "declare -a"*" $1='("* ]] || \builtin eval "__localport_text==${__localport_text#*=}"
+      \builtin eval "$1=${__localport_text#*=}"
     elif [[ $__localport_text == 'declare -'* ]]; then # two statements: \builtin takes no array as an argument
       __localport_text=${__localport_text#declare }
       \builtin declare -g "${__localport_text%% *}" "$1"
@@ -558,13 +564,14 @@ __localport_install() {
       \builtin printf '%s\n' 'localport: the hook is not installed: PROMPT_COMMAND is read-only' \
         'hint: in the start-up file, move the line with "localport hook" before the one that makes PROMPT_COMMAND read-only' >&2
     __localport_read_only=1
-  elif [[ -n $__localport_arrays ]]; then
-    [[ -n ${PROMPT_COMMAND[*]+x} || -n ${VSCODE_INJECTION-} ]] || PROMPT_COMMAND=(__localport_prompt)
+  elif [[ -n $__localport_arrays && ${TERM_PROGRAM-} != vscode ]]; then
+    [[ -n ${PROMPT_COMMAND[*]+x} ]] || PROMPT_COMMAND=(__localport_prompt)
     PROMPT_COMMAND+=(__localport_prompt)
-  else
+  else # a terminal of VS Code may add its shell integration later, which takes over element 0 only
     # shellcheck disable=SC2178,SC2128 # element 0
     PROMPT_COMMAND="${PROMPT_COMMAND:+$PROMPT_COMMAND$__localport_newline}__localport_prompt"
   fi
+  [[ -z $__localport_arrays || -z ${__vsc_initialized-} ]] || __localport_move
   [[ $- != *a* ]] || \builtin export -n PROMPT_COMMAND
 }
 

@@ -238,7 +238,10 @@ function __localport_export
     set -l before $__localport_tries
     set -l found $__localport_root
     set -l held "$__localport_held"
-    test -n "$__localport_editing"; and set -a limit --hold
+    if test -n "$__localport_editing"
+        set -a limit --hold
+        set -gu __localport_held '' # also if the output does not set it
+    end
     set __localport_tries 3
     set __localport_code 130
     set __localport_wait (builtin math min $__localport_wait + 5, 60)

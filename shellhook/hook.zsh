@@ -91,7 +91,7 @@ __localport_prepare() {
   (( ! ZSH_SUBSHELL )) || return
   [[ ${precmd_functions[-1]-} == __localport_prompt && ${chpwd_functions[-1]-} == (|__localport_cd) ]] || __localport_move
   [[ $__localport_undo == 0 ]] || __localport_undo_again
-  [[ -z ${__localport_held-} ]] || builtin zle || { print -rn -- $__localport_held >&2; __localport_held="" }
+  [[ -z ${__localport_held-} ]] || builtin zle || (( ${+__p9k_instant_prompt_active} )) || { print -rn -- $__localport_held >&2; __localport_held="" }
   return 0
 }
 
@@ -214,7 +214,9 @@ __localport_is_due() {
 # invalid or not allowed, are final: the hook detects what changes them.
 __localport_export() {
   local __localport_out="" __localport_again="" __localport_earlier=$__localport_unfinished __localport_before __localport_result __localport_found=$__localport_root __localport_held_before=${__localport_held-} __localport_hold=""
-  ! builtin zle || __localport_hold=1
+  if builtin zle || (( ${+__p9k_instant_prompt_active} )); then
+    __localport_hold=1
+  fi
   if [[ $__localport_why != "$__localport_tried" ]]; then
     __localport_tried=$__localport_why
     __localport_tries=0
@@ -242,6 +244,7 @@ __localport_export() {
     --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" \
     --saves --tools ${__localport_at_cd:+--cd} ${__localport_earlier:+"--unfinished=$__localport_earlier"} ${__localport_again:+--limit=200ms} ${__localport_hold:+--hold} </dev/null) &&
     __localport_result=0 || __localport_result=$?
+  [[ -z $__localport_hold ]] || __localport_held="" # also if the output does not set it
   builtin eval "$__localport_out"
   [[ -z $__localport_hold ]] || __localport_held=$__localport_held_before$__localport_held
   [[ $__localport_found == "$__localport_root" ]] || __localport_find_root
@@ -270,10 +273,11 @@ __localport_find_program() {
   return 1
 }
 
-# __localport_say prints a message. While a line is edited, as in a widget that calls cd, the next prompt prints it.
+# __localport_say prints a message. The next prompt prints it instead while a line is edited, as in a widget that calls cd, and while
+# powerlevel10k shows its instant prompt, which takes all output for a fault of the start-up files.
 __localport_say() {
-  if builtin zle; then
-    typeset -g __localport_held+=$1$'\n'
+  if builtin zle || (( ${+__p9k_instant_prompt_active} )); then
+    __localport_held+=$1$'\n'
   else
     print -r -- $1 >&2
   fi

@@ -100,14 +100,20 @@ var shells = []Shell{
 // Lookup finds a shell by its name, or by the path or the login name ("-zsh") it was started as.
 func Lookup(name string) (Shell, error) {
 	base := strings.TrimPrefix(filepath.Base(name), "-")
-	var known []string
 	for _, s := range shells {
 		if s.Name() == base {
 			return s, nil
 		}
-		known = append(known, s.Name())
 	}
-	return nil, fmt.Errorf("unsupported shell %q (%s)", name, strings.Join(known, ", "))
+	return nil, fmt.Errorf("unsupported shell %q (%s)", name, strings.Join(Names(), ", "))
+}
+
+// Names returns the names of the shells.
+func Names() (names []string) {
+	for _, s := range shells {
+		names = append(names, s.Name())
+	}
+	return names
 }
 
 // isName reports whether name can be a variable in every shell.

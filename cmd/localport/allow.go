@@ -39,7 +39,7 @@ type denyCmd struct{}
 
 // Run revokes the approval and stops the project.
 func (denyCmd) Run(ctx context.Context, a *app, p commandProject) error {
-	if err := p.RequireSameNamespace(ctx); err != nil {
+	if err := p.CheckControl(ctx); !mayEnd(err) {
 		return err
 	}
 	err := p.recordDecision(p.Store.Deny)

@@ -34,7 +34,7 @@ func (daemonStartCmd) Run(ctx context.Context, a *app, p commandProject) error {
 		return err
 	}
 	j, err := p.Join(ctx, client.JoinOptions{
-		RestartStopped: true, Allowed: verdict == trust.Allowed,
+		RestartStopped: true, Allowed: verdict == trust.Allowed, AnyNetwork: true,
 		Lease: lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()},
 	})
 	if err != nil {
@@ -73,10 +73,13 @@ const replaceTimeout = 30 * time.Second
 // Run hands leases, ports and waiting clients over to a new supervisor. If none is running, one is started; one that does not answer is
 // stopped first.
 func (daemonRestartCmd) Run(ctx context.Context, a *app, p commandProject) error {
-	if err := p.RequireSameNamespace(ctx); err != nil {
+	if err := p.RequireControl(ctx); err != nil {
 		return err
 	}
 	running, status, err := p.FindSupervisor(ctx)
+	if err == nil && running != nil && p.CheckNetwork() != nil {
+		return p.restartHere(ctx, a)
+	}
 	if err == nil && running == nil {
 		return daemonStartCmd{}.Run(ctx, a, p)
 	}
@@ -153,11 +156,16 @@ func (p commandProject) restartUnresponsive(a *app, cause error) error {
 	}
 	ctx, cancel = context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
+	return p.restartHere(ctx, a)
+}
+
+// restartHere starts a supervisor, also if one runs in another network namespace, and prints it. Without a lease it would soon end.
+func (p commandProject) restartHere(ctx context.Context, a *app) error {
 	verdict, _, err := p.AskTrust()
 	if err != nil {
 		return err
 	}
-	joined, err := p.Join(ctx, client.JoinOptions{RestartStopped: true, Allowed: verdict == trust.Allowed, OnUpdate: func(tx *lockstate.Tx, _ bool) {
+	joined, err := p.Join(ctx, client.JoinOptions{RestartStopped: true, Allowed: verdict == trust.Allowed, AnyNetwork: true, OnUpdate: func(tx *lockstate.Tx, _ bool) {
 		if len(tx.Leases) == 0 {
 			tx.AddLease(lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()})
 		}

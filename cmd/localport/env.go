@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/envformat"
 	"github.com/localport-sh/localport/cmd/localport/internal/leaseholder"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/bridge"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
@@ -31,7 +35,7 @@ func (c envCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	view, omitted, err := p.projectView(ctx)
+	view, omitted, err := p.projectView(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -40,12 +44,18 @@ func (c envCmd) Run(ctx context.Context, a *app) error {
 
 // print prints the variables of a view. Its error is that of the services that have none.
 func (c envCmd) print(a *app, view api.ProjectView, omitted []error) error {
+	if c.JSON {
+		c.Format = "json"
+	}
+	var unreachable []string
+	if c.Format == "docker" {
+		var missing []error
+		view, unreachable, missing = containerView(view)
+		omitted = append(omitted, missing...)
+	}
 	pairs, err := client.Variables(view, environ.Undo(environ.Parse(os.Environ())))
 	if err != nil {
 		return err
-	}
-	if c.JSON {
-		c.Format = "json"
 	}
 	text, unrepresented, err := envformat.Format(c.Format, pairs)
 	if err != nil {
@@ -54,20 +64,73 @@ func (c envCmd) print(a *app, view api.ProjectView, omitted []error) error {
 	if _, err := fmt.Fprint(a.out.Data(), text); err != nil {
 		return err
 	}
-	for _, name := range unrepresented {
-		omitted = append(omitted, fmt.Errorf("no line for %s: its value has a line break, which the format %s cannot express", name, c.Format))
+	if len(unreachable) > 0 {
+		output.Warn(a.err, fmt.Sprintf("a container reaches %s only with --network host: for an address on docker's or podman's bridge, write bridge = \"auto\" in %s, or in [defaults]",
+			joinWords(unreachable), joinWords(serviceTables(unreachable))))
+	}
+	for _, v := range unrepresented {
+		omitted = append(omitted, fmt.Errorf("no line for %s: %s, which the format %s cannot express", v.Name, v.Reason, c.Format))
 	}
 	return errors.Join(omitted...)
 }
 
+// containerView returns the view with the addresses that containers connect to. unreachable are the services that listen on this machine's
+// loopback alone, which only containers with --network host reach. missing has an error for each service that lacks the address that the config
+// asks for: it has no variables.
+func containerView(view api.ProjectView) (_ api.ProjectView, unreachable []string, missing []error) {
+	view.Services = slices.Clone(view.Services)
+	for i := range view.Services {
+		svc := &view.Services[i]
+		switch {
+		case !svc.Held:
+		case svc.Bridge == nil:
+			unreachable = append(unreachable, svc.Name)
+		case svc.Bridge.Address == "":
+			svc.Held = false
+			err := fmt.Errorf("no variables for service %q, which has no address for containers: %s", svc.Name, svc.Bridge.Reason)
+			missing = append(missing, output.WithHint(err, svc.Bridge.Hint))
+		default:
+			if addr, err := netip.ParseAddrPort(svc.Bridge.Address); err == nil {
+				svc.Host, svc.Port = addr.Addr().String(), int(addr.Port())
+			}
+		}
+	}
+	return view, unreachable, missing
+}
+
+// serviceTables are the headers of services' tables in the config.
+func serviceTables(names []string) (tables []string) {
+	for _, name := range names {
+		tables = append(tables, "[services."+name+"]")
+	}
+	return tables
+}
+
+// joinWords joins words for a sentence: "a, b and c".
+func joinWords(words []string) string {
+	last := len(words) - 1
+	if last < 1 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:last], ", ") + " and " + words[last]
+}
+
 // projectView returns the supervisor's view of the services or, if no supervisor is running, what the config declares. omitted has the
 // errors of omittedServices.
-func (p commandProject) projectView(ctx context.Context) (view api.ProjectView, omitted []error, err error) {
+func (p commandProject) projectView(ctx context.Context, a *app) (view api.ProjectView, omitted []error, err error) {
 	running, status, err := p.FindSupervisor(ctx)
+	if sandbox, ok := errors.AsType[*client.SandboxError](err); ok && p.CheckNetwork() == nil && sandbox.Recorded != nil && sandbox.Recorded.Services != nil {
+		output.Warn(a.err, p.recordedStatus(sandbox).Warnings[0])
+		view, omitted = p.recordedView(sandbox)
+		return view, omitted, nil
+	}
 	if err != nil {
 		return view, nil, err
 	}
 	if running != nil {
+		if err := p.CheckNetwork(); err != nil {
+			return view, nil, err
+		}
 		view, err = running.Join(ctx, p.NewJoinRequest())
 		return view, omittedServices(status), err
 	}
@@ -77,6 +140,34 @@ func (p commandProject) projectView(ctx context.Context) (view api.ProjectView, 
 	}
 	view, omitted = plannedView(parsed)
 	return view, omitted, nil
+}
+
+// recordedView returns what a supervisor that cannot be asked from here has recorded. omitted has an error for what the record does not have: the
+// variables of [env], and the services without a port.
+func (p commandProject) recordedView(cause *client.SandboxError) (view api.ProjectView, omitted []error) {
+	status := p.recordedStatus(cause)
+	for _, svc := range status.Services {
+		addr, err := netip.ParseAddrPort(svc.Address)
+		if err != nil {
+			continue
+		}
+		view.Services = append(view.Services, api.ServiceView{Name: svc.Name, Host: addr.Addr().String(), Port: int(addr.Port()), Held: svc.Held})
+		if !svc.Held {
+			omitted = append(omitted, fmt.Errorf("no variables for service %q: %s", svc.Name, svc.LastError))
+		}
+	}
+	names := "the variables"
+	if parsed, err := p.parseAllowed(); err == nil {
+		list := make([]string, 0, len(parsed.Env))
+		for _, entry := range parsed.Env {
+			list = append(list, entry.Name)
+		}
+		names = strings.Join(list, ", ")
+	}
+	if names != "" {
+		omitted = append(omitted, output.WithHint(fmt.Errorf("omitted %s of [env]: the state file has no values", names), output.Hints(cause)...))
+	}
+	return view, omitted
 }
 
 // omittedServices returns an error for each service without variables: those that should run but do not hold their port.
@@ -107,7 +198,28 @@ func plannedView(parsed *project.Project) (view api.ProjectView, omitted []error
 				omitted = append(omitted, output.WithHint(fmt.Errorf("no variables for service %q: %s", svc.Name, owner), freePortHint))
 			}
 		}
-		view.Services = append(view.Services, api.ServiceView{Name: svc.Name, Host: addr.Addr().String(), Port: int(addr.Port()), Held: isHeld})
+		service := api.ServiceView{Name: svc.Name, Host: addr.Addr().String(), Port: int(addr.Port()), Held: isHeld}
+		if svc.Bridge != "" {
+			service.Bridge = plannedBridge(svc)
+		}
+		view.Services = append(view.Services, service)
 	}
 	return view, omitted
+}
+
+// plannedBridge is where containers could connect to a service if the project ran.
+func plannedBridge(svc project.Service) *api.BridgeStatus {
+	status := &api.BridgeStatus{Name: svc.Bridge}
+	addr, err := bridge.Find(svc.Bridge)
+	if notFound, ok := errors.AsType[*bridge.Error](err); ok {
+		status.Reason, status.Hint = notFound.Reason, notFound.Hint
+		return status
+	}
+	address := netip.AddrPortFrom(addr, uint16(svc.LocalPort))
+	if owner, isTaken := findPortOwner(address); isTaken {
+		status.Reason, status.Hint = owner, freePortHint
+		return status
+	}
+	status.Address = address.String()
+	return status
 }

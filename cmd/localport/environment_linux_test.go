@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
@@ -23,9 +24,10 @@ func TestEnvironment_OfAnotherMountNamespaceIsNotTaken(t *testing.T) {
 	one.mustRun(root, "start")
 	cmd := two.command(root, "restart")
 	cmd.Args, cmd.Path = append([]string{"unshare", "--mount", cmd.Path}, cmd.Args[1:]...), mustLookPath(t, "unshare")
-	if o := two.run(cmd); o.code != 0 {
+	if o := two.run(cmd); o.code != output.ExitFailed || !strings.Contains(o.stderr, "another mount namespace") {
 		t.Fatalf("restart: exit %d\n%s", o.code, o.stderr)
 	}
+	one.mustRun(root, "restart")
 	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
 		t.Errorf("%q, %v", answer, err)
 	}

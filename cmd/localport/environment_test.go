@@ -127,3 +127,22 @@ func TestEnvironment_PathOfAPromptIsAppended(t *testing.T) {
 	w.withEnv("PATH="+os.Getenv("PATH")+":"+bin).shell("bash", root)
 	eventually(t, "the service is healthy", func() bool { return w.service(root, "web").State == forwarder.Healthy })
 }
+
+func TestEnv_NamesTheVariablesThatAFormatCannotExpress(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	root := w.allowedProject("[env]\nRAW_COPY = \"${RAW}\"\nLINES = \"a\\nb\"\nPLAIN = \"x\"\n")
+	for format, test := range map[string]struct {
+		text, omitted string // of stdout and stderr
+	}{
+		"sh":     {"export RAW_COPY='a\xffb'\n", ""},
+		"json":   {`"PLAIN": "x"`, "no line for RAW_COPY: its value is not UTF-8, which the format json cannot express"},
+		"docker": {"PLAIN=x\n", "no line for LINES: its value has a line break, which the format docker cannot express"},
+	} {
+		cmd := w.command(root, "env", "--format", format)
+		cmd.Env = append(cmd.Env, "RAW=a\xffb")
+		if o := w.run(cmd); (o.code == 0) != (test.omitted == "") || !strings.Contains(o.stdout, test.text) || !strings.Contains(o.stderr, test.omitted) {
+			t.Errorf("%s: exit %d, %q, %s", format, o.code, o.stdout, o.stderr)
+		}
+	}
+}

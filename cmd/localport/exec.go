@@ -13,6 +13,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project/environ"
 	"github.com/localport-sh/localport/project/trust"
@@ -44,7 +45,20 @@ func (c execCmd) Run(ctx context.Context, a *app) error {
 		return output.WithExitCode(err, output.ExitExecFailed)
 	}
 	err = syscall.Exec(path, argv, env)
-	return output.WithExitCode(fmt.Errorf("run %s: %w", path, err), output.ExitCannotRun)
+	return cannotRun(path, err)
+}
+
+// cannotRun is the error for a command that exists and cannot be executed.
+func cannotRun(path string, err error) error {
+	defect := process.FindDefect(path, "", err)
+	err = fmt.Errorf("run %s: %w", path, err)
+	if defect.Reason != "" {
+		err = fmt.Errorf("%w: %s", err, defect.Reason)
+	}
+	if defect.Hint != "" {
+		err = output.WithHint(err, defect.Hint)
+	}
+	return output.WithExitCode(err, output.ExitCannotRun)
 }
 
 // findProgram returns the path of a command. Its errors have the exit codes of a shell.
@@ -57,7 +71,7 @@ func findProgram(name string) (string, error) {
 	case err == nil, errors.Is(err, exec.ErrDot):
 		return path, nil
 	case errors.Is(err, fs.ErrPermission):
-		return "", output.WithExitCode(fmt.Errorf("run %s: %w", name, err), output.ExitCannotRun)
+		return "", cannotRun(name, err)
 	}
 	return "", output.WithExitCode(fmt.Errorf("run %s: %w", name, err), output.ExitCommandNotFound)
 }
@@ -118,13 +132,13 @@ func (c execCmd) waitHealthy(ctx context.Context, a *app, p commandProject, j *c
 		return err
 	}
 	_, err = j.Act(ctx, api.ActionRequest{Action: api.ActionStart, Names: names, Spawned: j.Started})
-	if err != nil && !errors.Is(err, api.ErrForeign) { // in a container, services that run can be used
+	if _, isForeign := errors.AsType[*api.ForeignError](err); err != nil && !isForeign { // in a container, services that run can be used
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.Wait)
 	defer cancel()
 	awaited := awaitedServices(status.Services, names, c.Service)
-	status, err = p.waitReady(ctx, j.Client, awaited, c.Wait)
+	status, err = p.waitReady(ctx, a.err, j.Client, awaited, c.Wait)
 	if err == nil {
 		reportNotAwaited(a.err, status, names, awaited)
 	}

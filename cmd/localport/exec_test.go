@@ -66,12 +66,23 @@ func TestExec_NamesWhatItCannotRun(t *testing.T) {
 	if err := os.WriteFile(plain, []byte("text"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	lost := filepath.Join(w.home, "lost")
+	if err := os.WriteFile(lost, []byte("#!/no/such/python\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if o := w.localport(root, "exec", "--", plain); !strings.Contains(o.stderr, "it is not executable") || !strings.Contains(o.stderr, "hint: run: chmod +x "+plain) {
+		t.Errorf("a file that is not executable: %s", o.stderr)
+	}
+	if o := w.localport(root, "exec", "--", lost); !strings.Contains(o.stderr, "/no/such/python, does not exist") || !strings.Contains(o.stderr, "hint: install python") {
+		t.Errorf("a script without its interpreter: %s", o.stderr)
+	}
 	for _, c := range []struct {
 		args []string
 		code int
 	}{
 		{[]string{"exec", "--", "no-such-program"}, output.ExitCommandNotFound},
 		{[]string{"exec", "--", plain}, output.ExitCannotRun},
+		{[]string{"exec", "--", lost}, output.ExitCannotRun},
 		{[]string{"exec"}, output.ExitExecFailed},
 		{[]string{"exec", "-s", "wbe", "--", "true"}, output.ExitExecFailed},
 		{[]string{"exec", "--", "false"}, 1},

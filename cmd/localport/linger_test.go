@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -219,4 +221,115 @@ func TestLinger_RestartKeepsTheProjectWhileItWaits(t *testing.T) {
 		t.Errorf("restart: exit %d, %s", o.code, o.stderr)
 	}
 	w.waitExit(supervisor)
+}
+
+// editorProgram is started from a shell, as by `code .`, and leaves its terminal. It sends what it is told through its connection, if it has one.
+const editorProgram = `if [ "$1" = connect ]; then exec 3<>/dev/tcp/127.0.0.1/$WEB_PORT; fi
+mkfifo told
+exec 4<>told
+echo $$ >editor
+while read -r line <&4; do
+	echo "$line" >&3
+	read -r answer <&3
+	echo "$answer" >>answers
+done
+`
+
+func TestLinger_AConnectedProgramKeepsTheForwardsOfTheShellThatStartedIt(t *testing.T) {
+	t.Parallel()
+	for kind, end := range map[string]string{"bash": "cd", "zsh": "hangup", "fish": "kill"} {
+		t.Run(kind+" "+end, func(t *testing.T) {
+			t.Parallel()
+			w := newTestEnv(t)
+			root, port := w.leasedProject(t)
+			w.writeFile(root, "editor.sh", editorProgram)
+			sh := w.shell(kind, root)
+			sh.Run("setsid bash editor.sh connect & disown; true")
+			pid := w.waitPID(root, "editor")
+			t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+			tell := func(line string) {
+				t.Helper()
+				if err := os.WriteFile(filepath.Join(root, "told"), []byte(line+"\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "the editor has an answer to "+line, func() bool {
+					text, _ := os.ReadFile(filepath.Join(root, "answers"))
+					return strings.HasSuffix(string(text), "hello "+line+"\n")
+				})
+			}
+			tell("one")
+			supervisor := w.supervisor(root)
+			switch end {
+			case "hangup":
+				sh.Hangup()
+			case "kill":
+				sh.Kill()
+			case "cd":
+				sh.Run("cd /")
+				if out := sh.Output(); !strings.Contains(out, "it ends in 100ms (linger), unless a program") {
+					t.Errorf("leaving printed %q", out)
+				}
+			}
+			eventually(t, "the editor has the lease", func() bool {
+				leases := w.state(root).Leases
+				return len(leases) == 1 && leases[0].Kind == lockstate.ProcessLease && leases[0].PID == pid
+			})
+			tell("two")
+			if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
+				t.Errorf("another connection: %q, %v", answer, err)
+			}
+			if out := w.mustRun(root, "status"); !strings.Contains(out, "used by 1 process") {
+				t.Errorf("status: %s", out)
+			}
+			if !supervisor.IsAlive() {
+				t.Error("the supervisor has ended")
+			}
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			w.waitExit(supervisor)
+			w.checkNothingLeft(root)
+		})
+	}
+}
+
+func TestLinger_AProgramThatIsLeasedKeepsTheForwardsAndAnotherDoesNot(t *testing.T) {
+	t.Parallel()
+	for _, isLeased := range []bool{false, true} {
+		w := newTestEnv(t)
+		root, _ := w.leasedProject(t)
+		w.writeFile(root, "editor.sh", editorProgram)
+		sh := w.shell("bash", root)
+		sh.Run("setsid bash editor.sh & disown; true")
+		pid := w.waitPID(root, "editor")
+		t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+		if isLeased {
+			w.mustRun(root, "lease", "--pid", strconv.Itoa(pid))
+		}
+		supervisor := w.supervisor(root)
+		sh.Kill()
+		if isLeased {
+			eventually(t, "only the editor uses the project", func() bool { return len(w.status(root).Leases) == 1 })
+			if !supervisor.IsAlive() {
+				t.Error("the supervisor has ended, although the editor has a lease")
+			}
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.waitExit(supervisor)
+		w.checkNothingLeft(root)
+	}
+}
+
+// waitPID waits until a file of the project has a pid.
+func (w *testEnv) waitPID(root, name string) (pid int) {
+	w.t.Helper()
+	eventually(w.t, "a pid in "+name, func() bool {
+		text, _ := os.ReadFile(filepath.Join(root, name))
+		var err error
+		pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
+		return err == nil && strings.HasSuffix(string(text), "\n")
+	})
+	return pid
 }

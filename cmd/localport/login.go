@@ -33,7 +33,7 @@ func (c loginCmd) Run(a *app, p commandProject) error {
 	defer stop()
 	findCtx, cancel := context.WithTimeout(ctx, client.CommandTimeout())
 	defer cancel()
-	if err := p.RequireSameNamespace(findCtx); err != nil {
+	if err := p.RequireControl(findCtx); err != nil {
 		return err
 	}
 	running, status, err := p.FindSupervisor(findCtx)

@@ -37,20 +37,21 @@ type grammar struct {
 	Start  startCmd  `cmd:"" help:"Start services and keep them running without a shell."`
 	Stop   stopCmd   `cmd:"" help:"Stop services; without names, the whole project."`
 
-	Restart    restartCmd `cmd:"" help:"Reconnect services; their ports stay open."`
-	Login      loginCmd   `cmd:"" help:"Log in to services that need it, in this terminal."`
-	Exec       execCmd    `cmd:"" help:"Run a command when the project's services are healthy."`
-	Env        envCmd     `cmd:"" help:"Print the project's environment variables."`
-	Lease      leaseCmd   `cmd:"" help:"Keep the project running for a process, such as an agent or an editor, and print its variables."`
-	Port       portCmd    `cmd:"" help:"Print a service's local port."`
-	Logs       logsCmd    `cmd:"" help:"Print the services' logs."`
-	Events     eventsCmd  `cmd:"" help:"Print what happened to the services: failures, recoveries, changes of state."`
-	Daemon     daemonCmd  `cmd:"" help:"Control the supervisor."`
-	ConfigCmd  configCmd  `cmd:"" name:"config" help:"Check the config."`
-	Recipes    recipesCmd `cmd:"" help:"Print ready-made services for Cloud SQL, AWS, IAP, Teleport and Azure."`
-	Metrics    metricsCmd `cmd:"" help:"Print metrics in the Prometheus text format."`
-	Demo       demoCmd    `cmd:"" help:"Show how LocalPort works, on a temporary project."`
-	VersionCmd versionCmd `cmd:"" name:"version" help:"Print the version."`
+	Restart    restartCmd    `cmd:"" help:"Reconnect services; their ports stay open."`
+	Login      loginCmd      `cmd:"" help:"Log in to services that need it, in this terminal."`
+	Exec       execCmd       `cmd:"" help:"Run a command when the project's services are healthy."`
+	Env        envCmd        `cmd:"" help:"Print the project's environment variables."`
+	Lease      leaseCmd      `cmd:"" help:"Keep the project running for a process, such as an agent or an editor, and print its variables."`
+	Port       portCmd       `cmd:"" help:"Print a service's local port."`
+	Logs       logsCmd       `cmd:"" help:"Print the services' logs."`
+	Events     eventsCmd     `cmd:"" help:"Print what happened to the services: failures, recoveries, changes of state."`
+	Daemon     daemonCmd     `cmd:"" help:"Control the supervisor."`
+	ConfigCmd  configCmd     `cmd:"" name:"config" help:"Check the config."`
+	Recipes    recipesCmd    `cmd:"" help:"Print ready-made services for Cloud SQL, AWS, IAP, Teleport and Azure."`
+	Metrics    metricsCmd    `cmd:"" help:"Print metrics in the Prometheus text format."`
+	Completion completionCmd `cmd:"" help:"Print the completion script of a shell."`
+	Demo       demoCmd       `cmd:"" help:"Show how LocalPort works, on a temporary project."`
+	VersionCmd versionCmd    `cmd:"" name:"version" help:"Print the version."`
 
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`
 }
@@ -98,6 +99,9 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 		}
 	}
 	a := &app{out: stdout, err: stderr}
+	if len(args) > 1 && args[0] == "__complete" { // without kong: it must be there before the next key
+		return completeNames(a, args[1:])
+	}
 	code := parseAndRun(a, args)
 	if a.superviseProject != nil {
 		return output.PrintError(stderr, a.superviseProject())

@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 	askpass.Main()
 	wrapper.Main()
 	switch {
+	case os.Getenv(refuseVariable) != "":
+		os.Exit(runWithoutUnixSockets())
 	case fakekubectl.IsKubectl():
 		os.Exit(fakekubectl.Main())
 	case os.Getenv(mainVariable) != "":
@@ -50,6 +52,9 @@ func TestMain(m *testing.M) {
 	}
 	goleak.VerifyTestMain(m)
 }
+
+// refuseVariable makes the test binary execute its arguments as a process that gets EPERM for each unix socket.
+const refuseVariable = "LOCALPORT_TEST_REFUSE_UNIX_SOCKETS"
 
 // releaseSeparator precedes the release in the name of a copy of this program.
 const releaseSeparator = "-release-"

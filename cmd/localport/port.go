@@ -19,7 +19,10 @@ type portCmd struct {
 
 // Run prints the local port of a service, also if it is stopped. A port that another program has is an error.
 func (c portCmd) Run(ctx context.Context, a *app, p commandProject) error {
-	status, err := p.queryStatus(ctx)
+	status, err := p.queryOrReadStatus(ctx)
+	if err == nil && status.State == api.StateRunning {
+		err = p.CheckNetwork()
+	}
 	if err != nil {
 		return err
 	}
@@ -29,6 +32,9 @@ func (c portCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	svc := status.Services[slices.IndexFunc(status.Services, func(svc api.ServiceStatus) bool { return svc.Name == c.Service })]
 	if svc.State == forwarder.Failed && !svc.Held {
 		return output.WithHint(fmt.Errorf("service %q does not have its port %d: %s", svc.Name, svc.Port, output.JoinLines(svc.LastError)), svc.Hint)
+	}
+	if svc.State == unknownState && !svc.Held {
+		return fmt.Errorf("service %q does not have its port %d, according to the state file of %s ago", svc.Name, svc.Port, formatAge(*status.RecordedAt))
 	}
 	if err := checkPortIsFree(svc); err != nil {
 		return err

@@ -52,7 +52,7 @@ func (l *loginGroup) runWithQuestions(ctx context.Context, a *app, p commandProj
 	}
 	waitCtx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
-	if _, err := p.waitSettled(waitCtx, *running, l.names); err != nil && ctx.Err() != nil {
+	if _, err := p.waitSettled(waitCtx, *running, l.names, func(api.Status) {}); err != nil && ctx.Err() != nil {
 		return fmt.Errorf("the login to %s was interrupted", l.Name)
 	}
 	return nil // the caller prints the result of all logins

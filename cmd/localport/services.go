@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
@@ -52,7 +53,7 @@ func (c restartCmd) Run(ctx context.Context, a *app, p commandProject) error {
 }
 
 func (p commandProject) startServices(ctx context.Context, a *app, action api.Action, sel selection, wait bool) error {
-	if err := p.RequireSameNamespace(ctx); err != nil {
+	if err := p.RequireControl(ctx); err != nil {
 		return err
 	}
 	verdict, files, err := p.AskTrust()
@@ -97,7 +98,7 @@ func (p commandProject) startServices(ctx context.Context, a *app, action api.Ac
 // startOptions returns how start and restart join the project: with a start lease, which restart takes only if no supervisor runs. Otherwise
 // restart has a lease for as long as it waits for the services. A stopped project starts with the selected services only.
 func startOptions(names []string, sel selection, verdict trust.Verdict, action api.Action) client.JoinOptions {
-	options := client.JoinOptions{RestartStopped: true, Allowed: verdict == trust.Allowed}
+	options := client.JoinOptions{RestartStopped: true, Allowed: verdict == trust.Allowed, AnyNetwork: true}
 	options.Lease = lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Since: time.Now().UTC()}
 	lease := lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()}
 	if action == api.ActionStart {
@@ -126,6 +127,9 @@ type stopCmd struct{ selection }
 func (c stopCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	if c.isWholeProject() {
 		return p.shutDown(ctx, a.err)
+	}
+	if err := p.RequireControl(ctx); err != nil {
+		return err
 	}
 	client, status, err := p.FindSupervisor(ctx)
 	if err != nil {
@@ -258,7 +262,7 @@ func unknownNameError(kind, name string, known []string) error {
 func (p commandProject) waitAndPrint(ctx context.Context, a *app, client client.Client, shown, awaited []string) (api.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	status, err := p.waitReady(ctx, client, awaited, startTimeout)
+	status, err := p.waitReady(ctx, a.err, client, awaited, startTimeout)
 	if len(status.Services) > 0 {
 		status.Services = slices.DeleteFunc(status.Services, func(s api.ServiceStatus) bool {
 			return !slices.Contains(shown, s.Name)
@@ -270,9 +274,15 @@ func (p commandProject) waitAndPrint(ctx context.Context, a *app, client client.
 }
 
 // waitReady returns when the services are ready. Its error names those that are not: as soon as one has failed or needs attention, or when
-// ctx ends.
-func (p commandProject) waitReady(ctx context.Context, client client.Client, names []string, limit time.Duration) (api.Status, error) {
-	status, err := p.waitSettled(ctx, client, names)
+// ctx ends. A service that is tried again by itself is waited for, and w says so.
+func (p commandProject) waitReady(ctx context.Context, w io.Writer, client client.Client, names []string, limit time.Duration) (api.Status, error) {
+	report := newWaitReport(w, names, limit)
+	reportCtx, endReport := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { report.run(reportCtx) })
+	status, err := p.waitSettled(ctx, client, names, report.update)
+	endReport()
+	wg.Wait()
 	if err != nil && (ctx.Err() == nil || isNoAnswerError(err)) {
 		return status, err
 	}
@@ -329,12 +339,13 @@ func (l *hintList) lines(problems int) []string {
 
 // waitSettled returns the first status in which each of the services is ready, or one is in a state that only a person can change.
 // When ctx ends first, it returns the last status that it received and the error of ctx. If the supervisor ends meanwhile, it continues
-// with the one that its keeper or another command has started.
-func (p commandProject) waitSettled(ctx context.Context, running client.Client, names []string) (status api.Status, err error) {
+// with the one that its keeper or another command has started. onStatus is called with each status.
+func (p commandProject) waitSettled(ctx context.Context, running client.Client, names []string, onStatus func(api.Status)) (status api.Status, err error) {
 	startTime := time.Now()
 	for {
 		err := running.Watch(ctx, func(s api.Status) bool {
 			status = s
+			onStatus(s)
 			return !areSettled(s, names)
 		})
 		if client.IsUnknownRequest(err) {
@@ -344,7 +355,7 @@ func (p commandProject) waitSettled(ctx context.Context, running client.Client, 
 			return status, err
 		}
 		if errors.Is(err, api.ErrTooManyWatchers) {
-			status, err = pollSettled(ctx, running, names)
+			status, err = pollSettled(ctx, running, names, onStatus)
 		}
 		switch {
 		case err == nil:
@@ -371,13 +382,14 @@ func (p commandProject) waitSettled(ctx context.Context, running client.Client, 
 const pollInterval = 200 * time.Millisecond
 
 // pollSettled asks for the status until areSettled.
-func pollSettled(ctx context.Context, running client.Client, names []string) (last api.Status, err error) {
+func pollSettled(ctx context.Context, running client.Client, names []string, onStatus func(api.Status)) (last api.Status, err error) {
 	for {
 		status, err := running.Status(ctx)
 		if err != nil {
 			return last, err
 		}
 		last = status
+		onStatus(status)
 		if areSettled(status, names) {
 			return status, nil
 		}

@@ -29,10 +29,47 @@ const (
 // shutDown stops the project even if there are leases: it drops the start lease and stops the supervisor, gracefully if it answers, and
 // those that are draining. Processes that do not answer are terminated, with a message on w.
 func (p commandProject) shutDown(ctx context.Context, w io.Writer) error {
-	if err := p.RequireSameNamespace(ctx); err != nil {
+	err := p.CheckControl(ctx)
+	switch {
+	case !mayEnd(err):
+		return err
+	case err != nil:
+		return p.shutDownBelow(ctx, err)
+	}
+	if _, _, err := p.FindSupervisor(ctx); isSandboxError(err) { // nothing is recorded that the supervisor does not carry out
 		return err
 	}
 	return errors.Join(p.shutDownSupervisor(ctx, w), p.EndDraining())
+}
+
+// mayEnd reports whether this process may end a project's supervisor, given the result of CheckControl: not one outside of this container or
+// sandbox, but one in a PID namespace below this one.
+func mayEnd(err error) bool {
+	foreign, ok := errors.AsType[*api.ForeignError](err)
+	return err == nil || ok && foreign.IsBelow
+}
+
+// shutDownBelow ends a supervisor, and its keeper, in a PID namespace below this one, from which no request can be told from one of another
+// namespace. cause is returned if its processes are not found.
+func (p commandProject) shutDownBelow(ctx context.Context, cause error) error {
+	if err := p.recordStop(ctx, false); err != nil {
+		return err
+	}
+	processes := p.Processes()
+	if len(processes) == 0 {
+		return cause
+	}
+	for _, q := range processes { // all at once: then the keeper does not restart the supervisor
+		if err := syscall.Kill(q.PID, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("stop the %s (pid %d): %w", q.Role, q.PID, err)
+		}
+	}
+	for _, q := range processes {
+		if err := lockstate.WaitExit(ctx, q.Process); err != nil {
+			return fmt.Errorf("the %s (pid %d) is still running after SIGTERM", q.Role, q.PID)
+		}
+	}
+	return p.removeLeftovers()
 }
 
 func (p commandProject) shutDownSupervisor(ctx context.Context, w io.Writer) error {
@@ -59,7 +96,9 @@ func (p commandProject) shutDownSupervisor(ctx context.Context, w io.Writer) err
 			defer cancel()
 			continue
 		case err == nil:
-			hasEnded = true
+			if hasEnded = true; p.runsAlthoughDown(ctx) {
+				continue // the one that has ended was superseded, and did not know it yet
+			}
 		case isUnreachableError(err) && wait.Sleep(ctx, 5*time.Millisecond):
 			// A supervisor without leases may end by itself during the request, which then fails: check again.
 			continue
@@ -84,6 +123,17 @@ func (p commandProject) shutDownSupervisor(ctx context.Context, w io.Writer) err
 		return recordErr
 	}
 	return nil
+}
+
+// runsAlthoughDown reports whether a supervisor runs although the project is stopped and nobody has started it since. False if that cannot
+// be found out.
+func (p commandProject) runsAlthoughDown(ctx context.Context) bool {
+	isRunning := false
+	_, err := p.Dir.Update(ctx, func(tx *lockstate.Tx) error {
+		isRunning = tx.Down && tx.IsSupervisorRunning()
+		return nil
+	})
+	return err == nil && isRunning
 }
 
 // recordStop drops the start lease and records that prompts must not start the project again. If the supervisor has ended and another one
@@ -135,6 +185,11 @@ func (p commandProject) confirmStuck(cause error) error {
 func isNoAnswerError(err error) bool {
 	_, ok := errors.AsType[*client.NoAnswerError](err)
 	return ok || errors.Is(err, client.ErrNoAnswer)
+}
+
+func isSandboxError(err error) bool {
+	_, ok := errors.AsType[*client.SandboxError](err)
+	return ok
 }
 
 func isUnreachableError(err error) bool {

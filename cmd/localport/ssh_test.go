@@ -328,6 +328,24 @@ func TestSSH_ReverseForwardListensOnlyRemotely(t *testing.T) {
 	})
 }
 
+func TestSSH_UnknownListenAddressIsInStatus(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	local, remotePort := serveBanner(t), ports.FreePort(t)
+	host := sshd.Start(t, "PermitOpen none", fmt.Sprintf("PermitListen 0.0.0.0:%d", remotePort))
+	config := strings.Replace(sshConfig("hook", local.port, host, remotePort), "remote_host", "reverse = true, remote_host", 1)
+	root := w.allowedProject(strings.Replace(config, `remote_host = "127.0.0.1"`, `remote_host = "0.0.0.0"`, 1))
+	w.mustRun(root, "start")
+	want := fmt.Sprintf("it is not known whether 127.0.0.1 listens on 0.0.0.0:%d, or on its localhost only (", remotePort)
+	svc := w.service(root, "hook")
+	if svc.State != forwarder.Healthy || svc.LastError != "" || !strings.HasPrefix(svc.Hint, want) || !strings.HasSuffix(svc.Hint, fmt.Sprintf("run on 127.0.0.1: ss -ltn sport = :%d", remotePort)) {
+		t.Errorf("status shows %+v", svc)
+	}
+	if table := w.mustRun(root, "status"); !strings.Contains(table, "\nhook: "+want) {
+		t.Errorf("the table:\n%s", table)
+	}
+}
+
 func TestSSH_SOCKSPortGoesThroughTheRelay(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
@@ -374,6 +392,36 @@ func TestSSH_SOCKSPortGoesThroughTheRelay(t *testing.T) {
 	}
 	if log := w.mustRun(root, "logs", "proxy"); !strings.Contains(log, "SOCKS: "+reason) {
 		t.Errorf("the log:\n%s", log)
+	}
+}
+
+func TestSSH_RefusedRequestNamesTheSetting(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	to := serveBanner(t).port
+	host := sshd.Start(t, "PermitOpen 127.0.0.1:1")
+	port := ports.FreePort(t)
+	root := w.allowedProject(fmt.Sprintf("[services.proxy]\ntechnology = \"ssh\"\nlocal_port = %d\n"+
+		"connection = { host = %q, port = %d, user = %q, config_file = %q, socks = true }\n", port, host.Host, host.Port, host.User, host.ConfigFile))
+	w.mustRun(root, "start")
+	conn, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write(append([]byte("\x05\x01\x00\x05\x01\x00\x03\x09localhost"), byte(to>>8), byte(to))); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(got), "\x05\x00\x05\x02") {
+		t.Errorf("got %q, %v for a request that the server forbids", got, err)
+	}
+	want := fmt.Sprintf("sshd_config of 127.0.0.1 must allow it: AllowTcpForwarding yes (or local), no DisableForwarding, and localhost:%d in PermitOpen if that is set; ", to)
+	eventually(t, "status shows the refused request", func() bool { return w.service(root, "proxy").LastRefusal != nil })
+	if svc := w.service(root, "proxy"); svc.State != forwarder.Healthy || !strings.HasPrefix(svc.LastRefusal.Hint, want) {
+		t.Errorf("%v, %+v", svc.State, svc.LastRefusal)
+	}
+	if table := w.mustRun(root, "status"); !strings.Contains(table, "\nproxy: "+want) {
+		t.Errorf("the table:\n%s", table)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,12 +46,15 @@ func (c statusCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	if c.Watch {
 		return c.watch(a, p)
 	}
-	status, err := p.queryStatus(ctx)
+	status, err := p.queryOrReadStatus(ctx)
 	if err != nil {
 		return err
 	}
 	status.Draining = p.Draining()
-	if status.Supervisor != nil {
+	if err := p.CheckNetwork(); err != nil && status.State == api.StateRunning {
+		status.Warnings = append(status.Warnings, err.Error())
+	}
+	if status.Supervisor != nil && status.RecordedAt == nil {
 		if text, _ := describeOtherEnvironment(ctx, client.Client{Socket: status.Supervisor.Socket}); text != "" {
 			status.Warnings = append(status.Warnings, text)
 		}
@@ -68,6 +72,9 @@ func (c statusCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	columns, _ := a.out.Size()
 	printStatus(a.out, status, columns)
 	p.printDeathOnce(a.out, status.Supervisor)
+	if status.RecordedAt != nil {
+		return nil
+	}
 	if exe, err := os.Executable(); err == nil && status.Supervisor != nil {
 		if skew := describeSkew(*status.Supervisor, version.Own(), client.BuildTime(exe)); skew != "" {
 			printWrapped(a.out, columns, "warning: "+output.EscapeLine(skew))
@@ -88,6 +95,49 @@ func (p commandProject) queryStatus(ctx context.Context) (api.Status, error) {
 		return status, err
 	}
 	return p.stoppedStatus(ctx)
+}
+
+// queryOrReadStatus is queryStatus or, in a sandbox from which a running supervisor cannot be asked, what that has recorded in the state file.
+func (p commandProject) queryOrReadStatus(ctx context.Context) (api.Status, error) {
+	status, err := p.queryStatus(ctx)
+	sandbox, ok := errors.AsType[*client.SandboxError](err)
+	if !ok || sandbox.Recorded == nil || sandbox.Recorded.Services == nil {
+		return status, err
+	}
+	return p.recordedStatus(sandbox), nil
+}
+
+// unknownState is the state of a service in recordedStatus.
+const unknownState forwarder.State = "unknown"
+
+// recordedStatus is the status of a running project as far as the state file has it.
+func (p commandProject) recordedStatus(cause *client.SandboxError) api.Status {
+	recorded, state := cause.Recorded, p.Dir.ReadOrZero()
+	state.PruneLeases()
+	status := api.Status{
+		Project: p.Root, Config: p.Config, State: api.StateRunning, Leases: client.WireLeases(state.Leases), RecordedAt: &recorded.ServicesAt,
+		Supervisor: &api.SupervisorStatus{
+			PID: recorded.PID, Run: recorded.Run, Version: recorded.Version, Since: recorded.Since, Socket: recorded.Socket, Log: p.Dir.LogPath("supervisor"),
+			Keeper: recorded.Keeper,
+		},
+		Warnings: []string{fmt.Sprintf("%v; the services are those of the state file, recorded %s ago", cause, formatAge(recorded.ServicesAt))},
+	}
+	for _, svc := range recorded.Services {
+		service := api.ServiceStatus{Name: svc.Name, State: unknownState, Addresses: svc.Addresses, Held: svc.Held, Reverse: len(svc.Addresses) == 0, Log: p.Dir.LogPath(svc.Name)}
+		if len(svc.Addresses) > 0 {
+			service.Address = svc.Addresses[0]
+		}
+		for _, text := range svc.Addresses {
+			if addr, err := netip.ParseAddrPort(text); err == nil {
+				service.Port = int(addr.Port())
+			}
+		}
+		if !svc.Held && !service.Reverse {
+			service.LastError = "its port is not open"
+		}
+		status.Services = append(status.Services, service)
+	}
+	return status
 }
 
 // compareTimeout bounds the comparison of environments, for which the supervisor reads files.
@@ -156,9 +206,16 @@ func printStatus(w io.Writer, status api.Status, width int) {
 	}
 	fmt.Fprintln(w)
 	printTable(w, status, width)
+	for _, line := range describeBridges(status.Services) {
+		printWrapped(w, width, line)
+	}
 	for _, svc := range status.Services {
-		if svc.Hint != "" {
-			printWrapped(w, width, fmt.Sprintf("%s: %s", svc.Name, output.JoinLines(svc.Hint)))
+		hint := svc.Hint
+		if hint == "" && showsRefusal(svc) {
+			hint = svc.LastRefusal.Hint
+		}
+		if hint != "" {
+			printWrapped(w, width, fmt.Sprintf("%s: %s", svc.Name, output.JoinLines(hint)))
 		}
 	}
 	for _, cluster := range status.Clusters {
@@ -180,6 +237,35 @@ func printStatus(w io.Writer, status api.Status, width int) {
 	for _, warning := range status.Warnings {
 		printWrapped(w, width, "warning: "+output.JoinLines(warning))
 	}
+}
+
+// describeBridges says where containers can connect to which services, and to which they cannot although the config asks for it, and why.
+func describeBridges(services []api.ServiceStatus) (lines []string) {
+	var addresses, reasons []string
+	lacking := make(map[string][]string) // the names of services, by reason
+	for _, svc := range services {
+		switch {
+		case svc.Bridge == nil:
+		case svc.Bridge.Address != "":
+			addresses = append(addresses, svc.Name+" at "+svc.Bridge.Address)
+		default:
+			reason := svc.Bridge.Reason
+			if svc.Bridge.Hint != "" {
+				reason += "; " + svc.Bridge.Hint
+			}
+			if lacking[reason] == nil {
+				reasons = append(reasons, reason)
+			}
+			lacking[reason] = append(lacking[reason], svc.Name)
+		}
+	}
+	if len(addresses) > 0 {
+		lines = append(lines, "containers connect to "+joinWords(addresses))
+	}
+	for _, reason := range reasons {
+		lines = append(lines, fmt.Sprintf("warning: containers cannot connect to %s: %s", joinWords(lacking[reason]), output.JoinLines(reason)))
+	}
+	return lines
 }
 
 // describeDraining says which connections of an earlier supervisor are open, and until when.
@@ -402,10 +488,15 @@ func formatUptime(svc api.ServiceStatus) string {
 
 // formatLastError returns what fails now, or else the last request that was refused.
 func formatLastError(svc api.ServiceStatus) string {
-	if svc.LastError == "" && svc.LastRefusal != nil && svc.State != forwarder.Stopped {
+	if showsRefusal(svc) {
 		return fmt.Sprintf("request failed %s ago: %s", formatAge(svc.LastRefusal.Time), output.JoinLines(svc.LastRefusal.Reason))
 	}
 	return output.JoinLines(svc.LastError)
+}
+
+// showsRefusal reports whether the last request that was refused is shown: nothing else fails.
+func showsRefusal(svc api.ServiceStatus) bool {
+	return svc.LastError == "" && svc.LastRefusal != nil && svc.State != forwarder.Stopped
 }
 
 // formatConnections returns the number of open connections, and how many of them wait for the tunnel.

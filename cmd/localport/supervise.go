@@ -8,12 +8,14 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/handoff"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/supervisor"
 )
 
@@ -54,6 +56,16 @@ func (c superviseCmd) supervise(config, logLevel string) error {
 	if err != nil {
 		return err
 	}
+	// Until the process ends: the orphans of a service's program are looked for among this process's children.
+	adoptCtx, endAdoption := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer endAdoption()
+	wg.Go(func() {
+		if err := process.AdoptOrphans(adoptCtx); err != nil {
+			slog.Warn("orphans of services are found by their environment only", "error", err)
+		}
+	})
 	return supervisor.Run(ctx, supervisor.Options{
 		Config: config, Version: version.Own(), Exe: exe, RunID: strings.ToLower(rand.Text()[:8]), LogLevel: level,
 		OnStartResult: client.ReportReadiness, Inherit: inherit,

@@ -25,6 +25,9 @@ type Status struct {
 	Clusters   []ClusterStatus   `json:"clusters,omitempty"` // that services connect to, one per context
 	// Draining are earlier supervisors whose established connections are still open. Only "status" sets it, from the state file.
 	Draining []Draining `json:"draining,omitempty"`
+	// RecordedAt is set if the supervisor cannot be asked from here: then the services are those that it recorded at that time, with their
+	// names, addresses and held ports only, in the state "unknown".
+	RecordedAt *time.Time `json:"recorded_at,omitempty"`
 }
 
 // Draining is a supervisor that accepts no new clients, and runs until the established connections have ended.
@@ -57,6 +60,9 @@ type Lease struct {
 	Since     time.Time `json:"since"`
 	// PIDNamespace is the id of the PID namespace in which the process has this pid; 0 from an older client.
 	PIDNamespace uint64 `json:"pid_ns,omitempty"`
+	// NetNamespace is the id of the network namespace of whoever took the lease, Boot the boot id of its kernel.
+	NetNamespace uint64 `json:"net_ns,omitempty"`
+	Boot         string `json:"boot,omitempty"`
 }
 
 // ClusterStatus is the status of a Kubernetes cluster, as far as it is known from the services that connect to it.
@@ -140,11 +146,22 @@ type ServiceStatus struct {
 	LastRefusal *Refusal `json:"last_refusal,omitempty"`
 	// RestartReasons counts the restarts by reason.
 	RestartReasons map[string]uint64 `json:"restart_reasons,omitempty"`
+	// Bridge is where containers can connect too; null if the config names no bridge or the port is closed.
+	Bridge *BridgeStatus `json:"bridge,omitempty"`
+}
+
+// BridgeStatus is the additional address of a service, on a bridge of this machine, for its containers.
+type BridgeStatus struct {
+	Name    string `json:"name"`              // as in the config: "auto", or the bridge's name or address
+	Address string `json:"address,omitempty"` // HOST:PORT; empty if nothing listens there
+	Reason  string `json:"reason,omitempty"`  // why nothing does
+	Hint    string `json:"hint,omitempty"`
 }
 
 // Refusal is a refused request of a client.
 type Refusal struct {
 	Reason string    `json:"reason"`
+	Hint   string    `json:"hint,omitempty"`
 	Time   time.Time `json:"time"`
 }
 
@@ -224,6 +241,7 @@ type ServiceView struct {
 	Port   int             `json:"port"`
 	Held   bool            `json:"held"`
 	Reason string          `json:"reason,omitempty"`
+	Bridge *BridgeStatus   `json:"bridge,omitempty"` // as in ServiceStatus
 }
 
 // JoinRequest has the variables of a joining client that repair the supervisor's environment: the socket of an agent that answers and has keys,
@@ -252,6 +270,8 @@ type LeaveResponse struct {
 	Services []OpenConnections `json:"services,omitempty"` // without those that have no connection
 	Linger   float64           `json:"linger,omitempty"`   // seconds until the ports close
 	Keep     float64           `json:"keep,omitempty"`     // seconds that the connections stay after that; 0: they end with the ports
+	// KeepsPrograms is set if the connections of programs that were started in the project keep it running.
+	KeepsPrograms bool `json:"keeps_programs,omitempty"`
 }
 
 // Action is what a user requests for services.
@@ -373,13 +393,35 @@ type ErrorResponse struct {
 	Error string `json:"error"`
 	// LoginLoss is set if that is why. Older supervisors send only the text.
 	LoginLoss *LoginLossError `json:"login_loss,omitempty"`
-	// IsForeign is set if the error is ErrForeign.
-	IsForeign bool `json:"foreign,omitempty"`
+	// IsForeign is set if the error is a *ForeignError, Namespaces are its Kinds. Older supervisors do not send those.
+	IsForeign  bool     `json:"foreign,omitempty"`
+	Namespaces []string `json:"namespaces,omitempty"`
 }
 
-// ErrForeign is the error of a client in another PID namespace that asks for what only processes in the supervisor's namespace may do: paths and
-// pids are others there.
-var ErrForeign = errors.New("the supervisor runs in another PID namespace: from this container or sandbox its services can be used, but not changed")
+// ForeignError is the error of a client in other namespaces that asks for what only processes in the supervisor's user, mount and PID namespaces
+// may do: paths, programs and pids are others there.
+type ForeignError struct {
+	Kinds   []string // in which they differ: "user", "mount", "PID"
+	PID     int      // the supervisor's, if root can enter its namespaces from here; else 0
+	IsBelow bool     // its PID namespace is one below that of this process, such as that of a container on this machine
+	Root    string   // the project's directory
+}
+
+func (e *ForeignError) Error() string {
+	return "the supervisor runs in " + describeNamespaces(e.Kinds) + ": from here its services can be used, but not changed"
+}
+
+// describeNamespaces returns "another PID namespace", or "other mount and PID namespaces".
+func describeNamespaces(kinds []string) string {
+	switch last := len(kinds) - 1; {
+	case last < 0:
+		return "other namespaces"
+	case last == 0:
+		return "another " + kinds[0] + " namespace"
+	default:
+		return "other " + strings.Join(kinds[:last], ", ") + " and " + kinds[last] + " namespaces"
+	}
+}
 
 // LoginLossText begins the text of a LoginLossError. Older programs report no more than the text.
 const LoginLossText = "a new supervisor would need another login for "

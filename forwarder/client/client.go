@@ -220,7 +220,7 @@ func newRefusedError(status int, body io.Reader, id string) error {
 		f.Error = fmt.Sprintf("the supervisor answered with HTTP status %d", status)
 	}
 	if f.IsForeign {
-		return api.ErrForeign
+		return &api.ForeignError{Kinds: f.Namespaces}
 	}
 	return &RefusedError{f.Error, id, status, f.LoginLoss}
 }

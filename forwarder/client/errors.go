@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -17,6 +18,23 @@ func (e *NotAllowedError) Error() string {
 	}
 	return e.Config + " is new or changed"
 }
+
+// SandboxError says that this process cannot reach the socket of a running supervisor, as in a sandbox that hides it or refuses unix sockets.
+type SandboxError struct {
+	Socket string
+	Err    error // of the system call that was refused; nil if the socket is not visible here
+	// Recorded is what the supervisor has recorded in the state.
+	Recorded *lockstate.Supervisor
+}
+
+func (e *SandboxError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("this process may not connect to the supervisor at %s: %v", e.Socket, e.Err)
+	}
+	return fmt.Sprintf("the supervisor's socket %s is not visible here", e.Socket)
+}
+
+func (e *SandboxError) Unwrap() error { return e.Err }
 
 // NoAnswerError says that a running process of a project does not answer.
 type NoAnswerError struct {

@@ -3,8 +3,12 @@ package client
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/wait"
@@ -19,16 +23,24 @@ func (p *Project) SupervisorClient(ctx context.Context) (*Client, error) {
 
 // FindSupervisor returns the client of the project's supervisor and the status that it answered with; a nil client if none is
 // running. The file lock is taken only if no supervisor answers, to check the election: a process that holds that lock for long must not keep a
-// command from a running supervisor. The error is a *NoAnswerError if a supervisor is running and does not answer.
+// command from a running supervisor. The error is a *NoAnswerError if a supervisor is running and does not answer, a *SandboxError if it cannot be
+// asked from here.
 func (p *Project) FindSupervisor(ctx context.Context) (*Client, api.Status, error) {
 	startedAt := time.Now()
 	for pause := (wait.Backoff{First: 5 * time.Millisecond, Max: 50 * time.Millisecond}); ; {
 		client, status, err := p.askStatus(ctx)
-		if client != nil || err != nil {
+		sandbox, isSandboxed := errors.AsType[*SandboxError](err)
+		if client != nil || err != nil && !isSandboxed {
 			return client, status, err
 		}
 		elected, err := p.isElectionHeld(ctx)
 		if err != nil || !elected {
+			return nil, api.Status{}, err
+		}
+		if isSandboxed {
+			return nil, api.Status{}, sandbox
+		}
+		if err := p.checkSocketIsVisible(startedAt); err != nil {
 			return nil, api.Status{}, err
 		}
 		if time.Since(startedAt) > keeperCheckInterval {
@@ -62,9 +74,44 @@ func (p *Project) askStatus(ctx context.Context) (*Client, api.Status, error) {
 			return nil, status, err
 		case errors.Is(err, ErrNoAnswer):
 			return nil, status, p.newNoAnswerError(time.Since(startedAt))
+		case isSocketRefused(err):
+			return nil, status, p.newSandboxError(socket, err)
 		}
 	}
 	return nil, api.Status{}, nil
+}
+
+// isSocketRefused reports whether the system does not let this process use unix sockets, or this one: seccomp, Landlock, RestrictAddressFamilies=.
+func isSocketRefused(err error) bool {
+	return errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EAFNOSUPPORT)
+}
+
+func (p *Project) newSandboxError(socket string, err error) error {
+	if unreachable, ok := errors.AsType[*UnreachableError](err); ok {
+		err = unreachable.Err
+	}
+	return &SandboxError{Socket: socket, Err: err, Recorded: p.Dir.ReadOrZero().Supervisor}
+}
+
+// foreignStartTime is how long a supervisor in another namespace may have no socket in a directory that is visible here: it is starting or ending.
+const foreignStartTime = time.Second
+
+// checkSocketIsVisible returns a *SandboxError if a running supervisor, in other namespaces, has its socket where this process sees none. It has
+// been waited for since startedAt.
+func (p *Project) checkSocketIsVisible(startedAt time.Time) error {
+	recorded := p.Dir.ReadOrZero().Supervisor
+	if recorded == nil || len(recorded.ForeignNamespaces()) == 0 {
+		return nil // if the socket was removed, the supervisor binds it again
+	}
+	for _, socket := range p.Dir.Sockets() {
+		if _, err := os.Lstat(socket); err == nil {
+			return nil
+		}
+	}
+	if _, err := os.Lstat(filepath.Dir(recorded.Socket)); err == nil && time.Since(startedAt) < foreignStartTime {
+		return nil
+	}
+	return p.newSandboxError(recorded.Socket, nil)
 }
 
 // keeperCheckInterval is how long an answer is awaited before each check for a stopped keeper.
@@ -114,19 +161,6 @@ func (p *Project) isElectionHeld(ctx context.Context) (elected bool, err error) 
 		return nil
 	})
 	return elected, err
-}
-
-// RequireSameNamespace returns api.ErrForeign if the project's supervisor runs in another PID namespace than this process. A command that changes
-// what the supervisor does, or the state, calls it first.
-func (p *Project) RequireSameNamespace(ctx context.Context) error {
-	if recorded := p.Dir.ReadOrZero().Supervisor; recorded == nil || !recorded.IsForeign() {
-		return nil
-	}
-	elected, err := p.isElectionHeld(ctx)
-	if err == nil && elected {
-		err = api.ErrForeign
-	}
-	return err
 }
 
 // ExplainNoAnswer returns a *NoAnswerError, which names the process, if err is that a supervisor did not answer since startedAt; else err.

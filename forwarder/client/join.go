@@ -30,6 +30,8 @@ type JoinOptions struct {
 	// Allowed is set if the current files are allowed. Otherwise a running supervisor is joined, which uses the previous files, but none
 	// is started.
 	Allowed bool
+	// AnyNetwork is set if the caller does not use the ports: a supervisor in another network namespace is joined too, or moved to this one.
+	AnyNetwork bool
 	// OnUpdate may be nil. It changes the state further, under the same lock; isRunning says whether a supervisor runs.
 	OnUpdate func(tx *lockstate.Tx, isRunning bool)
 }
@@ -47,7 +49,7 @@ var ErrDown = errors.New("the project is stopped")
 
 // Join records the lease, starts a supervisor if none is running, and returns its view of the services. When it returns, every
 // address that is held in the view accepts connections. The error is ErrDown, a *NotAllowedError, a *StartError, a *NoAnswerError, a
-// *RefusedError, or says why the state file could not be used.
+// *RefusedError, an *OtherNetworkError, a *SandboxError, or says why the state file could not be used.
 //
 // If the lease cannot be written to the state file, because the disk is full or another process holds the file's lock for
 // too long, a running supervisor records it instead.
@@ -57,8 +59,11 @@ func (p *Project) Join(ctx context.Context, options JoinOptions) (*JoinedProject
 	j := &joiner{Project: p, JoinOptions: options}
 	for {
 		client, view, err := j.attempt(ctx)
+		if err == nil && j.isUnreachable {
+			err = p.checkSocketIsVisible(startedAt)
+		}
 		if err != nil {
-			return nil, err
+			return nil, j.releaseUnusable(ctx, err)
 		}
 		if client != nil {
 			return &JoinedProject{*client, p, view, j.hasSpawned}, nil
@@ -68,6 +73,17 @@ func (p *Project) Join(ctx context.Context, options JoinOptions) (*JoinedProject
 			return nil, p.newNoAnswerError(time.Since(startedAt))
 		}
 	}
+}
+
+// releaseUnusable releases the lease if err is that the supervisor cannot be asked from here. It returns err.
+func (j *joiner) releaseUnusable(ctx context.Context, err error) error {
+	if _, isSandboxed := errors.AsType[*SandboxError](err); isSandboxed && j.hasClaimed && j.Lease.Kind != "" {
+		_, _ = j.Dir.Update(ctx, func(tx *lockstate.Tx) error { // otherwise the lease ends with its process
+			tx.RemoveLease(j.Lease.Kind, j.Lease.Process)
+			return nil
+		})
+	}
+	return err
 }
 
 // joiner is a Join in progress.
@@ -82,6 +98,9 @@ type joiner struct {
 	hasReplaced     bool // an older supervisor was replaced
 	hasSpawned      bool // this joiner started a supervisor
 	isUnreachable   bool // the election is held, but nothing is listening
+	hasAskedToMove  bool // it is known whether the supervisor, which is in another namespace, can be moved
+	takesOver       bool // it can
+	spawnedAt       time.Time
 }
 
 // errElectionFree means that no process holds the election.
@@ -102,11 +121,20 @@ func (j *joiner) attempt(ctx context.Context) (*Client, api.ProjectView, error) 
 		client, _, err := j.askStatus(ctx)
 		j.hasAskedSockets, j.isUnelected = true, client != nil
 		return nil, api.ProjectView{}, err
+	case errors.Is(err, errMovable):
+		j.takesOver, j.hasAskedToMove = j.mayTakeOver(ctx), true
+		return nil, api.ProjectView{}, nil
 	case err != nil:
 		return j.joinBySocket(ctx, err)
 	case !running:
 		readiness, err := j.newSpawner(j.Detach).Spawn(ctx)
-		j.hasSpawned = j.hasSpawned || err == nil && readiness.Outcome == OutcomeReady
+		if err == nil && readiness.Outcome == OutcomeReady {
+			j.hasSpawned, j.spawnedAt = true, time.Now()
+		}
+		if err != nil && j.takesOver && ctx.Err() == nil { // the running supervisor is used where it is
+			j.takesOver, j.hasAskedSockets = false, false
+			return nil, api.ProjectView{}, nil
+		}
 		return nil, api.ProjectView{}, err
 	}
 	if !j.hasReplaced && j.replaceOlder(ctx) {
@@ -122,6 +150,9 @@ func (j *joiner) attempt(ctx context.Context) (*Client, api.ProjectView, error) 
 		j.isUnreachable, j.hasAskedSockets, j.isUnelected = true, false, false
 		return nil, view, nil
 	}
+	if err == nil && j.awaitsHandOver(view) && wait.Sleep(ctx, handOverPoll) {
+		return nil, view, nil
+	}
 	return client, view, err
 }
 
@@ -133,6 +164,14 @@ func (j *joiner) claimLease(ctx context.Context) (running bool, err error) {
 	isNotAllowed := false
 	state, err := j.Dir.Update(lockCtx, func(tx *lockstate.Tx) error {
 		running, isNotAllowed = tx.IsSupervisorRunning() || j.isUnelected, false
+		if running {
+			isDropped, err := j.checkNamespaces(tx)
+			if err != nil {
+				return err
+			}
+			running = !isDropped
+			j.hasAskedSockets = j.hasAskedSockets || isDropped
+		}
 		switch {
 		case !running && !j.hasAskedSockets:
 			return errElectionFree
@@ -199,6 +238,8 @@ func (j *joiner) joinBySocket(ctx context.Context, cause error) (*Client, api.Pr
 	switch {
 	case err != nil:
 		return nil, api.ProjectView{}, err
+	case client != nil && !j.AnyNetwork && j.CheckNetwork() != nil:
+		return nil, api.ProjectView{}, j.CheckNetwork()
 	case client == nil && j.hasLockTimedOut && !j.waitsForLock:
 		j.waitsForLock = true
 		return nil, api.ProjectView{}, nil
@@ -237,6 +278,9 @@ func (p *Project) joinSupervisor(ctx context.Context, request api.JoinRequest) (
 		if errors.Is(err, ErrNoAnswer) {
 			return nil, view, p.newNoAnswerError(time.Since(startedAt))
 		}
+		if isSocketRefused(err) {
+			return nil, view, p.newSandboxError(socket, err)
+		}
 		if _, isUnreachable := errors.AsType[*UnreachableError](err); !isUnreachable {
 			return client, view, err
 		}
@@ -249,7 +293,7 @@ func (p *Project) joinSupervisor(ctx context.Context, request api.JoinRequest) (
 func (p *Project) replaceOlder(ctx context.Context) bool {
 	running := p.Dir.ReadOrZero().Supervisor
 	exe, err := os.Executable()
-	if err != nil || running == nil || running.IsForeign() || running.Refused == p.version || !Supersedes(p.version, running.Version) {
+	if err != nil || running == nil || len(running.ForeignNamespaces()) > 0 || running.Refused == p.version || !Supersedes(p.version, running.Version) {
 		return false
 	}
 	for _, socket := range p.Dir.Sockets() {

@@ -7,7 +7,10 @@ import (
 
 // WireLease is a stored lease as the control API has it.
 func WireLease(l lockstate.Lease) api.Lease {
-	return api.Lease{Kind: string(l.Kind), PID: l.PID, StartTime: l.Start, Dir: l.Dir, Since: l.Since, PIDNamespace: l.PIDNamespace}
+	return api.Lease{
+		Kind: string(l.Kind), PID: l.PID, StartTime: l.Start, Dir: l.Dir, Since: l.Since,
+		PIDNamespace: l.PIDNamespace, NetNamespace: l.NetNamespace, Boot: l.Boot,
+	}
 }
 
 // WireLeases are stored leases as the control API has them.

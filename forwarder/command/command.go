@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -101,7 +102,7 @@ func (driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) 
 	for i, arg := range s.argv {
 		argv[i] = strings.ReplaceAll(arg, portPlaceholder, strconv.Itoa(int(port)))
 	}
-	tunnel := &tunnel{programSpec: s, id: run.ID, program: filepath.Base(argv[0]), log: run.Log, readyCh: make(chan struct{}), startedCh: make(chan struct{})}
+	tunnel := &tunnel{programSpec: s, id: run.ID, dir: run.SocketDir, port: port, program: filepath.Base(argv[0]), log: run.Log, readyCh: make(chan struct{}), startedCh: make(chan struct{})}
 	if s.readyPattern == nil {
 		close(tunnel.readyCh)
 	}
@@ -116,7 +117,7 @@ func (driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) 
 	close(tunnel.startedCh)
 	if err := tunnel.waitReady(ctx, port); err != nil {
 		_ = tunnel.Close()
-		return nil, err
+		return nil, tunnel.explainDetached(err)
 	}
 	return tunnel, nil
 }
@@ -135,13 +136,17 @@ type tunnel struct {
 	*process.Child
 	programSpec
 	id      string // of the run
+	dir     string // of the run; empty: none
+	port    uint16 // that the program must listen on
 	program string
 	log     io.Writer
 	addr    netip.AddrPort
 	// isDetached: a process outside the program's group listens, and may outlive it.
 	isDetached bool
-	startedCh  chan struct{} // closed when Child is set
-	readyCh    chan struct{} // closed when a line has matched readyPattern, or there is none
+	closeOnce  sync.Once
+	ended      []process.Detached // processes outside the program's group that Close has ended
+	startedCh  chan struct{}      // closed when Child is set
+	readyCh    chan struct{}      // closed when a line has matched readyPattern, or there is none
 
 	// Written by handleLine; others may read it after Done.
 	hasPrintedReady bool
@@ -197,6 +202,7 @@ func (t *tunnel) waitReady(ctx context.Context, port uint16) error {
 			hasDetached = true
 			if !detachedSince.IsZero() && time.Since(detachedSince) >= detachedDelay && canConnect(ctx, addr) {
 				t.addr, t.isDetached = addr, true
+				t.recordDetached()
 				return t.waitReadyLine(ctx, port)
 			}
 		}
@@ -204,6 +210,7 @@ func (t *tunnel) waitReady(ctx context.Context, port uint16) error {
 			detachedSince = time.Time{}
 		} else if detachedSince.IsZero() {
 			detachedSince = time.Now()
+			t.recordDetached()
 		}
 		timer.Reset(poll.Next())
 	}
@@ -226,13 +233,42 @@ func canConnect(ctx context.Context, addr netip.AddrPort) bool {
 	return conn.Close() == nil
 }
 
-// Close ends the program and what it has started, and returns when nothing is left.
-func (t *tunnel) Close() error {
-	_ = t.Child.Close()
-	if !t.isDetached {
-		return nil
+// recordDetached records the processes in other sessions that the program has started: if this process is killed, its successor ends them.
+// Without the record it ends those that have kept the environment.
+func (t *tunnel) recordDetached() {
+	if found := t.FindDetached(t.port); len(found) > 0 && t.dir != "" {
+		_ = process.RecordDetached(t.dir, found)
 	}
-	_, err := process.KillTunnel(t.id)
+}
+
+// Close ends the program and what it has started, and returns when nothing is left.
+func (t *tunnel) Close() (err error) {
+	t.closeOnce.Do(func() {
+		before := t.FindDetached(t.port)
+		_ = t.Child.Close()
+		t.ended = t.KillDetached(t.port, before)
+		isDaemon := !t.WasStopped() && t.HasSucceeded() // the program has put itself into the background
+		if len(t.ended) > 0 || t.isDetached || isDaemon {
+			_, err = process.KillTunnel(t.id)
+		}
+	})
+	return err
+}
+
+// explainDetached adds to the failure of a program that exited before it was ready what it has left running, and that it must not put itself
+// into the background.
+func (t *tunnel) explainDetached(err error) error {
+	failure, isFailure := errors.AsType[*forwarder.Failure](err)
+	if !isFailure || t.WasStopped() || failure.Class == forwarder.NeedsUser {
+		return err
+	}
+	if len(t.ended) > 0 {
+		server := t.ended[max(0, slices.IndexFunc(t.ended, func(p process.Detached) bool { return p.IsListener }))]
+		failure.Reason += fmt.Sprintf("; it left %s (pid %d) in the background, which was ended with it", server.Name, server.PID)
+	}
+	if len(t.ended) > 0 || t.HasSucceeded() {
+		failure.Hint = fmt.Sprintf("%s must run until it is stopped: leave out an option that puts it or its server into the background", t.program)
+	}
 	return err
 }
 
@@ -275,7 +311,11 @@ func (t *tunnel) exitFailure() error {
 			Class: forwarder.NeedsUser, Reason: fmt.Sprintf("%s needs a login: %s", t.program, t.loginLine), Hint: hint, RecheckAfter: loginRecheckInterval,
 		}
 	}
-	return &forwarder.Failure{Reason: fmt.Sprintf("%s exited: %s", t.program, t.ExitStatus()) + lastOutput(t.LastLines())}
+	failure := &forwarder.Failure{Reason: fmt.Sprintf("%s exited: %s", t.program, t.ExitStatus()) + lastOutput(t.LastLines())}
+	if !t.HasSucceeded() { // "#!/usr/bin/env bash" with a carriage return starts, and env does not find the program
+		failure.Hint = process.FindCarriageReturn(t.Path()).Hint
+	}
+	return failure
 }
 
 // lastOutput returns the last lines that a program printed, as the end of a reason.

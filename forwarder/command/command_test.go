@@ -327,6 +327,38 @@ func TestDriver_MissingProgramNeedsAttention(t *testing.T) {
 	}
 }
 
+func TestDriver_ScriptWithCarriageReturnsIsExplained(t *testing.T) {
+	for text, want := range map[string]string{"#!/bin/sh\r\nexit 0\r\n": "its lines end with a carriage return", "#!/usr/bin/env bash\r\nexit 0\r\n": "exited: exit status 127"} {
+		r := newRun(t, "")
+		if err := os.WriteFile(filepath.Join(r.Dir, "proxy"), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		f := openFailure(t, t.Context(), r, "./proxy", "{port}")
+		if !strings.Contains(f.Reason, want) || !strings.HasPrefix(f.Hint, "remove the carriage returns: ") {
+			t.Fatalf("%q: got %+v", text, f)
+		}
+		if out, err := exec.Command("sh", "-c", strings.TrimPrefix(f.Hint, "remove the carriage returns: ")).CombinedOutput(); err != nil { // the hint works
+			t.Fatalf("%v: %s", err, out)
+		}
+		if f := openFailure(t, t.Context(), r, "./proxy", "{port}"); !strings.Contains(f.Reason, "exit status 0") || strings.Contains(f.Hint, "carriage") {
+			t.Errorf("after the hint: %+v", f)
+		}
+	}
+}
+
+func TestLogin_SaysWhyItsProgramCannotBeExecuted(t *testing.T) {
+	r := newRun(t, "")
+	if err := os.WriteFile(filepath.Join(r.Dir, "sign-in"), []byte("#!/no/such/python\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	svc := newService("proxy", "{port}")
+	svc.Connection.Settings["login"] = []string{"./sign-in"}
+	_, _, err := newLogin(svc, r.Dir, r.Env).Run(t.Context(), forwarder.Terminal{})
+	if f, ok := errors.AsType[*forwarder.Failure](err); !ok || !strings.Contains(f.Reason, "/no/such/python, does not exist") || !strings.Contains(f.Hint, "install python") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestDriver_CancelledOpenReturnsContextError(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	r := newRun(t, "")

@@ -27,12 +27,18 @@ func newLogin(svc project.Service, dir string, env []string) forwarder.Login {
 
 // runLogin runs the program on the user's terminal, where Ctrl-C reaches it.
 func runLogin(argv []string, dir string, env []string, terminal forwarder.Terminal) error {
-	path, err := process.LookPath(argv[0], env, dir)
-	if err != nil {
+	classify := func(err error) error {
 		return process.ClassifyStartError(err, process.Command{Argv: argv, Dir: dir, Env: env}, fmt.Sprintf("install %s, or set its full path in login", argv[0]))
 	}
+	path, err := process.LookPath(argv[0], env, dir)
+	if err != nil {
+		return classify(err)
+	}
 	cmd := &exec.Cmd{Path: path, Args: argv, Dir: dir, Env: env, Stdin: terminal.In, Stdout: terminal.Out, Stderr: terminal.Err}
-	if err := cmd.Run(); err != nil {
+	if err := cmd.Start(); err != nil {
+		return classify(err)
+	}
+	if err := cmd.Wait(); err != nil {
 		return fmt.Errorf("%s: %w", argv[0], err)
 	}
 	return nil

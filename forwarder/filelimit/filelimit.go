@@ -46,6 +46,9 @@ func Reserve(services []project.Service, shells int) int {
 	n := baseFiles + controlClientFiles + temporaryFiles + relayPipeFiles + max(minLeaseFiles, shells) + filesPerCheck*min(maxConcurrentChecks, len(services))
 	for _, svc := range services {
 		n += filesPerService + filesPerListener*len(svc.ListenAddresses())
+		if svc.Bridge != "" {
+			n += filesPerListener
+		}
 	}
 	return n
 }

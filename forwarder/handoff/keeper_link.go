@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/lockstate"
 )
 
@@ -111,7 +112,11 @@ func Start(exe string) (*KeeperLink, error) {
 		ours.Close()
 		return nil, fmt.Errorf("start the keeper: %w", err)
 	}
-	go func() { _ = cmd.Wait() }() // it outlives this process if another supervisor takes over
+	unregister := process.RegisterChild(cmd.Process.Pid)
+	go func() {
+		_ = cmd.Wait() // it outlives this process if another supervisor takes over
+		unregister()
+	}()
 	l := newKeeperLink(ours)
 	l.pid = cmd.Process.Pid
 	return l, nil

@@ -5,6 +5,7 @@ package kubectl
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -100,8 +101,9 @@ func newServiceSpec(svc project.Service) serviceSpec {
 type service struct {
 	serviceSpec
 
-	mu          sync.Mutex       // guards the fields below; never held while a file is read
-	lastSession *session.Session // of the last tunnel
+	mu          sync.Mutex         // guards the fields below; never held while a file is read
+	lastSession *session.Session   // of the last tunnel
+	openFailure *forwarder.Failure // why there was no session at the last attempt; nil: there was one
 	location    session.Location
 	locationKey string // the kubeconfig files from which location was resolved; empty before
 }
@@ -188,12 +190,10 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 		})
 	}
 	kubeSession, release, err := d.sessions.Open(src)
+	s.recordOpen(kubeSession, err)
 	if err != nil {
 		return nil, files.ReconsiderError(err)
 	}
-	s.mu.Lock()
-	s.lastSession = kubeSession
-	s.mu.Unlock()
 	tunnel, err := native.Open(ctx, run, native.Spec{
 		Target: s.target, Ref: ref, Session: kubeSession, Release: release, Files: files, ClusterHealth: s.clusterHealth, Tasks: d.tasks, Reserve: d.reserve,
 	})
@@ -201,6 +201,15 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 		return nil, files.ReconsiderError(err)
 	}
 	return tunnel, nil
+}
+
+// recordOpen records the session of an attempt, or why there was none.
+func (s *service) recordOpen(opened *session.Session, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.openFailure, _ = errors.AsType[*forwarder.Failure](err); err == nil {
+		s.lastSession = opened
+	}
 }
 
 // OnNetworkChange implements forwarder.NetworkObserver.
@@ -214,13 +223,13 @@ func newSource(run forwarder.Run, ref session.ResourceRef) session.Source {
 func (d *driver) Cluster(svc project.Service) (forwarder.ClusterInfo, bool) {
 	s := d.serviceFor(svc)
 	s.mu.Lock()
-	lastSession, location := s.lastSession, s.location
+	lastSession, location, openFailure := s.lastSession, s.location, s.openFailure
 	s.mu.Unlock()
 	if lastSession == nil || !s.clusterHealth {
 		return forwarder.ClusterInfo{}, false
 	}
 	cluster := lastSession.Report(session.ResourceRef{Kubeconfig: s.kubeconfig, Location: location})
-	cluster.Name = location.Context
+	cluster.Name, cluster.Failure = location.Context, cmp.Or(openFailure, cluster.Failure)
 	return cluster, true
 }
 

@@ -3,6 +3,8 @@ package kubectl
 import (
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -298,5 +300,48 @@ echo '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"
 	}
 	if runs, starts := countRuns(), len(k.Starts(t)); runs != 2 || starts != 3 {
 		t.Errorf("when kubectl cannot log in, the helper ran %d times, kubectl %d times", runs, starts)
+	}
+}
+
+// The state of a cluster names the file that keeps new attempts from being made, not what the last session met.
+func TestDriver_ClusterNamesTheFileThatHasGone(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
+	defer server.Close()
+	dir := t.TempDir()
+	token := writeFile(t, filepath.Join(dir, "token"), "expired")
+	config := writeFile(t, filepath.Join(dir, "config"), "current-context: a\nclusters:\n- {name: a, cluster: {server: \""+server.URL+"\"}}\ncontexts:\n- {name: a, context: {cluster: a, user: a}}\nusers:\n- {name: a, user: {tokenFile: "+token+"}}\n")
+	driver := newDriver(t)
+	svc := project.Service{Name: "db", RemotePort: "5432", Connection: project.Connection{Settings: project.Settings{"resource_name": "db", "cluster_health": true}}}
+	trouble := func() string {
+		t.Helper()
+		tunnel, err := driver.Open(t.Context(), svc, forwarder.Run{Dir: dir, Env: []string{"KUBECONFIG=" + config}, Log: io.Discard})
+		if err == nil {
+			_ = tunnel.Close()
+			t.Fatal("opened")
+		}
+		info, ok := driver.(forwarder.ClusterReporter).Cluster(svc)
+		if !ok || info.Failure == nil || info.Name != "a" || info.Address != server.URL {
+			t.Fatalf("%v: the cluster is %+v, %t", err, info, ok)
+		}
+		return info.Failure.Reason
+	}
+	if got := trouble(); !strings.Contains(got, "Unauthorized") {
+		t.Errorf("with the token: %q", got)
+	}
+	if err := os.Remove(token); err != nil {
+		t.Fatal(err)
+	}
+	if got := trouble(); got != "the kubeconfig's token file, "+token+", cannot be read: no such file or directory" {
+		t.Errorf("without the token: %q", got)
+	}
+	writeFile(t, token, "another")
+	if got := trouble(); !strings.Contains(got, "Unauthorized") || strings.Contains(got, token) {
+		t.Errorf("with another token: %q", got)
+	}
+	if err := os.Remove(config); err != nil {
+		t.Fatal(err)
+	}
+	if got := trouble(); !strings.Contains(got, "no cluster is configured") || !strings.Contains(got, config) {
+		t.Errorf("without the kubeconfig: %q", got)
 	}
 }

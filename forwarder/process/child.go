@@ -41,10 +41,12 @@ type Command struct {
 
 // Child is a running process group.
 type Child struct {
-	cmd    *exec.Cmd
-	lines  *lineReader
-	stdout io.Writer // Command.Stdout
-	doneCh chan struct{}
+	cmd         *exec.Cmd
+	lines       *lineReader
+	stdout      io.Writer // Command.Stdout
+	doneCh      chan struct{}
+	leaderStart uint64   // the leader's lockstate.Process.Start
+	pipes       []string // the two outputs, as /proc shows them
 
 	mu         sync.Mutex // held while signalling, so that no pid is signalled after it has been reaped
 	isReaped   bool
@@ -83,6 +85,9 @@ func Start(c Command) (*Child, error) {
 
 // Pid is the process id of the group's leader, which is also the id of the group.
 func (c *Child) Pid() int { return c.cmd.Process.Pid }
+
+// Path is the path of the program.
+func (c *Child) Path() string { return c.cmd.Path }
 
 // IsProcessStopped reports whether the leader is suspended, by SIGSTOP or a debugger. The kernel goes on accepting connections to its
 // listener, so that a connect does not tell.
@@ -171,6 +176,7 @@ func (c *Child) start() (*outputReaders, error) {
 		return nil, err
 	}
 	c.cmd.Stdout, c.cmd.Stderr = stdoutWriter, stderrWriter
+	c.pipes = pipeNames(stdoutWriter, stderrWriter)
 	err = c.cmd.Start()
 	stdoutWriter.Close()
 	stderrWriter.Close()
@@ -179,6 +185,8 @@ func (c *Child) start() (*outputReaders, error) {
 		stderr.Close()
 		return nil, err
 	}
+	ownChildren.add(c.Pid())
+	c.leaderStart = startTime(c.Pid())
 	readers := &outputReaders{files: []*os.File{stdout, stderr}}
 	readers.wg.Go(func() {
 		if c.stdout != nil {
@@ -194,12 +202,12 @@ func (c *Child) start() (*outputReaders, error) {
 // waitAndReap waits until the leader exits, kills the rest of its group, then reaps the leader: until the leader is reaped, the
 // kernel gives the group's id to no other process.
 func (c *Child) waitAndReap() {
-	leader, _ := lockstate.FindProcess(c.Pid())
-	leader.PID = c.Pid()
+	leader := lockstate.Process{PID: c.Pid(), Start: c.leaderStart}
 	_ = lockstate.WaitExit(context.Background(), leader) // until it exits: Stop and Kill make it exit, not a context
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_ = syscall.Kill(-c.Pid(), syscall.SIGKILL)
 	_ = c.cmd.Wait() // its error repeats ProcessState
+	ownChildren.remove(c.Pid())
 	c.isReaped = true
 }

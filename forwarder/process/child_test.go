@@ -2,8 +2,10 @@ package process
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,8 +30,19 @@ func TestMain(m *testing.M) {
 		runSupervisor()
 	case "descriptors":
 		printChildDescriptors()
+	case "allocate":
+		allocate()
 	default:
 		goleak.VerifyTestMain(m)
+	}
+}
+
+// allocate allocates memory until it is killed, once stdin has ended.
+func allocate() {
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	var held [][]byte
+	for len(held) < 1<<20 {
+		held = append(held, bytes.Repeat([]byte{1}, 1<<20))
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/localport-sh/localport/lockstate"
 )
 
@@ -97,5 +99,55 @@ func TestReadOOMKills_ReadsBothVersionsOfControlGroups(t *testing.T) {
 	}
 	if _, err := readOOMKills(filepath.Join(t.TempDir(), "missing")); err == nil {
 		t.Error("a file that is not there has a count")
+	}
+}
+
+// limitMemory makes a control group with a small limit for a process, and puts it there. False if this process may not make one.
+func limitMemory(t *testing.T, pid, limit int) bool {
+	t.Helper()
+	dir := filepath.Join(filepath.Dir(oomCounterPath(os.Getpid())), "localport-test-"+strconv.Itoa(pid))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Log(err)
+		return false
+	}
+	t.Cleanup(func() { _ = unix.Rmdir(dir) })
+	for _, file := range []string{"memory.limit_in_bytes", "memory.max"} { // versions 1 and 2
+		err := os.WriteFile(filepath.Join(dir, file), []byte(strconv.Itoa(limit)), 0)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
+		}
+		if err == nil {
+			return true
+		}
+		t.Log(err)
+	}
+	return false
+}
+
+func TestExitObserver_TellsThatTheKernelEndedTheProcessForLackOfMemory(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), roleVariable+"=allocate")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Wait() }()
+	if !limitMemory(t, cmd.Process.Pid, 64<<20) {
+		t.Log("this tests nothing without the right to make a control group with a memory limit")
+		_ = cmd.Process.Kill()
+		return
+	}
+	p, _ := lockstate.FindProcess(cmd.Process.Pid)
+	o := ObserveExit(p)
+	defer o.Close()
+	stdin.Close() // it allocates now
+	if err := lockstate.WaitExit(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	if got := o.Reason(); !strings.HasPrefix(got, "killed by SIGKILL") || !strings.Contains(got, "out of memory") {
+		t.Errorf("it ended with %q", got)
 	}
 }

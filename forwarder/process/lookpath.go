@@ -95,17 +95,24 @@ func checkExecutable(path string) error {
 const installCheckInterval = 5 * time.Second
 
 // ClassifyStartError makes a tunnel's failure of an error of Start with this command. A missing program needs the user's attention, with
-// installHint as the hint; one that cannot be executed is a permanent failure; a lack of processes or files is transient. The failure ends
-// when another program is found, or the program was replaced.
+// installHint as the hint; one that cannot be executed is a permanent failure, which says why; a lack of processes or files is transient. The
+// failure ends when another program is found, the program was replaced, or what was wrong with it has changed.
 func ClassifyStartError(err error, c Command, installHint string) *forwarder.Failure {
-	f := classifyStartError(err, installHint)
+	path, lookErr := c.Path, error(nil)
+	if path == "" {
+		path, lookErr = LookPath(c.Argv[0], c.Env, c.Dir)
+	}
+	defect := FindDefect(programPath(path, lookErr), c.Dir, err)
+	f := classifyStartError(err, defect, installHint)
 	if f.Class != forwarder.Transient {
-		path, lookErr := LookPath(c.Argv[0], c.Env, c.Dir)
 		stamps := filestamps.Of(path)
 		f.AwaitChange = func(ctx context.Context) bool {
 			for {
-				now, nowErr := LookPath(c.Argv[0], c.Env, c.Dir)
-				if now != path || fmt.Sprint(nowErr) != fmt.Sprint(lookErr) || stamps.HaveChanged() {
+				now, nowErr := c.Path, error(nil)
+				if now == "" {
+					now, nowErr = LookPath(c.Argv[0], c.Env, c.Dir)
+				}
+				if now != path || fmt.Sprint(nowErr) != fmt.Sprint(lookErr) || stamps.HaveChanged() || FindDefect(programPath(now, nowErr), c.Dir, err) != defect {
 					return true
 				}
 				if !wait.Sleep(ctx, installCheckInterval) {
@@ -117,7 +124,15 @@ func ClassifyStartError(err error, c Command, installHint string) *forwarder.Fai
 	return f
 }
 
-func classifyStartError(err error, installHint string) *forwarder.Failure {
+// programPath returns the path that LookPath has returned, or that its error is about.
+func programPath(path string, err error) string {
+	if file, ok := errors.AsType[*fs.PathError](err); ok {
+		return file.Path
+	}
+	return path
+}
+
+func classifyStartError(err error, defect Defect, installHint string) *forwarder.Failure {
 	if _, isMissing := errors.AsType[*NotFoundError](err); isMissing {
 		return &forwarder.Failure{Class: forwarder.NeedsUser, Reason: err.Error(), Hint: installHint}
 	}
@@ -127,5 +142,17 @@ func classifyStartError(err error, installHint string) *forwarder.Failure {
 			class = forwarder.Permanent
 		}
 	}
-	return &forwarder.Failure{Class: class, Reason: err.Error()}
+	return &forwarder.Failure{Class: class, Reason: describeStartError(err, defect), Hint: defect.Hint}
+}
+
+// describeStartError adds the defect to an error of Start or LookPath, and drops the name of the system call and the second path.
+func describeStartError(err error, defect Defect) string {
+	text := err.Error()
+	if file, ok := errors.AsType[*fs.PathError](err); ok {
+		text = "run " + file.Path + ": " + file.Err.Error()
+	}
+	if defect.Reason != "" {
+		text += ": " + defect.Reason
+	}
+	return text
 }

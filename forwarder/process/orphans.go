@@ -9,9 +9,12 @@ import (
 // KillOrphans kills what the tunnels of a supervisor's run left behind: every process of this user, except the caller, that was started
 // with forwarder.RunVariable=runID in its environment, and whatever those start meanwhile. It returns how many it killed. It spares the
 // ssh masters that the user's own ssh_config keeps alive (ControlPersist): other sessions of the user may depend on them. macOS hides the
-// environment of the programs that come with the system, its own ssh among them, so those are not found.
+// environment of the programs that come with the system, its own ssh among them, so those are not found. On Linux the processes that
+// RecordDetached has recorded are killed too.
 func KillOrphans(runID string) (killed int, err error) {
-	return killMarked(forwarder.RunVariable, runID)
+	recorded := killRecorded(runID)
+	killed, err = killMarked(forwarder.RunVariable, runID)
+	return recorded + killed, err
 }
 
 // KillTunnel kills what one tunnel left behind, as KillOrphans does: the processes with forwarder.TunnelVariable=id.

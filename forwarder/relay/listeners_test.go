@@ -107,3 +107,51 @@ func TestInheritListeners_AcceptsClientsQueuedDuringHandover(t *testing.T) {
 	second.Attach(tn)
 	pingPong(client, tn.nextConn(t))
 }
+
+func TestRelay_AcceptsOnAddedListenersUntilTheyAreRemoved(t *testing.T) {
+	r, tn := startRelay(t), openTunnel(t, "tcp")
+	r.Attach(tn)
+	add := func() (*Listeners, string, bool) {
+		t.Helper()
+		ls, err := BindListeners([]netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"), 0)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := ls.Addrs()[0].String()
+		return ls, addr, r.AddListeners(ls)
+	}
+	isOpen := func(addr string) bool {
+		conn, err := dialTCP(addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	}
+	first, addr, isAdded := add()
+	if !isAdded {
+		t.Fatal("not added")
+	}
+	conn, err := dialTCP(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	setTestDeadline(t, conn)
+	client, server := &testConn{conn, t}, tn.nextConn(t)
+	pingPong(client, server)
+	r.RemoveListeners(first)
+	if isOpen(addr) {
+		t.Error("the removed listener accepts connections")
+	}
+	pingPong(client, server)
+	pingPong(r.dialClient(), tn.nextConn(t))
+
+	_, addr, _ = add()
+	r.StopAccepting()
+	if isOpen(addr) {
+		t.Error("after StopAccepting, the added listener accepts connections")
+	}
+	if _, addr, isAdded = add(); isAdded || isOpen(addr) {
+		t.Error("a listener was added after StopAccepting")
+	}
+}

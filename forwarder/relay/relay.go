@@ -81,6 +81,8 @@ type Relay struct {
 	// so. Methods that do not take it expect it to be held. A client's mu is never held while it is taken.
 	mu          sync.Mutex
 	isClosed    bool
+	isStopped   bool         // StopAccepting was called
+	added       []*Listeners // of AddListeners, without those that were removed
 	isRejecting bool
 	attached    *tunnelState   // nil: clients wait
 	tunnels     []*tunnelState // the attached one and detached ones that are not done
@@ -233,10 +235,39 @@ func (r *Relay) dropWaitingClients() {
 // New connections queue up in the kernel where another process has a copy of the listener.
 func (r *Relay) StopAccepting() {
 	r.stopOnce.Do(func() {
+		r.mu.Lock()
+		r.isStopped = true
+		added := slices.Clone(r.added)
+		r.mu.Unlock()
 		close(r.acceptClosedCh)
-		r.listeners.Close()
+		for _, ls := range append(added, r.listeners) {
+			ls.Close()
+		}
 	})
 	r.acceptLoops.Wait()
+}
+
+// AddListeners accepts clients on further listeners too, which the relay owns from now on. After StopAccepting it closes them and returns false.
+func (r *Relay) AddListeners(ls *Listeners) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.isStopped {
+		ls.Close()
+		return false
+	}
+	r.added = append(r.added, ls)
+	for _, l := range ls.tcp {
+		r.acceptLoops.Go(func() { r.runAcceptLoop(l) })
+	}
+	return true
+}
+
+// RemoveListeners closes listeners of AddListeners. Clients that were accepted stay.
+func (r *Relay) RemoveListeners(ls *Listeners) {
+	r.mu.Lock()
+	r.added = slices.DeleteFunc(r.added, func(other *Listeners) bool { return other == ls })
+	r.mu.Unlock()
+	ls.Close()
 }
 
 // Close closes the listeners, resets every client, and returns when all goroutines of the relay have ended. It does not

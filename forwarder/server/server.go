@@ -150,17 +150,21 @@ type connKey struct{}
 // environmentSender is a request that may have variables of the client's environment.
 type environmentSender interface{ DropEnvironment() }
 
-// isInOurNamespaces reports whether the client of a request is in the supervisor's namespaces: only then do its paths mean the same here.
-func isInOurNamespaces(ctx context.Context) bool {
-	conn, ok := ctx.Value(connKey{}).(*net.UnixConn)
-	return !ok || isPeerInNamespaces(conn, "user", "mnt", "pid")
+// namespacesOfClient returns the kinds of the supervisor's namespaces that the client of a request is not in: only in the same ones do its paths
+// mean the same here.
+func namespacesOfClient(ctx context.Context) (foreign []string) {
+	if conn, ok := ctx.Value(connKey{}).(*net.UnixConn); ok {
+		return foreignNamespaces(conn)
+	}
+	return nil
 }
 
-// refuseForeign refuses the requests of clients in other PID namespaces: they may read, and hold leases.
+// refuseForeign refuses the requests of clients in other user, mount or PID namespaces: they may read, and hold leases.
 func refuseForeign(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if conn, ok := r.Context().Value(connKey{}).(*net.UnixConn); ok && !isPeerInNamespaces(conn, "pid") {
-			writeJSON(w, http.StatusConflict, api.ErrorResponse{Error: api.ErrForeign.Error(), IsForeign: true})
+		if kinds := namespacesOfClient(r.Context()); len(kinds) > 0 {
+			err := &api.ForeignError{Kinds: kinds}
+			writeJSON(w, http.StatusConflict, api.ErrorResponse{Error: err.Error(), IsForeign: true, Namespaces: kinds})
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -183,7 +187,7 @@ func handleJSON[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 				return
 			}
 		}
-		if sender, ok := any(&request).(environmentSender); ok && !isInOurNamespaces(r.Context()) {
+		if sender, ok := any(&request).(environmentSender); ok && len(namespacesOfClient(r.Context())) > 0 {
 			sender.DropEnvironment()
 		}
 		response, err := fn(r.Context(), request)

@@ -264,7 +264,8 @@ func (h *healthMonitor) addDoubt(reason, hint string) (string, string) {
 // onRefusal publishes the refusal of one connection. The tunnel is kept and checked soon.
 func (h *healthMonitor) onRefusal(refusal forwarder.Refusal) {
 	if refusal.IsRequest {
-		h.s.publish(func(st *status) { st.lastRefusal, st.lastRefusedAt = h.s.host.Mask(refusal.Reason), time.Now() })
+		reason, hint := h.s.host.Mask(refusal.Reason), h.s.host.Mask(refusal.Hint)
+		h.s.publish(func(st *status) { st.lastRefusal, st.lastRefusalHint, st.lastRefusedAt = reason, hint, time.Now() })
 	}
 	if !refusal.IsConnectFailure {
 		h.s.host.Log.Info("connection failed", "service", h.s.name, "reason", h.s.host.Mask(refusal.Reason))
@@ -327,12 +328,15 @@ func (h *healthMonitor) publishHealthy() {
 	}
 }
 
-// note is what status says of a healthy service whose tunnel reports a failure all the same; empty if it does not.
+// note is what status says of a healthy service whose tunnel reports a failure all the same, or has something else to say; empty if it does not.
 func (h *healthMonitor) note() string {
-	if h.doubt == nil {
-		return ""
+	if h.doubt != nil {
+		return h.s.host.Mask(h.doubt.Reason + "; it is used because no pod is Ready, and it answers")
 	}
-	return h.s.host.Mask(h.doubt.Reason + "; it is used because no pod is Ready, and it answers")
+	if reporter, ok := h.tunnel.(forwarder.NoteReporter); ok {
+		return h.s.host.Mask(reporter.Note())
+	}
+	return ""
 }
 
 // isFragile reports whether a refused connection ends the tunnel.

@@ -783,6 +783,25 @@ func TestService_ACheckCanDisproveAReportedFailure(t *testing.T) {
 	})
 }
 
+// notingTunnel is a tunnel that has something to say of a healthy service.
+type notingTunnel struct{ *scriptedTunnel }
+
+func (notingTunnel) Note() string { return "it is not known where the server listens" }
+
+func TestService_NoteOfAHealthyServiceIsItsHint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, check := range map[string]func(context.Context, probe.Dialer) error{"checked": checkSucceeds, "without a check": nil} {
+			tunnel := notingTunnel{newScriptedTunnel()}
+			c := startService(t, testHost(), testServiceConfig("db"), check, func(int) (forwarder.Tunnel, error) { return tunnel, nil })
+			c.requireState(t, forwarder.Healthy)
+			if got := c.Snapshot(); got.LastError != "" || got.Hint != tunnel.Note() {
+				t.Errorf("%s: %q, hint %q", name, got.LastError, got.Hint)
+			}
+			c.end()
+		}
+	})
+}
+
 func TestService_PanicAffectsNoOtherService(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		host := testHost()

@@ -50,8 +50,9 @@ type Snapshot struct {
 	Latency   time.Duration
 	IsEnding  bool // stopped, but processes of its tunnel still run
 
-	LastRefusal   string    // the last request of a client that the far end refused, masked; empty: none
-	LastRefusedAt time.Time // of LastRefusal
+	LastRefusal     string // the last request of a client that the far end refused, masked; empty: none
+	LastRefusalHint string
+	LastRefusedAt   time.Time // of LastRefusal
 
 	port Port
 }
@@ -89,6 +90,7 @@ type status struct {
 	latency           time.Duration
 	isEnding          bool
 	lastRefusal       string
+	lastRefusalHint   string
 	lastRefusedAt     time.Time
 }
 
@@ -104,7 +106,8 @@ func (s *Service) publish(change func(*status)) {
 	s.snapshot.Store(&Snapshot{
 		Service: s.definition.Service, Driver: s.definition.Driver, State: st.state, Since: st.since, UpSince: st.upSince,
 		Restarts: st.restarts, LastError: st.lastError, Hint: st.hint, Target: st.target, CheckedAt: st.checkedAt,
-		Latency: st.latency, IsEnding: st.isEnding, port: s.port, LastRefusal: st.lastRefusal, LastRefusedAt: st.lastRefusedAt,
+		Latency: st.latency, IsEnding: st.isEnding, port: s.port,
+		LastRefusal: st.lastRefusal, LastRefusalHint: st.lastRefusalHint, LastRefusedAt: st.lastRefusedAt,
 	})
 	s.host.Dependencies.set(dependency{name: s.name, state: st.state, hint: st.hint, waitsOn: s.blockedOn.name}, s.waitingCh)
 	s.host.OnChange()

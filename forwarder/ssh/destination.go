@@ -11,6 +11,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/filestamps"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/tasks"
 	"github.com/localport-sh/localport/forwarder/wait"
 )
@@ -213,11 +214,11 @@ func (d *destination) keysOfLastAttempt() agentKeys {
 
 // tryCommand returns the command with which a person tries a corrected config file.
 func (d *destination) tryCommand() string {
-	host := quoteWord(d.baseArgv[len(d.baseArgv)-1])
+	host := process.QuoteWord(d.baseArgv[len(d.baseArgv)-1])
 	if d.configFile == "" {
 		return "ssh -G " + host
 	}
-	return "ssh -F " + quoteWord(d.configFile) + " -G " + host
+	return "ssh -F " + process.QuoteWord(d.configFile) + " -G " + host
 }
 
 // filesOfLastAttempt returns the files that ssh reads as they were before the last attempt; empty if there was none.

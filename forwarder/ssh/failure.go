@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/process"
@@ -97,17 +99,22 @@ func (p *outputParser) classifyJump() *forwarder.Failure {
 		rules = [][]process.Rule{connectRules(), loginRules(), networkRules()}
 	}
 	f := p.classify(sourceJump, rules...)
-	if f == nil || p.jumpHosts == "" || strings.Contains(f.Reason, proxyPeerName) {
+	if f == nil || len(p.jumps.lastHosts) == 0 || strings.Contains(f.Reason, proxyPeerName) {
 		return f
 	}
 	kind, message, isOpenFailure := cutOpenFailure(f.Reason)
-	if !isOpenFailure || p.jumpTarget == "" {
-		f.Reason = p.jumpHosts + ": " + f.Reason
+	jumpHost, target := p.jumps.lastConnection()
+	switch {
+	case !isOpenFailure:
+		f.Reason = p.jumps.current() + ": " + f.Reason
+		return f
+	case target == "":
+		f.Reason = jumpHost + ": " + f.Reason
 		return f
 	}
-	host, port, _ := net.SplitHostPort(p.jumpTarget)
+	host, port, _ := net.SplitHostPort(target)
 	portNumber, _ := strconv.Atoi(port)
-	refusal := newRefusal(p.jumpHosts, host, portNumber, &mux.OpenChannelError{Reason: kind, Message: message}, "the next attempt shows whether it does")
+	refusal := newRefusal(jumpHost, host, portNumber, &mux.OpenChannelError{Reason: kind, Message: message}, p.jumps.key, "the next attempt shows whether it does")
 	f.Reason, f.Hint = refusal.Reason, refusal.Hint
 	return f
 }
@@ -316,7 +323,7 @@ func describeChangedKey(lines *process.Transcript) *forwarder.Failure {
 	f.Hint += fmt.Sprintf("; only if it was, run: ssh-keygen -R '%s'", host[1])
 	offending, _ := lines.LastContaining("Offending ")
 	if file := offendingKeyPattern().FindStringSubmatch(offending); file != nil {
-		f.Hint += " -f " + quoteWord(file[1])
+		f.Hint += " -f " + process.QuoteWord(file[1])
 	}
 	return f
 }
@@ -333,13 +340,33 @@ func (p *outputParser) addProxyOutput(f *forwarder.Failure) {
 		if !ok {
 			continue
 		}
+		if defect := findProxyDefect(line); from == sourceOther && defect.Reason != "" {
+			f.Reason, f.Hint = line+": "+defect.Reason+"; "+f.Reason, defect.Hint
+			return
+		}
 		f.Reason = line + "; " + f.Reason
 		if from == sourceOther && (strings.Contains(line, permissionDenied) || strings.Contains(line, hostKeyUnverified)) {
 			f.Hint = "if an ssh in the ProxyCommand has a question, run " + loginServiceCommand // its path is in the command, so that its log is not told apart
 		}
 		return
 	}
-	f.Reason = cmp.Or(p.jumpHosts, "the ProxyCommand or jump host") + " ended without an error message; " + f.Reason
+	f.Reason = cmp.Or(p.jumps.current(), "the ProxyCommand or jump host") + " ended without an error message; " + f.Reason
+}
+
+// cannotRunPatterns match the message of a shell that cannot execute a program: that of zsh, and that of the others.
+var cannotRunPatterns = []func() *regexp.Regexp{
+	project.LazyRegexp(`^(?:/.*/)?zsh:\d+: (?:permission denied|exec format error|no such file or directory): (/.+)$`),
+	project.LazyRegexp(`^(?:/.*/)?(?:ba|da|k|mk|a|z)?sh:(?:\d+:)?(?: line \d+:| \d+:)?(?: exec:)? (/[^:]+): `),
+}
+
+// findProxyDefect returns why the program of a ProxyCommand cannot be executed, if the line is what its shell says about that.
+func findProxyDefect(line string) process.Defect {
+	for _, pattern := range cannotRunPatterns {
+		if match := pattern().FindStringSubmatch(line); match != nil {
+			return process.FindDefect(match[1], "", syscall.ENOENT)
+		}
+	}
+	return process.Defect{}
 }
 
 // loadKeyPattern matches ssh's message about a private key that it cannot use.
@@ -354,53 +381,74 @@ func loadKeyHint(lines *process.Transcript) string {
 	}
 	switch path, reason := parts[1], parts[2]; {
 	case reason == "bad permissions":
-		return "make the key readable only by you: chmod 600 " + quoteWord(path)
+		return "make the key readable only by you: chmod 600 " + process.QuoteWord(path)
 	case reason == "Permission denied":
 		return "make the key's owner the user that runs localport, or use another key: " + path
 	case reason == "invalid format", strings.HasPrefix(reason, "error in libcrypto"):
-		return "use a private key that ssh-keygen can read: ssh-keygen -y -f " + quoteWord(path)
+		return "use a private key that ssh-keygen can read: ssh-keygen -y -f " + process.QuoteWord(path)
 	}
 	return ""
 }
 
+// addKeyMistake explains a denial by a file that is named as a private key and is none. It reports false if no such file is known.
+func (p *outputParser) addKeyMistake(lines *process.Transcript, f *forwarder.Failure) bool {
+	path, option := "", "IdentityFile"
+	line, _ := lines.LastContaining("Load key ")
+	if parts := loadKeyPattern().FindStringSubmatch(line); parts != nil {
+		path = parts[1]
+	}
+	if p.keyFile != "" && lines == &p.lines[sourceSSH] {
+		path, option = p.keyFile, "key_file"
+	}
+	if path == "" || path == p.keys[sourceSSH].inAgent {
+		return false
+	}
+	mistake := findKeyMistake(path, option)
+	if mistake.kind == "" {
+		return false
+	}
+	f.Reason, f.Hint = fmt.Sprintf("%s %s is %s; %s", option, path, mistake.kind, f.Reason), mistake.hint
+	return true
+}
+
 // addKeyErrors adds ssh's preceding errors about keys to a denial.
 func (p *outputParser) addKeyErrors(lines *process.Transcript, f *forwarder.Failure) {
+	if p.addKeyMistake(lines, f) {
+		return
+	}
 	deniedLine := f.Reason
 	for _, text := range []string{"agent refused operation", "Load key "} {
 		if line, ok := lines.LastContaining(text); ok {
 			f.Reason = line + "; " + f.Reason
 		}
 	}
-	loadHint, isJump := loadKeyHint(lines), lines == &p.lines[sourceJump] // what follows about keys is the outer ssh's
+	keys, isJump := p.keys[sourceSSH], lines == &p.lines[sourceJump]
+	if isJump {
+		keys = p.keys[sourceJump]
+	}
 	const missing = "key file %s not accessible: No such file or directory; %s"
-	switch {
+	switch loadHint := loadKeyHint(lines); {
 	case isMissing(p.keyFile) && !isJump:
 		f.Reason = fmt.Sprintf(missing, p.keyFile, f.Reason)
 		f.Hint = "correct key_file, or create the key: " + p.keyFile
 	case loadHint != "":
 		f.Hint = loadHint
-	case isJump:
-	case isMissing(p.unusableKey):
-		f.Reason = fmt.Sprintf(missing, p.unusableKey, f.Reason) + " (only its public key is there)"
-		f.Hint = fmt.Sprintf("restore the private key: %s; or name another one in key_file; or, to log in with a password or a code, run %s", p.unusableKey, loginCommand)
-	case p.unusableKey != "" && f.Reason == deniedLine:
-		f.Reason += fmt.Sprintf(" (the server accepts %s, but ssh cannot use it: it may have a passphrase)", p.unusableKey)
+	case isMissing(keys.unusable):
+		f.Reason = fmt.Sprintf(missing, keys.unusable, f.Reason) + " (only its public key is there)"
+		f.Hint = fmt.Sprintf("restore the private key: %s; or name another one in key_file; or, to log in with a password or a code, run %s", keys.unusable, loginCommand)
+		if isJump {
+			f.Hint = fmt.Sprintf("restore the private key: %s; or name another one as IdentityFile in the ssh config; or, to log in with a password or a code, run %s", keys.unusable, loginCommand)
+		}
+	case keys.unusable != "" && f.Reason == deniedLine:
+		f.Reason += fmt.Sprintf(" (the server accepts %s, but ssh cannot use it: it may have a passphrase)", keys.unusable)
 		f.Hint = fmt.Sprintf("to enter the passphrase, run %s", loginCommand)
 		if p.hasAgent {
-			f.Hint = fmt.Sprintf(`run "ssh-add %s", then "localport restart"; or, for one login, %s`, quoteWord(p.unusableKey), loginCommand)
+			f.Hint = fmt.Sprintf(`run "ssh-add %s", then "localport restart"; or, for one login, %s`, process.QuoteWord(keys.unusable), loginCommand)
 		}
-	case p.missingKey != "":
-		f.Reason = fmt.Sprintf(missing, p.missingKey, f.Reason)
-		f.Hint = fmt.Sprintf("correct IdentityFile in the ssh config, or create the key: %s; or, to log in with a password or a code, run %s", p.missingKey, loginCommand)
+	case keys.missing != "":
+		f.Reason = fmt.Sprintf(missing, keys.missing, f.Reason)
+		f.Hint = fmt.Sprintf("correct IdentityFile in the ssh config, or create the key: %s; or, to log in with a password or a code, run %s", keys.missing, loginCommand)
 	}
-}
-
-// quoteWord returns a word for a command line of a shell.
-func quoteWord(word string) string {
-	if !strings.ContainsFunc(word, needsQuoting) {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // isUnknownOption reports whether ssh rejected an option as unknown.

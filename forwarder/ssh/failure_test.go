@@ -15,6 +15,16 @@ import (
 	"github.com/localport-sh/localport/testdata/tunneltest"
 )
 
+// writeProxy writes a program for a ProxyCommand.
+func writeProxy(t *testing.T, text string, mode os.FileMode) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "proxy")
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func TestDriver_FailedLoginHasClassReasonAndHint(t *testing.T) {
 	server := sshd.Start(t)
 	dir := t.TempDir()
@@ -80,6 +90,8 @@ func TestDriver_FailedLoginHasClassReasonAndHint(t *testing.T) {
 		{"invalid user", func(c project.Settings) { c["user"] = "a`b" }, forwarder.Permanent, "remote username contains invalid characters", ""},
 		{"unknown host name", func(c project.Settings) { c["host"] = "no-such-host.invalid" }, forwarder.Transient, "Could not resolve hostname", ""},
 		{"missing ProxyCommand", setOption("ProxyCommand", "no-such-proxy %h"), forwarder.Transient, "no-such-proxy: ", ""},
+		{"ProxyCommand that is not executable", setOption("ProxyCommand", writeProxy(t, "#!/bin/sh\n", 0o644)), forwarder.Transient, ": it is not executable; ", "run: chmod +x /"},
+		{"ProxyCommand without its interpreter", setOption("ProxyCommand", writeProxy(t, "#!/no/such/python\n", 0o755)), forwarder.Transient, ": the interpreter in its #! line, /no/such/python, does not exist; ", "install python, or "},
 		{"ProxyCommand with error", setOption("ProxyCommand", "sh -c 'echo the token has expired >&2; exit 1'"), forwarder.Transient, "the token has expired; ", ""},
 		{"ProxyCommand without error", setOption("ProxyCommand", "false"), forwarder.Transient, "the ProxyCommand or jump host ended without an error message", ""},
 		{"jump host refuses", setJump(unusedAddr(t)), forwarder.Transient, "Connection refused", ""},

@@ -50,6 +50,7 @@ type master struct {
 	setAsideCh   chan struct{} // closed by suspect
 	isTrial      bool          // it was started to find out what the server allows; its failure is nobody's
 	isRestricted atomic.Bool   // the server has forbidden it something
+	listenSlot   chan struct{} // holds a value while a request to listen is under way: the server's messages are about that
 
 	mu                sync.Mutex
 	child             *process.Child
@@ -79,6 +80,7 @@ func (d *destination) makeMaster(run forwarder.Run) *master {
 		destination: d, runConfig: run, startedAt: time.Now(), askSocket: run.AskSocket,
 		output:  &outputParser{loggedInCh: make(chan bool, 1), keyFile: d.keyFile, tryCommand: d.tryCommand(), hasAgent: d.lastKeys.isAnswering},
 		readyCh: make(chan struct{}), doneCh: make(chan struct{}), setAsideCh: make(chan struct{}),
+		listenSlot: make(chan struct{}, 1),
 	}
 }
 

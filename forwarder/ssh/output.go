@@ -2,11 +2,9 @@ package ssh
 
 import (
 	"context"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 
@@ -33,20 +31,20 @@ type outputParser struct {
 	hasAgent   bool      // the agent answered before the attempt
 	loggedInCh chan bool // receives one value after the login: whether the master can be used
 
-	mu          sync.Mutex
-	lines       [sourceOther + 1]process.Transcript
-	phase       loginPhase
-	keyChange   *forwarder.Failure // the host's key differs from the known one, whatever the user's configuration says to that
-	unusableKey string             // a key that the server accepts and ssh could not use
-	hasProxy    bool               // a ProxyCommand or jump host is used
-	jumpHosts   string             // for messages, in the order of the connections: "jump host a", "jump hosts a, b"; empty: none
-	jumpTarget  string             // the address that the last of them connects to
-	missingKey  string             // the last IdentityFile of a config file or an option that does not exist
-	serverAddr  netip.Addr         // of the server; invalid: not known, as behind a jump host
+	mu         sync.Mutex
+	lines      [sourceOther + 1]process.Transcript
+	phase      loginPhase
+	keyChange  *forwarder.Failure // the host's key differs from the known one, whatever the user's configuration says to that
+	keys       [sourceOther]keyTrouble
+	hasProxy   bool // a ProxyCommand or jump host is used
+	jumps      jumpChain
+	serverAddr netip.Addr // of the server; invalid: not known, as behind a jump host
 
 	isForwardedNew   bool                // the next new channel is a connection to a port on which the server listens
 	forwardedConns   map[string]struct{} // those that are open, by the channel's number
 	forwardedChanged wait.Broadcast
+
+	server serverMessages
 }
 
 // loginPhase is how far ssh has come.
@@ -65,6 +63,9 @@ func (p *outputParser) parseLine(from source, line string) bool {
 	defer p.mu.Unlock()
 	if from == sourceSSH {
 		p.phase = max(p.phase, phaseConnecting)
+	}
+	if from == sourceJump {
+		p.parseJumpLine(line)
 	}
 	if message, ok := strings.CutPrefix(line, "debug1: "); ok {
 		if from == sourceSSH {
@@ -87,10 +88,11 @@ func (p *outputParser) parseLine(from source, line string) bool {
 
 // parseDebug parses a message of level DEBUG1. p.mu is held.
 func (p *outputParser) parseDebug(message string) {
+	p.parseServerMessage(message)
 	switch {
 	case strings.HasPrefix(message, "channel "):
 		p.parseChannel(message)
-	case strings.HasPrefix(message, "client_request_forwarded_tcpip: "):
+	case strings.HasPrefix(message, forwardedConnection):
 		p.isForwardedNew = true
 	case message == "failure forwarded-tcpip":
 		p.isForwardedNew = false
@@ -98,30 +100,23 @@ func (p *outputParser) parseDebug(message string) {
 		p.handleLogin()
 	case strings.HasPrefix(message, "identity file "):
 		if parts := identityFilePattern().FindStringSubmatch(message); parts != nil && !isDefaultKey(parts[1]) && isMissing(parts[1]) {
-			p.missingKey = parts[1]
+			p.keys[sourceSSH].missing = parts[1]
 		}
 	case strings.HasPrefix(message, "Connecting to "):
 		if parts := connectingPattern().FindStringSubmatch(message); parts != nil {
 			p.serverAddr, _ = netip.ParseAddr(parts[1])
 		}
 	case strings.HasPrefix(message, implicitProxyCommand):
-		p.jumpHosts = jumpHostsOf(strings.TrimPrefix(message, implicitProxyCommand))
-	case strings.HasPrefix(message, "Executing proxy "): // command, or dialer command
+		p.jumps.lastHosts = jumpHostsOf(strings.TrimPrefix(message, implicitProxyCommand))
+	case strings.HasPrefix(message, executingProxy):
 		p.hasProxy = true
-		if parts := forwardedAddrPattern().FindStringSubmatch(message); parts != nil {
-			p.jumpTarget = net.JoinHostPort(parts[1], parts[2])
-		}
+		p.jumps.target = forwardedAddr(message)
 	case strings.HasPrefix(message, "SSH2_MSG_SERVICE_ACCEPT received"):
 		p.startAuthentication()
-	case strings.HasPrefix(message, "Server accepts key: "):
-		p.unusableKey = ""
-		if parts := acceptedKeyPattern().FindStringSubmatch(message); parts != nil && !strings.Contains(parts[2], " agent") {
-			p.unusableKey = parts[1]
-		}
 	case strings.HasPrefix(message, "Authentications that can continue"):
 		p.startAuthentication()
-		p.unusableKey = "" // ssh used it, but the server wants more
 	}
+	p.keys[sourceSSH].parseAuthentication(message)
 }
 
 // parseChannel parses a message about a channel: "channel 1: new forwarded-tcpip [127.0.0.1]", "channel 1: free: 127.0.0.1, nchannels 3". p.mu is
@@ -164,6 +159,9 @@ func (p *outputParser) waitForwardedConns(ctx context.Context, endedCh <-chan st
 // implicitProxyCommand begins the message with the command of the ssh to a jump host.
 const implicitProxyCommand = "Setting implicit ProxyCommand from ProxyJump: "
 
+// executingProxy begins the message about the command of a connection: "proxy command", or "proxy dialer command".
+const executingProxy = "Executing proxy "
+
 // forwardedAddrPattern matches the address in the command of an ssh to a jump host.
 var forwardedAddrPattern = project.LazyRegexp(`-W '\[(.+)\]:(\d+)'`)
 
@@ -198,19 +196,6 @@ func (p *outputParser) publicServerAddr() netip.Addr {
 	return p.serverAddr
 }
 
-// jumpHostsOf returns the jump hosts of the command of an ssh to the last one, for messages.
-func jumpHostsOf(command string) string {
-	words := strings.Fields(command)
-	last := words[len(words)-1]
-	if i := slices.Index(words, "-p"); i >= 0 && i+1 < len(words) {
-		last += ":" + words[i+1]
-	}
-	if i := slices.Index(words, "-J"); i >= 0 && i+1 < len(words) {
-		return "jump hosts " + strings.ReplaceAll(words[i+1], ",", ", ") + ", " + last
-	}
-	return "jump host " + last
-}
-
 // startAuthentication handles that ssh has checked the server's key. It has warned of a changed one by now: what looks like that later
 // is not its own. p.mu is held.
 func (p *outputParser) startAuthentication() {
@@ -242,7 +227,7 @@ func (p *outputParser) handleLogin() {
 
 // isInformational reports whether a line never explains a failure.
 func isInformational(line string) bool {
-	for _, prefix := range []string{"Authenticated to ", "Transferred: ", "Bytes per second: ", "Warning: Permanently added "} {
+	for _, prefix := range []string{loginLine, "Transferred: ", "Bytes per second: ", "Warning: Permanently added "} {
 		if strings.HasPrefix(line, prefix) {
 			return true
 		}

@@ -50,16 +50,16 @@ func (d *destination) recordLookup(host string, isUnknown bool) (isFinal bool) {
 }
 
 // newRefusal returns the refusal of a connection that a server was asked for. Names are those of the config: a server, as the host to run
-// ssh with, and an address as the server resolves it. recheck says, for
+// ssh with, and an address as the server resolves it. key are the options of the key that logged in there. recheck says, for
 // the hint, when a change of the server's settings takes effect.
-func newRefusal(server, host string, port int, err *mux.OpenChannelError, recheck string) *forwarder.Refusal {
+func newRefusal(server, host string, port int, err *mux.OpenChannelError, key keyOptions, recheck string) *forwarder.Refusal {
 	addr := net.JoinHostPort(host, strconv.Itoa(port))
 	r := &forwarder.Refusal{IsConnectFailure: true}
 	switch {
 	case err.Reason == mux.Prohibited:
 		r.IsFinal = true
 		r.Reason = fmt.Sprintf("%s does not allow connections to %s (administratively prohibited)", server, addr)
-		r.Hint = fmt.Sprintf("sshd_config of %s must allow it: AllowTcpForwarding yes (or local), and %s in PermitOpen if that is set; authorized_keys can restrict it too (permitopen, no-port-forwarding); %s", server, addr, recheck)
+		r.Hint = localForwarding.describe(server, addr, key, verdictUnknown) + "; " + recheck
 	case err.Reason == mux.UnknownChannelType:
 		r.IsFinal = true
 		r.Reason = fmt.Sprintf("%s has no port forwarding (unknown channel type), so it cannot connect to %s", server, addr)

@@ -22,11 +22,15 @@ type reverseTunnel struct {
 	*tunnel
 	spec    *tunnelSpec
 	failure *forwarder.Failure // the server listens elsewhere than asked; nil: not that is known
+	note    string             // see Note
 
 	forwardSlot chan mux.RemoteForward // holds the forward that is open; empty while it is being changed or closed
 }
 
-var _ forwarder.FailureReporter = (*reverseTunnel)(nil)
+var (
+	_ forwarder.FailureReporter = (*reverseTunnel)(nil)
+	_ forwarder.NoteReporter    = (*reverseTunnel)(nil)
+)
 
 func openReverseTunnel(ctx context.Context, s *tunnelSpec, m *master, release func()) (forwarder.Tunnel, error) {
 	r := &reverseTunnel{spec: s, forwardSlot: make(chan mux.RemoteForward, 1)}
@@ -41,13 +45,10 @@ func openReverseTunnel(ctx context.Context, s *tunnelSpec, m *master, release fu
 		return nil, f
 	}
 	forward := s.remoteForward(local)
-	wasPrivate := false // the port was not open on other addresses before
-	if isLocalhost(s.connection.remoteHost) {
-		wasPublic, isKnown := isPublic(ctx, m, s.listenPort())
-		wasPrivate = isKnown && !wasPublic
-	}
-	if err := m.control.OpenForward(ctx, forward); err != nil {
-		f := r.explainOpenError(ctx, m, err)
+	before := s.inspectServer(ctx, m, forward)
+	answer := m.openForward(ctx, forward)
+	if answer.err != nil {
+		f := r.explainOpenError(ctx, m, answer)
 		release()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -56,7 +57,7 @@ func openReverseTunnel(ctx context.Context, s *tunnelSpec, m *master, release fu
 	}
 	r.forwardSlot <- forward
 	m.destination.setListener(s.listenAddr(), s.name)
-	r.failure = r.checkListenAddress(ctx, m, wasPrivate)
+	r.failure = r.checkListenAddress(ctx, m, before, answer)
 	r.tunnel = newStayingTunnel(m, func() {
 		r.closeForward()
 		if !wait.IsClosed(r.leaveCh) {
@@ -109,12 +110,45 @@ func (s *tunnelSpec) listensAsAsked(ctx context.Context, other *master, forward 
 		return false
 	}
 	defer func() { _ = other.control.CloseForward(ctx, forward) }()
+	isWanted, isFound, isKnown := true, false, false
 	if isLocalhost(s.connection.remoteHost) {
-		isPublic, isKnown := isPublic(ctx, other, port)
-		return isKnown && !isPublic
+		isWanted = false
+		isFound, isKnown = isPublic(ctx, other, port)
+	} else {
+		isFound, isKnown = s.isListening(ctx, other, port)
 	}
-	isListening, _ := s.isListening(ctx, other, port)
-	return isListening
+	if isKnown {
+		return isFound == isWanted
+	}
+	switch other.askGatewayPorts(ctx, forward) {
+	case gatewayPortsNo:
+		return !isWanted
+	case gatewayPortsYes:
+		return isWanted
+	case gatewayPortsClientSpecified:
+		return true
+	}
+	return false
+}
+
+// inspection is what is known of a server before it listens.
+type inspection struct {
+	wasPrivate       bool // the port was not open on an address that is not the server's localhost
+	isCheckForbidden bool // the server forbids the connections that would show where it listens
+	gatewayPorts     gatewayPorts
+}
+
+// inspectServer returns what is needed to tell where the server will listen.
+func (s *tunnelSpec) inspectServer(ctx context.Context, m *master, forward mux.RemoteForward) (found inspection) {
+	if isLocalhost(s.connection.remoteHost) {
+		wasPublic, isKnown := isPublic(ctx, m, s.listenPort())
+		found.wasPrivate = isKnown && !wasPublic
+		return found
+	}
+	if found.isCheckForbidden = !m.allows(ctx, testHost, s.listenPort()); found.isCheckForbidden {
+		found.gatewayPorts = m.askGatewayPorts(ctx, forward)
+	}
+	return found
 }
 
 func (s *tunnelSpec) listenPort() int {
@@ -158,42 +192,66 @@ func (r *reverseTunnel) describePortInUse(m *master, cause error) *forwarder.Fai
 	}
 }
 
-// explainOpenError returns the failure of a server that does not listen. Its own refusal does not say why: whether something listens there
-// already tells.
-func (r *reverseTunnel) explainOpenError(ctx context.Context, m *master, openErr error) *forwarder.Failure {
-	server, port := r.spec.serverName(), r.spec.remotePort
-	isListening, isKnown := isReachable(ctx, m, dialableHost(r.spec.connection.remoteHost), r.spec.listenPort())
+// explainOpenError returns the failure of a server that does not listen.
+func (r *reverseTunnel) explainOpenError(ctx context.Context, m *master, answer listenAnswer) *forwarder.Failure {
+	server, addr, port := r.spec.serverName(), r.spec.listenAddr(), r.spec.listenPort()
+	isListening, isKnown := isReachable(ctx, m, dialableHost(r.spec.connection.remoteHost), port)
 	if isListening {
-		return r.describePortInUse(m, openErr)
+		return r.describePortInUse(m, answer.err)
 	}
 	forward := r.spec.remoteForward(r.spec.localAddrs[0])
-	m.addRestriction("listen "+r.spec.listenAddr(), restriction{isLifted: func(ctx context.Context, other *master) bool {
-		isAllowed := other.control.OpenForward(ctx, forward) == nil
+	m.addRestriction("listen "+addr, restriction{isLifted: func(ctx context.Context, other *master) bool {
+		isAllowed := other.openForward(ctx, forward).err == nil
 		_ = other.control.CloseForward(ctx, forward)
 		return isAllowed
 	}})
-	if isKnown {
+	recheck := m.describeRecheck(r.spec.name)
+	if m.hasNoVerdict(answer) {
+		return r.describeBindError(answer.err, isKnown, recheck)
+	}
+	verdict := answer.verdict()
+	hint := remoteForwarding.describe(server, fmt.Sprintf("%s (or %d)", addr, port), m.keyOptions(), verdict)
+	if port < firstUnprivilegedPort && verdict != verdictUnlisted {
+		hint += "; only root may listen on a port below 1024"
+	}
+	if verdict == verdictUnknown && !isKnown {
 		return &forwarder.Failure{
-			Reason: fmt.Sprintf("%s does not allow listening on port %s, which is free: %v", server, port, openErr),
-			Hint:   fmt.Sprintf("sshd_config of %s must allow it: AllowTcpForwarding yes (or remote), and the port in PermitListen if that is set; only root may listen on a port below 1024; %s", server, m.describeRecheck(r.spec.name)),
+			Reason: fmt.Sprintf("%s cannot listen on %s: %v", server, addr, answer.err),
+			Hint:   fmt.Sprintf("check on the server that the port is free; %s; if an earlier session of this service keeps the port: "+keepalive+"; %s", hint, server, recheck),
+		}
+	}
+	return &forwarder.Failure{Reason: fmt.Sprintf("%s does not allow listening on %s: %v", server, addr, answer.err), Hint: hint + "; " + recheck}
+}
+
+// firstUnprivilegedPort is the first port on which sshd lets others than root listen.
+const firstUnprivilegedPort = 1024
+
+// describeBindError returns the failure of a server that allows listening, but whose system does not. isFree: nothing is known to listen there.
+func (r *reverseTunnel) describeBindError(cause error, isFree bool, recheck string) *forwarder.Failure {
+	server, host := r.spec.serverName(), r.spec.connection.remoteHost
+	hint := fmt.Sprintf(`the port is probably in use: on %s, "ss -ltnp sport = :%s" shows by what; if an earlier session of this service keeps it: `+keepalive, server, r.spec.remotePort, server)
+	if !isLocalhost(host) && !isWildcard(host) {
+		addressHint := fmt.Sprintf(`remote_host must be an address of %s itself, "localhost", or "0.0.0.0" for all of them`, server)
+		if hint = addressHint + "; or " + hint; isFree {
+			hint = addressHint
 		}
 	}
 	return &forwarder.Failure{
-		Reason: fmt.Sprintf("%s cannot listen on port %s: %v", server, port, openErr),
-		Hint: fmt.Sprintf("check on the server that the port is free and that sshd_config allows it (AllowTcpForwarding, PermitListen, GatewayPorts); if an earlier session of this service keeps it: "+keepalive+"; %s",
-			server, m.describeRecheck(r.spec.name)),
+		Reason: fmt.Sprintf("%s cannot listen on %s, although its settings allow it: %v", server, r.spec.listenAddr(), cause),
+		Hint:   hint + "; " + recheck,
 	}
 }
 
 // checkListenAddress returns a failure if the server is known to listen elsewhere than asked: what GatewayPorts says wins over the request,
-// and the server does not report it. wasPrivate: for a localhost, the port was known to be closed on other addresses before the server listened.
-func (r *reverseTunnel) checkListenAddress(ctx context.Context, m *master, wasPrivate bool) *forwarder.Failure {
+// and the server's answer does not tell. If it is not known, that is the tunnel's note.
+func (r *reverseTunnel) checkListenAddress(ctx context.Context, m *master, before inspection, answer listenAnswer) *forwarder.Failure {
 	server, host := r.spec.serverName(), r.spec.connection.remoteHost
 	if isLocalhost(host) {
-		if !wasPrivate {
-			return nil
+		isListening := answer.has(listenAddressOverridden)
+		if !isListening && before.wasPrivate {
+			isListening, _ = isPublic(ctx, m, r.spec.listenPort())
 		}
-		if isListening, _ := isPublic(ctx, m, r.spec.listenPort()); isListening {
+		if isListening {
 			return &forwarder.Failure{
 				Reason: fmt.Sprintf("%s listens on port %s of all its addresses, not of %s alone: others can connect", server, r.spec.remotePort, host),
 				Hint:   fmt.Sprintf("sshd_config of %s must have GatewayPorts clientspecified or no; or set remote_host = \"0.0.0.0\" if others may connect; %s", server, m.describeRecheck(r.spec.name)),
@@ -205,14 +263,38 @@ func (r *reverseTunnel) checkListenAddress(ctx context.Context, m *master, wasPr
 	switch {
 	case isListening:
 		return nil
-	case !isKnown:
-		m.destination.log.writeLine(fmt.Sprintf("%s does not tell whether it listens on %s, or on its localhost only: that depends on GatewayPorts in its sshd_config", server, r.spec.listenAddr()))
+	case isKnown:
+	case before.gatewayPorts == gatewayPortsYes, before.gatewayPorts == gatewayPortsClientSpecified:
+		return nil
+	case before.gatewayPorts == gatewayPortsNo:
+	case r.isReachedFromHere(ctx, m):
+		return nil
+	default:
+		reason := "did not answer in time to the connection that would show it"
+		if before.isCheckForbidden {
+			reason = "forbids the connection that would show it (PermitOpen, AllowTcpForwarding)"
+		}
+		r.note = fmt.Sprintf("it is not known whether %[1]s listens on %[2]s, or on its localhost only (GatewayPorts in its sshd_config decides that): it %[3]s; to see it, run on %[1]s: ss -ltn sport = :%[4]s",
+			server, r.spec.listenAddr(), reason, r.spec.remotePort)
+		m.destination.log.writeLine(r.note)
 		return nil
 	}
 	return &forwarder.Failure{
 		Reason: fmt.Sprintf("%s does not listen on %s, but on its localhost only", server, r.spec.listenAddr()),
 		Hint:   fmt.Sprintf("sshd_config of %s must have GatewayPorts clientspecified; %s", server, m.describeRecheck(r.spec.name)),
 	}
+}
+
+// isReachedFromHere reports whether a connection from this machine is known to reach the server's listener.
+func (r *reverseTunnel) isReachedFromHere(ctx context.Context, m *master) bool {
+	host, publicAddr := r.spec.connection.remoteHost, m.output.publicServerAddr()
+	if isWildcard(host) {
+		if !publicAddr.IsValid() || host != "*" && publicAddr.Is4() != (host == "0.0.0.0") {
+			return false
+		}
+		host = publicAddr.String()
+	}
+	return m.isReachedFromHere(ctx, host, r.spec.listenPort())
 }
 
 // isListening reports whether the server listens on a port of remote_host, which is not its localhost. If it does not although it has
@@ -300,6 +382,9 @@ func (r *reverseTunnel) CurrentFailure() *forwarder.Failure {
 	return cmp.Or(r.failure, r.tunnel.CurrentFailure())
 }
 
+// Note says that it is not known where the server listens.
+func (r *reverseTunnel) Note() string { return r.note }
+
 // Dial connects to the local address, as ssh does for a client of the server's port. If the local server has moved to the other loopback
 // address, ssh connects to that from now on.
 func (r *reverseTunnel) Dial(ctx context.Context) (net.Conn, error) {
@@ -326,7 +411,7 @@ func (r *reverseTunnel) Dial(ctx context.Context) (net.Conn, error) {
 // leave none, it is tried again.
 func (r *reverseTunnel) changeForward(ctx context.Context, from, to mux.RemoteForward) (mux.RemoteForward, error) {
 	_ = r.master.control.CloseForward(ctx, from) // an error: it is not open
-	if err := r.master.control.OpenForward(ctx, to); err != nil {
+	if err := r.master.openForward(ctx, to).err; err != nil {
 		return from, &forwarder.Refusal{Reason: fmt.Sprintf("%s no longer listens on port %s: %v", r.spec.serverName(), r.spec.remotePort, err), IsConnectFailure: true}
 	}
 	return to, nil

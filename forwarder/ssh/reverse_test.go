@@ -128,12 +128,54 @@ func TestReverseTunnel_ReachesTheLocalServerOnEitherLoopbackAddress(t *testing.T
 	connect()
 }
 
+// sshd says which of its settings forbids listening.
 func TestReverseTunnel_RefusingServerIsExplained(t *testing.T) {
-	for _, line := range []string{"AllowTcpForwarding local", "PermitListen none"} {
-		svc := newReverseService(t, sshd.Start(t, line), unusedAddr(t), startBackend(t))
+	const keysOnly = "authorized_keys:1"
+	for _, tt := range []struct {
+		line, keyOptions string
+		hint             []string
+		not              []string
+	}{
+		{"AllowTcpForwarding local", "", []string{"sshd_config of 127.0.0.1 must allow it: AllowTcpForwarding yes (or remote), and no DisableForwarding"}, []string{"PermitListen", "authorized_keys"}},
+		{"DisableForwarding yes", "", []string{"no DisableForwarding"}, []string{"PermitListen", "authorized_keys"}},
+		{"PermitListen none", "", []string{"sshd_config of 127.0.0.1 must allow it: ADDR (or PORT) in PermitListen; "}, []string{"AllowTcpForwarding", "authorized_keys"}},
+		{"", "no-port-forwarding", []string{keysOnly + " on 127.0.0.1 forbids forwarding for this key: remove no-port-forwarding"}, []string{"sshd_config"}},
+		{"", "restrict,pty", []string{keysOnly + " on 127.0.0.1 forbids forwarding for this key", "add port-forwarding if it has restrict"}, []string{"sshd_config"}},
+		{"", `permitlisten="1"`, []string{"ADDR (or PORT) in PermitListen", "and so must permitlisten in ", keysOnly}, []string{"AllowTcpForwarding"}},
+	} {
+		server := sshd.Start(t, tt.line)
+		server.RestrictKeys(tt.keyOptions)
+		svc := newReverseService(t, server, unusedAddr(t), startBackend(t))
+		addr := "127.0.0.1:" + svc.RemotePort
 		f := openFailure(t, svc)
-		if !strings.HasPrefix(f.Reason, "127.0.0.1 does not allow listening on port "+svc.RemotePort) || !strings.Contains(f.Hint, "AllowTcpForwarding") || !strings.Contains(f.Hint, "PermitListen") {
-			t.Errorf("%s: %+v", line, f)
+		if !strings.HasPrefix(f.Reason, "127.0.0.1 does not allow listening on "+addr+": ") {
+			t.Errorf("%s %s: reason %q", tt.line, tt.keyOptions, f.Reason)
+		}
+		for _, want := range tt.hint {
+			if want = strings.NewReplacer("ADDR", addr, "PORT", svc.RemotePort).Replace(want); !strings.Contains(f.Hint, want) {
+				t.Errorf("%s %s: hint %q, want %q", tt.line, tt.keyOptions, f.Hint, want)
+			}
+		}
+		for _, other := range tt.not {
+			if strings.Contains(f.Hint, other) {
+				t.Errorf("%s %s: hint %q names %s", tt.line, tt.keyOptions, f.Hint, other)
+			}
+		}
+	}
+}
+
+// Its settings allow it, but the system does not.
+func TestReverseTunnel_AddressThatTheServerDoesNotHaveIsNamed(t *testing.T) {
+	const linkLocal = "[fe80::1]" // without an interface it is nobody's
+	for _, tt := range []struct{ forbidding, hint string }{
+		{"PermitOpen any", "all of them; the server is asked again"},
+		{"PermitOpen none", "all of them; or the port is probably in use: "},
+	} {
+		server := sshd.Start(t, "GatewayPorts clientspecified", tt.forbidding)
+		svc := newReverseService(t, server, strings.Replace(unusedAddr(t), "127.0.0.1", linkLocal, 1), startBackend(t))
+		f := openFailure(t, svc)
+		if want := "127.0.0.1 cannot listen on " + linkLocal + ":" + svc.RemotePort + ", although its settings allow it: "; !strings.HasPrefix(f.Reason, want) || !strings.HasPrefix(f.Hint, "remote_host must be an address of 127.0.0.1 itself") || !strings.Contains(f.Hint, tt.hint) {
+			t.Errorf("%s: %+v", tt.forbidding, f)
 		}
 	}
 }
@@ -312,14 +354,65 @@ func TestReverseTunnel_GatewayPortsOfAServerWithoutAKnownAddress(t *testing.T) {
 	}
 }
 
-func TestReverseTunnel_UnknownListenAddressIsInTheLog(t *testing.T) {
-	server, r := sshd.Start(t, "PermitOpen none"), newRun(t)
-	tunnel := openTunnel(t, newReverseService(t, server, strings.Replace(unusedAddr(t), "127.0.0.1", "0.0.0.0", 1), startBackend(t)), r).(*reverseTunnel)
-	if f := tunnel.CurrentFailure(); f != nil {
-		t.Errorf("got %+v", f)
+// PermitOpen and AllowTcpForwarding forbid the connection that would show where the server listens; it tells without one.
+func TestReverseTunnel_GatewayPortsOfAServerThatForbidsConnections(t *testing.T) {
+	const elsewhere, public = "127.0.0.1 does not listen on ", "127.0.0.1 listens on port "
+	for _, tt := range []struct {
+		line, forbidding string
+		reasons          map[string]string
+	}{
+		{"GatewayPorts no", "AllowTcpForwarding remote", map[string]string{"*": elsewhere, "0.0.0.0": elsewhere, "localhost": ""}},
+		{"GatewayPorts no", "PermitOpen 127.0.0.1:1", map[string]string{"::": elsewhere}},
+		{"GatewayPorts clientspecified", "AllowTcpForwarding remote", map[string]string{"*": "", "0.0.0.0": "", "localhost": ""}},
+		{"GatewayPorts yes", "AllowTcpForwarding remote", map[string]string{"0.0.0.0": "", "::": "", "localhost": public, "::1": public}},
+	} {
+		server, r := sshd.Start(t, tt.line, tt.forbidding), newRun(t)
+		for host, reason := range tt.reasons {
+			port := netip.MustParseAddrPort(unusedAddr(t)).Port()
+			svc := newReverseService(t, server, net.JoinHostPort(host, strconv.Itoa(int(port))), startBackend(t))
+			tunnel := openTunnel(t, svc, r).(*reverseTunnel)
+			f := tunnel.CurrentFailure()
+			if (f == nil) != (reason == "") || f != nil && !strings.HasPrefix(f.Reason, reason) || tunnel.Note() != "" {
+				t.Errorf("%s, %s, remote_host %s: %+v, note %q", tt.line, tt.forbidding, host, f, tunnel.Note())
+			}
+			if got := tunnel.spec.listensAsAsked(t.Context(), tunnel.master, tunnel.spec.remoteForward(tunnel.spec.localAddrs[0])); got != (reason == "") {
+				t.Errorf("%s, %s, remote_host %s: another port listens as asked: %t", tt.line, tt.forbidding, host, got)
+			}
+			_ = tunnel.Close()
+		}
 	}
-	if log := r.Log.(*syncbuf.Buffer).String(); !strings.Contains(log, "does not tell whether it listens on 0.0.0.0:") {
-		t.Errorf("the log has no word about it:\n%s", log)
+}
+
+// PermitListen also forbids the request that would show it. Then a connection from this machine may.
+func TestReverseTunnel_UnknownListenAddressIsItsNote(t *testing.T) {
+	network := networkAddr(t).String()
+	for _, tt := range []struct {
+		host, gatewayPorts string
+		isKnown            bool
+	}{
+		{"127.0.0.1", "no", false},
+		{"127.0.0.1", "clientspecified", false}, // not by a connection to an address that every machine has
+		{network, "no", false},
+		{network, "clientspecified", true},
+	} {
+		sshPort, remote := netip.MustParseAddrPort(unusedAddr(t)).Port(), fmt.Sprintf("0.0.0.0:%d", netip.MustParseAddrPort(unusedAddr(t)).Port())
+		server, r := sshd.Start(t, fmt.Sprintf("ListenAddress %s:%d", tt.host, sshPort), "PermitOpen none", "PermitListen "+remote, "GatewayPorts "+tt.gatewayPorts), newRun(t)
+		svc := newReverseService(t, server, remote, startBackend(t))
+		svc.Connection.Settings["host"], svc.Connection.Settings["port"] = tt.host, int(sshPort)
+		svc.Connection.Settings["options"] = map[string]string{"StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null"}
+		tunnel := openTunnel(t, svc, r).(*reverseTunnel)
+		if f := tunnel.CurrentFailure(); f != nil {
+			t.Errorf("%+v: %+v", tt, f)
+		}
+		want := ""
+		if !tt.isKnown {
+			want = "it is not known whether " + tt.host + " listens on " + remote + ", or on its localhost only"
+		}
+		log, note := r.Log.(*syncbuf.Buffer).String(), tunnel.Note()
+		if !strings.HasPrefix(note, want) || (note == "") != tt.isKnown || !strings.Contains(log, note) {
+			t.Errorf("%+v: note %q; log:\n%s", tt, note, log)
+		}
+		_ = tunnel.Close()
 	}
 }
 

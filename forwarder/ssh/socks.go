@@ -66,13 +66,18 @@ func (t *socksTunnel) checkForwarding(ctx context.Context) *forwarder.Failure {
 		return nil
 	}
 	recheck := t.master.describeRecheck(t.service)
-	refusal := newRefusal(t.server, testHost, testPort, refused, recheck)
+	key := t.master.keyOptions()
+	refusal := newRefusal(t.server, testHost, testPort, refused, key, recheck)
 	t.master.addRestriction("test", restriction{
 		tunnel: t.tunnel, isKept: true, isLifted: func(ctx context.Context, other *master) bool { return other.allows(ctx, testHost, testPort) },
 	})
+	hint := localForwarding.describe(t.server, "the addresses", key, verdictUnknown)
+	if !key.forbidsForwarding() {
+		hint += "; if only some addresses are allowed, the first connection to one of them makes the service healthy"
+	}
 	return &forwarder.Failure{
 		Reason: fmt.Sprintf("%s does not allow forwarding, or only to some addresses: %s", t.server, refusal.Reason),
-		Hint:   fmt.Sprintf("sshd_config of %s must have AllowTcpForwarding yes (or local); if its PermitOpen allows some addresses, the first connection to one of them makes the service healthy; %s", t.server, recheck),
+		Hint:   hint + "; " + recheck,
 	}
 }
 

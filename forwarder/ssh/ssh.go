@@ -54,6 +54,8 @@ func newLogin(svc project.Service, _ string, _ []string) forwarder.Login {
 	login := forwarder.Login{Key: strings.Join(s.baseArgv(), "\x00"), Name: s.connection.host, UsesAskSocket: true}
 	if isMissing(s.connection.keyFile) {
 		login.Warning = fmt.Sprintf("key_file %s does not exist: ssh may ask for a password instead", s.connection.keyFile)
+	} else if mistake := findKeyMistake(s.connection.keyFile, "key_file"); mistake.kind != "" && !mistake.isPublicHalf {
+		login.Warning = fmt.Sprintf("key_file %s is %s: ssh may ask for a password instead; %s", s.connection.keyFile, mistake.kind, mistake.hint)
 	}
 	return login
 }

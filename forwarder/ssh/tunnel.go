@@ -189,7 +189,7 @@ func (t *tunnel) newRefusal(server, service, host string, port int, refused *mux
 			tunnel: t, isLifted: func(ctx context.Context, other *master) bool { return other.allows(ctx, host, port) },
 		})
 	}
-	return newRefusal(server, host, port, refused, t.master.describeRecheck(service))
+	return newRefusal(server, host, port, refused, t.master.keyOptions(), t.master.describeRecheck(service))
 }
 
 // clientConn is a client's channel, which its tunnel closes at the latest.

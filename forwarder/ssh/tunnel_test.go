@@ -119,6 +119,31 @@ func TestDirectTunnel_EveryRefusalIsAFailedConnect(t *testing.T) {
 	}
 }
 
+// sshd does not say which of its settings forbids a connection, but which options the key has.
+func TestDirectTunnel_RefusalNamesTheSettingsThatMayForbidIt(t *testing.T) {
+	addr := startBackend(t)
+	for keyOptions, hint := range map[string]string{
+		"no-port-forwarding":         "/authorized_keys:1 on 127.0.0.1 forbids forwarding for this key: remove no-port-forwarding",
+		`permitopen="192.0.2.123:1"`: addr + " in PermitOpen if that is set; and so must permitopen in ",
+		"no-pty":                     addr + " in PermitOpen if that is set; the server is asked again",
+	} {
+		server := sshd.Start(t, map[bool]string{true: "PermitOpen 127.0.0.1:2"}[keyOptions == "no-pty"])
+		server.RestrictKeys(keyOptions)
+		tunnel := openDirect(t, newService(server, addr))
+		if !tunnel.master.output.waitServer(t.Context(), func(s *serverMessages) bool { return s.key.source != "" }) {
+			t.Fatal("the server did not tell the options of the key")
+		}
+		if r := dialRefused(t, tunnel); !r.IsFinal || !strings.Contains(r.Hint, hint) {
+			t.Errorf("%s: %+v", keyOptions, r)
+		}
+		proxy := newSOCKSService(server)
+		proxyTunnel := openTunnel(t, proxy, newRun(t)).(*socksTunnel)
+		if f := proxyTunnel.CurrentFailure(); f == nil || strings.Contains(f.Hint, "PermitOpen") == (keyOptions == "no-port-forwarding") {
+			t.Errorf("SOCKS, %s: %+v", keyOptions, f)
+		}
+	}
+}
+
 // serveLookups serves a connection on which each channel is refused with the next of the messages; empty: it is accepted.
 func serveLookups(conn net.Conn, config *ssh.ServerConfig, messages []string) {
 	defer conn.Close()

@@ -157,6 +157,9 @@ func (c *activeConfig) holdsAddress(addresses []string) bool {
 				return true
 			}
 		}
+		if status := bridgeStatus(now.Port()); status != nil && slices.Contains(addresses, status.Address) {
+			return true
+		}
 	}
 	return false
 }

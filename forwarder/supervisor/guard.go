@@ -134,9 +134,13 @@ func (s *Supervisor) guardElectionFile(ctx context.Context) {
 	}
 	defer s.endOperation()
 	var elected *lockstate.Election
-	isLost := false
+	isLost, isAwaited := false, false
 	_, err = s.dir.Update(lockCtx, func(tx *lockstate.Tx) error {
 		var err error
+		elected, isLost, isAwaited = nil, false, time.Now().Before(tx.TakeoverUntil)
+		if isAwaited {
+			return nil
+		}
 		elected, err = tx.Reelect(s.election)
 		isLost = err == nil && elected == nil
 		if err != nil || isLost && s.isSuperseded.Load() { // then the leases are the other supervisor's by now
@@ -149,7 +153,11 @@ func (s *Supervisor) guardElectionFile(ctx context.Context) {
 		}
 		return nil
 	})
+	if elected != nil && elected.IsResigned() {
+		elected = nil // the run that locked it could not be repeated
+	}
 	switch {
+	case isAwaited && err == nil: // the supervisor that takes over is not elected yet
 	case elected == nil && !isLost: // guardFiles retries in a second
 		s.log.Error("the election file is gone and cannot be locked again", "error", err)
 	case isLost:

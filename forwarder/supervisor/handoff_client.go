@@ -441,7 +441,8 @@ func (c *handoffClient) copyListeners() map[string][]*os.File {
 	defer c.mu.Unlock()
 	files := make(map[string][]*os.File)
 	for _, entry := range c.held {
-		if !strings.HasPrefix(entry.name, serviceHoldName("")) || entry != c.latest(entry.name) {
+		isListener := strings.HasPrefix(entry.name, serviceHoldName("")) || strings.HasPrefix(entry.name, bridgeHoldPrefix)
+		if !isListener || entry != c.latest(entry.name) {
 			continue
 		}
 		copies, err := entry.source()

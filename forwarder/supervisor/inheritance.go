@@ -3,6 +3,7 @@ package supervisor
 import (
 	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -48,7 +49,12 @@ func (in *inheritance) take(name string) []*os.File {
 
 // takeListeners takes a service's inherited listeners; nil if there are none for its addresses.
 func (in *inheritance) takeListeners(svc project.Service) *relay.Listeners {
-	files := in.take(serviceHoldName(svc.Name))
+	return in.takeListenersOn(serviceHoldName(svc.Name), svc.ListenAddresses())
+}
+
+// takeListenersOn takes the listeners held under a name; nil if there are none, or one has another address.
+func (in *inheritance) takeListenersOn(name string, addrs []netip.AddrPort) *relay.Listeners {
+	files := in.take(name)
 	defer closeFiles(files)
 	if len(files) == 0 {
 		return nil
@@ -58,7 +64,7 @@ func (in *inheritance) takeListeners(svc project.Service) *relay.Listeners {
 		return nil
 	}
 	for _, addr := range listeners.Addrs() {
-		if !slices.Contains(svc.ListenAddresses(), addr) {
+		if !slices.Contains(addrs, addr) {
 			listeners.Close()
 			return nil
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/process/holder"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 )
@@ -37,7 +38,7 @@ func (s *Supervisor) Join(_ context.Context, request api.JoinRequest) (api.Proje
 func decodeLease(l api.Lease) lockstate.Lease {
 	return lockstate.Lease{
 		Kind: lockstate.LeaseKind(l.Kind), Process: lockstate.Process{PID: l.PID, Start: l.StartTime}, Dir: l.Dir, Since: l.Since,
-		PIDNamespace: l.PIDNamespace,
+		PIDNamespace: l.PIDNamespace, NetNamespace: l.NetNamespace, Boot: l.Boot,
 	}
 }
 
@@ -53,7 +54,7 @@ func (s *Supervisor) Leave(_ context.Context, r api.LeaveRequest) (api.LeaveResp
 	if known.PruneLeases(); r.Lease == nil || len(known.Leases) > 0 || active == nil || s.isClosing.Load() {
 		return api.LeaveResponse{}, nil
 	}
-	response := api.LeaveResponse{Linger: active.project.Linger.Seconds()}
+	response := api.LeaveResponse{Linger: active.project.Linger.Seconds(), KeepsPrograms: holder.CanFindClients}
 	if active.project.KeepConnections {
 		response.Keep = maxKeepTime.Seconds()
 	}

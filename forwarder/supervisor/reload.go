@@ -130,6 +130,7 @@ func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig, shell
 			reload.Updated = append(reload.Updated, svc.Name)
 		}
 	}
+	s.onBridgesChange()
 	slices.Sort(reload.Added)
 	slices.Sort(reload.Updated)
 	return reload
@@ -190,7 +191,7 @@ func hasSameTunnel(a, b project.Service) bool {
 	for _, svc := range []*project.Service{&a, &b} {
 		svc.Tags, svc.Description, svc.Enabled, svc.Optional, svc.DependsOn = nil, "", false, false, nil
 		svc.HealthCheck, svc.RestartPolicy = project.HealthCheck{}, project.RestartPolicy{}
-		svc.ConnectTimeout, svc.IdleTimeout = 0, 0
+		svc.ConnectTimeout, svc.IdleTimeout, svc.Bridge = 0, 0, ""
 	}
 	return reflect.DeepEqual(a, b)
 }

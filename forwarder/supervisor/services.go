@@ -64,10 +64,12 @@ type heldPort struct {
 	*relay.Relay
 	keeper *handoffClient
 	held   *heldFiles // at the keeper
+	bridge *bridgeListener
 }
 
 // Release closes the listeners here and the keeper's copies.
 func (p *heldPort) Release() {
+	p.bridge.release()
 	p.keeper.drop(p.held)
 	p.StopAccepting()
 }
@@ -84,20 +86,28 @@ func (s *Supervisor) openPort(ctx context.Context, svc project.Service, o relay.
 	if err != nil {
 		return nil, err
 	}
-	return &heldPort{relay.New(listeners, o), s.keeper, s.keeper.hold(serviceHoldName(svc.Name), listeners.Files)}, nil
+	r := relay.New(listeners, o)
+	port := &heldPort{r, s.keeper, s.keeper.hold(serviceHoldName(svc.Name), listeners.Files), newBridgeListener(s, r)}
+	port.bridge.update(ctx, svc)
+	return port, nil
 }
 
-// bindListeners inherits or binds the listeners of a service. A project without leases gives up a port that is needed here.
+// bindListeners inherits or binds the listeners of a service.
 func (s *Supervisor) bindListeners(ctx context.Context, svc project.Service) (*relay.Listeners, error) {
 	if inherited := s.inherited.takeListeners(svc); inherited != nil {
 		return inherited, nil
 	}
-	listeners, err := relay.BindListeners(svc.ListenAddresses())
+	return s.bindAddresses(ctx, svc.ListenAddresses())
+}
+
+// bindAddresses listens on all of the addresses or on none. A project without leases gives up a port that is needed here.
+func (s *Supervisor) bindAddresses(ctx context.Context, addrs []netip.AddrPort) (*relay.Listeners, error) {
+	listeners, err := relay.BindListeners(addrs)
 	var inUse *relay.AddrInUseError
 	if !errors.As(err, &inUse) || !s.askOtherProjects(ctx, inUse.Addr) {
 		return listeners, err
 	}
-	return relay.BindListeners(svc.ListenAddresses())
+	return relay.BindListeners(addrs)
 }
 
 // yieldTimeout bounds the wait for other projects' supervisors: a prompt waits for this one meanwhile, for at most 2 s in all.

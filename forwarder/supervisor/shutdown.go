@@ -38,9 +38,12 @@ func (s *Supervisor) requestShutdown(ctx context.Context, reason shutdownReason)
 }
 
 // tryShutDown closes the ports and releases the election, after checking the leases once more under the state's lock: a client that
-// comes later finds free ports and no supervisor. Tunnels are still up when it returns. False if there are leases, or if it must
-// be tried again.
+// comes later finds free ports and no supervisor. Tunnels are still up when it returns. False if there are leases, also those that connected
+// programs get only now, or if it must be tried again.
 func (s *Supervisor) tryShutDown(ctx context.Context, reason shutdownReason, tries int) bool {
+	if reason == shutdownUnused && !hasLivingLeases(s.store.state()) && s.leaseConnectedPrograms(ctx) {
+		return false
+	}
 	s.operationSlot <- struct{}{}
 	defer s.endOperation()
 	if s.isClosing.Load() {

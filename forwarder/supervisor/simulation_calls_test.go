@@ -21,6 +21,8 @@ type simProcess struct {
 	lockstate.Process
 	name    string
 	endedCh chan struct{}
+	// electionsBefore is how often the election file had been destroyed when this process last locked it.
+	electionsBefore int
 }
 
 func (p *simProcess) hasEnded() bool {
@@ -43,7 +45,7 @@ func (t *simProcesses) start(name string) *simProcess {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.lastPID++
-	p := &simProcess{lockstate.Process{PID: 1<<23 + t.lastPID, Start: uint64(t.lastPID)}, name, make(chan struct{})} // above the highest pid of Linux
+	p := &simProcess{lockstate.Process{PID: 1<<23 + t.lastPID, Start: uint64(t.lastPID)}, name, make(chan struct{}), 0} // above the highest pid of Linux
 	t.running[p.Process] = p
 	return p
 }
@@ -168,6 +170,7 @@ type simDisk struct {
 	isFull     bool
 	isReadOnly bool
 	isBroken   bool // one call of eight fails with EIO
+	isNFS      bool // a file that is open for reading, as the state is, cannot be locked
 }
 
 func (d simDisk) String() string {
@@ -178,6 +181,8 @@ func (d simDisk) String() string {
 		return "read-only"
 	case d.isBroken:
 		return "broken"
+	case d.isNFS:
+		return "NFS"
 	}
 	return "ok"
 }
@@ -194,6 +199,8 @@ func (d simDisk) result(call *simCall, exists bool, draw func(int) int) error {
 		return unix.EROFS
 	case d.isBroken && call.call != callYield && draw(8) == 0:
 		return unix.EIO
+	case d.isNFS && call.call == lockstate.CallFlock && call.name == "state.json":
+		return unix.ENOLCK
 	}
 	return nil
 }

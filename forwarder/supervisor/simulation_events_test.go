@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"testing/synctest"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
 )
 
 // simEvents are the events, each with its weight.
@@ -40,8 +42,12 @@ var simEvents = []struct {
 	{2, (*simulation).takePort},
 }
 
-// performEvent performs a random event.
+// performEvent performs a random event. Files are destroyed more often while a call waits: in the middle of what depends on them.
 func (s *simulation) performEvent() {
+	if len(s.calls.list(s.hangs)) > 0 && s.random.IntN(4) == 0 {
+		s.destroyFile()
+		return
+	}
 	total := 0
 	for _, e := range simEvents {
 		total += e.weight
@@ -124,7 +130,7 @@ func (s *simulation) stopProject() {
 				}
 				tx.Down = true
 				tx.RemoveLease(lockstate.StartLease, lockstate.Process{})
-				s.bumpByStop(tx)
+				tx.Bump()
 				tx.MarkFinal()
 				isRecorded = !tx.IsSupervisorRunning() // else it is asked to end, as soon as it answers
 				return nil
@@ -134,31 +140,54 @@ func (s *simulation) stopProject() {
 				ackStop()
 			}
 			s.setAcked(lockstate.Process{}, false) // a start meanwhile was before the stop
-			if sup := s.answering(); sup != nil {
-				s.mu.Lock()
-				sup.isAskedToEnd = true
-				s.mu.Unlock()
+			if s.answering() != nil {
 				endCtx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second) // the command has kept time for it
 				defer cancel()
-				endErr := sup.End(endCtx)
+				isCertain, endErr := s.endSupervisors(endCtx, sh)
 				s.setAcked(lockstate.Process{}, false) // as above
 				if endErr != nil {
 					return
 				}
-				if hasEnded = true; err != nil { // what prevented the write may have ended with the supervisor
+				hasEnded = true
+				if err != nil { // what prevented the write may have ended with the supervisor
 					_, err = s.dirOf(sh).Update(endCtx, recordStop)
 					s.setAcked(lockstate.Process{}, false)
 				}
 				writeErr, _ := errors.AsType[*lockstate.WriteError](err)
 				_, readErr := s.dir.Read()
-				hasFallback := writeErr != nil && writeErr.Fallback != "" && readErr == nil // it belongs to that state
-				if !isRestarted && (err == nil || hasFallback || s.dir.ReadOrZero().Down) { // else the command warns that the next prompt may start the project
+				hasFallback := writeErr != nil && writeErr.Fallback != "" && readErr == nil              // it belongs to that state
+				if isCertain && !isRestarted && (err == nil || hasFallback || s.dir.ReadOrZero().Down) { // else the command warns that the next prompt may start the project
 					ackStop()
 				}
 				return
 			}
 		}
 	})
+}
+
+// endSupervisors ends the supervisor that answers and then, if the project is still down, any other that runs: the first may have been
+// superseded. It is not certain that none runs if the state cannot be read.
+func (s *simulation) endSupervisors(ctx context.Context, sh *simShell) (isCertain bool, err error) {
+	for ctx.Err() == nil {
+		if sup := s.answering(); sup != nil {
+			s.mu.Lock()
+			sup.isAskedToEnd = true
+			s.mu.Unlock()
+			if err := sup.End(ctx); err != nil {
+				return false, err
+			}
+		}
+		isRunning := false
+		_, err := s.dirOf(sh).Update(ctx, func(tx *lockstate.Tx) error {
+			isRunning = tx.Down && tx.IsSupervisorRunning()
+			return nil
+		})
+		if err != nil || !isRunning {
+			return err == nil, nil
+		}
+		wait.Sleep(ctx, simOffset)
+	}
+	return false, ctx.Err()
 }
 
 // chooseSupervisor returns a random supervisor; nil if there is none.
@@ -197,7 +226,7 @@ func (s *simulation) changeDisk() {
 	if s.disk != (simDisk{}) {
 		s.disk = simDisk{}
 	} else {
-		s.disk = []simDisk{{isFull: true}, {isReadOnly: true}, {isBroken: true}}[s.random.IntN(3)]
+		s.disk = []simDisk{{isFull: true}, {isReadOnly: true}, {isBroken: true}, {isNFS: true}}[s.random.IntN(4)]
 	}
 	s.logf("disk: %v", s.disk)
 }
@@ -206,16 +235,21 @@ func (s *simulation) changeDisk() {
 func (s *simulation) destroyFile() {
 	names := []string{"lock", "state.json", "election", "prompt", "down", "down.unset", "", "part", "copy"}
 	name := names[s.random.IntN(len(names))]
+	if s.disk.isNFS && (name == "lock" || name == "") && s.isWriting() {
+		return // the deletion would be between the last check of the lock and the write that it permits: nothing protects that
+	}
 	s.logf("destroy %q", name)
 	s.mu.Lock()
 	s.destroyed++
+	if name == "election" || name == "" {
+		s.destroyedElections++
+	}
 	s.isStopAcked = false
+	s.brokenAt = time.Now()
 	s.mu.Unlock()
 	switch name {
 	case "", "prompt":
 		s.promptNumber = 0
-	case "copy":
-		s.hasOldState = true
 	}
 	data, err := os.ReadFile(s.path("state.json"))
 	switch {
@@ -229,6 +263,14 @@ func (s *simulation) destroyFile() {
 		_ = os.Remove(s.path(name))
 	}
 	s.forgetLostLeases()
+}
+
+// isWriting reports whether a file is about to be written.
+func (s *simulation) isWriting() bool {
+	isWrite := func(call *simCall) bool {
+		return call.call == lockstate.CallRename || call.call == lockstate.CallOverwrite || call.call == lockstate.CallCreate && call.name != "state.json"
+	}
+	return len(s.calls.list(func(call *simCall) bool { return !isWrite(call) })) > 0
 }
 
 func (s *simulation) replaceState(data []byte) {
@@ -286,20 +328,46 @@ func (s *simulation) reload() {
 	}
 	s.goAs("reload", func() {
 		ctx := s.t.Context()
+		end := s.beginOperation(sup)
+		err := errors.New("nothing has changed")
+		defer func() {
+			if end(err) {
+				s.checkUnwanted(sup)
+			}
+		}()
 		if sup.beginOperation(ctx) != nil {
 			return
 		}
 		defer sup.endOperation()
 		before := sup.active.Load()
-		next, err := c.load(simDriver{s.network, sup.process})
-		if err != nil {
-			s.fail("%v", err)
+		next, loadErr := c.load(simDriver{s.network, sup.process})
+		if loadErr != nil {
+			s.fail("%v", loadErr)
 			return
 		}
-		if next.files.Digest() != before.digest {
-			sup.activate(ctx, before, next, nil)
+		if next.files.Digest() == before.digest {
+			return
 		}
+		tunnels := s.network.openTunnels(sup.process.name)
+		sup.activate(ctx, before, next, nil)
+		err = nil
+		s.checkKeptTunnels(sup, before.project, tunnels)
 	})
+}
+
+// checkKeptTunnels checks that a reload has not closed a tunnel that serves the new config as well.
+func (s *simulation) checkKeptTunnels(sup *simSupervisor, before *project.Project, tunnels map[string]*simTunnel) {
+	active := sup.active.Load()
+	for _, svc := range active.project.Services {
+		name := svc.Name
+		now, tunnel := active.services[name].Snapshot(), tunnels[name]
+		if tunnel == nil || now.IsStopped() || now.Service.OnDemand || !tunnel.isClosedByService() {
+			continue
+		}
+		if old, _ := before.FindService(name); old.RemotePort == now.Service.RemotePort && old.LocalPort == now.Service.LocalPort {
+			s.fail("the tunnel of %s was closed by a reload, although neither its addresses nor its target changed", name)
+		}
+	}
 }
 
 func (s *simulation) serviceCommand() {
@@ -308,9 +376,65 @@ func (s *simulation) serviceCommand() {
 	s.logf("%s %s", action, name)
 	if sup := s.answering(); sup != nil {
 		s.goAs("action", func() {
-			_, _ = sup.ApplyAction(s.t.Context(), api.ActionRequest{Action: action, Names: []string{name}})
+			end := s.beginOperation(sup)
+			err := errors.New("the supervisor was killed")
+			defer func() { s.recordAction(sup, action, name, end(err)) }()
+			_, err = sup.ApplyAction(s.t.Context(), api.ActionRequest{Action: action, Names: []string{name}})
 		})
 	}
+}
+
+// checkUnwanted checks that a reload has stopped what the new config does not start. An action may leave a dependency running.
+func (s *simulation) checkUnwanted(sup *simSupervisor) {
+	active := sup.active.Load()
+	wanted := wantedServices(active.project, sup.selection())
+	for _, svc := range active.project.Services {
+		if now := active.services[svc.Name].Snapshot(); !slices.Contains(wanted, svc.Name) && !now.IsStopped() {
+			s.fail("%s: nothing in the reloaded config starts %s, and it is %s", sup.process.name, svc.Name, now.State)
+		}
+	}
+}
+
+// recordAction checks and records what an action has done, unless another operation overlapped: then their order is not known.
+func (s *simulation) recordAction(sup *simSupervisor, action api.Action, name string, isAlone bool) {
+	active := sup.active.Load()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !isAlone {
+		sup.stopped = map[string]bool{}
+		return
+	}
+	sup.stopped[name] = action == api.ActionStop
+	for _, svc := range active.project.Services {
+		if !dependsOn(active.project, svc, name) {
+			continue
+		}
+		if action != api.ActionStop {
+			delete(sup.stopped, svc.Name)
+		} else if sup.stopped[svc.Name] = true; !active.services[svc.Name].Snapshot().IsStopped() {
+			s.failLocked("%s depends on %s, which the user has stopped, and runs", svc.Name, name)
+		}
+	}
+	if svc, _ := active.project.FindService(name); action != api.ActionStop {
+		if !slices.Contains(wantedServices(active.project, sup.selection()), name) {
+			s.failLocked("%s was started, and the next reload would stop it", name)
+		}
+		for _, other := range active.project.Services {
+			if dependsOn(active.project, svc, other.Name) {
+				if delete(sup.stopped, other.Name); active.services[other.Name].Snapshot().IsStopped() {
+					s.failLocked("%s was started, and %s, on which it depends, was not", name, other.Name)
+				}
+			}
+		}
+	}
+}
+
+// dependsOn reports whether a service depends on the named one, directly or not.
+func dependsOn(p *project.Project, svc project.Service, name string) bool {
+	return slices.ContainsFunc(svc.DependsOn, func(dependency string) bool {
+		other, _ := p.FindService(dependency)
+		return dependency == name || dependsOn(p, other, name)
+	})
 }
 
 func (s *simulation) changeUpstream() {
@@ -329,6 +453,7 @@ func (s *simulation) connectClient() {
 	if sup := s.answering(); sup != nil {
 		if svc := sup.active.Load().services[name]; svc != nil {
 			if port, ok := svc.Snapshot().Port().(*simPort); ok {
+				s.network.excuseAttemptsOfClients()
 				port.connect()
 			}
 		}
@@ -338,6 +463,7 @@ func (s *simulation) connectClient() {
 func (s *simulation) changeNetwork() {
 	s.logf("the network changes")
 	if sup := s.answering(); sup != nil {
+		s.network.excuseAttempts()
 		sup.active.Load().onNetworkChange()
 	}
 }

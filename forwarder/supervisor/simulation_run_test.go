@@ -15,8 +15,8 @@ import (
 // eventsPerRun is the number of events of one seed. A run begins with an empty state directory, so that a failing one is short.
 const eventsPerRun = 1000
 
-// simulate runs events of a seed and returns the trace and the first broken promise; "" if there is none.
-func simulate(t *testing.T, seed uint64, events int) (trace, failure string) {
+// simulate runs events of a seed and returns the trace, the first broken promise, and the number of events until then; "" if there is none.
+func simulate(t *testing.T, seed uint64, events int) (trace, failure string, until int) {
 	t.Helper()
 	parent := "/dev/shm" // where there is one, files are in memory
 	if _, err := os.Stat(parent); err != nil {
@@ -37,9 +37,9 @@ func simulate(t *testing.T, seed uint64, events int) (trace, failure string) {
 			return time.Duration(pseudorandom(seed, "jitter", int64(maxPart)+1))
 		})()
 		s.run(events)
-		trace, failure = s.trace.String(), s.failure
+		trace, failure, until = s.trace.String(), s.failure, s.number-1
 	})
-	return trace, failure
+	return trace, failure, until
 }
 
 func environmentNumber(t *testing.T, name string, fallback uint64) uint64 {
@@ -55,22 +55,6 @@ func environmentNumber(t *testing.T, name string, fallback uint64) uint64 {
 	return n
 }
 
-// These faults were put into lockstate and the supervisor, one at a time, and the simulation was run from seed 1 for 100,000 events. It found them with this seed:
-//
-//	updateLine writes no line if there is one, although its write has failed          25
-//	applyFallback ignores the newest fallback                                         11
-//	applyDownFile ignores the down file                                               11
-//	RemoveLeaseAsOf removes a lease that was taken after the release                   3
-//	Reelect keeps the lock of an election file that was deleted                        1
-//	newState does not continue the numbers of the prompt's line                        1
-//	loadState takes a state that cannot be read for a missing one                      9
-//	PruneLeases keeps the leases of processes that have ended                          1
-//	recordShutdown leaves out the queued changes                                      13
-//
-// It does not find, because another check makes up for them: validate does not notice that the lock file was deleted (the state file is
-// locked too); Elect locks a deleted file (between two calls of the seam); an election of a repeated run is kept (the file is closed when it
-// is collected); and writeFallback is not called for a final change (a stop warns then).
-
 // $LOCALPORT_SIMULATION_SEED is the first seed, and $LOCALPORT_SIMULATION_EVENTS the number of events: each thousand has the next seed.
 func TestSimulation_KeepsPromises(t *testing.T) {
 	seed := environmentNumber(t, "LOCALPORT_SIMULATION_SEED", 1)
@@ -78,9 +62,9 @@ func TestSimulation_KeepsPromises(t *testing.T) {
 	startedAt := time.Now()
 	for first := seed; events > 0; seed++ {
 		n := min(events, eventsPerRun)
-		trace, failure := simulate(t, seed, n)
+		trace, failure, until := simulate(t, seed, n)
 		if failure != "" {
-			t.Fatalf("%s\n%s\nreplay: LOCALPORT_SIMULATION_SEED=%d LOCALPORT_SIMULATION_EVENTS=%d", lastLines(trace, 300), failure, seed, n)
+			t.Fatalf("%s\n%s\nreplay: LOCALPORT_SIMULATION_SEED=%d LOCALPORT_SIMULATION_EVENTS=%d", lastLines(trace, int(environmentNumber(t, "LOCALPORT_SIMULATION_LINES", 300))), failure, seed, until)
 		}
 		if events -= n; events == 0 {
 			t.Logf("seeds %d to %d, nothing violated, in %v", first, seed, time.Since(startedAt).Round(time.Millisecond))
@@ -96,9 +80,9 @@ func lastLines(text string, n int) string {
 func TestSimulation_ReplaysASeedExactly(t *testing.T) {
 	seed := environmentNumber(t, "LOCALPORT_SIMULATION_SEED", 1)
 	const events = 300
-	first, _ := simulate(t, seed, events)
+	first, _, _ := simulate(t, seed, events)
 	for range 2 {
-		again, _ := simulate(t, seed, events)
+		again, _, _ := simulate(t, seed, events)
 		if again == first {
 			continue
 		}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,12 +42,135 @@ type simNetwork struct {
 	ports        map[int]*simPort         // that are bound
 	taken        map[int]bool             // by other programs
 	lastAttempts map[string]time.Time     // to open a tunnel or bind a port, by process and service
+	retries      map[string]*simRetries   // by process and service
+	operations   int                      // commands and reloads that run: they may ask for attempts
+	problem      string                   // the first attempt that was too early
+}
+
+// simRetries are the attempts of one service to open a tunnel.
+type simRetries struct {
+	failures  int       // in a row, since a tunnel was open for long
+	sure      int       // the same, since anything that may begin a new series
+	failedAt  time.Time // when the last attempt failed, if it is to be repeated after a delay; else zero
+	begunAt   time.Time // when the last attempt began
+	isExcused bool      // something has happened since that may bring the next one forward
+	isAsked   bool      // a command, a reload or the network asks for the next one at once
+}
+
+// simStableTime is how long a tunnel has to be open to begin a new series of attempts.
+const simStableTime = time.Minute + time.Second
+
+// simRetryDelay is the longest delay after a number of failures in a row. The shortest one is a quarter shorter.
+func simRetryDelay(failures int) time.Duration {
+	return min(15*time.Second, time.Second<<min(failures-1, 10))
+}
+
+// excuseAttempts is called when something happens that may bring attempts forward.
+func (n *simNetwork) excuseAttempts() { n.countOperation(0) }
+
+// excuseAttemptsOfClients is called when a client connects: it may bring the next attempt forward once.
+func (n *simNetwork) excuseAttemptsOfClients() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, r := range n.retries {
+		r.isExcused = true
+	}
+}
+
+// countOperation is excuseAttempts for the begin (1) or end (-1) of an operation.
+func (n *simNetwork) countOperation(by int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.operations += by
+	for _, r := range n.retries {
+		r.isExcused, r.isAsked, r.sure = true, true, 0
+	}
+}
+
+// beginAttempt checks that an attempt to open a tunnel is not too early.
+func (n *simNetwork) beginAttempt(process, name string) {
+	n.recordAttempt(process, name)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	key := process + " " + name
+	r := n.retries[key]
+	if r == nil {
+		r = &simRetries{}
+		n.retries[key] = r
+	}
+	since, interval := time.Since(r.failedAt), time.Since(r.begunAt)
+	isExcused := (r.isExcused || n.hasWaitingClient(process)) && interval >= time.Second
+	if !r.failedAt.IsZero() && !r.isAsked && n.operations == 0 && !isExcused && r.sure > 0 && since < simRetryDelay(r.sure)*3/4 && n.problem == "" {
+		n.problem = fmt.Sprintf("%s: %s was tried again %v after failure %d", process, name, since, r.sure)
+	}
+	r.begunAt, r.failedAt, r.isExcused, r.isAsked = time.Now(), time.Time{}, false, false
+}
+
+// hasWaitingClient reports whether a client waits at a port of a process: at that of a service or of one that depends on it. n.mu is locked.
+func (n *simNetwork) hasWaitingClient(process string) bool {
+	for _, port := range n.ports {
+		if port.process == process && port.Stats().Waiting > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// endAttempt records the outcome of an attempt, or the end of a tunnel that was open for a time.
+func (n *simNetwork) endAttempt(process, name string, isRepeated bool, wasOpen time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r := n.retries[process+" "+name]
+	if r == nil {
+		return
+	}
+	if wasOpen >= simStableTime {
+		r.failures, r.sure = 0, 0
+	}
+	r.failures++
+	if r.failedAt = (time.Time{}); isRepeated {
+		r.sure++
+		r.failedAt = time.Now()
+	}
+}
+
+// findLateAttempt describes an attempt that is overdue.
+func (n *simNetwork) findLateAttempt(process, name string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r := n.retries[process+" "+name]
+	if r == nil || r.failedAt.IsZero() || r.failures == 0 {
+		return ""
+	}
+	if since := time.Since(r.failedAt); since > simRetryDelay(r.failures)+time.Second {
+		return fmt.Sprintf("%s was not tried again within %v after failure %d", name, since, r.failures)
+	}
+	return ""
+}
+
+func (n *simNetwork) earlyAttempt() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.problem
+}
+
+// openTunnels returns the tunnels that are attached to the ports of a process, by service.
+func (n *simNetwork) openTunnels(process string) map[string]*simTunnel {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	found := map[string]*simTunnel{}
+	for _, port := range n.ports {
+		if t := port.attached(); port.process == process && t != nil {
+			found[t.service.Name] = t
+		}
+	}
+	return found
 }
 
 func newSimNetwork(seed uint64) *simNetwork {
 	return &simNetwork{
 		seed: seed, outcomes: map[string]simOutcome{}, causeCh: map[string]chan struct{}{},
-		ports: map[int]*simPort{}, taken: map[int]bool{}, lastAttempts: map[string]time.Time{},
+		ports: map[int]*simPort{}, taken: map[int]bool{}, lastAttempts: map[string]time.Time{}, retries: map[string]*simRetries{},
 	}
 }
 
@@ -53,6 +178,11 @@ func newSimNetwork(seed uint64) *simNetwork {
 func (n *simNetwork) setOutcome(name string, outcome simOutcome) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	for key, r := range n.retries {
+		if strings.HasSuffix(key, " "+name) {
+			r.isExcused, r.sure = true, 0
+		}
+	}
 	n.outcomes[name] = outcome
 	if n.causeCh[name] != nil {
 		close(n.causeCh[name])
@@ -122,6 +252,13 @@ type simPort struct {
 	waiting   int
 	isHeld    bool // clients wait
 	hasTunnel bool
+	tunnel    *simTunnel // that is attached
+}
+
+func (p *simPort) attached() *simTunnel {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tunnel
 }
 
 func (p *simPort) change(edit func()) {
@@ -130,8 +267,11 @@ func (p *simPort) change(edit func()) {
 	edit()
 }
 
-func (p *simPort) Attach(forwarder.Tunnel) { p.change(func() { p.hasTunnel, p.waiting = true, 0 }) }
-func (p *simPort) Detach(forwarder.Tunnel) { p.change(func() { p.hasTunnel = false }) }
+func (p *simPort) Attach(t forwarder.Tunnel) {
+	p.change(func() { p.hasTunnel, p.waiting, p.tunnel = true, 0, t.(*simTunnel) })
+}
+
+func (p *simPort) Detach(forwarder.Tunnel) { p.change(func() { p.hasTunnel, p.tunnel = false, nil }) }
 func (p *simPort) Hold()                   { p.change(func() { p.isHeld = true }) }
 func (p *simPort) Reject()                 { p.change(func() { p.isHeld, p.waiting = false, 0 }) }
 func (p *simPort) DropWaiting()            { p.change(func() { p.waiting = 0 }) }
@@ -183,7 +323,7 @@ func (simDriver) Target(svc project.Service) string { return svc.RemotePort }
 func (simDriver) Close() error                      { return nil }
 
 func (d simDriver) Open(ctx context.Context, svc project.Service, _ forwarder.Run) (forwarder.Tunnel, error) {
-	d.network.recordAttempt(d.process.name, svc.Name)
+	d.network.beginAttempt(d.process.name, svc.Name)
 	delay := time.Millisecond + time.Duration(pseudorandom(d.network.seed, svc.Name, int64(50*time.Millisecond)))
 	select {
 	case <-time.After(delay):
@@ -194,7 +334,7 @@ func (d simDriver) Open(ctx context.Context, svc project.Service, _ forwarder.Ru
 	failure := &forwarder.Failure{Reason: "the upstream " + simOutcomeNames[outcome], Hint: "wait"}
 	switch outcome {
 	case simOpens:
-		return d.newTunnel(svc.Name, causeCh), nil
+		return d.newTunnel(svc, causeCh), nil
 	case simNeedsLogin:
 		failure.Class, failure.AwaitChange = forwarder.NeedsUser, func(ctx context.Context) bool {
 			select {
@@ -212,22 +352,38 @@ func (d simDriver) Open(ctx context.Context, svc project.Service, _ forwarder.Ru
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
+	d.network.endAttempt(d.process.name, svc.Name, outcome == simFails && !svc.OnDemand, 0)
 	return nil, failure
 }
 
 // simTunnel ends when its upstream changes.
 type simTunnel struct {
 	slowTunnel
-	once    sync.Once
-	failure error
+	once     sync.Once
+	failure  error
+	service  project.Service // as it was when the tunnel was opened
+	closedCh chan struct{}   // closed when the service closes it, unless the upstream ended it
 }
 
-func (d simDriver) newTunnel(name string, causeCh <-chan struct{}) *simTunnel {
-	t := &simTunnel{slowTunnel: slowTunnel{done: make(chan struct{})}}
-	t.closeTime = time.Millisecond + time.Duration(pseudorandom(d.network.seed, name+" close", int64(time.Second)))
+func (t *simTunnel) isClosedByService() bool {
+	select {
+	case <-t.closedCh:
+		return true
+	default:
+		return false
+	}
+}
+
+func (d simDriver) newTunnel(svc project.Service, causeCh <-chan struct{}) *simTunnel {
+	t := &simTunnel{slowTunnel: slowTunnel{done: make(chan struct{})}, service: svc, closedCh: make(chan struct{})}
+	t.closeTime = time.Millisecond + time.Duration(pseudorandom(d.network.seed, svc.Name+" close", int64(time.Second)))
+	openedAt := time.Now()
 	go func() {
 		select {
 		case <-causeCh:
+			if !t.isClosedByService() {
+				d.network.endAttempt(d.process.name, svc.Name, !svc.OnDemand, time.Since(openedAt))
+			}
 			t.end(&forwarder.Failure{Reason: "the upstream closed the connection"})
 		case <-d.process.endedCh:
 			t.end(nil)
@@ -240,6 +396,11 @@ func (d simDriver) newTunnel(name string, causeCh <-chan struct{}) *simTunnel {
 func (t *simTunnel) end(err error) { t.once.Do(func() { t.failure = err; close(t.done) }) }
 func (t *simTunnel) Err() error    { return t.failure }
 func (t *simTunnel) Close() error {
+	select {
+	case <-t.done:
+	default:
+		close(t.closedCh)
+	}
 	time.Sleep(t.closeTime)
 	t.end(nil)
 	return nil
@@ -312,9 +473,19 @@ const longestAttempt = 35*time.Second + 15*time.Second + 10*time.Second
 func (n *simNetwork) findServiceProblem(s *Supervisor, p *simProcess) string {
 	active := s.active.Load()
 	wanted := wantedServices(active.project, s.selection())
+	if early := n.earlyAttempt(); early != "" {
+		return early
+	}
+	tunnels := n.openTunnels(p.name)
 	for _, svc := range active.project.Services {
 		now := active.services[svc.Name].Snapshot()
 		isWanted := slices.Contains(wanted, svc.Name)
+		if !reflect.DeepEqual(now.Service, svc) {
+			return fmt.Sprintf("%s runs as %+v, and the config has %+v", svc.Name, now.Service, svc)
+		}
+		if t := tunnels[svc.Name]; t != nil && t.service.RemotePort != svc.RemotePort {
+			return fmt.Sprintf("%s forwards to port %s, and the config has %s", svc.Name, t.service.RemotePort, svc.RemotePort)
+		}
 		switch now.State {
 		case forwarder.Stopped:
 			if isWanted {
@@ -327,6 +498,9 @@ func (n *simNetwork) findServiceProblem(s *Supervisor, p *simProcess) string {
 		case forwarder.Starting, forwarder.Restarting:
 			if n.isBlocked(active, svc) && now.LastError != "" {
 				continue // it says which dependency it waits for
+			}
+			if late := n.findLateAttempt(p.name, svc.Name); late != "" && now.LastError != "" && !n.isBlocked(active, svc) {
+				return late
 			}
 			last := n.lastAttempt(p.name, svc.Name)
 			if since := time.Since(last); since > longestAttempt && time.Since(now.Since) > longestAttempt {

@@ -57,19 +57,25 @@ type simulation struct {
 	lockFile      *os.File    // the lock file, locked by another program; nil: it is not
 	supervisorNum int
 	promptNumber  uint64 // the number that prompts have seen in the line; 0: none
-	hasOldState   bool   // the state file may be an older copy, with a lower number; its supervisor is another one then
 
-	mu          sync.Mutex // guards the fields below
-	supervisors []*simSupervisor
-	acked       map[lockstate.Process]bool      // the leases that were acknowledged; the zero Process is the start lease
-	releasedAt  map[lockstate.Process]time.Time // when a lease was last released
-	nanoseconds time.Duration                   // see now
-	destroyed   int                             // how often files were destroyed
-	endedByStop []*simSupervisor                // those that a stop had asked to end, until forgetLeasesOfStopped
-	isStopAcked bool                            // the last command that starts or stops the project was a stop, and it succeeded
-	starts      int                             // commands that start the project and have not ended
-	begunStarts int                             // all such commands
-	failure     string
+	mu                 sync.Mutex // guards the fields below
+	supervisors        []*simSupervisor
+	acked              map[lockstate.Process]bool      // the leases that were acknowledged; the zero Process is the start lease
+	releasedAt         map[lockstate.Process]time.Time // when a lease was last released
+	nanoseconds        time.Duration                   // see now
+	destroyed          int                             // how often files were destroyed
+	destroyedElections int                             // how often that was the election file
+	ended              []*simSupervisor                // those that have ended by themselves, until checkEnded
+	endedCount         int                             // how many supervisors have ended
+	operations         int                             // of commands and reloads that run
+	begunOps           int                             // all such operations
+	unusedSince        time.Time                       // since when no lease has been found or asked for; zero: there is one
+	disturbedAt        time.Time                       // when something last hindered supervisors: a full disk, destroyed files, a guard that hangs
+	brokenAt           time.Time                       // the same, without what must prevent no supervisor from recording its end
+	isStopAcked        bool                            // the last command that starts or stops the project was a stop, and it succeeded
+	starts             int                             // commands that start the project and have not ended
+	begunStarts        int                             // all such commands
+	failure            string
 }
 
 // simSupervisor is a supervisor that was elected.
@@ -81,7 +87,8 @@ type simSupervisor struct {
 	hasBegun bool // its loops run
 	// isAskedToEnd: a stop has asked it to end, whatever the leases; guarded by simulation.mu.
 	isAskedToEnd bool
-	missesCopy   bool // see bumpByStop; guarded by simulation.mu
+	begunAt      time.Time       // when its loops began
+	stopped      map[string]bool // the services that the user has stopped, as far as is known; guarded by simulation.mu
 }
 
 // simShell is a user of the project.
@@ -124,6 +131,11 @@ func (s *simulation) logf(format string, args ...any) {
 func (s *simulation) fail(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.failLocked(format, args...)
+}
+
+// failLocked is fail for callers that have s.mu locked.
+func (s *simulation) failLocked(format string, args ...any) {
 	if s.failure == "" {
 		s.failure = strings.ReplaceAll(fmt.Sprintf(format, args...), s.dir.Path, "STATE")
 	}
@@ -178,7 +190,8 @@ func (s *simulation) pass(d time.Duration) {
 func (s *simulation) makeCalls(limit int) bool {
 	for n := 0; ; n++ {
 		synctest.Wait()
-		s.forgetLeasesOfStopped()
+		s.recordDisturbance()
+		s.checkEnded()
 		waiting := s.calls.list(s.hangs)
 		if len(waiting) == 0 {
 			return true
@@ -191,6 +204,9 @@ func (s *simulation) makeCalls(limit int) bool {
 		s.logf("%v: %v, of %d", call, err, len(waiting))
 		if call.call == lockstate.CallRename && call.name == "state.json" && err == nil {
 			s.lastWriter = call.process
+		}
+		if call.call == lockstate.CallFlock && call.name == "election" {
+			call.process.electionsBefore = s.destroyedElections // it is locked now
 		}
 		s.calls.finish(call, err)
 	}
@@ -287,7 +303,11 @@ func (s *simulation) runSupervisor(sup *simSupervisor) error {
 		return s.network.bind(p, svc, o)
 	}
 	sv.handOver = func(ctx context.Context) error { return s.handOver(ctx, sup) }
+	s.mu.Lock()
+	before := s.endedCount
+	s.mu.Unlock()
 	_, err = sv.elect(ctx)
+	s.checkElection(sup, err, before)
 	if err != nil || sv.election == nil {
 		s.endProcess(sup)
 		return nil //nolint:nilerr // the next prompt starts another
@@ -309,7 +329,7 @@ func (s *simulation) runSupervisor(sup *simSupervisor) error {
 	sv.active.Store(active)
 	active.startServices(wantedServices(l.project, sv.selection()), service.StartOptions{})
 	s.mu.Lock()
-	sup.hasBegun = true
+	sup.hasBegun, sup.begunAt, sup.stopped = true, time.Now(), map[string]bool{}
 	s.mu.Unlock()
 	sv.recordStart(ctx, l.ports)
 	s.goAs(roleLeases, func() { sv.awaitShutdown(ctx) })
@@ -321,14 +341,29 @@ func (s *simulation) runSupervisor(sup *simSupervisor) error {
 		case <-sv.endedCh:
 			s.endProcess(sup)
 			s.mu.Lock()
-			if sup.isAskedToEnd {
-				s.endedByStop = append(s.endedByStop, sup)
-			}
+			s.ended = append(s.ended, sup)
 			s.mu.Unlock()
 		case <-p.endedCh:
 		}
 	})
 	return nil
+}
+
+// checkElection checks the outcome of an election. before is the number of supervisors that had ended when it began.
+func (s *simulation) checkElection(sup *simSupervisor, err error, before int) {
+	isDown := s.dir.ReadOrZero().Down
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	isAlone := len(s.supervisors) == 1 && s.endedCount == before
+	switch {
+	case err != nil || sup.process.hasEnded():
+	case sup.election == nil && isAlone && !isDown:
+		s.failLocked("%s was not elected, although there is no other supervisor", sup.process.name)
+	case sup.election != nil:
+		if isHeld, err := sup.election.IsHeld(); err == nil && !isHeld && sup.process.electionsBefore == s.destroyedElections {
+			s.failLocked("%s has locked an election file that was deleted before", sup.process.name)
+		}
+	}
 }
 
 // handOver leaves the ports of a superseded supervisor to the elected one.
@@ -355,6 +390,7 @@ func (s *simulation) endProcess(sup *simSupervisor) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.supervisors = slices.DeleteFunc(s.supervisors, func(other *simSupervisor) bool { return other == sup })
+	s.endedCount++
 	if sup.Supervisor == nil {
 		return
 	}
@@ -427,17 +463,91 @@ func (s *simulation) check() {
 	}
 	if number := s.lineNumber(); number > 0 { // without a line every prompt evaluates
 		if number < s.promptNumber {
-			if !s.hasOldState {
-				s.fail("the line's number is %d after %d: one that a prompt has seen may come again", number, s.promptNumber)
-			}
-			s.hasOldState = false
+			s.fail("the line's number is %d after %d: one that a prompt has seen may come again", number, s.promptNumber)
 		}
 		s.promptNumber = number
 	}
 	if sup := s.answering(); sup != nil && !sup.isHung && !sup.isSuperseded.Load() {
-		if problem := s.network.findServiceProblem(sup.Supervisor, sup.process); problem != "" {
+		problem := s.network.findServiceProblem(sup.Supervisor, sup.process)
+		if problem == "" {
+			problem = s.findUseProblem(sup)
+		}
+		if problem != "" {
 			s.fail("%s: %s", sup.process.name, problem)
 		}
+	}
+}
+
+// findUseProblem describes what a supervisor has not noticed in time: that nobody uses the project, that files must be restored, or what
+// the user has stopped.
+func (s *simulation) findUseProblem(sup *simSupervisor) string {
+	recorded := s.recordedLeases(true)
+	isUsed := recorded[lockstate.Process{}]
+	for p := range recorded {
+		isUsed = isUsed || s.processes.IsAlive(p)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	isAlone := len(s.supervisors) == 1
+	switch {
+	case isUsed || !isAlone || !s.isQuiet(s.disturbedAt):
+		s.unusedSince = time.Time{}
+	case s.unusedSince.IsZero():
+		s.unusedSince = time.Now()
+	case time.Since(s.unusedSince) > settleTime && time.Since(sup.begunAt) > settleTime:
+		return "it runs, although no lease has been there since " + s.unusedSince.Format("15:04:05")
+	}
+	if !isAlone || sup.isClosing.Load() {
+		sup.stopped = map[string]bool{} // what another one writes is the project's
+		return ""
+	}
+	if s.isQuiet(s.disturbedAt) && time.Since(sup.begunAt) > settleTime {
+		if problem := s.findRecordProblem(sup, s.dir.ReadOrZero()); problem != "" {
+			return problem
+		}
+	}
+	for _, name := range simServiceNames {
+		if sup.stopped[name] && s.operations == 0 && !slices.Contains(sup.store.state().Stopped, name) {
+			return "the user has stopped " + name + ", and it does not know that"
+		}
+	}
+	return ""
+}
+
+// findRecordProblem describes what of the only supervisor's election, record and line is not as it must be.
+func (s *simulation) findRecordProblem(sup *simSupervisor, st lockstate.State) string {
+	if isHeld, err := sup.election.IsHeld(); !isHeld || err != nil || sup.isSuperseded.Load() {
+		return fmt.Sprintf("the supervisor is not elected: held %v, superseded %v, %v", isHeld, sup.isSuperseded.Load(), err)
+	}
+	if st.Supervisor == nil || st.Supervisor.Process != sup.process.Process {
+		return fmt.Sprintf("the state does not record %s", sup.process.name)
+	}
+	if line, want := s.dir.PromptLine(), fmt.Sprintf("%d %d %d", st.Line, st.Supervisor.PID, st.Supervisor.Start); line != want {
+		return fmt.Sprintf("the prompt's line is %q, expected %q", line, want)
+	}
+	return ""
+}
+
+// beginOperation is called when a command or a reload begins. What changes with each prompt's line must have changed when it has succeeded
+// and nothing hindered it; end reports whether no other operation ran meanwhile.
+func (s *simulation) beginOperation(sup *simSupervisor) (end func(err error) (isAlone bool)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.network.countOperation(1)
+	s.operations++
+	s.begunOps++
+	begun, isFirst, before := s.begunOps, s.operations == 1, s.lineNumber()
+	return func(err error) bool {
+		s.network.countOperation(-1)
+		s.mu.Lock()
+		s.operations--
+		isAlone := isFirst && s.operations == 0 && s.begunOps == begun && err == nil && !sup.process.hasEnded()
+		isQuiet := s.isQuiet(s.disturbedAt)
+		s.mu.Unlock()
+		if now := s.lineNumber(); isAlone && isQuiet && now == before && len(sup.store.pendingChanges()) == 0 && !sup.isClosing.Load() {
+			s.fail("%s has changed services, and the number of the prompt's line is still %d", sup.process.name, now)
+		}
+		return isAlone
 	}
 }
 
@@ -536,35 +646,58 @@ func (s *simulation) forgetLostLeases() {
 	}
 }
 
-// forgetLeasesOfStopped is called before the next call is made. A stop ends a supervisor whatever the leases, also if that one cannot write
-// the state: the leases that only it had are lost then. If it has written the state, they must be there.
-func (s *simulation) forgetLeasesOfStopped() {
+// checkEnded is called before the next call is made, and checks what supervisors that have just ended by themselves have recorded. A stop ends
+// a supervisor whatever the leases, also if that one cannot write the state: the leases that only it had are lost then. If it has written the
+// state, they must be there.
+func (s *simulation) checkEnded() {
 	s.mu.Lock()
-	ended := s.endedByStop
-	s.endedByStop = nil
-	mayLose := slices.ContainsFunc(slices.Concat(s.supervisors, ended), func(sup *simSupervisor) bool { return sup.missesCopy })
+	ended, others := s.ended, len(s.supervisors)
+	s.ended = nil
 	s.mu.Unlock()
+	mayLose := false
 	for _, sup := range ended {
-		st := s.dir.ReadOrZero()
-		mayLose = mayLose || s.lastWriter != sup.process || !st.Down || st.Supervisor != nil
+		st, err := s.dir.Read()
+		mayLose = mayLose || sup.isAskedToEnd && (s.lastWriter != sup.process || !st.Down || st.Supervisor != nil)
+		if err == nil && others == 0 && !sup.isSuperseded.Load() && s.isQuiet(s.brokenAt) {
+			s.checkLastWrite(sup, st)
+		}
 	}
 	if mayLose {
 		s.forgetLostLeases()
 	}
 }
 
-// bumpByStop is tx.Bump. If the file is an older copy that the supervisor has not seen yet, the number may reach the one that it has read: it
-// takes the copy for the current file then, and the leases that are newer are lost. Prompts take theirs again after the next start.
-func (s *simulation) bumpByStop(tx *lockstate.Tx) {
-	if sup := s.answering(); sup != nil {
-		sup.store.mu.Lock()
-		isOldCopy := tx.ID == sup.store.known.ID && tx.Line < sup.store.line
-		sup.store.mu.Unlock()
-		s.mu.Lock()
-		sup.missesCopy = sup.missesCopy || isOldCopy
-		s.mu.Unlock()
+// checkLastWrite checks the state after the end of the only supervisor. It may be in a file beside the socket: a full disk prevents nothing.
+func (s *simulation) checkLastWrite(sup *simSupervisor, st lockstate.State) {
+	st.PruneLeases()
+	switch {
+	case st.Supervisor != nil && st.Supervisor.Process == sup.process.Process:
+		s.fail("%s has ended, and the state records it", sup.process.name)
+	case len(st.Stopped)+len(st.Started) > 0:
+		s.fail("%s has ended, and the next one would not start %v, and start %v", sup.process.name, st.Stopped, st.Started)
+	case !sup.isAskedToEnd && len(st.Leases) > 0:
+		s.fail("%s has ended as unused, and the state has leases of %v", sup.process.name, s.namesOf(st.Leases))
 	}
-	tx.Bump()
+}
+
+// settleTime is how long supervisors may take to make up for a disturbance.
+const settleTime = 8 * time.Second
+
+// isQuiet reports whether the last disturbance is long enough ago.
+func (s *simulation) isQuiet(disturbedAt time.Time) bool { return time.Since(disturbedAt) > settleTime }
+
+// recordDisturbance is called at every step of time.
+func (s *simulation) recordDisturbance() {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	isHung := slices.ContainsFunc(s.supervisors, func(sup *simSupervisor) bool { return sup.isHung })
+	if s.disk.isBroken || s.lockFile != nil || isHung {
+		s.brokenAt = now
+	}
+	if s.disk != (simDisk{}) || len(s.supervisors) > 1 || s.brokenAt.After(s.disturbedAt) {
+		s.disturbedAt = now
+	}
 }
 
 func (s *simulation) nameOf(p lockstate.Process) string {
@@ -615,6 +748,7 @@ func (s *simulation) repairAndCheck() {
 				s.fail("everything is repaired, and after %v %s is %s: %s", longestAttempt, svc.Name, now.State, now.LastError)
 			}
 		}
+		s.network.excuseAttempts()
 		active.onNetworkChange() // brings services back that failed permanently
 		s.pass(5*time.Second + simOffset)
 	}
@@ -659,22 +793,16 @@ func (s *simulation) findProblem() string {
 		return readErr.Error()
 	}
 	sup := all[0]
-	if isHeld, err := sup.election.IsHeld(); !isHeld || err != nil || sup.isSuperseded.Load() {
-		return fmt.Sprintf("the supervisor is not elected: held %v, superseded %v, %v", isHeld, sup.isSuperseded.Load(), err)
+	if problem := s.findRecordProblem(sup, st); problem != "" {
+		return problem
 	}
 	if len(sup.store.pendingChanges()) > 0 || sup.store.writeError() != nil {
 		return fmt.Sprintf("the state is not written: %v", sup.store.writeError())
-	}
-	if st.Supervisor == nil || st.Supervisor.Process != sup.process.Process {
-		return fmt.Sprintf("the state does not record %s", sup.process.name)
 	}
 	for _, leases := range [][]lockstate.Lease{st.Leases, sup.store.state().Leases} {
 		if len(leases) != len(wanted) || slices.ContainsFunc(leases, func(l lockstate.Lease) bool { return !wanted[l.Process] }) {
 			return fmt.Sprintf("the leases are %v, and the living are %v", s.namesOf(leases), len(wanted))
 		}
-	}
-	if line, want := s.dir.PromptLine(), fmt.Sprintf("%d %d %d", st.Line, st.Supervisor.PID, st.Supervisor.Start); line != want {
-		return fmt.Sprintf("the prompt's line is %q, expected %q", line, want)
 	}
 	for name, svc := range sup.active.Load().services {
 		now := svc.Snapshot()
@@ -776,6 +904,9 @@ var errSimElectionFree = errors.New("the election is free")
 // join records a lease and starts a supervisor if none runs, as client.Join does.
 func (s *simulation) join(sh *simShell, lease lockstate.Lease, restartsStopped bool) {
 	lease.Since = s.now()
+	s.mu.Lock()
+	s.unusedSince = time.Time{}
+	s.mu.Unlock()
 	if restartsStopped {
 		defer s.beginStart()()
 	}

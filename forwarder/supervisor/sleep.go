@@ -43,6 +43,7 @@ func (s *Supervisor) onWake(after time.Duration) {
 func (s *Supervisor) onNetworkChange() {
 	s.drivers.onNetworkChange()
 	s.active.Load().onNetworkChange()
+	s.onBridgesChange()
 }
 
 // watchNetwork has every service check its tunnel when the machine's network changes, until ctx ends. Where it cannot watch, it retries.

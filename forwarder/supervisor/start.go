@@ -43,10 +43,14 @@ func (s *Supervisor) elect(ctx context.Context) (crashed *lockstate.Supervisor, 
 			return err
 		}
 		s.election = election
+		tx.IsOlderCopy = false // no supervisor knows more
 		crashed = tx.Supervisor
-		tx.Supervisor = s.newRecord(socket)
+		tx.Supervisor, tx.TakeoverUntil = s.newRecord(socket), time.Time{}
 		return nil
 	})
+	if s.election != nil && s.election.IsResigned() {
+		s.election = nil // the files were deleted, and the election could not be repeated
+	}
 	if errors.As(err, new(*lockstate.WriteError)) && s.election != nil {
 		s.log.Warn("the state cannot be written", "error", err)
 		err = nil

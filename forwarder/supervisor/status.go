@@ -81,7 +81,7 @@ func (s *Supervisor) serviceStatus(svc *runningService) api.ServiceStatus {
 	status.Since, status.UpSince, status.Restarts = now.Since.UTC(), utcOrNil(now.UpSince), now.Restarts
 	status.LastError, status.Hint = now.LastError, now.Hint
 	if now.LastRefusal != "" {
-		status.LastRefusal = &api.Refusal{Reason: now.LastRefusal, Time: now.LastRefusedAt.UTC()}
+		status.LastRefusal = &api.Refusal{Reason: now.LastRefusal, Hint: now.LastRefusalHint, Time: now.LastRefusedAt.UTC()}
 	}
 	status.Connections = connectionStatus(now)
 	status.Log = s.dir.LogPath(now.Service.Name)
@@ -90,6 +90,7 @@ func (s *Supervisor) serviceStatus(svc *runningService) api.ServiceStatus {
 		status.Health.Latencies, status.Health.Results = counters.CheckTimes.Snapshot(), counters.ChecksByResult
 	}
 	status.RestartReasons = counters.RestartsByReason
+	status.Bridge = bridgeStatus(now.Port())
 	return status
 }
 
@@ -166,7 +167,7 @@ func serviceView(now *service.Snapshot) api.ServiceView {
 	addr := now.Service.Addresses()[0]
 	return api.ServiceView{
 		Name: now.Service.Name, State: now.State, Held: now.IsPortHeld() && !now.Service.Reverse,
-		Host: addr.Addr().String(), Port: int(addr.Port()), Reason: now.LastError,
+		Host: addr.Addr().String(), Port: int(addr.Port()), Reason: now.LastError, Bridge: bridgeStatus(now.Port()),
 	}
 }
 

@@ -245,9 +245,11 @@ func (st *store) restoreLost(tx *lockstate.Tx) {
 	st.mu.Lock()
 	known, line := cloneState(st.known), st.line
 	st.mu.Unlock()
-	if known.ID == "" || tx.ID == known.ID && tx.Line >= line {
+	isOlder := tx.IsOlderCopy || tx.Line < line
+	if known.ID == "" || tx.ID == known.ID && !isOlder {
 		return
 	}
+	tx.IsOlderCopy = false
 	tx.Line = max(tx.Line, line) // a number that prompts have seen would hide a change
 	for _, lease := range known.Leases {
 		tx.AddLease(lease)

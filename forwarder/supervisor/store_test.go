@@ -36,8 +36,36 @@ func newElectedSupervisor(t *testing.T) *Supervisor {
 	if _, err := s.elect(t.Context()); err != nil || s.election == nil {
 		t.Fatalf("elected %v, %v", s.election, err)
 	}
-	t.Cleanup(func() { _ = s.election.Resign() })
+	election := s.election
+	t.Cleanup(func() { _ = election.Resign() })
 	return s
+}
+
+// The lock file is deleted during an election, and cannot be made again on a full disk.
+func TestSupervisor_IsNotElectedIfTheElectionCouldNotBeRepeated(t *testing.T) {
+	s := newElectedSupervisor(t)
+	if err := s.election.Resign(); err != nil {
+		t.Fatal(err)
+	}
+	isFull := false
+	s.dir.BeforeCall = func(call lockstate.Call, name string) error {
+		switch {
+		case call == lockstate.CallFlock && name == "election":
+			isFull = true
+			return os.Remove(filepath.Join(s.dir.Path, "lock"))
+		case isFull && (call == lockstate.CallLock || call == lockstate.CallMakeDir):
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	s.store.dir = s.dir
+	if _, err := s.elect(t.Context()); err == nil {
+		held, heldErr := s.election.IsHeld()
+		t.Errorf("no error, and the election is held: %v, %v", held, heldErr)
+	}
+	if s.election != nil {
+		t.Error("it has an election")
+	}
 }
 
 func shellLease(p lockstate.Process) lockstate.Lease {
@@ -225,6 +253,35 @@ func TestStore_OlderCopyDoesNotSayThatTheProjectIsDown(t *testing.T) {
 		if state, err := s.dir.Read(); err != nil || state.Down != want || len(state.Leases) != 1 {
 			t.Errorf("with id %q: down %v, leases %v, %v", id, state.Down, state.Leases, err)
 		}
+	}
+}
+
+// A backup is restored, and an event is announced to the prompts before the supervisor has looked at the file: its number is then no lower than
+// the one that the supervisor knows.
+func TestStore_RestoresLeasesOfAnOlderCopyWhoseLineHasChanged(t *testing.T) {
+	s := newElectedSupervisor(t)
+	s.saveState(t.Context(), noChange, true)
+	path := filepath.Join(s.dir.Path, "state.json")
+	older, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.saveState(t.Context(), func(state *lockstate.State) { state.AddLease(shellLease(lockstate.Self())) }, true)
+	before := s.dir.PromptLine()
+	if err := os.WriteFile(path, older, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.dir.Update(t.Context(), func(tx *lockstate.Tx) error { tx.Bump(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if line := s.dir.PromptLine(); line == before {
+		t.Errorf("prompts see no change: the line is still %q", line)
+	}
+	if err := s.store.sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if state, err := s.dir.Read(); err != nil || len(state.Leases) != 1 || state.IsOlderCopy {
+		t.Errorf("leases %v, older copy %v, %v", state.Leases, state.IsOlderCopy, err)
 	}
 }
 

@@ -3,9 +3,11 @@ package supervisor
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
@@ -53,7 +55,52 @@ func (s *Supervisor) newRecord(socket string) *lockstate.Supervisor {
 		Process: s.self, Run: s.options.RunID, Socket: socket, Version: s.options.Version, Since: s.startedAt.UTC(),
 		Keeper: s.keeper.pid(),
 	}
-	return record.InThisNamespace()
+	if services := s.recordedServices(); services != nil {
+		record.Services, record.ServicesAt = services, time.Now().UTC()
+	}
+	return record.Here()
+}
+
+// recordedServices are the services for the record in the state; nil if the config is not loaded yet.
+func (s *Supervisor) recordedServices() (recorded []lockstate.RecordedService) {
+	active := s.active.Load()
+	if active == nil {
+		return nil
+	}
+	for _, svc := range active.project.Services {
+		now := active.services[svc.Name].Snapshot()
+		recorded = append(recorded, lockstate.RecordedService{
+			Name: svc.Name, Addresses: api.ConfiguredStatus(now.Service).Addresses, Held: now.IsPortHeld() && !now.Service.Reverse,
+		})
+	}
+	return recorded
+}
+
+// keepServicesRecorded records the services whenever one gets, loses or changes its port, until ctx ends.
+func (s *Supervisor) keepServicesRecorded(ctx context.Context) {
+	for {
+		change := s.changes.Changed()
+		recorded := s.recordedServices()
+		known := s.store.state().Supervisor
+		if known != nil && known.Process == s.self && !s.isClosing.Load() && !slices.EqualFunc(recorded, known.Services, lockstate.RecordedService.Equal) {
+			at := time.Now().UTC()
+			s.store.add(func(state *lockstate.State) {
+				if state.Supervisor != nil && state.Supervisor.Process == s.self {
+					state.Supervisor.Services, state.Supervisor.ServicesAt = recorded, at
+				}
+			})
+		}
+		select {
+		case <-change:
+		case <-s.endedCh:
+			return
+		case <-ctx.Done():
+			return
+		}
+		if !wait.Sleep(ctx, watchInterval) {
+			return
+		}
+	}
 }
 
 // recordSelf is a change: it records this supervisor.

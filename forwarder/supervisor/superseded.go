@@ -31,6 +31,11 @@ func (s *Supervisor) onSuperseded(ctx context.Context) {
 	if !s.isSuperseded.Swap(true) {
 		s.log.Error("the election file was replaced and another supervisor has locked it; handing over the ports")
 	}
+	if elected := s.dir.ReadOrZero().Supervisor; elected != nil && elected.IsOnOtherNetwork() {
+		s.log.Error("the other supervisor runs in another network namespace, where it has ports of its own; closing these")
+		s.closePortsForElected(time.Time{})
+		return
+	}
 	err := s.handOver(ctx)
 	if client.IsUnknownRequest(err) {
 		s.log.Error("the other supervisor cannot take over open ports; closing them for it", "error", err)

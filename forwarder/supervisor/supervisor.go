@@ -94,6 +94,7 @@ type Supervisor struct {
 	pendingChangedCh chan struct{}      // a comparison for status had another result than the one before
 	lastClientCh     chan struct{}      // the last client of a service disconnected
 	reloadedCh       chan struct{}      // another config is active
+	bridgesChangedCh chan struct{}      // the bridges, or which services want one, may have changed
 	isClosing        atomic.Bool        // the ports are being closed or handed over: Join and operations return api.ErrEnding
 	endSignal        string             // the signal that ended the supervisor; written by awaitShutdown alone
 	endedCh          chan struct{}      // closed when the ports have been closed or handed over

@@ -2,6 +2,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,7 +71,8 @@ func runProgram(ctx context.Context, run process.Command, output *lastLines) err
 		return &probe.Failure{Reason: missing.Error(), Hint: "check health_check.command and the PATH"}
 	}
 	if err != nil {
-		return &probe.Failure{Reason: err.Error(), Hint: "check health_check.command"}
+		failure := process.ClassifyStartError(err, run, "")
+		return &probe.Failure{Reason: failure.Reason, Hint: cmp.Or(failure.Hint, "check health_check.command")}
 	}
 	select {
 	case <-program.Done():

@@ -40,6 +40,13 @@ func NewHostPair(t testing.TB) (local, remote *Host) {
 	return local, remote
 }
 
+// NewHost makes a host without a neighbour.
+func NewHost(t testing.TB) *Host {
+	t.Helper()
+	requireNetns(t)
+	return newHost(t, "10.77.0.1")
+}
+
 // AddHostBehind makes a third host, which can connect to h alone: h is a bastion and does not route.
 func (h *Host) AddHostBehind() (inner *Host) {
 	h.t.Helper()
@@ -185,4 +192,35 @@ func (h *Host) Listen(addr string) (l net.Listener, err error) {
 	h.t.Helper()
 	h.RunInNamespace(func() { l, err = net.Listen("tcp4", addr) })
 	return l, err
+}
+
+// AddBridge makes a bridge with an address on the host, as a container engine does.
+func (h *Host) AddBridge(name string, addr netip.Addr) {
+	h.t.Helper()
+	h.Run("ip", "link", "add", name, "type", "bridge")
+	h.Run("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/"+name+"/disable_ipv6")
+	h.Run("ip", "addr", "add", fmt.Sprintf("%v/%d", addr, h.prefixLength), "dev", name)
+	h.Run("ip", "link", "set", name, "up")
+}
+
+// RemoveBridge removes a bridge.
+func (h *Host) RemoveBridge(name string) {
+	h.t.Helper()
+	h.Run("ip", "link", "del", name)
+}
+
+// AddContainer makes a host with an address that is connected to a bridge of h, as a container is. port is the name of the bridge's port.
+func (h *Host) AddContainer(bridge, port string, addr netip.Addr) *Host {
+	h.t.Helper()
+	container := newHost(h.t, addr.String())
+	connectHosts(h, container, port, container.Link)
+	h.ConnectToBridge(bridge, port)
+	container.AddAddress(addr)
+	return container
+}
+
+// ConnectToBridge makes an interface a port of a bridge.
+func (h *Host) ConnectToBridge(bridge, port string) {
+	h.t.Helper()
+	h.Run("ip", "link", "set", port, "master", bridge)
 }

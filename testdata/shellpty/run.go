@@ -82,6 +82,13 @@ func (s *Shell) Output() string {
 	return strings.TrimSpace(text)
 }
 
+// Raw returns what Screen returns, with all escape sequences and carriage returns.
+func (s *Shell) Raw() string {
+	s.t.Helper()
+	s.Screen()
+	return s.screen.raw(s.outputStart)
+}
+
 // typeLine types a line once the prompt is on the screen.
 func (s *Shell) typeLine(line string) {
 	s.t.Helper()

@@ -56,6 +56,12 @@ func (s *screen) text(from int) string {
 	return stripEscapes(s.output[from:])
 }
 
+func (s *screen) raw(from int) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return string(s.output[from:])
+}
+
 // watch returns the text from an offset on, and a channel that is closed when there is more.
 func (s *screen) watch(from int) (text string, changedCh <-chan struct{}) {
 	s.mu.Lock()

@@ -18,12 +18,17 @@ type shellSetup struct {
 	environTo     string   // writes the environment to the file whose name follows; "": "env -0 >"
 	repeatsPrompt bool     // whether it shows the last prompt again until it knows the new one
 	afterRC       string   // follows the test's start-up text, so that the report is written after other hooks
+	reportFirst   string   // replaces afterRC, before the test's start-up text, with Config.ReportFirst
 }
 
 // writeStartupFile writes the start-up file and returns the shell's arguments.
-func (s shellSetup) writeStartupFile(t testing.TB, home, work, rc string) (args []string) {
+func (s shellSetup) writeStartupFile(t testing.TB, home, work string, c Config) (args []string) {
 	t.Helper()
-	text := strings.ReplaceAll(s.beforeRC+rc+"\n"+s.afterRC, "WORK", work)
+	text := s.beforeRC + c.RC + "\n" + s.afterRC
+	if c.ReportFirst {
+		text = s.beforeRC + s.reportFirst + c.RC + "\n"
+	}
+	text = strings.ReplaceAll(text, "WORK", work)
 	if err := os.WriteFile(filepath.Join(work, s.startupFile), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +45,8 @@ func (s shellSetup) writeStartupFile(t testing.TB, home, work, rc string) (args 
 
 // shellSetups has a setup for each kind of shell. In bash the first lines undo what a system-wide start-up file may have set, which cannot
 // be skipped. In fish the prompt function reports, because it runs after all handlers. The functions also work under set -eu, noclobber,
-// an unusual IFS and the options of ksh, and where functions are named like builtins.
+// an unusual IFS and the options of ksh, and where functions are named like builtins. If the start-up text sets shellpty_keep, the prompt is
+// its own, and must contain [$shellpty_number]> itself.
 var shellSetups = map[string]shellSetup{
 	"bash": {
 		startupFile:   "bashrc",
@@ -51,7 +57,7 @@ unset -f command_not_found_handle
 shellpty_report() {
   \local status="$?"
   shellpty_number=$((${shellpty_number-0} + 1))
-  PS1="[$shellpty_number]> "
+  [[ ${shellpty_keep-} ]] || PS1="[$shellpty_number]> "
   \builtin printf 'P%s %s %s\0' "$shellpty_number" "$status" "$$" >|WORK/report
 }
 shellpty_tell() { \builtin printf 'V%s\0' "$1" >|WORK/report; }
@@ -63,6 +69,8 @@ else
 }shellpty_report"
 fi
 `,
+		reportFirst: `PROMPT_COMMAND=shellpty_report
+`,
 	},
 	"zsh": {
 		startupFile:   ".zshrc",
@@ -73,12 +81,14 @@ shellpty_report() {
   local status_=$?
   builtin emulate -L zsh
   shellpty_number=$((${shellpty_number-0} + 1))
-  PS1="[$shellpty_number]> "
+  [[ -n ${shellpty_keep-} ]] || PS1="[$shellpty_number]> "
   builtin printf 'P%s %s %s\0' $shellpty_number $status_ $$ >|WORK/report
 }
 shellpty_tell() { builtin printf 'V%s\0' "$1" >|WORK/report; }
 `,
 		afterRC: `precmd_functions+=(shellpty_report)
+`,
+		reportFirst: `precmd_functions=(shellpty_report)
 `,
 	},
 	"fish": {
@@ -86,7 +96,9 @@ shellpty_tell() { builtin printf 'V%s\0' "$1" >|WORK/report; }
 		startupArgs:   []string{"--no-config", "--interactive", "--init-command", "source WORK/init.fish"},
 		sourceCommand: "builtin source",
 		beforeRC: `function shellpty_count --on-event fish_prompt
+    set -l last $status
     set -g shellpty_number (builtin math 0$shellpty_number + 1)
+    set -q shellpty_keep; and builtin printf 'P%s %s %s\0' $shellpty_number $last $fish_pid >WORK/report
 end
 function fish_prompt
     builtin printf 'P%s %s %s\0' $shellpty_number $status $fish_pid >WORK/report

@@ -17,11 +17,15 @@ import (
 // Config says how to start a shell. Only Shell is required.
 type Config struct {
 	Shell string   // "bash", "zsh", "fish", "tcsh", "elvish" or "nu"
+	Args  []string // further arguments of the shell
 	RC    string   // the text of the shell's start-up file
 	Dir   string   // the working directory; "": Home
 	Home  string   // HOME, which contains the XDG directories; "": a new directory. Shells with the same Home share state.
 	Env   []string // added to the clean environment: PATH, HOME, XDG_*, TERM, LANG
 	Wrap  []string // a command line to which the shell's is appended, such as strace
+	// ReportFirst installs the report before RC, where it is an earlier prompt hook to what RC installs: in bash and zsh. Prompt hooks of RC may
+	// then run after it.
+	ReportFirst bool
 }
 
 // Shell is a running shell. Its methods fail the test if the shell does not answer. Only one goroutine may call them at a time.
@@ -52,7 +56,8 @@ func Start(t testing.TB, c Config) *Shell {
 		s.home = NewDir(t)
 	}
 	s.report = openReportPipe(t, filepath.Join(s.workDir, "report"))
-	argv := append(append([]string{}, c.Wrap...), append([]string{path}, s.setup.writeStartupFile(t, s.home, s.workDir, c.RC)...)...)
+	argv := append(append([]string{}, c.Wrap...), path)
+	argv = append(append(argv, s.setup.writeStartupFile(t, s.home, s.workDir, c)...), c.Args...)
 	s.cmd = exec.Command(argv[0], argv[1:]...)
 	s.cmd.Dir = c.Dir
 	if s.cmd.Dir == "" {

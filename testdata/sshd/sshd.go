@@ -150,6 +150,20 @@ func (s *Server) Authorize(path string) {
 	s.appendToFile(filepath.Join(s.dir, "authorized_keys"), s.readFile(path+".pub"))
 }
 
+// RestrictKeys puts options, as "no-port-forwarding", before each authorized key. Without options it does nothing.
+func (s *Server) RestrictKeys(options string) {
+	s.t.Helper()
+	if options == "" {
+		return
+	}
+	path := filepath.Join(s.dir, "authorized_keys")
+	keys := strings.Split(strings.TrimSpace(s.readFile(path)), "\n")
+	if err := os.Remove(path); err != nil {
+		s.t.Fatal(err)
+	}
+	s.appendToFile(path, options+" "+strings.Join(keys, "\n"+options+" ")+"\n")
+}
+
 // writeKnownHosts adds the host key to the known hosts.
 func (s *Server) writeKnownHosts() {
 	s.t.Helper()

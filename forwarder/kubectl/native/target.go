@@ -195,7 +195,7 @@ func (t Target) checkOwner(o *podOwner, ref session.ResourceRef) error {
 		err = fmt.Errorf("service %s is another name of the host %s and has no pods to forward to", t.Name, o.Spec.ExternalName)
 		hint = t.externalNameHint(o)
 	case t.Type == "service":
-		hint = fmt.Sprintf("%s; %q lists its addresses", t.otherTechnologyHint("ADDRESS", o), ref.NamespacedCommand("get endpointslices -l kubernetes.io/service-name="+t.Name))
+		hint = fmt.Sprintf("%s; %q lists its addresses and ports", t.otherTechnologyHint("ADDRESS", o), ref.NamespacedCommand("get endpointslices -l kubernetes.io/service-name="+t.Name))
 	}
 	if err != nil {
 		return &forwarder.Failure{Class: forwarder.Permanent, RecheckAfter: session.RecheckInterval, Reason: err.Error(), Hint: hint}
@@ -219,15 +219,30 @@ func (t Target) externalNameHint(o *podOwner) string {
 // otherTechnologyHint is what to write in place of a service without pods to reach a host that it stands for.
 func (t Target) otherTechnologyHint(host string, o *podOwner) string {
 	portHint := ""
-	if _, err := strconv.Atoi(t.Port); err != nil { // only Kubernetes has names for ports
-		number := "PORT"
-		if port, err := o.findPort(t); err == nil && port != nil {
-			number = strconv.Itoa(port.Port)
-		}
+	if number := t.otherTechnologyPort(o); number != t.Port {
 		portHint = "remote_port = " + number + ", "
 	}
 	return fmt.Sprintf(`set %[1]stechnology = "tcp" and connection = { remote_host = %[2]q } or, if only a server that you can log in to reaches it, `+
 		`technology = "ssh" and connection = { host = "SERVER", remote_host = %[2]q }`, portHint, host)
+}
+
+// otherTechnologyPort is the port at a host that a service without pods stands for; PORT if it is not known. Only Kubernetes has names for
+// ports. A service whose addresses someone has listed translates the port; one that is another name of a host does not.
+func (t Target) otherTechnologyPort(o *podOwner) string {
+	port, err := o.findPort(t)
+	if err == nil && port != nil {
+		if target := string(port.TargetPort); o.Spec.Type != "ExternalName" && o.Spec.ClusterIP != "None" && target != "" && target != "0" {
+			if _, err := strconv.Atoi(target); err != nil {
+				return "PORT"
+			}
+			return target
+		}
+		return strconv.Itoa(port.Port)
+	}
+	if _, err := strconv.Atoi(t.Port); err != nil {
+		return "PORT"
+	}
+	return t.Port
 }
 
 // diagnoseMissing finds out whether the object is missing because its namespace does not exist.

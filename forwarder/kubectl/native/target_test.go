@@ -27,7 +27,11 @@ func TestTarget_HintAboutAServiceWithoutPodsIsAConfig(t *testing.T) {
 		{`{"type": "ExternalName", "externalName": "db.example.com"}`, "5432", "db.example.com", ""},
 		{`{"type": "ExternalName", "externalName": "db.example.com.", "ports": [{"name": "sql", "port": 5433}]}`, "sql", "db.example.com", "5433"},
 		{`{"type": "ExternalName", "externalName": "10.0.0.7"}`, "sql", "10.0.0.7", "PORT"},
+		{`{"type": "ExternalName", "externalName": "db.example.com", "ports": [{"port": 5432, "targetPort": 15432}]}`, "5432", "db.example.com", ""},
 		{`{"ports": [{"name": "sql", "port": 5432}]}`, "sql", "ADDRESS", "5432"},
+		{`{"ports": [{"name": "sql", "port": 5432, "targetPort": 5432}]}`, "5432", "ADDRESS", ""},
+		{`{"ports": [{"name": "sql", "port": 80, "targetPort": 9376}]}`, "80", "ADDRESS", "9376"},
+		{`{"ports": [{"port": 80, "targetPort": "sql"}]}`, "80", "ADDRESS", "PORT"},
 	} {
 		hint := checkOwnerHint(t, tt.service, tt.port)
 		port := "remote_port = " + tt.port

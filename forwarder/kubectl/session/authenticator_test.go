@@ -401,3 +401,49 @@ func TestSession_ProbesALostServerUntilItIsBack(t *testing.T) {
 func certificatePEM(s *httptest.Server) []byte {
 	return fmt.Appendf(nil, "-----BEGIN CERTIFICATE-----\n%s\n-----END CERTIFICATE-----\n", base64.StdEncoding.EncodeToString(s.Certificate().Raw))
 }
+
+// A login helper that exists and cannot be executed: the failure says why, although the kubeconfig says how to install it, and ends when the
+// cause is gone.
+func TestPlugin_HelperThatCannotBeExecutedIsExplained(t *testing.T) {
+	s := startServer(t, "good")
+	for _, c := range []struct {
+		text         string
+		mode         os.FileMode
+		reason, hint string
+	}{
+		{"#!/bin/sh\n", 0o644, "it is not executable", "run: chmod +x HELPER"},
+		{"#!/no/such/python\n", 0o755, "the interpreter in its #! line, /no/such/python, does not exist", "install python, or correct the first line of HELPER"},
+	} {
+		src := s.source(t, strings.Replace(execUser, "command:", "installHint: install it, command:", 1), printCredential(`"token": "good"`))
+		helper := filepath.Join(src.Dir, "helper")
+		script, err := os.ReadFile(helper)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.hint = strings.Replace(c.hint, "HELPER", helper, 1)
+		writeFile(t, helper, c.text)
+		if err := os.Chmod(helper, c.mode); err != nil {
+			t.Fatal(err)
+		}
+		src.OutdatedBefore = time.Now()
+		f := getObject(t, src)
+		if f == nil || !strings.Contains(f.Reason, "the login helper: run "+helper) || !strings.Contains(f.Reason, c.reason) || f.Hint != c.hint {
+			t.Fatalf("got %+v", f)
+		}
+		_, _, err = RunLoginHelper(t.Context(), src, forwarder.Terminal{Err: io.Discard})
+		if f, ok := errors.AsType[*forwarder.Failure](err); !ok || !strings.Contains(f.Reason, c.reason) || f.Hint != c.hint {
+			t.Errorf("on a terminal: %v", err)
+		}
+		writeFile(t, helper, string(script))
+		if err := os.Chmod(helper, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if !f.AwaitChange(t.Context()) {
+			t.Error("the change was not noticed")
+		}
+		src.OutdatedBefore = time.Now()
+		if f := getObject(t, src); f != nil {
+			t.Errorf("after the change: %+v", f)
+		}
+	}
+}

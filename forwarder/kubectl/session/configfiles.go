@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/localport-sh/localport/forwarder"
@@ -40,16 +43,79 @@ func (src Source) files() []string {
 	if kubeContext == nil {
 		return paths
 	}
-	if cluster := raw.Clusters[kubeContext.Cluster]; cluster != nil {
-		paths = append(paths, cluster.CertificateAuthority)
+	for _, file := range namedFiles(raw, kubeContext) {
+		paths = append(paths, file.path)
 	}
-	if user := raw.Users[kubeContext.User]; user != nil {
-		paths = append(paths, user.TokenFile, user.ClientCertificate, user.ClientKey)
-		if user.Exec != nil {
-			paths = append(paths, helperFiles(src.Env)...)
-		}
+	if user := raw.Users[kubeContext.User]; user != nil && user.Exec != nil {
+		paths = append(paths, helperFiles(src.Env)...)
 	}
 	return paths
+}
+
+// namedFile is a file that a kubeconfig names.
+type namedFile struct {
+	kind string // as in "its KIND file"
+	path string
+}
+
+// namedFiles are the files that a kubeconfig names for a context.
+func namedFiles(raw *kubeconfig.Kubeconfig, kubeContext *kubeconfig.Context) []namedFile {
+	var files []namedFile
+	if cluster := raw.Clusters[kubeContext.Cluster]; cluster != nil && len(cluster.CertificateAuthorityData) == 0 {
+		files = append(files, namedFile{"certificate authority", cluster.CertificateAuthority})
+	}
+	if user := raw.Users[kubeContext.User]; user != nil {
+		if user.Token == "" {
+			files = append(files, namedFile{"token", user.TokenFile})
+		}
+		if len(user.ClientCertificateData) == 0 {
+			files = append(files, namedFile{"client certificate", user.ClientCertificate})
+		}
+		if len(user.ClientKeyData) == 0 {
+			files = append(files, namedFile{"client key", user.ClientKey})
+		}
+	}
+	return slices.DeleteFunc(files, func(f namedFile) bool { return f.path == "" })
+}
+
+// configNamedFiles are the files that a loaded config names.
+func configNamedFiles(config *kubeconfig.Config) []namedFile {
+	var files []namedFile
+	for _, f := range []namedFile{{"certificate authority", config.CAFile}, {"client certificate", config.CertFile}, {"client key", config.KeyFile}, {"token", config.TokenFile}} {
+		if f.path != "" {
+			files = append(files, f)
+		}
+	}
+	return files
+}
+
+// describeUnreadable says which of the files cannot be read, and why; empty if all can.
+func describeUnreadable(files []namedFile) string {
+	for _, f := range files {
+		file, err := os.Open(f.path)
+		if err == nil {
+			file.Close()
+			continue
+		}
+		if failed, ok := errors.AsType[*fs.PathError](err); ok {
+			err = failed.Err
+		}
+		return fmt.Sprintf("the kubeconfig's %s file, %s, cannot be read: %v", f.kind, f.path, err)
+	}
+	return ""
+}
+
+// describeUnreadableKubeconfig says that none of the kubeconfig files exists; empty if one does.
+func describeUnreadableKubeconfig(files []string) string {
+	for _, path := range files {
+		if _, err := os.Stat(path); err == nil {
+			return ""
+		}
+	}
+	if len(files) == 0 {
+		return ""
+	}
+	return "the kubeconfig, " + strings.Join(files, ", ") + ", does not exist"
 }
 
 // helperFilePatterns are where the usual login helpers keep what a login gives them: aws, gcloud, az and kubelogin. A login in another

@@ -1,13 +1,17 @@
 package session
 
 import (
+	"encoding/base64"
 	"errors"
+	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/testdata/daemon"
 )
 
 // kubeconfigPath returns the path of the kubeconfig that tokenServer.source has written.
@@ -103,5 +107,63 @@ func TestConfigFiles_AwaitAMissingKubeconfig(t *testing.T) {
 	}
 	if f := getObject(t, src); f != nil {
 		t.Errorf("with the kubeconfig: %+v", f)
+	}
+}
+
+// A failure names the file that has gone, at a new login and while a session runs.
+func TestSession_NamesTheFileThatHasGone(t *testing.T) {
+	s := startServer(t, "good")
+	for _, kind := range []string{"token", "client certificate", "client key", "certificate authority"} {
+		t.Run(kind, func(t *testing.T) {
+			dir := t.TempDir()
+			paths := map[string]string{}
+			for _, kind := range []string{"token", "client certificate", "client key", "certificate authority"} {
+				paths[kind] = writeFile(t, filepath.Join(dir, strings.ReplaceAll(kind, " ", "-")), "good")
+			}
+			pair := daemon.IssueCertificate(t, t.TempDir())
+			paths["client certificate"], paths["client key"] = pair.CertFile, pair.KeyFile
+			writeFile(t, paths["certificate authority"], string(certificatePEM(s.Server)))
+			src := s.source(t, fmt.Sprintf("{tokenFile: %s, client-certificate: %s, client-key: %s}", paths["token"], paths["client certificate"], paths["client key"]), "")
+			replaceInFile(t, kubeconfigPath(src), "certificate-authority-data: "+base64.StdEncoding.EncodeToString(certificatePEM(s.Server)), "certificate-authority: "+paths["certificate authority"])
+			session, release, err := testRegistry.Open(src)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer release()
+			if err := os.Remove(paths[kind]); err != nil {
+				t.Fatal(err)
+			}
+			want := fmt.Sprintf("the kubeconfig's %s file, %s, cannot be read: no such file or directory", kind, paths[kind])
+			running := session.ClassifyError(&StatusError{Code: http.StatusUnauthorized, Reason: "Unauthorized", Message: "You must be logged in to the server"}, src.ResourceRef)
+			for when, f := range map[string]*forwarder.Failure{"running": running, "cluster": session.Report(src.ResourceRef).Failure, "opening": getObject(t, src)} {
+				if f == nil || f.Class != forwarder.NeedsUser || !strings.Contains(f.Reason, want) || !strings.Contains(f.Hint, "restore the file") {
+					t.Errorf("%s: %+v", when, f)
+				}
+			}
+		})
+	}
+}
+
+func TestSession_SaysThatTheKubeconfigHasGone(t *testing.T) {
+	s := startServer(t)
+	src := s.source(t, "{token: good}", "")
+	session, release, err := testRegistry.Open(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	refused := &StatusError{Code: http.StatusUnauthorized}
+	if f := session.ClassifyError(refused, src.ResourceRef); strings.Contains(f.Reason, "kubeconfig") {
+		t.Errorf("while it exists: %+v", f)
+	}
+	if err := os.Remove(kubeconfigPath(src)); err != nil {
+		t.Fatal(err)
+	}
+	f := session.ClassifyError(refused, src.ResourceRef)
+	if !strings.Contains(f.Reason, "the kubeconfig, "+kubeconfigPath(src)+", does not exist") {
+		t.Errorf("got %+v", f)
+	}
+	if again := session.ClassifyError(f, src.ResourceRef); strings.Count(again.Reason, "does not exist") != 1 {
+		t.Errorf("when it is classified once more: %+v", again)
 	}
 }

@@ -154,7 +154,7 @@ func (p *execPlugin) run(ctx context.Context) (*credential, error) {
 	if err != nil {
 		failure := process.ClassifyStartError(err, program, "install "+name)
 		failure.Reason = "the login helper: " + failure.Reason
-		if p.config.InstallHint != "" {
+		if _, isMissing := errors.AsType[*process.NotFoundError](err); isMissing && p.config.InstallHint != "" {
 			failure.Hint = strings.Join(strings.Fields(p.config.InstallHint), " ")
 		}
 		return nil, failure

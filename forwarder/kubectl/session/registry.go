@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/http"
 	"net/url"
@@ -73,6 +74,7 @@ func (r *Registry) Open(src Source) (s *Session, release func(), err error) {
 	shared := r.sessions[sessionKey]
 	if shared == nil {
 		group := r.tasks.Subgroup()
+		files, kubeconfigs := configNamedFiles(config), KubeconfigFiles(src.Kubeconfig, src.Env, src.Dir)
 		s, err := newSession(config, auth, group)
 		if err != nil {
 			group.Cancel()
@@ -81,6 +83,7 @@ func (r *Registry) Open(src Source) (s *Session, release func(), err error) {
 				Hint: src.Command("config view"),
 			}
 		}
+		s.namedFiles, s.kubeconfigs = files, kubeconfigs
 		shared = &sharedSession{Session: s}
 		r.sessions[sessionKey] = shared
 	}
@@ -187,14 +190,21 @@ func RunLoginHelper(ctx context.Context, src Source, terminal forwarder.Terminal
 	if p.info, err = encodeExecInfo(config, p.config.InteractiveMode != kubeconfig.NeverInteractive); err != nil {
 		return nil, true, err
 	}
+	classify := func(err error) error {
+		return process.ClassifyStartError(err, process.Command{Argv: []string{p.config.Command}, Env: p.env, Dir: p.dir}, "install "+p.config.Command)
+	}
 	path, err := process.LookPath(p.config.Command, p.env, p.dir)
 	if err != nil {
-		return nil, true, process.ClassifyStartError(err, process.Command{Argv: []string{p.config.Command}, Env: p.env, Dir: p.dir}, "install "+p.config.Command)
+		return nil, true, classify(err)
 	}
 	cmd := exec.CommandContext(ctx, path, p.config.Args...)
 	cmd.Dir, cmd.Env = p.dir, append(slices.Clip(p.env), "KUBERNETES_EXEC_INFO="+p.info)
 	cmd.Stdin, cmd.Stderr = terminal.In, terminal.Err
-	if output, err = cmd.Output(); err != nil {
+	output, err = cmd.Output()
+	if _, hasNotStarted := errors.AsType[*fs.PathError](err); hasNotStarted {
+		return nil, true, classify(err)
+	}
+	if err != nil {
 		return nil, true, fmt.Errorf("the login helper %s failed: %w", p.config.Command, err)
 	}
 	if _, err := parseCredential(output, p.config.APIVersion); err != nil {
@@ -301,6 +311,9 @@ func (src Source) readConfig() (*kubeconfig.Config, error) {
 			Hint: src.contextHint(name, slices.Collect(maps.Keys(raw.Contexts))),
 		}
 	}
+	if unreadable := describeUnreadable(namedFiles(raw, raw.Contexts[name])); unreadable != "" {
+		return nil, &forwarder.Failure{Class: forwarder.NeedsUser, Reason: unreadable, Hint: fmt.Sprintf(restoreFileHint, src.Command("get namespaces"))}
+	}
 	config, err := raw.Config(name)
 	if err != nil {
 		return nil, &forwarder.Failure{
@@ -317,6 +330,9 @@ func (src Source) readConfig() (*kubeconfig.Config, error) {
 	}
 	return config, nil
 }
+
+// restoreFileHint is the next step for a file that is missing or unreadable.
+const restoreFileHint = "restore the file, or log in to the cluster again; test it with %q"
 
 // describeSearch says which kubeconfig files were read.
 func describeSearch(files []string) string {

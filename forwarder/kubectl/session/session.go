@@ -4,6 +4,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -41,6 +42,9 @@ type Session struct {
 	Server string // the URL
 	auth   *authenticator
 	base   *url.URL
+	// The files from which the session was made, to tell which of them has gone since.
+	namedFiles  []namedFile
+	kubeconfigs []string
 
 	// Each tripper is the transport before it, with the headers that the kubeconfig requires.
 	requestTransport *http.Transport // requests and watches: HTTP/2 if the server supports it
@@ -234,7 +238,18 @@ func (s *Session) ClassifyError(err error, ref ResourceRef) *forwarder.Failure {
 		f.Hint = fmt.Sprintf(`run "localport login"; test it with %q`, ref.Command("get namespaces"))
 	}
 	if f.MayPass {
+		if _, isClassified := errors.AsType[*forwarder.Failure](err); !isClassified { // else others may have it too
+			s.addMissingFile(f, ref)
+		}
 		s.refusal.Store(f)
 	}
 	return f
+}
+
+// addMissingFile says in a new failure of a login which file has gone that the login rests on.
+func (s *Session) addMissingFile(f *forwarder.Failure, ref ResourceRef) {
+	if missing := cmp.Or(describeUnreadable(s.namedFiles), describeUnreadableKubeconfig(s.kubeconfigs)); missing != "" {
+		f.Reason += "; " + missing
+		f.Hint = fmt.Sprintf(restoreFileHint, ref.Command("get namespaces"))
+	}
 }

@@ -1,10 +1,10 @@
-// Package holder finds the process that listens on a port: to name it in an error message, and to tell a child's listener from
-// another program's.
+// Package holder finds the process that listens on a port, to name it in an error message and to tell a child's listener from another
+// program's, and those that are connected to one.
 package holder
 
 import "fmt"
 
-// Holder is a process that listens on a port.
+// Holder is a process that listens on a port, or is connected to one.
 type Holder struct {
 	PID  int    // 0 if the process is another user's and the system does not show it
 	Name string // the program's short name; empty if PID is 0

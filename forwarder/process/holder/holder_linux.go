@@ -30,6 +30,32 @@ func Find(addr netip.AddrPort) (Holder, bool) {
 	return outermostHolder(holders, parentPID), true
 }
 
+// CanFindClients reports whether FindClients finds any.
+const CanFindClients = true
+
+// FindClients returns the processes that have a connection to one of the addresses, among those for which isCandidate returns true: to list a
+// process's descriptors, and the machine's connections, takes longer than most other questions.
+func FindClients(addrs []netip.AddrPort, isCandidate func(pid int) bool) (clients []Holder) {
+	candidates := slices.DeleteFunc(allPIDs(), func(pid int) bool { return !isCandidate(pid) })
+	if len(candidates) == 0 {
+		return nil
+	}
+	sockets := connectedSockets(addrs)
+	for _, pid := range candidates {
+		if inodes, _ := socketInodes(pid); slices.ContainsFunc(sockets, inodes.contains) {
+			clients = append(clients, Holder{PID: pid, Name: processName(pid), UID: os.Getuid()})
+		}
+	}
+	return clients
+}
+
+// Environ returns the environment with which a process of this user was started, as text whose entries end with a zero byte; empty if it cannot be
+// read.
+func Environ(pid int) string {
+	data, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+	return string(data)
+}
+
 // outermostHolder returns a holder whose parent does not hold the socket.
 func outermostHolder(holders map[int]Holder, parent func(pid int) int) Holder {
 	pids := slices.Sorted(maps.Keys(holders))
@@ -57,6 +83,21 @@ func GroupListensOn(pgid int, addr netip.AddrPort) bool {
 		}
 	}
 	return false
+}
+
+// PortListeners returns those of the processes that listen on a port, on any address.
+func PortListeners(port uint16, pids []int) []int {
+	sockets := portSockets(port)
+	if len(sockets) == 0 {
+		return nil
+	}
+	var listeners []int
+	for _, pid := range pids {
+		if inodes, _ := socketInodes(pid); slices.ContainsFunc(sockets, inodes.contains) {
+			listeners = append(listeners, pid)
+		}
+	}
+	return listeners
 }
 
 func allPIDs() []int {

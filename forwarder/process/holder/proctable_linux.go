@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -33,6 +34,41 @@ func listeningSockets(addr netip.AddrPort) []listeningSocket {
 		}
 	}
 	return append(exact, wildcard...)
+}
+
+// portSockets returns the sockets that listen on a port, on any address.
+func portSockets(port uint16) []listeningSocket {
+	var sockets []listeningSocket
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		data, _ := os.ReadFile(table)
+		for line := range strings.Lines(string(data)) {
+			if localAddr, s, ok := parseTableLine(line); ok && localAddr.Port() == port {
+				sockets = append(sockets, s)
+			}
+		}
+	}
+	return sockets
+}
+
+// connectedSockets returns the sockets that are connected to one of the addresses.
+func connectedSockets(addrs []netip.AddrPort) (sockets []listeningSocket) {
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		data, _ := os.ReadFile(table)
+		for line := range strings.Lines(string(data)) {
+			// TCP_ESTABLISHED, and TCP_CLOSE_WAIT, in which the program can still send (the kernel's include/net/tcp_states.h).
+			if !strings.Contains(line, " 01 ") && !strings.Contains(line, " 08 ") {
+				continue
+			}
+			fields := strings.Fields(line)
+			if len(fields) < 10 || fields[3] != "01" && fields[3] != "08" {
+				continue
+			}
+			if remote, ok := parseHexAddr(fields[2]); ok && slices.Contains(addrs, netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())) {
+				sockets = append(sockets, listeningSocket{inode: fields[9]})
+			}
+		}
+	}
+	return sockets
 }
 
 // parseTableLine parses one line of a table (proc_pid_net(5)); false unless the socket listens.

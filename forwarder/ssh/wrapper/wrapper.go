@@ -90,7 +90,7 @@ func addedOptions(argv []string) []string {
 	logPipe := os.Getenv(logVariable)
 	info, err := os.Stat(logPipe)
 	if err == nil && info.Mode().Type() == os.ModeNamedPipe && !slices.Contains(argv, "-S") && !slices.Contains(argv, "-E") {
-		options = append(options, "-E", logPipe)
+		options = append(options, "-E", logPipe, "-o", "LogLevel=DEBUG1") // reports whose login it is about
 	}
 	return options
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/lockstate"
 )
 
@@ -62,7 +63,16 @@ func Find() (lockstate.Process, error) {
 	if err != nil {
 		return lockstate.Process{}, err
 	}
-	return check(choose(ancestors))
+	chosen := choose(ancestors)
+	for _, p := range ancestors { // the variable may have been removed on the way
+		if hasRunVariable(p.pid) {
+			return lockstate.Process{}, ErrTunnel
+		}
+		if p.pid == chosen.pid {
+			break
+		}
+	}
+	return check(chosen)
 }
 
 // readAncestors returns the process pid and its ancestors, the nearest first, without the subshells.
@@ -145,6 +155,8 @@ func (p process) reasonToExclude() string {
 	switch {
 	case p.pid == 1:
 		return "it is the first process of the system and does not end"
+	case p.isOwnProcess():
+		return "it is LocalPort's supervisor or keeper and would keep itself running"
 	case slices.Contains(serviceManagers, p.name):
 		return "it is a service manager and does not end with the task"
 	case slices.Contains(terminals, p.name):
@@ -155,6 +167,15 @@ func (p process) reasonToExclude() string {
 		return "it is an ssh server and does not end with the task"
 	}
 	return ""
+}
+
+// isOwnProcess reports whether p is a supervisor or a keeper, of this program or of an earlier version that has been replaced.
+func (p process) isOwnProcess() bool {
+	if len(p.args) < 2 || p.args[1] != client.SuperviseArg && p.args[1] != client.KeeperArg {
+		return false
+	}
+	own, _ := os.Executable()
+	return p.args[0] == own || programName(p.args[0]) == "localport"
 }
 
 func (p process) isShell() bool { return slices.Contains(shells, p.name) }

@@ -176,6 +176,9 @@ func Hints(err error) []string {
 		usage       *usageError
 		locked      *lockstate.LockedError
 		unwritable  *lockstate.WriteError
+		foreign     *api.ForeignError
+		network     *client.OtherNetworkError
+		sandbox     *client.SandboxError
 	)
 	switch {
 	case errors.As(err, &hinted):
@@ -209,16 +212,33 @@ func Hints(err error) []string {
 		return []string{refused.LoginLoss.Remedy()}
 	case errors.As(err, &refused):
 		return []string{"localport logs supervisor --grep " + refused.Request}
-	case errors.Is(err, api.ErrForeign):
-		return []string{"run the command outside of it, in a shell that sees the supervisor's process"}
+	case errors.As(err, &foreign):
+		return []string{foreignHint(foreign)}
+	case errors.As(err, &network) && network.IsMovable:
+		return []string{`"localport daemon restart" moves the supervisor here`}
+	case errors.As(err, &network):
+		return []string{"run it outside of this container or sandbox, or give that the supervisor's network (docker run --network=host)"}
+	case errors.As(err, &sandbox) && sandbox.Err != nil:
+		return []string{"allow unix sockets in this sandbox, or run the command outside of it"}
+	case errors.As(err, &sandbox):
+		return []string{"make " + filepath.Dir(sandbox.Socket) + " visible in this container or sandbox, or run the command outside of it"}
 	case errors.As(err, &noAnswer) && noAnswer.ForeignSocket != "":
-		return []string{"make " + filepath.Dir(noAnswer.ForeignSocket) + " of the supervisor's machine visible in this container or sandbox"}
+		return []string{`run "localport daemon restart" outside of this container or sandbox`}
 	case errors.As(err, &noAnswer):
 		return []string{"localport daemon restart"}
 	case errors.As(err, &unreachable):
 		return []string{"localport logs supervisor"}
 	}
 	return nil
+}
+
+// foreignHint says where the supervisor can be controlled.
+func foreignHint(e *api.ForeignError) string {
+	if e.PID == 0 {
+		return "run the command outside of this container or sandbox"
+	}
+	return fmt.Sprintf("run the command in a shell of the supervisor's namespaces, or as root: nsenter --target %d --%s localport -C %s COMMAND",
+		e.PID, strings.ToLower(strings.Join(e.Kinds, " --")), shellhook.Quote(e.Root))
 }
 
 // ExitCode returns the exit code of an error, which must not be nil.

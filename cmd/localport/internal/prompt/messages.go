@@ -66,6 +66,9 @@ func openConnectionsSummary(root string, left api.LeaveResponse) string {
 		what, fate, kept = "connection is", "it ends", "it stays until it is closed"
 	}
 	fate += fmt.Sprintf(" in %s (linger)", formatDuration(left.Linger))
+	if left.KeepsPrograms {
+		fate += ", unless a program that was started in the project is connected"
+	}
 	if left.Keep > 0 {
 		fate = fmt.Sprintf("%s, for at most %s (linger = \"connections\")", kept, formatDuration(left.Keep))
 	}

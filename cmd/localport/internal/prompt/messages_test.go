@@ -85,6 +85,10 @@ func TestOpenConnectionsSummary_SaysWhenTheyEnd(t *testing.T) {
 		want string
 	}{
 		{api.LeaveResponse{Services: one, Linger: 10}, "shop: 1 connection is open on db; it ends in 10s (linger)"},
+		{
+			api.LeaveResponse{Services: one, Linger: 10, KeepsPrograms: true},
+			"shop: 1 connection is open on db; it ends in 10s (linger), unless a program that was started in the project is connected",
+		},
 		{api.LeaveResponse{Services: two, Linger: 90}, "shop: 3 connections are open on db, web; they end in 1m30s (linger)"},
 		{api.LeaveResponse{Services: two, Linger: 600}, "shop: 3 connections are open on db, web; they end in 10m (linger)"},
 		{

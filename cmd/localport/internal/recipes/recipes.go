@@ -1,4 +1,5 @@
-// Package recipes contains ready-made services for a config, which connect through the proxies of cloud providers.
+// Package recipes contains ready-made services for a config, which connect through the proxies of cloud providers, and setups for programs
+// that have no prompt.
 package recipes
 
 import (
@@ -10,7 +11,7 @@ import (
 //go:embed *.toml
 var files embed.FS
 
-// Names returns the names of the recipes, sorted.
+// Names returns the names of the services, sorted.
 func Names() []string {
 	entries, _ := files.ReadDir(".") // it cannot fail
 	names := make([]string, len(entries))
@@ -20,8 +21,13 @@ func Names() []string {
 	return names
 }
 
-// Text returns a recipe: a comment, then a service in TOML. It returns false if there is no recipe of that name.
+// Text returns a recipe: a comment, then a service in TOML or, for a Setup, its text. It returns false if there is no recipe of that name.
 func Text(name string) (string, bool) {
+	for _, s := range Setups() {
+		if s.Name == name {
+			return s.Text, true
+		}
+	}
 	data, err := files.ReadFile(name + ".toml")
 	return string(data), err == nil
 }

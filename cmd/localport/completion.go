@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/localport-sh/localport/cmd/localport/internal/completion"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/cmd/localport/internal/recipes"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/shellhook"
+)
+
+type completionCmd struct {
+	Shell string `arg:"" help:"bash, zsh or fish."`
+}
+
+// Help says where the script belongs.
+func (completionCmd) Help() string {
+	return "The script is static: create it again after an upgrade, or evaluate it in the shell's start-up file:\n\n" +
+		"  source <(localport completion bash)        # ~/.bashrc\n" +
+		"  source <(localport completion zsh)         # ~/.zshrc, after compinit\n" +
+		"  localport completion fish > ~/.config/fish/completions/localport.fish"
+}
+
+// Run prints the completion script of a shell.
+func (c completionCmd) Run(a *app, command *kong.Context) error {
+	words := completion.Words{"hook shell": shellhook.Names(), "completion shell": {"bash", "zsh", "fish"}, "recipes name": recipes.Names()}
+	script, err := completion.Script(c.Shell, command.Model, words)
+	if err != nil {
+		return output.Usage(err)
+	}
+	_, err = fmt.Fprint(a.out.Data(), script)
+	return err
+}
+
+// completeNames prints names of a kind from the project's config files, for the completion scripts. It asks nobody, and says nothing if there is no
+// project, or if its config cannot be read: the terminal shows a command line that is being edited. args are the kind, -C and -c.
+func completeNames(a *app, args []string) int {
+	for i := 1; i+1 < len(args); i += 2 {
+		switch args[i] {
+		case "-C", "--dir":
+			a.dir = args[i+1]
+		case "-c", "--config":
+			a.config = args[i+1]
+		}
+	}
+	if a.dir == "" {
+		a.dir = "."
+	}
+	config, err := a.findConfig()
+	if err != nil || len(args) == 0 {
+		return 1
+	}
+	files, err := project.ReadFiles(config)
+	if err != nil {
+		return 1
+	}
+	services, tags := files.Names()
+	names := services
+	switch args[0] {
+	case completion.Tags:
+		names = tags
+	case completion.Logs:
+		names = append(names, "supervisor")
+	}
+	for _, name := range names {
+		fmt.Fprintln(a.out.Data(), name)
+	}
+	return 0
+}

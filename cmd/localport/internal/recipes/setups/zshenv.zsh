@@ -1,0 +1,2 @@
+# ~/.zshenv: for every zsh, with or without a prompt.
+eval "$(localport lease --if-project)"

@@ -72,7 +72,7 @@ __localport_run() {
   elif [[ -e ./.localport.toml && ! . -ef $__localport_root ]]; then
     __localport_why="enter $PWD"
     [[ . -ef $PWD ]] || __localport_why="enter moved $PWD" # so that the reason differs when the directory is back
-  elif \builtin [ ${__localport_above[@]+"${__localport_above[@]}"} ]; then
+  elif [[ -n ${__localport_above-} ]] && \builtin [ "${__localport_above[@]}" ]; then
     __localport_find_root # a config has appeared
   fi
   [[ -z $__localport_root || -n $__localport_why ]] || __localport_compare
@@ -191,27 +191,20 @@ __localport_find_root() {
 # __localport_compare compares the project with its state at the last export: the line "N PID START", the files, and
 # whether the process PID still runs. Without locals: they cost more than what they hold.
 __localport_compare() {
-  \local IFS=' '
   if [[ -z $__localport_dir ]]; then
     [[ -e $__localport_root/.localport.toml ]] || __localport_why="file $PWD"
     \return
   fi
-  __localport_now='' __localport_pid='' __localport_start=''
+  __localport_now=''
   if [[ -f $__localport_dir/prompt ]]; then
-    \builtin read -r __localport_now __localport_pid __localport_start <"$__localport_dir/prompt"
+    IFS='' \builtin read -r __localport_now <"$__localport_dir/prompt"
   fi
-  if [[ ${__localport_now:+$__localport_now $__localport_pid $__localport_start} != "$__localport_line" ]]; then
+  if [[ $__localport_now != "$__localport_line" ]]; then
     __localport_why="line $__localport_now $PWD"
     \return
   fi
-
-  # In bash a missing file is older than any other: this also tells what appeared and what vanished.
-  if [[ $__localport_root/.localport.toml -nt $__localport_dir/stamp.config ||
-    $__localport_root/.localport.toml -ot $__localport_dir/stamp.config ||
-    $__localport_root/.localport.local.toml -nt $__localport_dir/stamp.local ||
-    $__localport_root/.localport.local.toml -ot $__localport_dir/stamp.local ||
-    $__localport_root/.env -nt $__localport_dir/stamp.env ||
-    $__localport_root/.env -ot $__localport_dir/stamp.env ]]; then
+  [[ -n ${__localport_files-} ]] || __localport_list_files
+  if \builtin [ "${__localport_files[@]}" ]; then
     __localport_why="file $PWD"
     \return
   fi
@@ -228,10 +221,29 @@ __localport_compare() {
   fi
 }
 
+# __localport_list_files sets __localport_files to the arguments of a test: whether one of the project's files has changed since its stamp was
+# written. Without a stamp there was no file. In bash a missing file is older than any other. It also splits the line.
+__localport_list_files() {
+  __localport_start=${__localport_line##* }
+  __localport_pid=${__localport_line% *}
+  __localport_pid=${__localport_pid##* }
+  \local __localport_text __localport_file="$__localport_root/.localport.toml" __localport_stamp="$__localport_dir/stamp.config"
+  __localport_files=("$__localport_file" -nt "$__localport_stamp" -o "$__localport_file" -ot "$__localport_stamp")
+  for __localport_text in .localport.local.toml/stamp.local .env/stamp.env; do
+    __localport_file=$__localport_root/${__localport_text%/*} __localport_stamp=$__localport_dir/${__localport_text#*/}
+    if [[ -e $__localport_stamp ]]; then
+      __localport_files+=(-o "$__localport_file" -nt "$__localport_stamp" -o "$__localport_file" -ot "$__localport_stamp")
+    else
+      __localport_files+=(-o -e "$__localport_file")
+    fi
+  done
+}
+
 # __localport_is_alive tells whether the process __localport_pid runs, and started at __localport_start. That
 # is field 22 of /proc/PID/stat: 19 fields between it and field 2, a name in parentheses that may hold anything. Field
 # 3 is the state.
 __localport_is_alive() {
+  \local IFS=' '
   if [[ ! -e /proc/$$/stat ]]; then
     \builtin kill -0 "$__localport_pid"
     \return
@@ -515,6 +527,7 @@ __localport_watch() {
   __localport_read_used
   __localport_seen=$__localport_now
   __localport_tools=${DIRENV_DIFF-}${__MISE_DIFF-}
+  __localport_files=() # the stamps may be others
 }
 
 # __localport_read_used sets __localport_now to the values of the variables in __localport_uses.
@@ -576,7 +589,7 @@ __localport_install
 __localport_unexport # also those inherited from a parent
 if [[ $- == *a* ]]; then
   \builtin export -fn __localport_prompt __localport_run __localport_look_further __localport_settle __localport_move __localport_install \
-    __localport_find_root __localport_compare __localport_is_alive __localport_is_due __localport_export __localport_find_program \
+    __localport_find_root __localport_compare __localport_list_files __localport_is_alive __localport_is_due __localport_export __localport_find_program \
     __localport_report_missing __localport_unexport __localport_set __localport_define __localport_restore \
     __localport_report_kept __localport_keeps __localport_assign __localport_keep_first __localport_save_base __localport_restore_base __localport_compare_ours \
     __localport_left __localport_undo_again __localport_watch __localport_read_used

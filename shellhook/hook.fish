@@ -155,15 +155,13 @@ function __localport_compare
     set -l now
     set -l pid
     set -l start
+    set -q __localport_files[1]; or __localport_list_files
     test -n "$dir" -a -f $dir/prompt; and read -d ' ' now pid start <$dir/prompt
     if test -n "$now"; and test "$now $pid $start" != "$__localport_line"; or test -z "$now" -a -n "$__localport_line"
         set __localport_why "line $now $PWD"
     else if test -z "$dir"
         test -e $root/.localport.toml; or set __localport_why "file $PWD"
-    else if test $root/.localport.toml -nt $dir/stamp.config -o $root/.localport.toml -ot $dir/stamp.config \
-            -o $root/.localport.local.toml -nt $dir/stamp.local -o $root/.localport.local.toml -ot $dir/stamp.local \
-            -o $root/.env -nt $dir/stamp.env -o $root/.env -ot $dir/stamp.env
-        # In fish a missing file is older than any other: this also tells what appeared and what vanished.
+    else if test $__localport_files
         set __localport_why "file $PWD"
     else if test "$__localport_line" = "$__localport_alive" -a ! "/proc/$pid" -nt $dir/prompt -a -e "/proc/$pid/exe"
         # The process of this line was alive before, and no other has had its pid since: /proc/PID is as old
@@ -174,6 +172,27 @@ function __localport_compare
         set __localport_alive "$__localport_line"
     else
         set __localport_why "gone $__localport_line $PWD"
+    end
+end
+
+# __localport_list_files sets __localport_files to the arguments of a test: whether one of the project's files has changed since its stamp was
+# written. Without a stamp there was no file. In fish a missing file is older than any other.
+function __localport_list_files
+    set -l __localport_file $__localport_root/.localport.toml
+    set -l __localport_stamp $__localport_dir/stamp.config
+    set -gu __localport_files $__localport_file -nt $__localport_stamp -o $__localport_file -ot $__localport_stamp
+    for __localport_name in local.toml env
+        set __localport_file $__localport_root/.localport.local.toml
+        set __localport_stamp $__localport_dir/stamp.local
+        if test $__localport_name = env
+            set __localport_file $__localport_root/.env
+            set __localport_stamp $__localport_dir/stamp.env
+        end
+        if test -e $__localport_stamp
+            set -a __localport_files -o $__localport_file -nt $__localport_stamp -o $__localport_file -ot $__localport_stamp
+        else
+            set -a __localport_files -o -e $__localport_file
+        end
     end
 end
 
@@ -441,6 +460,7 @@ function __localport_watch
         set -a __localport_seen $status"$$__localport_name"
     end
     set __localport_tools "$DIRENV_DIFF$__MISE_DIFF"
+    set -gu __localport_files # the stamps may be others
 end
 
 # test has no -ef and -nt before 3.6.

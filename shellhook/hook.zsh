@@ -41,6 +41,7 @@ if [[ -z ${__localport_wait-} ]]; then # also if an older hook set the others
 fi
 # What was there before another tool has set what is in __localport_was, or before a list was changed, and our values then.
 typeset -gA __localport_first __localport_firstour
+typeset -ga __localport_files
 typeset -g __localport_tools=${__localport_tools-} # what direnv and mise had changed at the last export
 typeset -g +x -m "__localport_*"
 
@@ -146,7 +147,7 @@ __localport_find_root() {
 # __localport_compare compares the project with its state at the last export: the line N PID START, the files, and
 # whether the process PID still runs. $(<file) does not fork; a call of a function costs as much as seven tests.
 __localport_compare() {
-  local __localport_now="" __localport_file __localport_stamp
+  local __localport_now=""
   if [[ -z $__localport_dir ]]; then
     [[ -e $__localport_root/.localport.toml ]] || __localport_why="file $PWD"
     return
@@ -157,16 +158,11 @@ __localport_compare() {
     return
   fi
 
-  for __localport_file __localport_stamp in \
-    .localport.toml stamp.config .localport.local.toml stamp.local .env stamp.env; do
-    [[ -e $__localport_root/$__localport_file || -e $__localport_dir/$__localport_stamp ]] || continue
-    __localport_file=$__localport_root/$__localport_file __localport_stamp=$__localport_dir/$__localport_stamp
-    if [[ ! -e $__localport_file || ! -e $__localport_stamp ||
-      $__localport_file -nt $__localport_stamp || $__localport_file -ot $__localport_stamp ]]; then
-      __localport_why="file $PWD"
-      return
-    fi
-  done
+  (( $#__localport_files )) || __localport_list_files
+  if builtin [ "${(@)__localport_files}" ]; then
+    __localport_why="file $PWD"
+    return
+  fi
 
   # The process of this line was alive before, and no other has had its pid since: /proc/PID is as old as its
   # first use. A zombie has no exe.
@@ -178,6 +174,23 @@ __localport_compare() {
   else
     __localport_why="gone $__localport_line $PWD"
   fi
+}
+
+# __localport_list_files sets __localport_files to the arguments of a test: whether one of the project's files has changed since its stamp was
+# written. Without a stamp there was no file.
+__localport_list_files() {
+  local __localport_file __localport_stamp
+  typeset -ga __localport_files
+  __localport_files=()
+  for __localport_file __localport_stamp in .localport.toml stamp.config .localport.local.toml stamp.local .env stamp.env; do
+    __localport_file=$__localport_root/$__localport_file __localport_stamp=$__localport_dir/$__localport_stamp
+    __localport_files+=(${__localport_files[1]:+-o})
+    if [[ -e $__localport_stamp ]]; then
+      __localport_files+=(! -e $__localport_file -o $__localport_file -nt $__localport_stamp -o $__localport_file -ot $__localport_stamp)
+    else
+      __localport_files+=(-e $__localport_file)
+    fi
+  done
 }
 
 # __localport_is_alive PID START tells whether that process runs. Field 22 of /proc/PID/stat is the start time,
@@ -413,6 +426,7 @@ __localport_watch() {
   __localport_read_used
   __localport_seen=$__localport_now
   __localport_tools=${DIRENV_DIFF-}${__MISE_DIFF-}
+  __localport_files=() # the stamps may be others
 }
 
 # __localport_read_used sets __localport_now to the values of the variables in __localport_uses.

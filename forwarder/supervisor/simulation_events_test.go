@@ -101,6 +101,9 @@ func (s *simulation) killShell() {
 	at := s.random.IntN(len(s.shells))
 	sh := s.shells[at]
 	s.logf("kill %s", sh.process.name)
+	s.mu.Lock()
+	s.disturbedAt = time.Now() // its command may have written the state, and not the prompt's line
+	s.mu.Unlock()
 	s.setAcked(sh.process.Process, false)
 	s.processes.end(sh.process)
 	for _, call := range s.calls.list(func(call *simCall) bool { return call.process != sh.process }) {
@@ -400,7 +403,7 @@ func (s *simulation) recordAction(sup *simSupervisor, action api.Action, name st
 	active := sup.active.Load()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !isAlone {
+	if !isAlone || sup.isSuperseded.Load() || sup.isClosing.Load() {
 		sup.stopped = map[string]bool{}
 		return
 	}

@@ -17,6 +17,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
@@ -70,6 +72,7 @@ type simulation struct {
 	operations         int                             // of commands and reloads that run
 	begunOps           int                             // all such operations
 	unusedSince        time.Time                       // since when no lease has been found or asked for; zero: there is one
+	severalSince       time.Time                       // since when more than one supervisor has run undisturbed; zero: there is one at most
 	disturbedAt        time.Time                       // when something last hindered supervisors: a full disk, destroyed files, a guard that hangs
 	brokenAt           time.Time                       // the same, without what must prevent no supervisor from recording its end
 	isStopAcked        bool                            // the last command that starts or stops the project was a stop, and it succeeded
@@ -519,6 +522,9 @@ func (s *simulation) findRecordProblem(sup *simSupervisor, st lockstate.State) s
 	if isHeld, err := sup.election.IsHeld(); !isHeld || err != nil || sup.isSuperseded.Load() {
 		return fmt.Sprintf("the supervisor is not elected: held %v, superseded %v, %v", isHeld, sup.isSuperseded.Load(), err)
 	}
+	if s.isElectionFree() {
+		return sup.process.name + " runs, and another process could lock the election file"
+	}
 	if st.Supervisor == nil || st.Supervisor.Process != sup.process.Process {
 		return fmt.Sprintf("the state does not record %s", sup.process.name)
 	}
@@ -526,6 +532,16 @@ func (s *simulation) findRecordProblem(sup *simSupervisor, st lockstate.State) s
 		return fmt.Sprintf("the prompt's line is %q, expected %q", line, want)
 	}
 	return ""
+}
+
+// isElectionFree reports whether another process could win the election.
+func (s *simulation) isElectionFree() bool {
+	file, err := os.Open(s.path("election"))
+	if err != nil {
+		return os.IsNotExist(err)
+	}
+	defer file.Close()
+	return unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil
 }
 
 // beginOperation is called when a command or a reload begins. What changes with each prompt's line must have changed when it has succeeded
@@ -697,6 +713,14 @@ func (s *simulation) recordDisturbance() {
 	}
 	if s.disk != (simDisk{}) || len(s.supervisors) > 1 || s.brokenAt.After(s.disturbedAt) {
 		s.disturbedAt = now
+	}
+	switch isAlone := len(s.supervisors) < 2; {
+	case isAlone || s.disk != (simDisk{}) || s.brokenAt.Equal(now):
+		s.severalSince = time.Time{}
+	case s.severalSince.IsZero():
+		s.severalSince = now
+	case now.Sub(s.severalSince) > 2*settleTime:
+		s.failLocked("%d supervisors run since %s", len(s.supervisors), s.severalSince.Format("15:04:05"))
 	}
 }
 

@@ -100,6 +100,7 @@ type joiner struct {
 	isUnreachable   bool // the election is held, but nothing is listening
 	hasAskedToMove  bool // it is known whether the supervisor, which is in another namespace, can be moved
 	takesOver       bool // it can
+	isForeign       bool // the supervisor is in another PID namespace
 	spawnedAt       time.Time
 }
 
@@ -154,7 +155,7 @@ func (j *joiner) attempt(ctx context.Context) (*Client, api.ProjectView, error) 
 		j.isUnreachable, j.hasAskedSockets, j.isUnelected = true, false, false
 		return nil, view, nil
 	}
-	if err == nil && j.awaitsHandOver(view) && wait.Sleep(ctx, handOverPoll) {
+	if err == nil && j.awaitsHandOver(ctx, view) && wait.Sleep(ctx, handOverPoll) {
 		return nil, view, nil
 	}
 	return client, view, err
@@ -163,8 +164,7 @@ func (j *joiner) attempt(ctx context.Context) (*Client, api.ProjectView, error) 
 // openPIDFD returns a pidfd of the lease's process if the supervisor is in another PID namespace; else nil. Without one, the lease counts for a
 // minute there.
 func (j *joiner) openPIDFD() *os.File {
-	recorded := j.Dir.ReadOrZero().Supervisor
-	if recorded == nil || !recorded.IsForeign() || j.Lease.PID == 0 {
+	if !j.isForeign || j.Lease.PID == 0 {
 		return nil
 	}
 	pidfd, err := lockstate.OpenPIDFD(j.Lease.Process)

@@ -2,7 +2,9 @@ package lockstate
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -59,3 +61,9 @@ func WaitExit(ctx context.Context, p Process) error {
 	}
 	return ctx.Err()
 }
+
+// OpenPIDFD returns an error: macOS has no pidfds, and no PID namespaces.
+func OpenPIDFD(Process) (*os.File, error) { return nil, errors.ErrUnsupported }
+
+// WaitPIDFD returns an error, as OpenPIDFD does.
+func WaitPIDFD(context.Context, *os.File) error { return errors.ErrUnsupported }

@@ -104,13 +104,41 @@ func WaitExit(ctx context.Context, p Process) error {
 	if !p.IsAlive() { // at the time of PidfdOpen, the pid may already have belonged to another process
 		return nil
 	}
-	raw, err := file.SyscallConn()
-	if err != nil {
-		return pollExit(ctx, p)
+	_ = WaitPIDFD(ctx, file)
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
-	stop := context.AfterFunc(ctx, func() { _ = file.SetReadDeadline(time.Unix(1, 0)) })
+	return pollExit(ctx, p) // the process has ended, unless waiting failed or there is no descriptor left to read /proc
+}
+
+// OpenPIDFD opens a pidfd of a process that is alive, for WaitPIDFD in any PID namespace.
+func OpenPIDFD(p Process) (*os.File, error) {
+	fd, err := unix.PidfdOpen(p.PID, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("pidfd_open", err)
+	}
+	// Non-blocking, so that the runtime's poller accepts it: a pidfd is readable when its process has ended.
+	if err := unix.SetNonblock(fd, true); err != nil {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	file := os.NewFile(uintptr(fd), "pidfd")
+	if !p.IsAlive() { // the pid may have belonged to another process already
+		file.Close()
+		return nil, errEnded
+	}
+	return file, nil
+}
+
+// WaitPIDFD returns nil when the process of a pidfd has ended, or the context's error, or that the file cannot be waited for.
+func WaitPIDFD(ctx context.Context, pidfd *os.File) error {
+	raw, err := pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = pidfd.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	_ = raw.Read(func(fd uintptr) bool {
+	err = raw.Read(func(fd uintptr) bool {
 		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 		n, _ := unix.Poll(fds, 0)
 		return n > 0
@@ -118,5 +146,5 @@ func WaitExit(ctx context.Context, p Process) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return pollExit(ctx, p) // the process has ended, unless raw.Read failed or there is no descriptor left to read /proc
+	return err
 }

@@ -77,7 +77,7 @@ func (l Lease) IsAlive() bool {
 	}
 	p, isVisible := l.VisibleProcess()
 	if !isVisible {
-		return ownNamespaces().pid != initialPIDNamespace
+		return l.isMarkedAlive() || ownNamespaces().pid != initialPIDNamespace
 	}
 	return p.IsAlive()
 }
@@ -93,7 +93,7 @@ func (l Lease) VisibleProcess() (p Process, ok bool) {
 
 // hasExpired reports whether a lease has been of no use to a supervisor for too long, because its process is not visible to it.
 func (l Lease) hasExpired() bool {
-	if !isForeign(l.PIDNamespace) || time.Since(l.Since) < unseenLeaseTime {
+	if !isForeign(l.PIDNamespace) || time.Since(l.Since) < unseenLeaseTime || l.isMarkedAlive() {
 		return false
 	}
 	_, isVisible := l.VisibleProcess()
@@ -336,10 +336,9 @@ func (st *State) RemoveLeaseAsOf(drop Lease, at time.Time) {
 	st.Leases = slices.DeleteFunc(st.Leases, func(l Lease) bool { return l.isSame(drop) && (at.IsZero() || !l.Since.After(at)) })
 }
 
-// PruneLeases removes the leases of processes that have ended. In the supervisor's PID namespace it also removes expired leases of processes
-// that are not visible there.
+// PruneLeases removes the leases of processes that have ended. The supervisor also removes expired leases of processes that are not visible to it.
 func (st *State) PruneLeases() {
-	mayExpire := st.Supervisor != nil && !st.Supervisor.IsForeign()
+	mayExpire := st.Supervisor != nil && !st.Supervisor.IsForeign() && st.Supervisor.Process == Self()
 	st.Leases = slices.DeleteFunc(st.Leases, func(l Lease) bool { return !l.IsAlive() || mayExpire && l.hasExpired() })
 }
 

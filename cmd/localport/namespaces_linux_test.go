@@ -2,9 +2,15 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/lockstate"
@@ -136,13 +142,50 @@ func TestNetworkNamespace_DaemonRestartMovesTheSupervisorHere(t *testing.T) {
 // insideProcess is a process in other namespaces that has a lease.
 type insideProcess struct {
 	cmd *exec.Cmd
-	end func()
+	in  io.WriteCloser
+}
+
+// writeLine ends the process's first read.
+func (p *insideProcess) writeLine(t *testing.T) {
+	t.Helper()
+	if _, err := io.WriteString(p.in, "\n"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ageLeases has all leases of a project look as if they had been taken an hour ago.
+func (w *testEnv) ageLeases(t *testing.T, root string) {
+	t.Helper()
+	release := w.holdLock(root)
+	defer release()
+	path := filepath.Join(w.stateDir(root), "state.json")
+	data, err := os.ReadFile(path)
+	if err == nil {
+		data = regexp.MustCompile(`("leases":\[[^]]*"since":")\d{4}`).ReplaceAll(data, []byte("${1}2001"))
+		err = os.WriteFile(path, data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // startInside starts the project with a command in new namespaces that runs until close, or until the test ends.
 func (w *testEnv) startInside(t *testing.T, root string, options []string) *insideProcess {
 	t.Helper()
-	cmd := unshared(t, w.command(root, "exec", "--", "sh", "-c", "echo running; read line"), options...)
+	return w.startCommand(t, unshared(t, w.command(root, "exec", "--", "sh", "-c", "echo running; read line"), options...))
+}
+
+// startInsideShell runs a script in a new PID namespace, which ends with it. $0 is localport. It must print a line when it has a lease.
+func (w *testEnv) startInsideShell(t *testing.T, root, script string) *insideProcess {
+	t.Helper()
+	cmd := w.command(root)
+	cmd.Path, cmd.Args = mustLookPath(t, "sh"), []string{"sh", "-c", script, w.exe}
+	return w.startCommand(t, unshared(t, cmd, containerOptions[1:]...))
+}
+
+// startCommand starts a command and waits until it has printed a line.
+func (w *testEnv) startCommand(t *testing.T, cmd *exec.Cmd) *insideProcess {
+	t.Helper()
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -156,7 +199,7 @@ func (w *testEnv) startInside(t *testing.T, root string, options []string) *insi
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p := &insideProcess{cmd: cmd, end: func() { in.Close() }}
+	p := &insideProcess{cmd: cmd, in: in}
 	t.Cleanup(p.close)
 	if _, err := fmt.Fscanln(out, new(string)); err != nil {
 		p.close()
@@ -166,7 +209,7 @@ func (w *testEnv) startInside(t *testing.T, root string, options []string) *insi
 }
 
 func (p *insideProcess) close() {
-	p.end()
+	_ = p.in.Close()
 	if p.cmd.ProcessState == nil {
 		_ = p.cmd.Wait()
 	}
@@ -326,5 +369,58 @@ func TestMountNamespace_IsRefusedByTheSupervisorItself(t *testing.T) {
 	}
 	if svc := w.service(root, "web"); svc.Restarts != 0 {
 		t.Errorf("web was restarted: %+v", svc)
+	}
+}
+
+// Containers that share the home directory and the network do not see each other's processes.
+func TestPIDNamespace_LeaseOfASiblingCountsWhileItsProcessRuns(t *testing.T) {
+	t.Parallel()
+	for _, end := range []string{"process ends", "supervisor was killed"} {
+		t.Run(strings.ReplaceAll(end, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			w := newTestEnv(t)
+			port := ports.FreePort(t)
+			addr := fmt.Sprintf("127.0.0.1:%d", port)
+			root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+			// The first process of the namespace outlives the lease, and the supervisor with it.
+			first := w.startInsideShell(t, root, `"$0" exec -- sh -c "echo running; read line"; read line`)
+			second := w.startInside(t, root, containerOptions[1:])
+			supervisor, ok := w.state(root).Supervisor.VisibleProcess()
+			if !ok {
+				t.Fatal("the supervisor is not visible")
+			}
+			if end == "supervisor was killed" {
+				eventually(t, "the keeper is recorded", func() bool { return w.state(root).Supervisor.Keeper > 0 })
+				kill(t, supervisor.PID)
+				eventually(t, "the keeper starts another supervisor", func() bool {
+					recorded := w.state(root).Supervisor
+					if recorded == nil {
+						return false
+					}
+					next, ok := recorded.VisibleProcess()
+					isNext := ok && next != supervisor
+					if isNext {
+						supervisor = next
+					}
+					return isNext
+				})
+			}
+			first.writeLine(t)
+			eventually(t, "only the second lease is left", func() bool { return len(w.state(root).Leases) == 1 })
+			namespace := w.state(root).Leases[0].PIDNamespace
+			w.ageLeases(t, root)
+			w.run(unshared(t, w.command(root, "exec", "--", "true"), containerOptions[1:]...))
+			eventually(t, "the supervisor has counted the leases again", func() bool {
+				return !slices.ContainsFunc(w.state(root).Leases, func(l lockstate.Lease) bool { return l.PIDNamespace != namespace })
+			})
+			if leases := w.state(root).Leases; len(leases) != 1 || time.Since(leases[0].Since) < time.Minute {
+				t.Fatalf("the leases are %+v, want that of the second process, as old as if it had expired", leases)
+			}
+			checkServed(t, addr)
+			second.close() // its lease would count for a minute
+			w.waitExit(supervisor)
+			w.checkNothingLeft(root, addr)
+			first.close()
+		})
 	}
 }

@@ -4,6 +4,7 @@ package api
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -254,7 +255,17 @@ type JoinRequest struct {
 	// Lease is the client's lease if it could not write that to the state file: the supervisor counts it and writes it as soon as
 	// possible. Null if it was written.
 	Lease *Lease `json:"lease,omitempty"`
+	// Holder is the client's lease if PIDFD, a pidfd of its process, is sent with the request (SCM_RIGHTS): the supervisor is in another PID
+	// namespace, where it may not see the process.
+	Holder *Lease   `json:"holder,omitempty"`
+	PIDFD  *os.File `json:"-"`
 }
+
+// File is the file that is sent with the request; nil if there is none.
+func (r JoinRequest) File() *os.File { return r.PIDFD }
+
+// SetFile sets the file that was received with the request.
+func (r *JoinRequest) SetFile(file *os.File) { r.PIDFD = file }
 
 // LeaveRequest releases a lease, and has the leases read again.
 type LeaveRequest struct {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 
 	"github.com/localport-sh/localport/forwarder/api"
@@ -172,6 +173,9 @@ func (c Client) send(ctx context.Context, name string, in any) (*response, error
 			return nil, err
 		}
 		r.method, r.body = "POST", body
+	}
+	if sender, ok := in.(interface{ File() *os.File }); ok {
+		r.file = sender.File()
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.Socket)
 	if err != nil {

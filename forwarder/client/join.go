@@ -100,6 +100,7 @@ type joiner struct {
 	isUnreachable   bool // the election is held, but nothing is listening
 	hasAskedToMove  bool // it is known whether the supervisor, which is in another namespace, can be moved
 	takesOver       bool // it can
+	isForeign       bool // the supervisor is in another PID namespace
 	spawnedAt       time.Time
 }
 
@@ -145,15 +146,32 @@ func (j *joiner) attempt(ctx context.Context) (*Client, api.ProjectView, error) 
 	if j.ReleasedBySocket {
 		request.Lease = j.wireLease()
 	}
+	if pidfd := j.openPIDFD(); pidfd != nil {
+		defer pidfd.Close()
+		request.Holder, request.PIDFD = j.wireLease(), pidfd
+	}
 	client, view, err := j.joinSupervisor(ctx, request)
 	if _, isUnreachable := errors.AsType[*UnreachableError](err); isUnreachable && ctx.Err() == nil {
 		j.isUnreachable, j.hasAskedSockets, j.isUnelected = true, false, false
 		return nil, view, nil
 	}
-	if err == nil && j.awaitsHandOver(view) && wait.Sleep(ctx, handOverPoll) {
+	if err == nil && j.awaitsHandOver(ctx, view) && wait.Sleep(ctx, handOverPoll) {
 		return nil, view, nil
 	}
 	return client, view, err
+}
+
+// openPIDFD returns a pidfd of the lease's process if the supervisor is in another PID namespace; else nil. Without one, the lease counts for a
+// minute there.
+func (j *joiner) openPIDFD() *os.File {
+	if !j.isForeign || j.Lease.PID == 0 {
+		return nil
+	}
+	pidfd, err := lockstate.OpenPIDFD(j.Lease.Process)
+	if err != nil {
+		return nil
+	}
+	return pidfd
 }
 
 // claimLease records the lease and reports whether a supervisor is running. The error is errElectionFree, a *leaseRefusal, or why the

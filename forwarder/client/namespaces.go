@@ -97,6 +97,7 @@ func (j *joiner) checkNamespaces(tx *lockstate.Tx) (isElectionFree bool, err err
 	if recorded == nil {
 		return false, nil
 	}
+	j.isForeign = recorded.IsForeign()
 	networkErr := checkNetwork(recorded)
 	if mayMove := j.Allowed && (networkErr == nil || j.AnyNetwork) && isMovable(recorded); mayMove && !j.hasAskedToMove {
 		return false, errMovable
@@ -119,8 +120,11 @@ const (
 	handOverPoll = 50 * time.Millisecond
 )
 
-// awaitsHandOver reports whether the supervisor that this joiner started has yet to get ports from the previous one.
-func (j *joiner) awaitsHandOver(view api.ProjectView) bool {
+// awaitsHandOver reports whether the supervisor that this joiner started has yet to get ports from the previous one, and there is time to wait.
+func (j *joiner) awaitsHandOver(ctx context.Context, view api.ProjectView) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < 4*handOverPoll {
+		return false
+	}
 	return j.takesOver && j.hasSpawned && time.Since(j.spawnedAt) < handOverWait && slices.ContainsFunc(view.Services, func(svc api.ServiceView) bool {
 		return !svc.Held && svc.State == forwarder.Failed
 	})

@@ -22,6 +22,7 @@ import (
 
 // Backend implements the control API. Its methods must be safe for concurrent use.
 type Backend interface {
+	// Join closes session.PIDFD.
 	Join(ctx context.Context, session api.JoinRequest) (api.ProjectView, error)
 	Leave(ctx context.Context, r api.LeaveRequest) (api.LeaveResponse, error)
 	Status(ctx context.Context) (api.Status, error)
@@ -65,7 +66,7 @@ func Serve(ctx context.Context, ln net.Listener, backend Backend, log *slog.Logg
 		},
 	}
 	serveErrCh := make(chan error, 1)
-	go func() { serveErrCh <- server.Serve(ln) }()
+	go func() { serveErrCh <- server.Serve(rightsListener{ln}) }()
 	var err error
 	select {
 	case err = <-serveErrCh: // a request may have closed ln and still need its response
@@ -153,8 +154,19 @@ type environmentSender interface{ DropEnvironment() }
 // namespacesOfClient returns the kinds of the supervisor's namespaces that the client of a request is not in: only in the same ones do its paths
 // mean the same here.
 func namespacesOfClient(ctx context.Context) (foreign []string) {
-	if conn, ok := ctx.Value(connKey{}).(*net.UnixConn); ok {
-		return foreignNamespaces(conn)
+	if conn, ok := ctx.Value(connKey{}).(*rightsConn); ok {
+		return foreignNamespaces(conn.UnixConn)
+	}
+	return nil
+}
+
+// fileReceiver is a request with which a file may be sent.
+type fileReceiver interface{ SetFile(file *os.File) }
+
+// receivedFile returns the file that came with a request; nil if there is none.
+func receivedFile(ctx context.Context) *os.File {
+	if conn, ok := ctx.Value(connKey{}).(*rightsConn); ok {
+		return conn.takeFile()
 	}
 	return nil
 }
@@ -189,6 +201,9 @@ func handleJSON[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 		}
 		if sender, ok := any(&request).(environmentSender); ok && len(namespacesOfClient(r.Context())) > 0 {
 			sender.DropEnvironment()
+		}
+		if receiver, ok := any(&request).(fileReceiver); ok {
+			receiver.SetFile(receivedFile(r.Context()))
 		}
 		response, err := fn(r.Context(), request)
 		if err != nil {
@@ -258,7 +273,7 @@ func handleHandOver(b Backend, handOvers *sync.WaitGroup) http.Handler {
 			writeJSON(w, http.StatusInternalServerError, api.ErrorResponse{Error: err.Error()})
 			return
 		}
-		unixConn, ok := conn.(*net.UnixConn)
+		received, ok := conn.(*rightsConn)
 		if ok {
 			_, err = fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\n\r\n", http.StatusSwitchingProtocols,
 				http.StatusText(http.StatusSwitchingProtocols))
@@ -267,7 +282,7 @@ func handleHandOver(b Backend, handOvers *sync.WaitGroup) http.Handler {
 			conn.Close()
 			return
 		}
-		receive(r.Context(), unixConn)
+		receive(r.Context(), received.UnixConn)
 	})
 }
 

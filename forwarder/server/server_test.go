@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
@@ -27,6 +28,11 @@ type backend struct {
 	status func(context.Context) (api.Status, error)
 	end    func() error
 	watch  func(ctx context.Context, on func(api.Status) error) error
+	join   func(api.JoinRequest) error
+}
+
+func (b backend) Join(_ context.Context, r api.JoinRequest) (api.ProjectView, error) {
+	return api.ProjectView{}, b.join(r)
 }
 
 func (b backend) Status(ctx context.Context) (api.Status, error) { return b.status(ctx) }
@@ -169,4 +175,51 @@ func TestWatch_DisconnectsStoppedReader(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A client in another PID namespace sends a pidfd.
+func TestServe_ReceivesAFileWithAJoin(t *testing.T) {
+	ln := listen(t)
+	stop := serve(t, ln, backend{
+		join: func(r api.JoinRequest) error {
+			if r.PIDFD == nil {
+				return errors.New("no file")
+			}
+			defer r.PIDFD.Close()
+			_, err := r.PIDFD.WriteString(r.Holder.Dir)
+			return err
+		},
+		status: func(context.Context) (api.Status, error) { return api.Status{}, nil },
+	})
+	defer func() { _ = stop() }()
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	c := client.Client{Socket: ln.Addr().String()}
+	long := strings.Repeat("x", 1000)
+	if _, err := c.Join(t.Context(), api.JoinRequest{Holder: &api.Lease{Dir: "hello"}, PIDFD: writer, Path: long}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Join(t.Context(), api.JoinRequest{}); err == nil || err.Error() != "no file" {
+		t.Errorf("a join without a file: %v", err)
+	}
+
+	// A file that nobody asked for is closed with the connection.
+	conn, err := net.Dial("unix", c.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, _, err := conn.(*net.UnixConn).WriteMsgUnix([]byte("GET /v1/status HTTP/1.0\r\nHost: localport\r\n\r\n"), unix.UnixRights(int(writer.Fd())), nil); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.0 200") {
+		t.Errorf("%q, %v", answer, err)
+	}
+	writer.Close()
+	if got, err := io.ReadAll(reader); string(got) != "hello" || err != nil { // to the end of file: every copy is closed
+		t.Errorf("through the file: %q, %v", got, err)
+	}
 }

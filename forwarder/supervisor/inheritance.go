@@ -47,6 +47,13 @@ func (in *inheritance) take(name string) []*os.File {
 	return files
 }
 
+// names returns the names of the files that were not taken yet.
+func (in *inheritance) names() []string {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return slices.Collect(maps.Keys(in.files))
+}
+
 // takeListeners takes a service's inherited listeners; nil if there are none for its addresses.
 func (in *inheritance) takeListeners(svc project.Service) *relay.Listeners {
 	return in.takeListenersOn(serviceHoldName(svc.Name), svc.ListenAddresses())

@@ -18,6 +18,12 @@ const (
 
 // Join records the lease and environment of a client and returns what it exports.
 func (s *Supervisor) Join(_ context.Context, request api.JoinRequest) (api.ProjectView, error) {
+	if request.PIDFD != nil && request.Holder != nil && !s.isClosing.Load() {
+		s.holdForeignLease(decodeLease(*request.Holder), request.PIDFD)
+	} else if request.PIDFD != nil {
+		request.PIDFD.Close()
+	}
+	request.PIDFD = nil
 	if request.Lease != nil {
 		lease := decodeLease(*request.Lease)
 		s.store.add(func(state *lockstate.State) { state.AddLease(lease) })
@@ -76,6 +82,7 @@ func (s *Supervisor) countLeases(ctx context.Context) (int, error) {
 	state := s.store.state()
 	state.PruneLeases()
 	s.resizeClientSlots(s.active.Load())
+	s.keepForeignLeases(state.Leases)
 	s.leaseWatcher.setLeases(state.Leases, s.startTask, func() { wait.Notify(s.leasesChangedCh) })
 	return len(state.Leases), err
 }

@@ -41,6 +41,9 @@ func Run(ctx context.Context, o Options) error {
 	defer wg.Wait()
 	defer endEvents()
 
+	s.startTask = taskStarter(context.WithoutCancel(ctx))
+	s.holdInheritedLeases() // before the leases are read
+	defer s.closeForeignLeases()
 	crashed, err := s.elect(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -54,7 +57,6 @@ func Run(ctx context.Context, o Options) error {
 		return nil
 	}
 	s.sweepCrashed(crashed)
-	s.startTask = taskStarter(context.WithoutCancel(ctx))
 	// Drivers outlive tasksCtx: they are closed after the last tunnel.
 	s.drivers = newDrivers(context.WithoutCancel(ctx), forwarder.Host{Dir: s.root(), Log: s.log})
 	// A SIGTERM during the start is handled by awaitShutdown: only a supervisor that has started can hand over, or release, its ports.
@@ -199,6 +201,7 @@ func (s *Supervisor) stopTasks() {
 		defer close(finished)
 		s.active.Load().stopAll()
 		s.leaseWatcher.close()
+		s.closeForeignLeases()
 		s.tasks.Wait()
 		if err := s.drivers.close(); err != nil {
 			s.log.Error("cannot close the drivers", "error", err)

@@ -109,6 +109,7 @@ type Supervisor struct {
 	startTask    func(run func(context.Context)) (stop func())
 	tasks        sync.WaitGroup // all goroutines but those of services
 	leaseWatcher leaseWatcher
+	foreign      foreignLeases
 
 	mu         sync.Mutex // guards the fields below; never held while waiting
 	conditions conditions

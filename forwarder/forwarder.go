@@ -23,9 +23,13 @@ const (
 	NeedsAttention State = "needs_attention" // only a person can help: a login, a host key
 	Failed         State = "failed"          // permanent failure, or the attempts are used up
 	Stopped        State = "stopped"         // by the user, or not selected by this start
+	// Shared: another project of the user has the port, and its tunnel leads to the same target. Whether a client can use it depends on the
+	// state that the service has there.
+	Shared State = "shared"
 )
 
-// IsSettled reports whether it is useless to wait for a forward in this state: it is ready, or only a person can change it.
+// IsSettled reports whether it is useless to wait for a forward in this state: it is ready, or only a person can change it. Shared is no
+// answer: see the state at the holder.
 func (s State) IsSettled() bool {
 	switch s {
 	case Healthy, Idle, NeedsAttention, Failed, Stopped:

@@ -71,6 +71,15 @@ type ClusterReporter interface {
 	Cluster(svc project.Service) (ClusterInfo, bool)
 }
 
+// TargetIdentifier is implemented by a driver whose tunnels may be shared by several projects.
+type TargetIdentifier interface {
+	// TargetKey returns what decides where a tunnel of a service leads, and as whom: two services with equal keys can share a tunnel. Only Dir,
+	// Env and RequestedAt of run are used. A zero RequestedAt means the tunnel that the service has. Else it is one that is opened with run;
+	// what Open would fix is fixed then. It reads files. The key may hold secrets; only a digest of it leaves the process. It is not
+	// ok if the tunnel is not to be shared, or if where it leads cannot be told.
+	TargetKey(svc project.Service, run Run) (key []string, ok bool)
+}
+
 // NetworkObserver is implemented by a driver that remembers failures which another network may end.
 type NetworkObserver interface {
 	// OnNetworkChange is called when the machine's network has changed, and after it has slept. It does not block.

@@ -24,6 +24,8 @@ const (
 	// ProcessLease is held by a process for which another one took it: an agent, an editor. Earlier versions count it, but do not name it.
 	ProcessLease LeaseKind = "process"
 	StartLease   LeaseKind = "start" // no process: it lasts until stop --all, deny or reboot
+	// BorrowedLease is held by the supervisor of another project, for the services that this one shares with it.
+	BorrowedLease LeaseKind = "borrowed"
 )
 
 // Lease is a claim that keeps the supervisor running.
@@ -188,6 +190,8 @@ type Draining struct {
 	Process
 	Connections map[string]int `json:"connections"`    // by service, when they were last counted
 	Until       time.Time      `json:"until,omitzero"` // when it closes those that are left; zero: no limit
+	// PassedOn is set if the connections are those of services that another project has taken over: "stop" leaves them alone.
+	PassedOn bool `json:"passed_on,omitempty"`
 }
 
 // State is the stored state of a project. It holds no secret.

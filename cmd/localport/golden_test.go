@@ -132,6 +132,7 @@ func shownErrors() []shownError {
 		{"client.OtherNetworkError (from a container)", &client.OtherNetworkError{}},
 		{"client.OtherNetworkError (movable)", &client.OtherNetworkError{IsMovable: true}},
 		{"api.LoginLossError", fmt.Errorf("restart: %w", &client.RefusedError{Reason: loss.Error(), Request: "k4xw2a7q", Status: 409, LoginLoss: loss})},
+		{"api.NotSharedError", &api.NotSharedError{Project: "/home/you/shop", Service: "db", Target: "tcp db.staging:5432"}},
 		{"filelimit.TooLowError", &filelimit.TooLowError{Limit: 64, Needed: 217}},
 		{"process.NotFoundError", &process.NotFoundError{Name: "kubectl", Path: "/usr/local/bin:/usr/bin:/bin"}},
 		{"process.NotFoundError (a path)", &process.NotFoundError{Name: "/home/you/shop/bin/tunnel"}},
@@ -144,6 +145,10 @@ func shownErrors() []shownError {
 			notReadyError(api.ServiceStatus{Name: "db", State: forwarder.NeedsAttention, LastError: "the key needs a passphrase", Log: "/home/you/.local/state/localport/projects/1/log/db.log"}, false, 0),
 			notReadyError(api.ServiceStatus{Name: "api", State: forwarder.Starting, Log: "/home/you/.local/state/localport/projects/1/log/api.log"}, true, startTimeout),
 		)},
+		{"errors.errorString (shared)", notReadyError(api.ServiceStatus{
+			Name: "db", State: forwarder.Shared, LastError: "no route to host", Log: "/home/you/.local/state/localport/projects/1/log/db.log",
+			Shared: &api.SharedService{Project: "/home/you/shop-2", Service: "db", State: forwarder.Unhealthy},
+		}, true, startTimeout)},
 	}
 }
 

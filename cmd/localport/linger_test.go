@@ -132,15 +132,15 @@ func TestLingerConnections_StopEndsThem(t *testing.T) {
 	p.checkNothingLeft(p.root, p.addr)
 }
 
-// A project that needs the port gets it, and the established connections stay.
+// A project that needs the port for another target gets it, and the established connections stay.
 func TestLingerConnections_GivesUpThePort(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
 	w.writeUserConfig("linger = \"10m\"\n")
 	port := ports.FreePort(t)
 	addr := fmt.Sprint("127.0.0.1:", port)
-	config := "linger = \"connections\"\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0"))
-	root, other := w.allowedProject(config), w.allowedProject(config)
+	config := func() string { return "linger = \"connections\"\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")) }
+	root, other := w.allowedProject(config()), w.allowedProject(config())
 	sh := w.shell("bash", root)
 	supervisor, client := w.supervisor(root), dial(t, addr)
 	client.exchangeLine("before")

@@ -109,10 +109,9 @@ func TestPorts_PortOfAStoppedProjectMayBeAnotherPrograms(t *testing.T) {
 func TestPorts_PortInUseByAnotherProjectNamesThatProject(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
-	upstream := serve(t, "127.0.0.1:0")
 	port := ports.FreePort(t)
-	one := w.allowedProject(tcpConfig("one", port, upstream))
-	two := w.allowedProject(tcpConfig("two", port, upstream))
+	one := w.allowedProject(tcpConfig("one", port, serve(t, "127.0.0.1:0")))
+	two := w.allowedProject(tcpConfig("two", port, serve(t, "127.0.0.1:0")))
 	w.mustRun(one, "start")
 	o := w.localport(two, "start")
 	if o.code != output.ExitFailed || !strings.Contains(o.stderr, "the project of "+one) {

@@ -239,8 +239,8 @@ func awaitedServices(services []api.ServiceStatus, started, named []string) []st
 func reportNotAwaited(w io.Writer, status api.Status, started, awaited []string) {
 	var unready []string
 	for _, svc := range status.Services {
-		if slices.Contains(started, svc.Name) && !slices.Contains(awaited, svc.Name) && !svc.State.IsReady() {
-			unready = append(unready, fmt.Sprintf("%s (%s)", svc.Name, strings.ReplaceAll(string(svc.State), "_", " ")))
+		if slices.Contains(started, svc.Name) && !slices.Contains(awaited, svc.Name) && !svc.IsReady() {
+			unready = append(unready, fmt.Sprintf("%s (%s)", svc.Name, strings.ReplaceAll(string(svc.EffectiveState()), "_", " ")))
 		}
 	}
 	if len(unready) > 0 {
@@ -290,7 +290,7 @@ func (p commandProject) waitReady(ctx context.Context, w io.Writer, client clien
 	var problems []error
 	var hints hintList
 	for _, svc := range status.Services {
-		if !slices.Contains(names, svc.Name) || svc.State.IsReady() || !timedOut && !svc.State.IsSettled() {
+		if !slices.Contains(names, svc.Name) || svc.IsReady() || !timedOut && !svc.IsSettled() {
 			continue // the wait ended because of another service
 		}
 		problems = append(problems, notReadyError(svc, timedOut, limit))
@@ -420,10 +420,10 @@ func areSettled(status api.Status, names []string) bool {
 		if !slices.Contains(names, svc.Name) {
 			continue
 		}
-		if svc.State == forwarder.Failed || svc.State == forwarder.NeedsAttention {
+		if state := svc.EffectiveState(); state == forwarder.Failed || state == forwarder.NeedsAttention {
 			return true
 		}
-		areAllSettled = areAllSettled && svc.State.IsSettled()
+		areAllSettled = areAllSettled && svc.IsSettled()
 	}
 	return areAllSettled
 }
@@ -431,9 +431,12 @@ func areSettled(status api.Status, names []string) bool {
 // notReadyError describes a service that is not ready, with its last error. If timedOut is set, limit is how long the command waited for
 // it.
 func notReadyError(svc api.ServiceStatus, timedOut bool, limit time.Duration) error {
-	text := fmt.Sprintf("service %q %s", svc.Name, output.DescribeState(svc.State))
-	if timedOut && !svc.State.IsSettled() {
-		text = fmt.Sprintf("service %q is still %s after %v", svc.Name, svc.State, limit)
+	text := fmt.Sprintf("service %q %s", svc.Name, output.DescribeState(svc.EffectiveState()))
+	if timedOut && !svc.IsSettled() {
+		text = fmt.Sprintf("service %q is still %s after %v", svc.Name, svc.EffectiveState(), limit)
+	}
+	if svc.Shared != nil {
+		text += " in the project " + output.EscapeLine(svc.Shared.Project) + ", which shares it"
 	}
 	if svc.LastError != "" {
 		text += ": " + output.JoinLines(svc.LastError)

@@ -210,6 +210,11 @@ func printStatus(w io.Writer, status api.Status, width int) {
 		printWrapped(w, width, line)
 	}
 	for _, svc := range status.Services {
+		if text := describeSharing(svc); text != "" {
+			printWrapped(w, width, svc.Name+": "+text)
+		}
+	}
+	for _, svc := range status.Services {
 		hint := svc.Hint
 		if hint == "" && showsRefusal(svc) {
 			hint = svc.LastRefusal.Hint
@@ -335,7 +340,10 @@ func describeLeases(leases []api.Lease) string {
 	}
 	var holders []string
 	for _, kind := range []struct{ lease, singular, plural string }{
-		{api.ShellLease, "shell", "shells"}, {api.ExecLease, "command", "commands"}, {api.ProcessLease, "process", "processes"},
+		{api.ShellLease, "shell", "shells"},
+		{api.ExecLease, "command", "commands"},
+		{api.ProcessLease, "process", "processes"},
+		{api.BorrowedLease, "other project", "other projects"},
 	} {
 		switch n := counts[kind.lease]; {
 		case n == 1:
@@ -390,7 +398,7 @@ func printTable(w io.Writer, status api.Status, width int) {
 	longestError := 0
 	for _, svc := range status.Services {
 		rows = append(rows, table.Row{
-			svc.Name, svc.State, svc.Technology, formatLocalAddress(svc), output.EscapeLine(svc.Target), output.EscapeLine(formatHealth(svc)), formatUptime(svc), svc.Restarts,
+			svc.Name, formatState(svc), svc.Technology, formatLocalAddress(svc), output.EscapeLine(svc.Target), output.EscapeLine(formatHealth(svc)), formatUptime(svc), svc.Restarts,
 			formatConnections(svc), formatLastError(svc),
 		})
 		longestError = max(longestError, text.RuneWidthWithoutEscSequences(formatLastError(svc)))
@@ -469,6 +477,25 @@ func printWrapped(w io.Writer, width int, line string) {
 	for part := range strings.SplitSeq(line, "\n") {
 		fmt.Fprintln(w, strings.TrimRight(part, " "))
 	}
+}
+
+// formatState returns the state. Of a shared service it adds the state at the holder, unless that is ready.
+func formatState(svc api.ServiceStatus) string {
+	if svc.State != forwarder.Shared || svc.IsReady() {
+		return string(svc.State)
+	}
+	return fmt.Sprintf("%s (%s)", svc.State, svc.EffectiveState())
+}
+
+// describeSharing says which other project has the port of a service, or which others use the service of this one; empty if none does.
+func describeSharing(svc api.ServiceStatus) string {
+	switch {
+	case svc.Shared != nil:
+		return "shared: project " + output.EscapeLine(svc.Shared.Project) + " has it"
+	case len(svc.SharedWith) > 0:
+		return "shared with " + output.EscapeLine(strings.Join(svc.SharedWith, ", "))
+	}
+	return ""
 }
 
 func formatHealth(svc api.ServiceStatus) string {

@@ -50,6 +50,8 @@ const (
 	ExecLease    = "exec"
 	ProcessLease = "process"
 	StartLease   = "start"
+	// BorrowedLease is held by the supervisor of another project that shares services.
+	BorrowedLease = "borrowed"
 )
 
 // Lease is a claim that keeps the supervisor alive.
@@ -132,7 +134,7 @@ type ServiceStatus struct {
 	Enabled     bool            `json:"enabled"`
 	Optional    bool            `json:"optional,omitempty"`   // commands that do not name it do not wait for it
 	DependsOn   []string        `json:"depends_on,omitempty"` // services that must be ready first
-	Held        bool            `json:"held"`                 // the port is bound
+	Held        bool            `json:"held"`                 // the port is bound, by this project or by the one that shares it
 	// Ending is set if the service is stopped but processes of its tunnel still run.
 	Ending      bool            `json:"ending,omitempty"`
 	Health      Health          `json:"health"`
@@ -149,6 +151,33 @@ type ServiceStatus struct {
 	RestartReasons map[string]uint64 `json:"restart_reasons,omitempty"`
 	// Bridge is where containers can connect too; null if the config names no bridge or the port is closed.
 	Bridge *BridgeStatus `json:"bridge,omitempty"`
+	// Shared is set in the state "shared": who has the port, and how the service is there. Held is set then too.
+	Shared *SharedService `json:"shared,omitempty"`
+	// SharedWith are the projects, by their roots, that use the service of this project.
+	SharedWith []string `json:"shared_with,omitempty"`
+}
+
+// IsReady reports whether a client can use the service.
+func (s ServiceStatus) IsReady() bool { return effectiveState(s.State, s.Shared).IsReady() }
+
+// IsSettled reports whether it is useless to wait for the service: it is ready, or only a person can change it.
+func (s ServiceStatus) IsSettled() bool { return effectiveState(s.State, s.Shared).IsSettled() }
+
+// EffectiveState is the state in which a client finds the service: if it is shared, that at the holder.
+func (s ServiceStatus) EffectiveState() forwarder.State { return effectiveState(s.State, s.Shared) }
+
+func effectiveState(state forwarder.State, shared *SharedService) forwarder.State {
+	if state == forwarder.Shared && shared != nil {
+		return shared.State
+	}
+	return state
+}
+
+// SharedService is a service of another project of the user, which has the port. Its tunnel leads to the same target.
+type SharedService struct {
+	Project string          `json:"project"` // the root of the project that has the port
+	Service string          `json:"service"` // its name there
+	State   forwarder.State `json:"state"`
 }
 
 // BridgeStatus is the additional address of a service, on a bridge of this machine, for its containers.
@@ -243,7 +272,11 @@ type ServiceView struct {
 	Held   bool            `json:"held"`
 	Reason string          `json:"reason,omitempty"`
 	Bridge *BridgeStatus   `json:"bridge,omitempty"` // as in ServiceStatus
+	Shared *SharedService  `json:"shared,omitempty"` // as in ServiceStatus
 }
+
+// EffectiveState is as in ServiceStatus.
+func (s ServiceView) EffectiveState() forwarder.State { return effectiveState(s.State, s.Shared) }
 
 // JoinRequest has the variables of a joining client that repair the supervisor's environment: the socket of an agent that answers and has keys,
 // a PATH with further directories. It is kept in memory only.
@@ -387,6 +420,60 @@ type ReplaceRequest struct {
 	Environment Environment `json:"environment,omitempty"`
 }
 
+// BorrowRequest asks the supervisor that has a port to share the service: its tunnel may lead to the same target. After the response 101
+// Switching Protocols the borrower sends a line break, and the holder a BorrowUpdate per line, the first at once. The borrower gives the service
+// back by closing the connection, and until then its process has a lease. Supervisors in other namespaces are refused, and so are all whose
+// digest differs.
+type BorrowRequest struct {
+	Addresses []string `json:"addresses"` // all on which the service listens
+	// Nonce is random. Digest is the HMAC-SHA256 of Nonce, the key being the SHA-256 of what decides where the tunnel leads, and as whom. No
+	// secret can be learned from it that could not be guessed.
+	Nonce   []byte `json:"nonce"`
+	Digest  []byte `json:"digest"`
+	Project string `json:"project"` // the borrower's root, for display
+	Service string `json:"service"` // its name there
+	PID     int    `json:"pid"`     // the borrower's supervisor, with its start time
+	Start   uint64 `json:"start"`
+	// KeepUp is set unless the borrower's service is on demand: the holder then keeps a tunnel up without clients too.
+	KeepUp bool `json:"keep_up,omitempty"`
+}
+
+// BorrowUpdate is a line from the holder of a shared service. After one with IsOffer, which has nothing else, the listeners follow
+// (forwarder/handoff.Offer). The borrower answers with a BorrowAnswer on a line when it has received them, the holder sends a BorrowUpdate with
+// IsConfirmed if it still offers them, and the borrower answers again when it accepts clients on them. Then the connection ends. Without the
+// confirmation, a borrower that was stopped meanwhile would use listeners that another one has been given.
+type BorrowUpdate struct {
+	Project   string          `json:"project,omitempty"` // the holder's root
+	Service   string          `json:"service,omitempty"`
+	State     forwarder.State `json:"state,omitempty"`
+	LastError string          `json:"last_error,omitempty"`
+	Hint      string          `json:"hint,omitempty"`
+	Target    string          `json:"target,omitempty"`
+	UpSince   time.Time       `json:"up_since,omitzero"`
+	Checked   time.Time       `json:"checked,omitzero"`
+	Latency   float64         `json:"latency,omitempty"` // of the last health check, in seconds
+	IsOffer   bool            `json:"offer,omitempty"`
+
+	IsConfirmed bool `json:"confirmed,omitempty"`
+}
+
+// BorrowAnswer is a line from the borrower about listeners that it was offered.
+type BorrowAnswer struct {
+	IsReceived bool `json:"received,omitempty"`
+	IsTaken    bool `json:"taken,omitempty"` // it accepts clients on them
+}
+
+// NotSharedError is why a supervisor does not share a service that listens on an address of a BorrowRequest.
+type NotSharedError struct {
+	Project string `json:"project"` // the holder's root
+	Service string `json:"service"` // that listens there
+	Target  string `json:"target"`
+}
+
+func (e *NotSharedError) Error() string {
+	return fmt.Sprintf("service %q of the project %s has it: %s", e.Service, e.Project, e.Target)
+}
+
 // HandOverRequest is sent by a superseded supervisor that wants to hand its listeners over to the elected one. After the response 101
 // Switching Protocols they are sent on the same connection (forwarder/handoff.Offer), and answered by a HandOverResponse. The
 // connection stays open until one of the two supervisors ends.
@@ -407,6 +494,8 @@ type ErrorResponse struct {
 	// IsForeign is set if the error is a *ForeignError, Namespaces are its Kinds. Older supervisors do not send those.
 	IsForeign  bool     `json:"foreign,omitempty"`
 	Namespaces []string `json:"namespaces,omitempty"`
+	// NotShared is set if the error is that one.
+	NotShared *NotSharedError `json:"not_shared,omitempty"`
 }
 
 // ForeignError is the error of a client in other namespaces that asks for what only processes in the supervisor's user, mount and PID namespaces

@@ -115,7 +115,12 @@ func (c Client) Replace(ctx context.Context, r api.ReplaceRequest) error {
 // HandOver asks the supervisor to take over listeners, and returns the connection to send them on, which the caller closes. The error is a
 // *RefusedError if it declines; IsUnknownRequest reports whether that is because it is of an older release.
 func (c Client) HandOver(ctx context.Context, r api.HandOverRequest) (*net.UnixConn, error) {
-	response, err := c.send(ctx, "handover", r)
+	return c.upgrade(ctx, "handover", r)
+}
+
+// upgrade sends a request after which the connection has another protocol.
+func (c Client) upgrade(ctx context.Context, name string, r any) (*net.UnixConn, error) {
+	response, err := c.send(ctx, name, r)
 	if err != nil {
 		return nil, err
 	}
@@ -124,6 +129,22 @@ func (c Client) HandOver(ctx context.Context, r api.HandOverRequest) (*net.UnixC
 	}
 	defer response.conn.Close()
 	return nil, response.failure(c.Socket)
+}
+
+// Borrow asks the supervisor to share a service, and returns the connection on which it sends an api.BorrowUpdate per line, which the caller
+// closes. The error is an *api.NotSharedError if the service leads to another target, or a *RefusedError; IsUnknownRequest reports whether the
+// supervisor is of an older release.
+func (c Client) Borrow(ctx context.Context, r api.BorrowRequest) (*net.UnixConn, error) {
+	conn, err := c.upgrade(ctx, "borrow", r)
+	if err != nil {
+		return nil, err
+	}
+	// It sends nothing before: the updates would be read with the response, and lost.
+	if _, err := conn.Write([]byte("\n")); err != nil {
+		conn.Close()
+		return nil, &UnreachableError{c.Socket, callError(ctx, err)}
+	}
+	return conn, nil
 }
 
 // End has the supervisor end, whatever the leases. When it returns nil, the ports are free.
@@ -225,6 +246,9 @@ func newRefusedError(status int, body io.Reader, id string) error {
 	}
 	if f.IsForeign {
 		return &api.ForeignError{Kinds: f.Namespaces}
+	}
+	if f.NotShared != nil {
+		return f.NotShared
 	}
 	return &RefusedError{f.Error, id, status, f.LoginLoss}
 }

@@ -27,13 +27,14 @@ func (p *Project) Draining() []api.Draining {
 	return all
 }
 
-// EndDraining has the draining supervisors close the connections that are left, and exit.
+// EndDraining has the draining supervisors close the connections that are left, and exit, unless these are of services that another project has
+// taken over.
 func (p *Project) EndDraining() error {
 	state := p.Dir.ReadOrZero()
 	var errs []error
 	for _, d := range state.LiveDraining() {
 		args := readArguments(d.PID) // nil on systems without /proc
-		if args != nil && processRole(args) != SupervisorRole {
+		if d.PassedOn || args != nil && processRole(args) != SupervisorRole {
 			continue
 		}
 		if err := syscall.Kill(d.PID, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {

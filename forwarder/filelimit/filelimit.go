@@ -41,9 +41,10 @@ const (
 	filesPerClient       = 2
 )
 
-// Reserve returns how many descriptors a supervisor needs for everything but its services' clients.
-func Reserve(services []project.Service, shells int) int {
-	n := baseFiles + controlClientFiles + temporaryFiles + relayPipeFiles + max(minLeaseFiles, shells) + filesPerCheck*min(maxConcurrentChecks, len(services))
+// Reserve returns how many descriptors a supervisor needs for everything but its services' clients. users are its leases, and its connections to
+// other projects that share a service.
+func Reserve(services []project.Service, users int) int {
+	n := baseFiles + controlClientFiles + temporaryFiles + relayPipeFiles + max(minLeaseFiles, users) + filesPerCheck*min(maxConcurrentChecks, len(services))
 	for _, svc := range services {
 		n += filesPerService + filesPerListener*len(svc.ListenAddresses())
 		if svc.Bridge != "" {

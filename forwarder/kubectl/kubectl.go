@@ -72,6 +72,7 @@ var (
 	_ forwarder.ClusterReporter    = (*driver)(nil)
 	_ forwarder.CredentialReceiver = (*driver)(nil)
 	_ forwarder.NetworkObserver    = (*driver)(nil)
+	_ forwarder.TargetIdentifier   = (*driver)(nil)
 )
 
 // serviceSpec is the part of a service's config that its tunnel depends on.
@@ -150,10 +151,7 @@ func (s *service) resolveLocation(run forwarder.Run) session.Location {
 	if isResolved {
 		return location
 	}
-	location = s.configured.Complete(files) // without the mutex, which status needs: reading may hang on a network file system
-	if location.Context == "" {
-		location.Namespace = cmp.Or(location.Namespace, session.InClusterNamespace(run.Env))
-	}
+	location = s.completeLocation(files, run) // without the mutex, which status needs: reading may hang on a network file system
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.locationKey == key {
@@ -166,6 +164,50 @@ func (s *service) resolveLocation(run forwarder.Run) session.Location {
 	return location
 }
 
+// TargetKey is what decides which API server a tunnel reaches, and as whom, with the namespace, the resource and the port. Of an engine of
+// another program, that program is part of it.
+func (d *driver) TargetKey(svc project.Service, run forwarder.Run) ([]string, bool) {
+	s := d.serviceFor(svc)
+	location := s.locationFor(run)
+	key, ok := newSource(run, session.ResourceRef{Kubeconfig: s.kubeconfig, Location: location}).TargetKey()
+	if !ok {
+		return nil, false
+	}
+	program := ""
+	if s.usesProgram(run.Env) {
+		program = cmp.Or(process.Getenv(run.Env, programVariable), "kubectl")
+	}
+	return append(key, program, location.Namespace, s.target.Type, s.target.Name, s.target.Selector, s.target.Port), true
+}
+
+// locationFor returns the location of the service's tunnel or, if run was requested, of one that is opened with it.
+func (s *service) locationFor(run forwarder.Run) session.Location {
+	if !run.RequestedAt.IsZero() {
+		return s.resolveLocation(run)
+	}
+	s.mu.Lock()
+	location, isResolved := s.location, s.locationKey != ""
+	s.mu.Unlock()
+	if isResolved {
+		return location
+	}
+	return s.completeLocation(session.KubeconfigFiles(s.kubeconfig, run.Env, run.Dir), run)
+}
+
+// completeLocation reads the kubeconfig files for what the config leaves open.
+func (s *service) completeLocation(files []string, run forwarder.Run) session.Location {
+	location := s.configured.Complete(files)
+	if location.Context == "" {
+		location.Namespace = cmp.Or(location.Namespace, session.InClusterNamespace(run.Env))
+	}
+	return location
+}
+
+// usesProgram reports whether "kubectl port-forward", or the program that the environment names, carries the service's bytes.
+func (s *service) usesProgram(env []string) bool {
+	return s.engine == "kubectl" || process.Getenv(env, programVariable) != "" && s.engine != "native"
+}
+
 // Open opens a tunnel through the configured engine, or through the kubectl that the environment names.
 func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) (forwarder.Tunnel, error) {
 	s := d.serviceFor(svc)
@@ -174,7 +216,7 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 	files := src.ReadFiles()
 	src.Stamps = files.Stamps
 	program := process.Getenv(run.Env, programVariable)
-	if s.engine == "kubectl" || program != "" && s.engine != "native" {
+	if s.usesProgram(run.Env) {
 		if s.target.Selector != "" {
 			return nil, &forwarder.Failure{
 				Class: forwarder.Permanent, Reason: "kubectl port-forward does not support selectors",

@@ -14,7 +14,7 @@ import (
 // allStates are the values of the label "state".
 var allStates = []forwarder.State{
 	forwarder.Idle, forwarder.Starting, forwarder.Healthy, forwarder.Unhealthy, forwarder.Restarting,
-	forwarder.NeedsAttention, forwarder.Failed, forwarder.Stopped,
+	forwarder.NeedsAttention, forwarder.Failed, forwarder.Stopped, forwarder.Shared,
 }
 
 // serviceMetrics are the metrics that have one sample per service.
@@ -23,7 +23,7 @@ var serviceMetrics = []struct {
 	value                  func(api.ServiceStatus) float64
 }{
 	{typeGauge, "up", "1 if the service is healthy, or idle until a client connects.", func(s api.ServiceStatus) float64 {
-		return boolToFloat(s.State.IsReady())
+		return boolToFloat(s.IsReady())
 	}},
 	{typeGauge, "connections_open", "Client connections that are open through a tunnel.", func(s api.ServiceStatus) float64 {
 		return float64(s.Connections.Open)

@@ -4,13 +4,23 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
+// namespaceKinds are the kinds that foreignNamespaces always compares, and networkNamespace is another one.
+var (
+	namespaceKinds   = []namespaceKind{{"user", "user"}, {"mount", "mnt"}, {"PID", "pid"}}
+	networkNamespace = namespaceKind{"network", "net"}
+)
+
+// namespaceKind is a kind of namespace, with the name of its file in /proc/PID/ns.
+type namespaceKind struct{ kind, name string }
+
 // foreignNamespaces returns the kinds of namespaces in which the process at the other end and this one differ, or may differ: "user", "mount",
-// "PID".
-func foreignNamespaces(conn *net.UnixConn) (kinds []string) {
+// "PID", and those of also.
+func foreignNamespaces(conn *net.UnixConn, also ...namespaceKind) (kinds []string) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return []string{"PID"}
@@ -20,7 +30,7 @@ func foreignNamespaces(conn *net.UnixConn) (kinds []string) {
 	if controlErr != nil || err != nil || peer.Pid == 0 { // 0: of a PID namespace that is not visible from here
 		return []string{"PID"}
 	}
-	for _, namespace := range []struct{ kind, name string }{{"user", "user"}, {"mount", "mnt"}, {"PID", "pid"}} {
+	for _, namespace := range slices.Concat(namespaceKinds, also) {
 		ours, err := os.Stat("/proc/self/ns/" + namespace.name)
 		theirs, peerErr := os.Stat(fmt.Sprintf("/proc/%d/ns/%s", peer.Pid, namespace.name))
 		if err != nil || peerErr != nil || !os.SameFile(ours, theirs) {

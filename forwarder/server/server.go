@@ -38,6 +38,8 @@ type Backend interface {
 	End(ctx context.Context) error
 	// TakeOver returns a function that receives another supervisor's listeners on a connection, and closes the connection.
 	TakeOver(h api.HandOverRequest) (func(context.Context, *net.UnixConn), error)
+	// Borrow returns a function that shares a service with another project on a connection, and closes the connection.
+	Borrow(r api.BorrowRequest) (func(context.Context, *net.UnixConn), error)
 }
 
 // Listen binds the control socket with mode 0600. It removes what is at the path, so only the elected supervisor may call it.
@@ -53,7 +55,7 @@ func Listen(path string) (*net.UnixListener, error) {
 }
 
 // Serve serves clients on ln until ctx ends or ln is closed, then waits up to a second for running requests, and until the backend has closed
-// the connections that TakeOver has received. It closes ln.
+// the connections that TakeOver and Borrow have received. It closes ln.
 func Serve(ctx context.Context, ln net.Listener, backend Backend, log *slog.Logger) error {
 	var handOvers sync.WaitGroup
 	defer handOvers.Wait()
@@ -138,7 +140,9 @@ func newHandler(b Backend, handOvers *sync.WaitGroup) http.Handler {
 	})))
 	mux.Handle("POST /v1/replace", refuseForeign(handleJSON(withoutResult(b.Replace))))
 	mux.Handle("POST /v1/login", refuseForeign(handleJSON(withoutResult(b.Login))))
-	mux.Handle("POST /v1/handover", handleHandOver(b, handOvers))
+	mux.Handle("POST /v1/handover", handleUpgrade(b.TakeOver, http.StatusConflict, handOvers))
+	// Another network namespace has a loopback of its own. A refusal is no conflict, which would be logged: it is asked for each second.
+	mux.Handle("POST /v1/borrow", refuseForeignIn(handleUpgrade(b.Borrow, http.StatusPreconditionFailed, handOvers), networkNamespace))
 	mux.Handle("POST /v1/end", refuseForeign(handleJSON(func(ctx context.Context, _ struct{}) (struct{}, error) {
 		return struct{}{}, b.End(ctx)
 	})))
@@ -153,9 +157,9 @@ type environmentSender interface{ DropEnvironment() }
 
 // namespacesOfClient returns the kinds of the supervisor's namespaces that the client of a request is not in: only in the same ones do its paths
 // mean the same here.
-func namespacesOfClient(ctx context.Context) (foreign []string) {
+func namespacesOfClient(ctx context.Context, also ...namespaceKind) (foreign []string) {
 	if conn, ok := ctx.Value(connKey{}).(*rightsConn); ok {
-		return foreignNamespaces(conn.UnixConn)
+		return foreignNamespaces(conn.UnixConn, also...)
 	}
 	return nil
 }
@@ -172,9 +176,12 @@ func receivedFile(ctx context.Context) *os.File {
 }
 
 // refuseForeign refuses the requests of clients in other user, mount or PID namespaces: they may read, and hold leases.
-func refuseForeign(next http.Handler) http.Handler {
+func refuseForeign(next http.Handler) http.Handler { return refuseForeignIn(next) }
+
+// refuseForeignIn is refuseForeign, also for the clients in other namespaces of the kinds of also.
+func refuseForeignIn(next http.Handler, also ...namespaceKind) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if kinds := namespacesOfClient(r.Context()); len(kinds) > 0 {
+		if kinds := namespacesOfClient(r.Context(), also...); len(kinds) > 0 {
 			err := &api.ForeignError{Kinds: kinds}
 			writeJSON(w, http.StatusConflict, api.ErrorResponse{Error: err.Error(), IsForeign: true, Namespaces: kinds})
 			return
@@ -248,13 +255,14 @@ func handleWatch(b Backend, watchers chan struct{}) http.Handler {
 	})
 }
 
-// handleHandOver passes the hijacked connection to the backend.
-func handleHandOver(b Backend, handOvers *sync.WaitGroup) http.Handler {
+// handleUpgrade passes the hijacked connection to the function that accept returns for the request. A request that accept refuses gets the status
+// refusal; a conflict is logged.
+func handleUpgrade[Q any](accept func(Q) (func(context.Context, *net.UnixConn), error), refusal int, handOvers *sync.WaitGroup) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		handOvers.Add(1)
 		defer handOvers.Done()
-		const limit = 1 << 10
-		var request api.HandOverRequest
+		const limit = 64 << 10 // bytes
+		var request Q
 		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit)) // to the end of the body: descriptors follow
 		if err == nil {
 			err = json.Unmarshal(data, &request)
@@ -263,9 +271,9 @@ func handleHandOver(b Backend, handOvers *sync.WaitGroup) http.Handler {
 			writeJSON(w, http.StatusBadRequest, api.ErrorResponse{Error: "read the request: " + err.Error()})
 			return
 		}
-		receive, err := b.TakeOver(request)
+		receive, err := accept(request)
 		if err != nil {
-			writeError(w, err)
+			writeErrorAs(w, refusal, err)
 			return
 		}
 		conn, _, err := http.NewResponseController(w).Hijack()
@@ -287,8 +295,10 @@ func handleHandOver(b Backend, handOvers *sync.WaitGroup) http.Handler {
 }
 
 // writeError responds to a request that the backend refused: with 503 if the supervisor is ending, else with 409.
-func writeError(w http.ResponseWriter, err error) {
-	status := http.StatusConflict
+func writeError(w http.ResponseWriter, err error) { writeErrorAs(w, http.StatusConflict, err) }
+
+// writeErrorAs is writeError with another status than 409.
+func writeErrorAs(w http.ResponseWriter, status int, err error) {
 	if errors.Is(err, api.ErrEnding) {
 		status = http.StatusServiceUnavailable
 	}
@@ -297,6 +307,7 @@ func writeError(w http.ResponseWriter, err error) {
 		response.Error = printable.EscapeText(response.Error)
 	}
 	response.LoginLoss, _ = errors.AsType[*api.LoginLossError](err)
+	response.NotShared, _ = errors.AsType[*api.NotSharedError](err)
 	writeJSON(w, status, response)
 }
 

@@ -58,7 +58,7 @@ func newHealthMonitor(ctx context.Context, s *Service) *healthMonitor {
 	h.startCheck = func() { h.startCheckJob(ctx) }
 	h.checkTimer = time.NewTimer(0)
 	h.idleTimer = time.NewTimer(s.definition.IdleTimeout)
-	if !s.definition.OnDemand {
+	if !s.isOnDemand() {
 		h.idleTimer.Stop()
 	}
 	if monitor, ok := h.tunnel.(forwarder.ProcessMonitor); ok {
@@ -346,7 +346,9 @@ func (h *healthMonitor) isFragile() bool {
 }
 
 func (h *healthMonitor) restartIdleTimer() {
-	if h.s.definition.OnDemand {
+	if !h.s.isOnDemand() {
+		h.idleTimer.Stop()
+	} else {
 		h.idleTimer.Reset(h.s.definition.IdleTimeout)
 	}
 }

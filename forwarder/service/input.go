@@ -31,6 +31,7 @@ func (s *Service) nextInput(ctx context.Context) input {
 		}
 	}
 	h := s.healthChannels()
+	sharedChangedCh, sharedDoneCh := s.sharedChannels()
 	select {
 	case <-ctx.Done():
 		return nil
@@ -42,6 +43,10 @@ func (s *Service) nextInput(ctx context.Context) input {
 		return portReleasedInput{}
 	case <-s.bindTimer.C:
 		return bindDueInput{}
+	case <-sharedChangedCh:
+		return sharedChangedInput{}
+	case <-sharedDoneCh:
+		return sharedEndedInput{}
 	case o := <-openResultCh:
 		return o
 	case <-s.closeDoneCh:
@@ -95,10 +100,11 @@ type (
 	serverReachedInput   struct{ tunnel forwarder.Tunnel }
 )
 
-// bindResult is the outcome of binding the port.
+// bindResult is the outcome of binding the port, or of borrowing it.
 type bindResult struct {
-	port Port
-	err  error
+	port   Port
+	shared SharedPort
+	err    error
 }
 
 func (r bindResult) apply(s *Service) (event, bool) {
@@ -107,13 +113,17 @@ func (r bindResult) apply(s *Service) (event, bool) {
 	s.applyBindResult(r)
 	isTunnelClosed := s.phase == phaseClosing && s.closeDoneCh == nil
 	switch {
+	case r.shared != nil && s.closeDoneCh != nil:
+		return 0, false // eventShared follows when the last tunnel is closed
+	case r.shared != nil:
+		return eventShared, true
 	case r.err != nil && isTunnelClosed:
 		return eventPortLost, true
 	case r.err != nil:
 		return eventBindFailed, true
 	case isTunnelClosed:
 		return s.outcome(), true
-	case s.definition.OnDemand:
+	case s.isOnDemand():
 		return eventBoundOnDemand, true
 	}
 	return eventBound, true
@@ -237,6 +247,8 @@ func (closeDoneInput) apply(s *Service) (event, bool) {
 	switch {
 	case s.port != nil:
 		return s.outcome(), true
+	case s.shared != nil && s.bindResultCh == nil:
+		return eventShared, true
 	case s.bindResultCh != nil: // decided by the bind result
 		return 0, false
 	}

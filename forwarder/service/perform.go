@@ -24,7 +24,15 @@ func (s *Service) perform(ctx context.Context, a action) {
 	case actionBind:
 		s.bind(ctx)
 	case actionScheduleBind:
-		s.bindTimer.Reset(bindInterval)
+		interval := bindInterval
+		if s.isBindPending {
+			interval = pendingBindInterval
+		}
+		s.bindTimer.Reset(interval)
+	case actionShowShared:
+		s.publishShared()
+	case actionReturnShared:
+		s.returnShared()
 	case actionReleasePort:
 		s.releasePort()
 	case actionCheckDependencies:
@@ -81,34 +89,44 @@ func (s *Service) bind(ctx context.Context) {
 	bindResultCh, releaseDoneCh := make(chan bindResult, 1), s.releaseDoneCh
 	s.bindResultCh = bindResultCh
 	ctx, s.cancelBind = context.WithCancel(ctx)
-	definition, options := s.definition.Service, s.relayOptions()
+	definition, requestedAt, options := s.definition, s.attempts.requestedAt, s.relayOptions()
 	s.jobs.Go(func() {
 		receiveAll(releaseDoneCh)
 		forwarder.CatchPanic(func() {
-			port, err := s.host.OpenPort(ctx, definition, options)
-			bindResultCh <- bindResult{port, err}
+			bindResultCh <- s.host.getPort(ctx, definition, requestedAt, options)
 		}, func(failure *forwarder.Failure, stack []byte) {
 			s.logPanic(failure, stack)
-			bindResultCh <- bindResult{nil, failure}
+			bindResultCh <- bindResult{err: failure}
 		})
 	})
 }
 
-// applyBindResult publishes the outcome of a bind. The first error is shown until a bind succeeds or a request asks for another.
+// applyBindResult publishes the outcome of a bind. The first error is shown until a bind succeeds, a request asks for another, or a project that
+// could not be asked has answered.
 func (s *Service) applyBindResult(r bindResult) {
-	s.port = r.port
 	defer notifyAll(&s.bindWaiters)
+	wasShared, wasPending, wasErrorShown := s.shared != nil, s.isBindPending, s.isBindErrorShown
+	pending, isPending := errors.AsType[*PortPendingError](r.err)
+	s.port, s.isBindPending, s.isBindErrorShown = r.port, isPending, r.err != nil
+	if !isPending { // else the last holder is probably being replaced: the variables stay
+		s.returnShared()
+		s.shared = r.shared
+	}
 	switch {
-	case r.err == nil && !s.isBindErrorShown:
+	case r.shared != nil:
+		s.publishShared()
+	case r.err == nil && !wasErrorShown && !wasShared:
 		s.publish(func(*status) {})
 	case r.err == nil:
-		s.isBindErrorShown = false
 		s.setStateAndError(s.firstState(), "", "")
-		s.host.OnPortOpened()
-	case !s.isBindErrorShown || len(s.bindWaiters) > 0:
-		s.isBindErrorShown = true
+	case isPending:
+		s.setStateAndError(s.attemptState(), pending.Error(), "")
+	case !wasErrorShown || wasPending || len(s.bindWaiters) > 0:
 		reason, hint := s.host.ExplainPort(r.err, s.definition.Service)
 		s.setStateAndError(forwarder.Failed, reason, hint)
+	}
+	if r.err == nil && wasErrorShown {
+		s.host.OnPortOpened()
 	}
 }
 
@@ -133,7 +151,8 @@ func receiveAll(channels ...<-chan struct{}) {
 // take seconds to close its copies.
 func (s *Service) releasePort() {
 	port, bindResultCh, previousReleaseCh := s.port, s.bindResultCh, s.releaseDoneCh
-	s.port, s.isBindErrorShown, s.bindResultCh = nil, false, nil
+	s.returnShared()
+	s.port, s.isBindErrorShown, s.isBindPending, s.bindResultCh = nil, false, false, nil
 	s.publish(func(st *status) {
 		st.state, st.lastError, st.hint, st.upSince, st.isEnding = forwarder.Stopped, "", "", time.Time{}, true
 	})
@@ -157,7 +176,11 @@ func (s *Service) releasePort() {
 			if bindResultCh == nil {
 				return
 			}
-			if b := <-bindResultCh; b.port != nil {
+			b := <-bindResultCh
+			if b.shared != nil {
+				b.shared.Close()
+			}
+			if b.port != nil {
 				b.port.Release() // the keeper must not keep copies
 				_ = b.port.Close()
 			}

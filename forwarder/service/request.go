@@ -15,6 +15,7 @@ const (
 	requestRestart
 	requestRedefine
 	requestRetryLogin
+	requestSetKeptUp
 )
 
 // request is a message from other goroutines to the run loop.
@@ -26,6 +27,7 @@ type request struct {
 	isJustSpawned bool
 	askSocket     string
 	needsUser     bool
+	isKeptUp      bool
 	closeAfter    []<-chan struct{}
 	doneCh        chan<- struct{} // closed when the port is open or closed and the snapshot says so
 	endedCh       chan<- struct{} // for a stop: closed when nothing of the service runs
@@ -119,6 +121,8 @@ func (r request) apply(s *Service) (event, bool) {
 		return s.applyRestart(r), true
 	case requestRetryLogin:
 		return r.applyRetryLogin(s)
+	case requestSetKeptUp:
+		return r.applySetKeptUp(s)
 	}
 	return s.applyDefinition(r)
 }
@@ -155,7 +159,7 @@ func (r request) applyStart(s *Service) (event, bool) {
 
 // firstState is the state of a service right after its start.
 func (s *Service) firstState() forwarder.State {
-	if s.definition.OnDemand {
+	if s.isOnDemand() {
 		return forwarder.Idle
 	}
 	return forwarder.Starting
@@ -188,7 +192,7 @@ func (s *Service) acknowledge(r request) {
 	switch {
 	case r.kind == requestStop && s.releaseDoneCh != nil:
 		s.releaseWaiters = append(s.releaseWaiters, r.doneCh)
-	case r.kind != requestStop && r.kind != requestRetryLogin && s.bindResultCh != nil:
+	case r.kind != requestStop && r.kind != requestRetryLogin && r.kind != requestSetKeptUp && s.bindResultCh != nil:
 		s.bindWaiters = append(s.bindWaiters, r.doneCh)
 	default:
 		close(r.doneCh)

@@ -38,11 +38,15 @@ type Host struct {
 	OnLastClient func()
 	// NewRun makes the run of one tunnel, and a function that removes its files.
 	NewRun func(ctx context.Context, log *eventlog.File) (forwarder.Run, func(), error)
-	// OpenPort binds the service's listeners, or takes them from another project, and accepts clients on them.
+	// OpenPort binds the service's listeners, or takes those that were handed over, and accepts clients on them.
 	OpenPort func(ctx context.Context, svc project.Service, o relay.Options) (Port, error)
+	// BorrowPort is called after an error of OpenPort: if another project has the port, and a tunnel to the same target, it is shared. requestedAt
+	// is that of the run with which a tunnel would be opened. An error is ErrPortFreed, a *PortPendingError, or why the port cannot be had, for
+	// ExplainPort. Nil: ports are not shared.
+	BorrowPort func(ctx context.Context, d Definition, requestedAt time.Time, cause error) (SharedPort, error)
 	// ExplainPort says why a port could not be bound, and what to do.
 	ExplainPort func(err error, svc project.Service) (reason, hint string)
-	// OnPortOpened is called when a port is bound after an earlier bind failed.
+	// OnPortOpened is called when a port is bound or shared after an earlier bind failed.
 	OnPortOpened func()
 }
 
@@ -108,7 +112,10 @@ type Service struct {
 	attempts   attemptHistory
 
 	port             Port            // nil unless bound
+	shared           SharedPort      // nil unless another project shares the port, or has until the bind that is running
+	isKeptUp         bool            // see SetKeptUp
 	isBindErrorShown bool            // the status shows why the port could not be bound
+	isBindPending    bool            // the last bind found a *PortPendingError
 	releasedPort     Port            // released, but not closed yet
 	releaseDoneCh    chan struct{}   // closed when the released port is free; nil if none was released
 	bindResultCh     chan bindResult // receives the result of the running bind; nil if none runs

@@ -49,6 +49,9 @@ type Snapshot struct {
 	CheckedAt time.Time // when the last health check ended; zero: never
 	Latency   time.Duration
 	IsEnding  bool // stopped, but processes of its tunnel still run
+	// Shared is the status at the project that has the port; nil unless that one shares it. For a moment after it has ended that, State is
+	// another one than forwarder.Shared.
+	Shared *SharedStatus
 
 	LastRefusal     string // the last request of a client that the far end refused, masked; empty: none
 	LastRefusalHint string
@@ -59,6 +62,17 @@ type Snapshot struct {
 
 // IsPortHeld reports whether the service's port is bound.
 func (s *Snapshot) IsPortHeld() bool { return s.port != nil }
+
+// IsReachable reports whether clients can connect: the port is bound, here or by the project that shares it.
+func (s *Snapshot) IsReachable() bool { return s.IsPortHeld() || s.Shared != nil }
+
+// EffectiveState is the state in which a client finds the service: if it is shared, that at the holder.
+func (s *Snapshot) EffectiveState() forwarder.State {
+	if s.State == forwarder.Shared && s.Shared != nil {
+		return s.Shared.State
+	}
+	return s.State
+}
 
 // Port is the service's port; nil if it is not bound.
 func (s *Snapshot) Port() Port { return s.port }
@@ -103,13 +117,17 @@ func (s *Service) publish(change func(*status)) {
 		st.since = time.Now()
 		s.host.Log.Info("state", "service", s.name, "tunnel", st.run, "from", before, "to", st.state, "error", st.lastError)
 	}
+	var shared *SharedStatus
+	if s.shared != nil {
+		shared = new(s.shared.Status())
+	}
 	s.snapshot.Store(&Snapshot{
 		Service: s.definition.Service, Driver: s.definition.Driver, State: st.state, Since: st.since, UpSince: st.upSince,
 		Restarts: st.restarts, LastError: st.lastError, Hint: st.hint, Target: st.target, CheckedAt: st.checkedAt,
 		Latency: st.latency, IsEnding: st.isEnding, port: s.port,
-		LastRefusal: st.lastRefusal, LastRefusalHint: st.lastRefusalHint, LastRefusedAt: st.lastRefusedAt,
+		LastRefusal: st.lastRefusal, LastRefusalHint: st.lastRefusalHint, LastRefusedAt: st.lastRefusedAt, Shared: shared,
 	})
-	s.host.Dependencies.set(dependency{name: s.name, state: st.state, hint: st.hint, waitsOn: s.blockedOn.name}, s.waitingCh)
+	s.host.Dependencies.set(dependency{name: s.name, state: s.effectiveState(), hint: st.hint, waitsOn: s.blockedOn.name}, s.waitingCh)
 	s.host.OnChange()
 	// Whoever reads an event finds its change in the snapshot.
 	if st.state != before && before != "" { // else the service has just been made
@@ -128,17 +146,21 @@ func (s *Service) setStateAndError(state forwarder.State, reason, hint string) {
 
 func (s *Service) publishEvent(kind eventlog.Kind, from forwarder.State) {
 	st := &s.status
+	to := st.state
+	if kind != eventlog.StateChanged {
+		to = s.effectiveState()
+	}
 	s.host.PublishEvent(eventlog.Event{
-		Kind: kind, Service: s.name, From: string(from), To: string(st.state), Reason: st.lastError, Hint: st.hint, Run: st.run,
-	}, st.state)
+		Kind: kind, Service: s.name, From: string(from), To: string(to), Reason: st.lastError, Hint: st.hint, Run: st.run,
+	}, to)
 }
 
 // publishFailureOrRecovery publishes one event when the service cannot be reached, and one when it has recovered.
 func (s *Service) publishFailureOrRecovery(before forwarder.State) {
 	st := &s.status
-	switch st.state {
+	switch state := s.effectiveState(); state {
 	case forwarder.Failed, forwarder.NeedsAttention, forwarder.Unhealthy, forwarder.Restarting:
-		isTemporary := st.state == forwarder.Restarting && st.failures < reportedFailures
+		isTemporary := state == forwarder.Restarting && st.failures < reportedFailures
 		if !st.isFailureReported && !isTemporary {
 			st.isFailureReported = true
 			s.publishEvent(eventlog.ServiceFailed, before)
@@ -218,7 +240,7 @@ func (s *Service) outcome() event {
 	case failure.Class == forwarder.Permanent, !policy.Enabled,
 		policy.MaxAttempts > 0 && s.attempts.failures >= policy.MaxAttempts:
 		return eventFailed
-	case s.definition.OnDemand && (s.port == nil || s.port.Stats().Waiting == 0):
+	case s.isOnDemand() && (s.port == nil || s.port.Stats().Waiting == 0):
 		return eventIdle
 	}
 	return eventRetryLater

@@ -8,6 +8,7 @@ type phase int
 const (
 	phaseStopped        phase = iota // the port is closed and nothing runs
 	phaseUnbound                     // the port could not be bound; retried every bindInterval
+	phaseShared                      // another project has the port, and a tunnel to the same target
 	phaseBlocked                     // an attempt is due, but a service that this one depends on is not ready
 	phaseIdle                        // on demand: no tunnel until a client connects
 	phaseConnecting                  // a tunnel is being opened
@@ -21,7 +22,7 @@ const (
 )
 
 var phaseNames = [phaseCount]string{
-	"stopped", "unbound", "blocked", "idle", "connecting", "connected", "closing", "backoff", "failed", "needs attention", "stopping",
+	"stopped", "unbound", "shared", "blocked", "idle", "connecting", "connected", "closing", "backoff", "failed", "needs attention", "stopping",
 }
 
 func (p phase) String() string { return phaseNames[p] }
@@ -39,6 +40,8 @@ const (
 	eventBound                        // the port is bound
 	eventBoundOnDemand                // the port is bound, and a tunnel is opened for the first client
 	eventBindFailed                   // the port could not be bound
+	eventShared                       // another project shares the port
+	eventShareEnded                   // it no longer does
 	eventBlocked                      // a dependency is not ready
 	eventUnblocked                    // every dependency is ready
 	eventClientWaiting                // a client waits, and an attempt may be made for it
@@ -60,7 +63,7 @@ const (
 )
 
 var eventNames = [eventCount]string{
-	"start", "stop", "restart", "redefine", "bind due", "bound", "bound on demand", "bind failed", "blocked", "unblocked",
+	"start", "stop", "restart", "redefine", "bind due", "bound", "bound on demand", "bind failed", "shared", "share ended", "blocked", "unblocked",
 	"client waiting", "client throttled", "network changed", "attempt due", "cause changed", "opened", "tunnel lost", "retry now", "retry later",
 	"idle", "failed", "needs attention", "port lost", "closed", "panicked",
 }
@@ -73,6 +76,8 @@ type action int
 const (
 	actionBind              action = iota // start to bind the port
 	actionScheduleBind                    // retry the bind after bindInterval
+	actionShowShared                      // show what the holder of a shared port says
+	actionReturnShared                    // give a shared port back to its holder
 	actionReleasePort                     // close the listeners; connections stay open until actionCloseAll
 	actionCloseAll                        // close the tunnel and the port's connections, and report when that is done
 	actionCheckDependencies               // find out whether an attempt may begin
@@ -97,7 +102,7 @@ const (
 )
 
 var actionNames = [actionCount]string{
-	"bind", "schedule bind", "release port", "close all", "check dependencies", "show blocked", "start dependency", "open",
+	"bind", "schedule bind", "show shared", "return shared", "release port", "close all", "check dependencies", "show blocked", "start dependency", "open",
 	"cancel open", "attach", "detach", "close tunnel", "apply definition", "recheck", "hold", "reject", "drop waiting",
 	"schedule attempt", "schedule throttled", "serve waiting", "await change", "finish",
 }
@@ -131,9 +136,17 @@ var transitions = [phaseCount][eventCount]*step{
 		eventRestart:        {phaseUnbound, []action{actionBind}},
 		eventRedefine:       {phaseUnbound, []action{actionBind}},
 		eventBindFailed:     {phaseUnbound, []action{actionScheduleBind}},
+		eventShared:         {phaseShared, []action{actionShowShared}},
 		eventBound:          {phaseBlocked, beginAttemptActions},
 		eventBoundOnDemand:  {phaseIdle, []action{actionHold, actionServeWaiting}},
 		eventNetworkChanged: {phaseUnbound, nil},
+	},
+	phaseShared: {
+		eventShareEnded:     {phaseUnbound, []action{actionBind}},
+		eventRestart:        {phaseUnbound, []action{actionBind}}, // for the definition as it is now; the port is given back after that
+		eventRedefine:       {phaseShared, nil},
+		eventNetworkChanged: {phaseShared, nil},
+		eventPanicked:       {phaseUnbound, []action{actionReturnShared, actionScheduleBind}},
 	},
 	phaseBlocked: {
 		eventBlocked:         {phaseBlocked, []action{actionShowBlocked}},
@@ -176,6 +189,7 @@ var transitions = [phaseCount][eventCount]*step{
 		eventClientThrottled: {phaseClosing, nil},
 		eventNetworkChanged:  {phaseClosing, nil},
 		eventBindFailed:      {phaseClosing, nil},
+		eventShared:          {phaseShared, []action{actionShowShared}},
 		eventBound:           {phaseClosing, []action{actionHold}},
 		eventBoundOnDemand:   {phaseClosing, []action{actionHold}},
 		eventPortLost:        {phaseUnbound, []action{actionScheduleBind}},

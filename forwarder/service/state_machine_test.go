@@ -18,11 +18,19 @@ unbound: bind due        -> unbound [bind]
 unbound: restart         -> unbound [bind]
 unbound: redefine        -> unbound [bind]
 unbound: bind failed     -> unbound [schedule bind]
+unbound: shared          -> shared [show shared]
 unbound: bound           -> blocked [hold, check dependencies]
 unbound: bound on demand -> idle [hold, serve waiting]
 unbound: network changed -> unbound
 unbound: stop            -> stopping [release port, close all]
 unbound: panicked        -> closing [detach, close tunnel]
+
+shared: share ended     -> unbound [bind]
+shared: restart         -> unbound [bind]
+shared: redefine        -> shared
+shared: network changed -> shared
+shared: stop            -> stopping [release port, close all]
+shared: panicked        -> unbound [return shared, schedule bind]
 
 blocked: blocked         -> blocked [show blocked]
 blocked: unblocked       -> connecting [open]
@@ -73,6 +81,7 @@ closing: client waiting  -> closing
 closing: client throttled    -> closing
 closing: network changed -> closing
 closing: bind failed     -> closing
+closing: shared          -> shared [show shared]
 closing: bound           -> closing [hold]
 closing: bound on demand -> closing [hold]
 closing: port lost       -> unbound [schedule bind]

@@ -36,8 +36,11 @@ func (s *Supervisor) ApplyAction(ctx context.Context, r api.ActionRequest) ([]st
 	options := service.StartOptions{Spawned: r.Spawned, RequestedAt: time.Now()}
 	switch r.Action {
 	case api.ActionStop:
-		active.stopServices(affected)
+		s.passOn(affected)
+		s.active.Load().stopServices(affected)
 	case api.ActionRestart:
+		s.passOnChanged(active.project.Services, targets)
+		active = s.active.Load()
 		active.startServices(needed, options)
 		for _, name := range inDependencyOrder(active.project.Services, targets) {
 			active.services[name].Restart(options.RequestedAt)
@@ -136,7 +139,7 @@ func (s *Supervisor) Wait(ctx context.Context, names []string) error {
 func (c *activeConfig) isSettled(names []string) bool {
 	return !slices.ContainsFunc(names, func(name string) bool {
 		svc := c.services[name]
-		return svc != nil && !svc.Snapshot().State.IsSettled()
+		return svc != nil && !svc.Snapshot().EffectiveState().IsSettled()
 	})
 }
 

@@ -27,6 +27,7 @@ type runningService struct {
 	*service.Service
 	processLog *eventlog.File // output of its tunnels' processes
 	stopRun    func()         // ends the run loop and waits for it
+	*serviceState
 }
 
 // startServices starts the named services concurrently, and returns when each port is open or has failed to open.

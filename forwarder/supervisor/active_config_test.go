@@ -81,7 +81,7 @@ func newSlowActiveConfig(t *testing.T, driver slowDriver, services ...project.Se
 		}
 		lines := eventlog.NewFile("/nonexistent/log", nil, eventlog.Limits{})
 		running := service.New(host, definition, lines)
-		p.services[svc.Name] = &runningService{running, lines, launch(running.Run)}
+		p.services[svc.Name] = &runningService{running, lines, launch(running.Run), &serviceState{}}
 	}
 	return p
 }

@@ -40,7 +40,8 @@ func (s *Supervisor) drain(ctx context.Context) {
 		defer cancel()
 		s.drainConnections(ctx, nil, s.keepUntil)
 	}
-	s.recordDraining(ctx, nil, time.Time{})
+	s.drainRetired(ctx)
+	s.recordDraining(ctx, lockstate.Draining{Process: s.self})
 }
 
 // connectionLimit is until when established connections may stay if the supervisor shuts down now; zero: they end.
@@ -56,15 +57,14 @@ func (s *Supervisor) isUnused() bool {
 	return !s.dir.ReadOrZero().Down && lockstate.Identify(s.root()) != (lockstate.FileID{})
 }
 
-// recordDraining records the connections that are left, if their number has changed, until when they may stay. A failure is only logged:
-// the record is for "status" and "stop".
-func (s *Supervisor) recordDraining(ctx context.Context, open map[string]int, until time.Time) {
-	if maps.Equal(open, s.recordedDrain.Connections) && until.Equal(s.recordedDrain.Until) {
+// recordDraining records the connections of this supervisor that are left, if their number has changed. A failure is only logged: the record is
+// for "status" and "stop".
+func (s *Supervisor) recordDraining(ctx context.Context, entry lockstate.Draining) {
+	if recorded := s.recordedDrain; maps.Equal(entry.Connections, recorded.Connections) && entry.Until.Equal(recorded.Until) && entry.PassedOn == recorded.PassedOn {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockTimeout)
 	defer cancel()
-	entry := lockstate.Draining{Process: s.self, Connections: open, Until: until}
 	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		tx.SetDraining(entry)
 		return nil

@@ -17,7 +17,7 @@ const (
 )
 
 // Join records the lease and environment of a client and returns what it exports.
-func (s *Supervisor) Join(_ context.Context, request api.JoinRequest) (api.ProjectView, error) {
+func (s *Supervisor) Join(ctx context.Context, request api.JoinRequest) (api.ProjectView, error) {
 	if request.PIDFD != nil && request.Holder != nil && !s.isClosing.Load() {
 		s.holdForeignLease(decodeLease(*request.Holder), request.PIDFD)
 	} else if request.PIDFD != nil {
@@ -35,6 +35,9 @@ func (s *Supervisor) Join(_ context.Context, request api.JoinRequest) (api.Proje
 		if err := s.options.LogLevel.UnmarshalText([]byte(request.Level)); err != nil {
 			return api.ProjectView{}, err
 		}
+	}
+	if err := s.restore(ctx); err != nil {
+		return api.ProjectView{}, err
 	}
 	wait.Notify(s.leasesChangedCh) // the lease is recorded before the next decision to shut down
 	wait.Replace(s.joinCh, request)
@@ -73,18 +76,36 @@ func (s *Supervisor) Leave(_ context.Context, r api.LeaveRequest) (api.LeaveResp
 	return response, nil
 }
 
-// countLeases reads the leases, watches their processes, and returns how many are live. If the file cannot be read, the cached
-// leases count.
-func (s *Supervisor) countLeases(ctx context.Context) (int, error) {
+// leaseCount is how many live leases a project has.
+type leaseCount struct {
+	own         int
+	borrowed    int // of other projects
+	unconfirmed int // of these: the borrower has asked an earlier supervisor, and not this one yet
+}
+
+// countLeases reads the leases, watches their processes, and counts them. If the file cannot be read, the cached leases count.
+func (s *Supervisor) countLeases(ctx context.Context) (leaseCount, error) {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
 	err := s.store.refresh(ctx)
 	state := s.store.state()
 	state.PruneLeases()
+	s.dropUnconfirmedLeases(&state)
 	s.resizeClientSlots(s.active.Load())
 	s.keepForeignLeases(state.Leases)
 	s.leaseWatcher.setLeases(state.Leases, s.startTask, func() { wait.Notify(s.leasesChangedCh) })
-	return len(state.Leases), err
+	var count leaseCount
+	for _, lease := range state.Leases {
+		if lease.Kind == lockstate.BorrowedLease {
+			count.borrowed++
+			if !s.loans.isBorrower(lease.Process) {
+				count.unconfirmed++
+			}
+		} else {
+			count.own++
+		}
+	}
+	return count, err
 }
 
 // hasLeases reports whether a state, with the queued changes, has live leases.

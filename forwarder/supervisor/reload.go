@@ -89,6 +89,7 @@ func (s *Supervisor) activate(ctx context.Context, before *activeConfig, next *l
 func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig, shell environ.Env, uses variableUses) api.ReloadResult {
 	reload := api.ReloadResult{Changed: true}
 	environment := environmentChange{s.useConfig(next, shell), uses, shell != nil}
+	before = s.passOnReplaced(before, next, environment)
 	after := newActiveConfig(next)
 	var replaced []string // services that were removed or whose addresses changed
 	for _, old := range before.project.Services {

@@ -109,7 +109,7 @@ func (s *Supervisor) drainConnections(ctx context.Context, successorEndedCh <-ch
 		if len(left) == 0 {
 			return
 		}
-		s.recordDraining(ctx, s.active.Load().openConnections(), until)
+		s.recordDraining(ctx, lockstate.Draining{Process: s.self, Connections: s.active.Load().openConnections(), Until: until})
 		select {
 		case <-s.lastClientCh:
 		case <-tick.C:

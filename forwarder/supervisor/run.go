@@ -105,6 +105,7 @@ func newSupervisor(o Options) (*Supervisor, error) {
 	}
 	s.self, s.bindPort, s.handOver = lockstate.Self(), s.openPort, s.handOverToElected
 	s.secrets.Store(new([]string))
+	s.retired = newRetiredServices()
 	s.leaseWatcher.stopWatch = make(map[lockstate.Process]func())
 	s.env = newEnvironment(os.Environ(), o.RunID)
 	s.logFile = eventlog.NewFile(dir.LogPath("supervisor"), s.mask, eventlog.Limits{})
@@ -126,7 +127,7 @@ func (s *Supervisor) awaitShutdown(ctx context.Context) {
 	defer linger.Stop()
 	defer recheck.Stop()
 	wait.Notify(s.leasesChangedCh)
-	hasNoLeases, tries := false, 0
+	last, isLingering, tries := leaseCount{own: 1}, false, 0
 	for {
 		select {
 		case <-s.endedCh:
@@ -155,11 +156,15 @@ func (s *Supervisor) awaitShutdown(ctx context.Context) {
 				linger.Reset(0) // after they have been counted
 				break
 			}
+			isLingering = false
+			if last.borrowed > 0 {
+				s.reduce(ctx)
+				break
+			}
 			if s.tryShutDown(ctx, shutdownUnused, tries) {
 				return
 			}
 			tries++
-			hasNoLeases = false
 		}
 		s.reconsiderReplacement(ctx)
 		count, err := s.countLeases(ctx)
@@ -167,16 +172,26 @@ func (s *Supervisor) awaitShutdown(ctx context.Context) {
 		if err != nil {
 			recheck.Reset(leaseRetry)
 		}
-		switch {
-		case count > 0:
-			linger.Stop()
-			tries = 0
-		case !hasNoLeases && tries > 0:
-			linger.Reset(leaseRetry)
-		case !hasNoLeases:
-			linger.Reset(s.active.Load().project.Linger)
+		if count.own > 0 {
+			_ = s.restore(ctx) // Join has done it, unless it failed; the next look tries again
 		}
-		hasNoLeases = count == 0
+		switch {
+		case count.own > 0 || count.borrowed > 0 && len(s.unneededServices()) == 0:
+			linger.Stop()
+			isLingering, tries = false, 0
+		case isLingering:
+		case tries > 0:
+			isLingering = true
+			linger.Reset(leaseRetry)
+		default:
+			isLingering = true
+			delay := s.active.Load().project.Linger
+			if count.unconfirmed > 0 {
+				delay = max(delay, leaseConfirmTime)
+			}
+			linger.Reset(delay)
+		}
+		last = count
 	}
 }
 

@@ -29,16 +29,22 @@ func newActiveConfig(l *loadedConfig) *activeConfig {
 // addService makes a stopped service and starts its run loop, which ends with endLoop.
 func (s *Supervisor) addService(d service.Definition) *runningService {
 	lines := eventlog.NewFile(s.dir.LogPath(d.Name), s.mask, logLimits(s.userConfig()))
-	svc := service.New(s.serviceHost(), d, lines)
-	return &runningService{svc, lines, s.startTask(svc.Run)}
+	state := &serviceState{lastClientCh: make(chan struct{}, 1)}
+	svc := service.New(s.serviceHost(state), d, lines)
+	return &runningService{svc, lines, s.startTask(svc.Run), state}
 }
 
-// serviceHost is what the supervisor provides to services.
-func (s *Supervisor) serviceHost() service.Host {
+// serviceHost is what the supervisor provides to a service.
+func (s *Supervisor) serviceHost(svc *serviceState) service.Host {
 	return service.Host{
 		Log: s.log, Mask: s.mask, Dir: s.root(), Environ: s.env.childEnviron, CheckSlots: s.checkSlots, ClientSlots: s.clientSlots, Dependencies: s.dependencies,
-		PublishEvent: s.events.publish, OnChange: s.changes.Announce, OnLastClient: func() { wait.Notify(s.lastClientCh) },
-		NewRun: s.newRun, OpenPort: s.bindPort, ExplainPort: explainPort, OnPortOpened: s.onPortOpened,
+		PublishEvent: func(e eventlog.Event, state forwarder.State) {
+			if !svc.isRetired.Load() {
+				s.events.publish(e, state)
+			}
+		},
+		OnChange: s.changes.Announce, OnLastClient: func() { wait.Notify(s.lastClientCh); wait.Notify(svc.lastClientCh) },
+		NewRun: s.newRun, OpenPort: s.bindPort, BorrowPort: s.borrowPort, ExplainPort: explainPort, OnPortOpened: s.onPortOpened,
 	}
 }
 
@@ -82,10 +88,11 @@ func (p *heldPort) Close() error {
 
 // openPort gets the listeners of a service and accepts clients on them.
 func (s *Supervisor) openPort(ctx context.Context, svc project.Service, o relay.Options) (service.Port, error) {
-	listeners, err := s.bindListeners(ctx, svc)
+	listeners, err := s.bindListeners(svc)
 	if err != nil {
 		return nil, err
 	}
+	s.pendingPorts.end(svc.Name)
 	r := relay.New(listeners, o)
 	port := &heldPort{r, s.keeper, s.keeper.hold(serviceHoldName(svc.Name), listeners.Files), newBridgeListener(s, r)}
 	port.bridge.update(ctx, svc)
@@ -93,18 +100,18 @@ func (s *Supervisor) openPort(ctx context.Context, svc project.Service, o relay.
 }
 
 // bindListeners inherits or binds the listeners of a service.
-func (s *Supervisor) bindListeners(ctx context.Context, svc project.Service) (*relay.Listeners, error) {
+func (s *Supervisor) bindListeners(svc project.Service) (*relay.Listeners, error) {
 	if inherited := s.inherited.takeListeners(svc); inherited != nil {
 		return inherited, nil
 	}
-	return s.bindAddresses(ctx, svc.ListenAddresses())
+	return relay.BindListeners(svc.ListenAddresses())
 }
 
 // bindAddresses listens on all of the addresses or on none. A project without leases gives up a port that is needed here.
 func (s *Supervisor) bindAddresses(ctx context.Context, addrs []netip.AddrPort) (*relay.Listeners, error) {
 	listeners, err := relay.BindListeners(addrs)
 	var inUse *relay.AddrInUseError
-	if !errors.As(err, &inUse) || !s.askOtherProjects(ctx, inUse.Addr) {
+	if !errors.As(err, &inUse) || !s.askToYield(ctx, inUse.Addr) {
 		return listeners, err
 	}
 	return relay.BindListeners(addrs)
@@ -113,21 +120,34 @@ func (s *Supervisor) bindAddresses(ctx context.Context, addrs []netip.AddrPort) 
 // yieldTimeout bounds the wait for other projects' supervisors: a prompt waits for this one meanwhile, for at most 2 s in all.
 const yieldTimeout = time.Second
 
-// askOtherProjects asks this user's other supervisors to give up an address, all at once, and reports whether one did.
-func (s *Supervisor) askOtherProjects(ctx context.Context, addr netip.AddrPort) bool {
+// otherProjects are the state directories of this user's other projects that are running.
+func (s *Supervisor) otherProjects() []otherProject {
 	dirs, err := lockstate.ListDirs()
 	if err != nil {
 		s.log.Warn("cannot ask some projects for a port", "error", err)
 	}
+	var others []otherProject
+	for _, dir := range dirs {
+		if other := dir.ReadOrZero().Supervisor; dir.Config != s.dir.Config && other != nil && other.IsAlive() {
+			others = append(others, otherProject{dir, *other})
+		}
+	}
+	return others
+}
+
+// otherProject is another project of the user, with its recorded supervisor.
+type otherProject struct {
+	*lockstate.Dir
+	supervisor lockstate.Supervisor
+}
+
+// askToYield asks this user's other supervisors to give up an address if their projects have no leases, all at once, and reports whether one did.
+func (s *Supervisor) askToYield(ctx context.Context, addr netip.AddrPort) bool {
 	ctx, cancel := context.WithTimeout(ctx, yieldTimeout)
 	defer cancel()
 	var wg sync.WaitGroup
 	var hasYielded atomic.Bool
-	for _, dir := range dirs {
-		other := dir.ReadOrZero().Supervisor
-		if dir.Config == s.dir.Config || other == nil || !other.IsAlive() {
-			continue
-		}
+	for _, dir := range s.otherProjects() {
 		wg.Go(func() {
 			for _, socket := range dir.Sockets() {
 				yielded, err := client.Client{Socket: socket}.Yield(ctx, []string{addr.String()})
@@ -161,12 +181,16 @@ func explainPort(err error, svc project.Service) (reason, hint string) {
 		return err.Error(), ""
 	}
 	reason = fmt.Sprintf("%s is already in use", inUse.Addr)
+	hint = fmt.Sprintf(
+		`stop it, or give %s another local_address, another local_port or local_port = "auto" (also possible in %s); binding is retried every second`,
+		svc.Name, project.LocalName)
+	if refused, ok := errors.AsType[*otherTargetError](err); ok {
+		return fmt.Sprintf("%s by the project of %s, whose service %q %s", reason, refused.config, refused.holder.Service, refused.difference()), hint
+	}
 	if h, ok := holder.Find(inUse.Addr); ok {
 		reason += " by " + holderName(h)
 	}
-	return reason, fmt.Sprintf(
-		`stop it, or give %s another local_address, another local_port or local_port = "auto" (also possible in %s); binding is retried every second`,
-		svc.Name, project.LocalName)
+	return reason, hint
 }
 
 // holderName names the holder of a port: another project of this user by its config, any other process by name and pid.

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/localport-sh/localport/lockstate"
@@ -78,6 +79,7 @@ func (s *Supervisor) tryShutDown(ctx context.Context, reason shutdownReason, tri
 		}
 		keepUntil = s.connectionLimit(reason)
 	}
+	s.passOn(s.loans.services())
 	s.closePorts(keepUntil)
 	if err := s.election.Resign(); err != nil {
 		s.log.Error("cannot release the election lock", "error", err)
@@ -121,6 +123,7 @@ func (s *Supervisor) recordShutdown(ctx context.Context, reason shutdownReason) 
 		if reason != shutdownUnused {
 			tx.RemoveLease(lockstate.StartLease, lockstate.Process{})
 		}
+		tx.Leases = slices.DeleteFunc(tx.Leases, func(l lockstate.Lease) bool { return l.Kind == lockstate.BorrowedLease })
 		tx.Supervisor, tx.Stopped, tx.Started, tx.Only = nil, nil, nil, nil
 		if !keepUntil.IsZero() { // recorded before the election is free: a "stop" after that finds this supervisor here
 			s.recordedDrain = lockstate.Draining{Process: s.self, Connections: s.active.Load().openConnections(), Until: keepUntil}
@@ -148,7 +151,7 @@ func (s *Supervisor) onTerminate(ctx context.Context) {
 	count, _ := s.countLeases(ctx)
 	waitCtx, cancel := context.WithTimeout(ctx, keeperTermTimeout)
 	defer cancel()
-	if count == 0 && s.tryShutDown(ctx, shutdownUnused, maxShutdownTries) {
+	if count == (leaseCount{}) && s.tryShutDown(ctx, shutdownUnused, maxShutdownTries) {
 		s.log.Info("ended by a signal")
 		return
 	}

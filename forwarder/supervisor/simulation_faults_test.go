@@ -386,14 +386,14 @@ var simFaults = []simFault{
 	},
 	{
 		"a tunnel stays although its target has changed", "forwarder/supervisor/reload.go",
-		"svc.ConnectTimeout, svc.IdleTimeout = 0, 0",
-		`svc.ConnectTimeout, svc.IdleTimeout, svc.RemotePort = 0, 0, ""`,
+		`svc.ConnectTimeout, svc.IdleTimeout, svc.TargetSecrets, svc.Bridge = 0, 0, nil, ""`,
+		`svc.ConnectTimeout, svc.IdleTimeout, svc.TargetSecrets, svc.Bridge, svc.RemotePort = 0, 0, nil, "", ""`,
 		1, 210,
 	},
 	{
 		"a tunnel reconnects although only a timeout has changed", "forwarder/supervisor/reload.go",
-		"svc.ConnectTimeout, svc.IdleTimeout = 0, 0",
-		"svc.IdleTimeout = 0",
+		`svc.ConnectTimeout, svc.IdleTimeout, svc.TargetSecrets, svc.Bridge = 0, 0, nil, ""`,
+		`svc.IdleTimeout, svc.TargetSecrets, svc.Bridge = 0, nil, ""`,
 		1, 517,
 	},
 	{

@@ -76,7 +76,11 @@ func (s *Supervisor) addConditions(status *api.Status) {
 func (s *Supervisor) serviceStatus(svc *runningService) api.ServiceStatus {
 	now := svc.Snapshot()
 	status := api.ConfiguredStatus(now.Service)
-	status.State, status.Target, status.Held, status.Ending = now.State, now.Target, now.IsPortHeld(), now.IsEnding
+	status.State, status.Target, status.Held, status.Ending = now.State, now.Target, now.IsReachable(), now.IsEnding
+	status.Shared = sharedService(now)
+	for _, l := range s.loans.ofService(now.Service.Name) {
+		status.SharedWith = append(status.SharedWith, l.request.Project)
+	}
 	status.Health.Checked, status.Health.Latency = utcOrNil(now.CheckedAt), now.Latency.Seconds()
 	status.Since, status.UpSince, status.Restarts = now.Since.UTC(), utcOrNil(now.UpSince), now.Restarts
 	status.LastError, status.Hint = now.LastError, now.Hint
@@ -166,9 +170,17 @@ func (s *Supervisor) view() api.ProjectView {
 func serviceView(now *service.Snapshot) api.ServiceView {
 	addr := now.Service.Addresses()[0]
 	return api.ServiceView{
-		Name: now.Service.Name, State: now.State, Held: now.IsPortHeld() && !now.Service.Reverse,
-		Host: addr.Addr().String(), Port: int(addr.Port()), Reason: now.LastError, Bridge: bridgeStatus(now.Port()),
+		Name: now.Service.Name, State: now.State, Held: now.IsReachable() && !now.Service.Reverse,
+		Host: addr.Addr().String(), Port: int(addr.Port()), Reason: now.LastError, Bridge: bridgeStatus(now.Port()), Shared: sharedService(now),
 	}
+}
+
+// sharedService says which project has the port of a shared service; nil if the service is not shared.
+func sharedService(now *service.Snapshot) *api.SharedService {
+	if now.State != forwarder.Shared || now.Shared == nil {
+		return nil
+	}
+	return &api.SharedService{Project: now.Shared.Project, Service: now.Shared.Service, State: now.Shared.State}
 }
 
 // clusterStatuses are the statuses of the clusters that services connect to, each once, in the order of the services.

@@ -87,6 +87,13 @@ func (st *store) setRead(s lockstate.State) {
 	st.set(s)
 }
 
+// hasOwnLeases reports whether anybody but other projects uses the project.
+func (st *store) hasOwnLeases() bool {
+	state := st.state()
+	state.PruneLeases()
+	return slices.ContainsFunc(state.Leases, func(l lockstate.Lease) bool { return l.Kind != lockstate.BorrowedLease })
+}
+
 // writeError returns the error of the last write. If it is not nil, the cache may hold changes that the file lacks.
 func (st *store) writeError() error {
 	st.mu.Lock()

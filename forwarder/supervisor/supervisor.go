@@ -62,9 +62,14 @@ type Supervisor struct {
 	clientSlots  *relay.SlotAllocator // of the services' clients
 	tunnelCount  atomic.Uint64        // numbers the runs of tunnels
 
-	election    *lockstate.Election
-	predecessor *lockstate.Supervisor // the previous supervisor, if it was still alive when this one was elected; else nil
-	inherited   *inheritance
+	election     *lockstate.Election
+	predecessor  *lockstate.Supervisor // the previous supervisor, if it was still alive when this one was elected; else nil
+	inherited    *inheritance
+	loans        loans        // of services that other projects share
+	pendingPorts pendingPorts // of services here that another project may share soon
+	retired      *retiredServices
+	// isReduced is set while only the services that are lent run, because nobody else uses the project. It is changed within an operation.
+	isReduced atomic.Bool
 	// predecessorDeath is how the previous supervisor died; nil if it did not. It is set before other goroutines run.
 	predecessorDeath *api.SupervisorDeath
 	keeper           *handoffClient
@@ -191,7 +196,7 @@ func (s *Supervisor) userConfig() project.UserConfig {
 	return s.user
 }
 
-// resizeClientSlots sets the limit on clients to what the file limit leaves beside the needs of the config and the leases.
+// resizeClientSlots sets the limit on clients to what the file limit leaves beside the needs of the config, the leases and the loans.
 func (s *Supervisor) resizeClientSlots(config *activeConfig) {
-	s.clientSlots.Resize(filelimit.Current(), filelimit.Reserve(config.project.Services, len(s.store.state().Leases)))
+	s.clientSlots.Resize(filelimit.Current(), filelimit.Reserve(config.project.Services, len(s.store.state().Leases)+len(s.loans.list())))
 }

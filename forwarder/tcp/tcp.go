@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -44,6 +45,11 @@ func remoteAddr(svc project.Service) string {
 
 // Target returns the address that is dialed.
 func (driver) Target(svc project.Service) string { return "tcp " + remoteAddr(svc) }
+
+// TargetKey is the address. A name is resolved for each connection, and on one machine to the same addresses.
+func (driver) TargetKey(svc project.Service, _ forwarder.Run) ([]string, bool) {
+	return []string{strings.ToLower(remoteAddr(svc))}, true
+}
 
 // Open fails only if the far end is the service's own local address, which would be an endless loop.
 func (driver) Open(ctx context.Context, svc project.Service, _ forwarder.Run) (forwarder.Tunnel, error) {

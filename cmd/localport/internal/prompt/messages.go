@@ -202,9 +202,9 @@ func projectSummary(root string, view api.ProjectView, verbosity project.Verbosi
 	var parts []string
 	notReady := 0
 	for _, svc := range view.Services {
-		if text := serviceSummary(svc); text != "" && (verbosity != project.VerbosityQuiet || needsUser(svc.State)) {
+		if text := serviceSummary(svc); text != "" && (verbosity != project.VerbosityQuiet || needsUser(svc.EffectiveState())) {
 			parts = append(parts, text)
-			if !svc.State.IsReady() {
+			if !svc.EffectiveState().IsReady() {
 				notReady++
 			}
 		}
@@ -232,11 +232,11 @@ func needsUser(state forwarder.State) bool {
 }
 
 func serviceSummary(svc api.ServiceView) string {
-	state := strings.ReplaceAll(string(svc.State), "_", " ")
+	state := strings.ReplaceAll(string(svc.EffectiveState()), "_", " ")
 	switch {
 	case svc.State == forwarder.Stopped:
 		return ""
-	case svc.State.IsReady():
+	case svc.EffectiveState().IsReady():
 		return fmt.Sprintf("%s :%d", svc.Name, svc.Port)
 	case svc.Reason != "":
 		return fmt.Sprintf("%s :%d (%s: %s)", svc.Name, svc.Port, state, output.JoinLines(svc.Reason))

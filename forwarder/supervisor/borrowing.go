@@ -1,0 +1,398 @@
+package supervisor
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/handoff"
+	"github.com/localport-sh/localport/forwarder/process/holder"
+	"github.com/localport-sh/localport/forwarder/relay"
+	"github.com/localport-sh/localport/forwarder/service"
+	"github.com/localport-sh/localport/forwarder/wait"
+)
+
+// Another project's supervisor that has a port may not answer yet, because it starts or is being replaced. It is asked every askInterval for
+// askTimeout, while a prompt may be waiting, and then again as long as pendingTimeout has not passed: until then the service is not failed.
+const (
+	askInterval    = 50 * time.Millisecond
+	askTimeout     = 500 * time.Millisecond
+	pendingTimeout = 10 * time.Second
+)
+
+// borrowPort shares the port of another project that has it, if the target is the same there. A project without leases gives up a port that it
+// does not share. It is the BorrowPort of a service.Host.
+func (s *Supervisor) borrowPort(ctx context.Context, d service.Definition, requestedAt time.Time, cause error) (service.SharedPort, error) {
+	inUse, ok := errors.AsType[*relay.AddrInUseError](cause)
+	if !ok || s.isClosing.Load() {
+		return nil, cause
+	}
+	answer := s.askToShare(ctx, d, requestedAt, inUse.Addr)
+	switch {
+	case answer.shared != nil:
+		s.pendingPorts.end(d.Name)
+		return answer.shared, nil
+	case answer.isFree:
+		return nil, service.ErrPortFreed
+	case answer.pending != nil:
+		return nil, &service.PortPendingError{Project: filepath.Dir(answer.pending.Config)}
+	case s.askToYield(ctx, inUse.Addr):
+		return nil, service.ErrPortFreed
+	case answer.refusal != nil:
+		s.pendingPorts.end(d.Name)
+		return nil, &otherTargetError{inUse, answer.config, answer.refusal, s.mask(d.Driver.Target(d.Service))}
+	}
+	return nil, cause
+}
+
+// otherTargetError is why a port is not shared.
+type otherTargetError struct {
+	*relay.AddrInUseError
+	config string // of the project that has the port
+	holder *api.NotSharedError
+	target string // here
+}
+
+// difference says what differs, after the service that has the port.
+func (e *otherTargetError) difference() string {
+	if e.holder.Target == e.target {
+		return fmt.Sprintf("reaches %s with other credentials, in another way, or on other local addresses than it would here", e.target)
+	}
+	return fmt.Sprintf("leads to another target (%s; here: %s)", e.holder.Target, e.target)
+}
+
+func (e *otherTargetError) Unwrap() error { return e.AddrInUseError }
+
+// holderOf returns that of these projects that has an address; nil if none is known to.
+func holderOf(addr netip.AddrPort, projects []otherProject) *otherProject {
+	found, ok := holder.Find(addr)
+	if !ok || found.PID == 0 {
+		return nil
+	}
+	for _, p := range projects {
+		if found.PID == p.supervisor.PID || found.PID == p.supervisor.Keeper {
+			return &p
+		}
+	}
+	return nil
+}
+
+// pendingPorts are the services whose port belongs to a project that does not answer, and since when. It is safe for concurrent use.
+type pendingPorts struct {
+	mu       sync.Mutex // guards the field below
+	begunAts map[string]time.Time
+}
+
+// since returns for how long a service has been waiting; it begins if it has not.
+func (p *pendingPorts) since(name string) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.begunAts == nil {
+		p.begunAts = make(map[string]time.Time)
+	}
+	if p.begunAts[name].IsZero() {
+		p.begunAts[name] = time.Now()
+	}
+	return time.Since(p.begunAts[name])
+}
+
+func (p *pendingPorts) end(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.begunAts, name)
+}
+
+// shareAnswer is what the other projects say about a port.
+type shareAnswer struct {
+	shared  *borrowedPort       // nil unless one shares it
+	refusal *api.NotSharedError // of the one that has it, for another target; may be nil
+	config  string              // of that one
+	others  []otherProject      // that did not answer, or do not listen there as far as they know
+	pending *otherProject       // the one of others that has the port all the same, and is to be asked again; may be nil
+	isFree  bool                // the port was closed meanwhile
+}
+
+// askToShare asks the other projects to share a service's port, again and again while the one that has it does not answer, for askTimeout.
+func (s *Supervisor) askToShare(ctx context.Context, d service.Definition, requestedAt time.Time, addr netip.AddrPort) shareAnswer {
+	request, ok := s.newBorrowRequest(d, requestedAt)
+	if !ok {
+		return shareAnswer{}
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	for {
+		answer := s.askOnce(ctx, d.Name, request)
+		if answer.shared != nil || answer.refusal != nil || len(answer.others) == 0 || s.pendingPorts.since(d.Name) > pendingTimeout {
+			return answer
+		}
+		if s.bindFreed(d) { // or passed on to another project
+			answer.isFree = true
+			return answer
+		}
+		if answer.pending = holderOf(addr, answer.others); answer.pending == nil || !wait.Sleep(ctx, askInterval) {
+			return answer
+		}
+	}
+}
+
+// bindFreed binds the listeners of a service for its next bind, and reports whether the port was free.
+func (s *Supervisor) bindFreed(d service.Definition) bool {
+	listeners, err := relay.BindListeners(d.ListenAddresses())
+	if err != nil {
+		return false
+	}
+	defer listeners.Close()
+	files, err := listeners.Files()
+	if err != nil {
+		return false
+	}
+	s.inherited.add(map[string][]*os.File{serviceHoldName(d.Name): files})
+	return true
+}
+
+// newBorrowRequest makes the request for a service; false if its tunnels are not shared.
+func (s *Supervisor) newBorrowRequest(d service.Definition, requestedAt time.Time) (api.BorrowRequest, bool) {
+	nonce := []byte(rand.Text())
+	digest, ok := s.targetDigest(d.Service, d.Driver, requestedAt, nonce)
+	return api.BorrowRequest{
+		Addresses: addressTexts(d.Service), Nonce: nonce, Digest: digest, Project: s.root(), Service: d.Name,
+		PID: s.self.PID, Start: s.self.Start, KeepUp: !d.OnDemand,
+	}, ok
+}
+
+// askOnce asks all other projects at once. One that belongs to another PID namespace would refuse, and is not asked.
+func (s *Supervisor) askOnce(ctx context.Context, name string, r api.BorrowRequest) shareAnswer {
+	var wg sync.WaitGroup
+	var mu sync.Mutex // guards answer
+	var answer shareAnswer
+	for _, other := range s.otherProjects() {
+		if other.supervisor.IsForeign() {
+			continue
+		}
+		wg.Go(func() {
+			port, err := s.askProject(ctx, name, r, other)
+			mu.Lock()
+			defer mu.Unlock()
+			refusal, isRefusal := errors.AsType[*api.NotSharedError](err)
+			_, isForeign := errors.AsType[*api.ForeignError](err)
+			switch {
+			case err == nil && answer.shared != nil:
+				port.Close()
+			case err == nil:
+				answer.shared = port
+			case isRefusal:
+				answer.refusal, answer.config = refusal, other.Config
+			case !client.IsUnknownRequest(err) && !isForeign:
+				answer.others = append(answer.others, other)
+			}
+		})
+	}
+	wg.Wait()
+	return answer
+}
+
+// askProject asks one project at each path where its supervisor may listen.
+func (s *Supervisor) askProject(ctx context.Context, name string, r api.BorrowRequest, other otherProject) (*borrowedPort, error) {
+	err := errors.New("the supervisor has no socket yet")
+	for _, socket := range other.Sockets() {
+		conn, callErr := client.Client{Socket: socket}.Borrow(ctx, r)
+		if callErr == nil {
+			return s.followHolder(ctx, name, conn)
+		}
+		if err = callErr; !isUnreachable(err) {
+			break
+		}
+	}
+	return nil, err
+}
+
+func isUnreachable(err error) bool {
+	_, ok := errors.AsType[*client.UnreachableError](err)
+	return ok
+}
+
+// borrowedPort is a port that another project shares.
+type borrowedPort struct {
+	conn      *net.UnixConn
+	name      string // of the service here
+	changedCh chan struct{}
+	doneCh    chan struct{}
+
+	mu           sync.Mutex // guards the fields below
+	status       service.SharedStatus
+	isTakingOver bool // the connection is needed for the answer to the holder's offer
+}
+
+var _ service.SharedPort = (*borrowedPort)(nil)
+
+// followHolder waits for the first update on a connection, until ctx ends, and then has a task read the others.
+func (s *Supervisor) followHolder(ctx context.Context, name string, conn *net.UnixConn) (*borrowedPort, error) {
+	p := &borrowedPort{conn: conn, name: name, changedCh: make(chan struct{}, 1), doneCh: make(chan struct{})}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	update, err := p.readUpdate()
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil || update.IsOffer {
+		conn.Close()
+		return nil, fmt.Errorf("read the status of the shared service: %w", err)
+	}
+	p.setStatus(update)
+	s.tasks.Go(func() { s.follow(p) })
+	return p, nil
+}
+
+// follow reads the holder's updates until it no longer shares the port, and takes over the listeners if it offers them.
+func (s *Supervisor) follow(p *borrowedPort) {
+	defer p.conn.Close()
+	for {
+		update, err := p.readUpdate()
+		switch {
+		case err != nil:
+			close(p.doneCh)
+			return
+		case update.IsOffer:
+			s.takeOffer(p)
+			return
+		}
+		p.setStatus(update)
+	}
+}
+
+// takeOffer takes the listeners that the holder offers: the service binds its port with them, and only then the holder closes its own.
+func (s *Supervisor) takeOffer(p *borrowedPort) {
+	p.mu.Lock()
+	p.isTakingOver = true
+	p.mu.Unlock()
+	err := s.receiveListeners(p)
+	close(p.doneCh) // the service binds them, or the port
+	if err != nil {
+		s.log.Error("cannot receive the port of a shared service", "service", p.name, "error", err)
+		return
+	}
+	hasTaken := s.awaitPort(p.name)
+	closeFiles(s.inherited.take(serviceHoldName(p.name)))
+	s.log.Info("a project passed on the port of a shared service", "service", p.name, "project", p.Status().Project, "taken", hasTaken)
+	if err := json.NewEncoder(p.conn).Encode(api.BorrowAnswer{IsTaken: hasTaken}); err != nil && hasTaken {
+		s.log.Warn("the other project has not waited for the answer; asking again who has the port", "service", p.name, "error", err)
+		s.rebind(p.name)
+	}
+}
+
+// receiveListeners receives the offered listeners for the next bind of the service.
+func (s *Supervisor) receiveListeners(p *borrowedPort) error {
+	_ = p.conn.SetDeadline(time.Now().Add(handOverTimeout))
+	handed, err := handoff.AcceptOffer(p.conn)
+	if err != nil {
+		return err
+	}
+	if err = json.NewEncoder(p.conn).Encode(api.BorrowAnswer{IsReceived: true}); err == nil {
+		_, err = p.readUpdate() // the confirmation; the end of the connection if the holder has not waited
+	}
+	for _, files := range handed.Files { // of one service
+		if err != nil {
+			closeFiles(files)
+			continue
+		}
+		s.inherited.add(map[string][]*os.File{serviceHoldName(p.name): files})
+	}
+	return err
+}
+
+// rebind has a service give up its listeners, which another project may have been given too, and bind or borrow the port again.
+func (s *Supervisor) rebind(name string) {
+	ctx, cancel := context.WithTimeout(context.Background(), passOnTimeout)
+	defer cancel()
+	if s.beginOperation(ctx) != nil {
+		return
+	}
+	defer s.endOperation()
+	if svc := s.active.Load().services[name]; svc != nil {
+		svc.Stop()
+		s.startAgain([]string{name})
+	}
+}
+
+// awaitPort waits until a service has bound its port, and reports whether it has. It does not wait for one that is stopped.
+func (s *Supervisor) awaitPort(name string) bool {
+	limitCh := time.After(offerTimeout / 2) // the holder waits longer
+	for {
+		change := s.changes.Changed()
+		svc := s.active.Load().services[name]
+		if svc == nil || s.isClosing.Load() || svc.Snapshot().IsStopped() {
+			return false
+		}
+		if svc.Snapshot().IsPortHeld() {
+			return true
+		}
+		select {
+		case <-change:
+		case <-limitCh:
+			return false
+		case <-s.endedCh:
+			return false
+		}
+	}
+}
+
+// maxUpdateSize limits a line from the holder, in bytes.
+const maxUpdateSize = 64 << 10
+
+// readUpdate reads one line, a byte at a time: descriptors may follow, and are lost if they are read with the line.
+func (p *borrowedPort) readUpdate() (api.BorrowUpdate, error) {
+	var line []byte
+	for next := make([]byte, 1); len(line) < maxUpdateSize; {
+		if _, err := io.ReadFull(p.conn, next); err != nil {
+			return api.BorrowUpdate{}, err
+		}
+		if next[0] == '\n' {
+			var update api.BorrowUpdate
+			return update, json.Unmarshal(line, &update)
+		}
+		line = append(line, next[0])
+	}
+	return api.BorrowUpdate{}, errors.New("the line is too long")
+}
+
+func (p *borrowedPort) setStatus(u api.BorrowUpdate) {
+	p.mu.Lock()
+	p.status = service.SharedStatus{
+		Project: u.Project, Service: u.Service, State: u.State, LastError: u.LastError, Hint: u.Hint, Target: u.Target,
+		UpSince: u.UpSince, CheckedAt: u.Checked, Latency: time.Duration(u.Latency * float64(time.Second)),
+	}
+	p.mu.Unlock()
+	wait.Notify(p.changedCh)
+}
+
+// Status implements service.SharedPort.
+func (p *borrowedPort) Status() service.SharedStatus {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.status
+}
+
+// Changed implements service.SharedPort.
+func (p *borrowedPort) Changed() <-chan struct{} { return p.changedCh }
+
+// Done implements service.SharedPort.
+func (p *borrowedPort) Done() <-chan struct{} { return p.doneCh }
+
+// Close implements service.SharedPort.
+func (p *borrowedPort) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.isTakingOver {
+		p.conn.Close()
+	}
+}

@@ -94,7 +94,7 @@ var simFaults = []simFault{
 		"the id of a state that could not be written is taken for that of the file", "forwarder/supervisor/store.go",
 		`if err != nil && st.known.ID != "" {`,
 		`if err == nil && st.known.ID != "" {`,
-		0, 0,
+		15, 908,
 	},
 	{
 		"an older copy of the state is taken for the current one", "forwarder/supervisor/store.go",

@@ -72,7 +72,7 @@ __localport_run() {
   elif [[ -e ./.localport.toml && ! . -ef $__localport_root ]]; then
     __localport_why="enter $PWD"
     [[ . -ef $PWD ]] || __localport_why="enter moved $PWD" # so that the reason differs when the directory is back
-  elif [[ -n ${__localport_above-} ]] && \builtin [ "${__localport_above[@]}" ]; then
+  elif [[ -n ${__localport_above-} ]] && \builtin [ ${__localport_above[@]+"${__localport_above[@]}"} ]; then
     __localport_find_root # a config has appeared
   fi
   [[ -z $__localport_root || -n $__localport_why ]] || __localport_compare
@@ -204,7 +204,7 @@ __localport_compare() {
     \return
   fi
   [[ -n ${__localport_files-} ]] || __localport_list_files
-  if \builtin [ "${__localport_files[@]}" ]; then
+  if \builtin [ ${__localport_files[@]+"${__localport_files[@]}"} ]; then
     __localport_why="file $PWD"
     \return
   fi

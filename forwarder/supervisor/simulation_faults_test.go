@@ -180,17 +180,15 @@ var simFaults = []simFault{
 	},
 	{
 		"an unused project is looked at once", "forwarder/supervisor/run.go",
-		`			tries++
-			hasNoLeases = false
-`,
-		`			tries++
-`,
+		`			isLingering = false
+			if last.borrowed > 0 {`,
+		`			if last.borrowed > 0 {`,
 		0, 0,
 	},
 	{
 		"a project that had no lease once is never unused again", "forwarder/supervisor/run.go",
-		"hasNoLeases = count == 0",
-		"hasNoLeases = true",
+		"isLingering, tries = false, 0",
+		"tries = 0",
 		2, 300,
 	},
 	{

@@ -188,7 +188,7 @@ var simFaults = []simFault{
 	{
 		"a project that had no lease once is never unused again", "forwarder/supervisor/run.go",
 		"isLingering, tries = false, 0",
-		"tries = 0",
+		"isLingering, tries = true, 0",
 		2, 300,
 	},
 	{

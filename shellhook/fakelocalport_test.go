@@ -29,6 +29,7 @@ type exportCall struct {
 	// Unfinished is --unfinished.
 	Unfinished string
 	PID        int // --pid
+	Process    int // the pid of this call's own process
 }
 
 // runFakeLocalport implements `hook SHELL`, and `export SHELL` as far as the hooks depend on it. It stores its files in its own directory,
@@ -79,7 +80,7 @@ func runFakeLocalport(args []string) int {
 }
 
 func recordCall(base string, args []string) exportCall {
-	c := exportCall{Args: args, Env: os.Environ()}
+	c := exportCall{Args: args, Env: os.Environ(), Process: os.Getpid()}
 	flags := flag.NewFlagSet("export", flag.ExitOnError)
 	flags.StringVar(&c.Root, "root", "missing", "")
 	flags.StringVar(&c.Line, "line", "missing", "")

@@ -170,8 +170,21 @@ func (w *testEnv) interruptExport(s *shellpty.Shell, line, follows string) {
 		runtime.Gosched()
 	}
 	release()
-	s.Type("\x03" + follows)
+	calls := w.recordedExports()
+	interrupt(s, calls[len(calls)-1].Process)
+	s.Type(follows)
 	s.AwaitPrompt()
+}
+
+// interrupt types Ctrl-C until a process has ended: a shell may not have made it the one that gets the terminal's signals yet.
+func interrupt(s *shellpty.Shell, pid int) {
+	for isAlive := true; isAlive; {
+		s.Type("\x03")
+		for again := time.Now().Add(time.Second); isAlive && time.Now().Before(again); {
+			isAlive = syscall.Kill(pid, 0) == nil
+			runtime.Gosched()
+		}
+	}
 }
 
 func TestHook_HangingExportCanBeInterrupted(t *testing.T) {

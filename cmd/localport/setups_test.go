@@ -38,6 +38,7 @@ type setupEnv struct {
 
 // editorScript is a process that runs commands as editors and agents do, each in a shell of its own, and prints their exit codes.
 const editorScript = `#!/bin/sh
+echo $$
 while read -r shell command; do
 	"$shell" -c "$command" </dev/null >>"$LOG" 2>&1
 	echo $?
@@ -55,7 +56,8 @@ func newSetupEnv(t *testing.T, name string) *setupEnv {
 	}
 	s.writeProgram("localport", fmt.Sprintf("#!/bin/sh\n%s=1 exec %s \"$@\"\n", mainVariable, w.exe))
 	s.env = append(s.env, "PATH="+s.bin+":"+os.Getenv("PATH"))
-	cmd := exec.Command(s.writeProgram("editor", editorScript))
+	// Below a terminal, at which the search for the process of a lease ends: what is above the tests does not count.
+	cmd := exec.Command(s.writeProgram("xterm", "#!/bin/sh\n\"$@\"\nexit $?\n"), s.writeProgram("editor", editorScript))
 	cmd.Dir, cmd.Env = root, append(slices.Clone(s.env), "LOG="+filepath.Join(w.home, "editor.log"))
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -68,8 +70,11 @@ func newSetupEnv(t *testing.T, name string) *setupEnv {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	s.agent, s.in, s.out = cmd.Process.Pid, stdin, bufio.NewReader(stdout)
+	s.in, s.out = stdin, bufio.NewReader(stdout)
 	t.Cleanup(func() { stdin.Close(); _ = cmd.Wait() })
+	if _, err := fmt.Fscanln(s.out, &s.agent); err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 

@@ -36,10 +36,23 @@ func (p commandProject) shutDown(ctx context.Context, w io.Writer) error {
 	case err != nil:
 		return p.shutDownBelow(ctx, err)
 	}
-	if _, _, err := p.FindSupervisor(ctx); isSandboxError(err) { // nothing is recorded that the supervisor does not carry out
+	if err := p.checkSandbox(ctx); err != nil { // nothing is recorded that the supervisor does not carry out
 		return err
 	}
 	return errors.Join(p.shutDownSupervisor(ctx, w), p.EndDraining())
+}
+
+// sandboxCheckTime is how long checkSandbox waits for a supervisor that does not answer: that its socket cannot be used is known at once.
+const sandboxCheckTime = 200 * time.Millisecond
+
+// checkSandbox returns a *client.SandboxError if this process cannot use the supervisor's socket.
+func (p commandProject) checkSandbox(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, sandboxCheckTime)
+	defer cancel()
+	if _, _, err := p.FindSupervisor(ctx); isSandboxError(err) {
+		return err
+	}
+	return nil
 }
 
 // mayEnd reports whether this process may end a project's supervisor, given the result of CheckControl: not one outside of this container or
@@ -73,6 +86,8 @@ func (p commandProject) shutDownBelow(ctx context.Context, cause error) error {
 }
 
 func (p commandProject) shutDownSupervisor(ctx context.Context, w io.Writer) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), client.CommandTimeout())
+	defer cancel()
 	recordErr := p.recordStop(ctx, false)
 	hasEnded := false
 	for {

@@ -5,6 +5,7 @@ package shellpty
 import (
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -44,9 +45,20 @@ type Shell struct {
 	outputStart int    // where the last command's output begins on the screen
 }
 
+// handleInterrupts makes sure that shells and their children do not ignore Ctrl-C, which they would inherit from tests that were started in the
+// background of a script. A signal that a process handles has its default action in the programs that it starts.
+var handleInterrupts = sync.OnceFunc(func() {
+	for _, interrupt := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT} {
+		if signal.Ignored(interrupt) {
+			signal.Notify(make(chan os.Signal, 1), interrupt)
+		}
+	}
+})
+
 // Start starts a shell and waits for its first prompt. It skips the test if the shell is not installed. The shell ends with the test.
 func Start(t testing.TB, c Config) *Shell {
 	t.Helper()
+	handleInterrupts()
 	path, err := exec.LookPath(c.Shell)
 	if err != nil {
 		t.Skipf("%s is not installed", c.Shell)

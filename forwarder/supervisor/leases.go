@@ -81,6 +81,8 @@ type leaseCount struct {
 	own         int
 	borrowed    int // of other projects
 	unconfirmed int // of these: the borrower has asked an earlier supervisor, and not this one yet
+
+	isDown bool // the user has stopped the project
 }
 
 // countLeases reads the leases, watches their processes, and counts them. If the file cannot be read, the cached leases count.
@@ -94,7 +96,7 @@ func (s *Supervisor) countLeases(ctx context.Context) (leaseCount, error) {
 	s.resizeClientSlots(s.active.Load())
 	s.keepForeignLeases(state.Leases)
 	s.leaseWatcher.setLeases(state.Leases, s.startTask, func() { wait.Notify(s.leasesChangedCh) })
-	var count leaseCount
+	count := leaseCount{isDown: state.Down && err == nil}
 	for _, lease := range state.Leases {
 		if lease.Kind == lockstate.BorrowedLease {
 			count.borrowed++

@@ -128,6 +128,7 @@ func (s *Supervisor) awaitShutdown(ctx context.Context) {
 	defer recheck.Stop()
 	wait.Notify(s.leasesChangedCh)
 	last, isLingering, tries := leaseCount{own: 1}, false, 0
+	var downAt time.Time // when the project was first seen to be down; zero: it is not
 	for {
 		select {
 		case <-s.endedCh:
@@ -172,6 +173,18 @@ func (s *Supervisor) awaitShutdown(ctx context.Context) {
 		if err != nil {
 			recheck.Reset(leaseRetry)
 		}
+		switch {
+		case !count.isDown:
+			downAt = time.Time{}
+		case downAt.IsZero():
+			downAt = time.Now()
+			recheck.Reset(stopGracePeriod)
+		case time.Since(downAt) >= stopGracePeriod:
+			if s.tryShutDown(ctx, shutdownRequested, 0) {
+				return
+			}
+			downAt = time.Time{} // it is tried again
+		}
 		if count.own > 0 {
 			_ = s.restore(ctx) // Join has done it, unless it failed; the next look tries again
 		}
@@ -194,6 +207,10 @@ func (s *Supervisor) awaitShutdown(ctx context.Context) {
 		last = count
 	}
 }
+
+// stopGracePeriod is how long the project may be recorded as down before this supervisor ends by itself: a "stop" records that first, and asks
+// this supervisor within client.CommandTimeout, unless it is killed.
+const stopGracePeriod = 15 * time.Second
 
 // tryReceive receives from a channel if that is possible at once, and reports whether it was.
 func tryReceive[T any](ch <-chan T) bool {

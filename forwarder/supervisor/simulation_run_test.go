@@ -18,6 +18,12 @@ const eventsPerRun = 1000
 // simulate runs events of a seed and returns the trace, the first broken promise, and the number of events until then; "" if there is none.
 func simulate(t *testing.T, seed uint64, events int) (trace, failure string, until int) {
 	t.Helper()
+	return simulateSteps(t, seed, func(s *simulation) { s.run(events) })
+}
+
+// simulateSteps is simulate with steps instead of random events.
+func simulateSteps(t *testing.T, seed uint64, steps func(*simulation)) (trace, failure string, until int) {
+	t.Helper()
 	parent := "/dev/shm" // where there is one, files are in memory
 	if _, err := os.Stat(parent); err != nil {
 		parent = ""
@@ -36,7 +42,7 @@ func simulate(t *testing.T, seed uint64, events int) (trace, failure string, unt
 		defer wait.SimulateJitter(func(maxPart time.Duration) time.Duration {
 			return time.Duration(pseudorandom(seed, "jitter", int64(maxPart)+1))
 		})()
-		s.run(events)
+		steps(s)
 		trace, failure, until = s.trace.String(), s.failure, s.number-1
 	})
 	return trace, failure, until
@@ -96,5 +102,32 @@ func TestSimulation_ReplaysASeedExactly(t *testing.T) {
 			}
 		}
 		t.Fatalf("the traces of seed %d have %d and %d lines", seed, len(a), len(b))
+	}
+}
+
+// A "stop" that is killed after it has recorded that the project is down, and before it has asked the supervisor to end.
+func TestSimulation_SupervisorCarriesOutAStopThatWasKilled(t *testing.T) {
+	trace, failure, _ := simulateSteps(t, 1, func(s *simulation) {
+		s.enterOrLeave()
+		s.pass(5*time.Second + simOffset)
+		if s.answering() == nil {
+			s.fail("no supervisor runs")
+		}
+		sh := s.chooseShell()
+		s.command(sh, "stop", func() {
+			_, err := s.dirOf(sh).Update(t.Context(), func(tx *lockstate.Tx) error {
+				tx.Down = true
+				tx.Bump()
+				return nil
+			})
+			if err != nil {
+				s.fail("record the stop: %v", err)
+			}
+		})
+		s.repairAndCheck()
+		s.end()
+	})
+	if failure != "" {
+		t.Errorf("%s\n%s", lastLines(trace, 60), failure)
 	}
 }

@@ -187,6 +187,13 @@ func (d *document) syntaxError(err error) *Diagnostic {
 		err = fmt.Errorf("invisible character %U; remove it or write a space", r)
 	}
 	message := strconvErrorPattern().ReplaceAllString(strings.TrimPrefix(err.Error(), "toml: "), "")
+	if mistake, shown := lineMistake(text); mistake != "" && isValueMessage(message) {
+		source := d.quoteInvalidLine(start)
+		if shown != "" {
+			source = printable.Truncate(printable.EscapeLine(shown), maxQuoteLength)
+		}
+		return &Diagnostic{Path: d.path, Line: line, Col: col, Message: printable.EscapeLine(mistake), Source: source}
+	}
 	for _, known := range syntaxAdvice {
 		if strings.HasPrefix(message, known.message) {
 			message += "; " + known.advice
@@ -197,6 +204,13 @@ func (d *document) syntaxError(err error) *Diagnostic {
 		Path: d.path, Line: line, Col: col, Message: printable.EscapeLine(message),
 		Source: d.quoteInvalidLine(start),
 	}
+}
+
+// isValueMessage reports whether a message of go-toml's is about a value, or what stands where "=" is expected.
+func isValueMessage(message string) bool {
+	return slices.ContainsFunc(syntaxAdvice, func(known struct{ message, advice string }) bool {
+		return (known.advice == valueAdvice || strings.HasPrefix(known.message, "expected '='")) && strings.HasPrefix(message, known.message)
+	})
 }
 
 // openTable returns the table that a header names, and makes it if it does not exist.

@@ -238,6 +238,7 @@ func (p *parser) readService(s *Service, fields []field, n, defaults *node) {
 	if s.AutoPort {
 		s.LocalPort = p.scope.Services[n.name].Port
 	}
+	p.advise(s, n)
 	if s.Reverse && n.member(bridgeKey) != nil {
 		p.reportKey(n.member(bridgeKey), `only valid for services that open a local port; with "reverse" the server opens one`)
 	}

@@ -57,7 +57,7 @@ func (o Options) serviceFields(s *Service) []field {
 	return slices.Concat([]field{
 		{
 			name: technologyKey, required: true, aliases: []string{"type", "protocol"}, example: ": must be " + joinAlternatives(technologies),
-			read: storeIn(&s.Technology, oneOf(technologyKey, technologies)),
+			read: storeIn(&s.Technology, o.asTechnology),
 		},
 		{
 			name: "local_port", required: true, perService: true, aliases: []string{"port"}, example: `: must be a port number (1-65535) or "auto"`,

@@ -74,7 +74,11 @@ func (r *tableReader) readField(n *node, f field, prefix string) {
 	case f.read != nil:
 		r.reportError(n, f.read(n))
 	case n.kind != tableKind:
-		r.reportError(n, fmt.Errorf("%w%s", n.typeError("a table"), r.tableKind(prefix).listFields(f.fields)))
+		advice := r.tableKind(prefix).listFields(f.fields)
+		if prefix == healthCheckKey+"." && n.kind == stringKind && isCheckName(n.text, f.fields) {
+			advice = fmt.Sprintf("; write health_check = { type = %q }", n.text)
+		}
+		r.reportError(n, fmt.Errorf("%w%s", n.typeError("a table"), advice))
 	default:
 		r.readFields(n, f.fields, prefix)
 	}
@@ -92,6 +96,9 @@ func (r *tableReader) tableKind(prefix string) serviceKind {
 
 // unknownKeyAdvice is the end of the message about an unknown key, empty where nothing is likely to be meant.
 func (r *tableReader) unknownKeyAdvice(n *node, fields []field, prefix, technology string) string {
+	if advice := mistakenKeyAdvice(n, prefix, technology); advice != "" {
+		return advice
+	}
 	if suggestion := suggestAlias(fields, n, technology); suggestion != "" {
 		return suggestion
 	}
@@ -103,6 +110,8 @@ func (r *tableReader) unknownKeyAdvice(n *node, fields []field, prefix, technolo
 	suggestion := SuggestNearest(n.name, fieldNames(fields, technology))
 	isTopLevel := prefix == "" && slices.Contains(r.outer, n.name)
 	switch {
+	case r.outer == nil && prefix == "" && n.kind == tableKind && serviceTableAdvice(n) != "" && suggestion == "":
+		return serviceTableAdvice(n)
 	case prefix != "" && technology != "" && r.hasField(n.name):
 		return "; it is a key of the service itself, not of this table"
 	case suggestion != "":

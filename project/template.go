@@ -180,7 +180,11 @@ func (e *missingVariableError) Error() string {
 	if e.message != "" {
 		return fmt.Sprintf("variable %s is not set or is empty: %s", e.name, e.message)
 	}
-	return fmt.Sprintf("variable %s is not set in the environment or in %s", e.name, EnvName)
+	advice := ""
+	if e.name == "port" {
+		advice = "; in a command, {port} is the service's port"
+	}
+	return fmt.Sprintf("variable %s is not set in the environment or in %s%s", e.name, EnvName, advice)
 }
 
 // resolve returns the text with every reference replaced by its value.

@@ -241,7 +241,7 @@ func (s *Service) readLocalPort(n *node) (err error) {
 		s.AutoPort = true
 		return nil
 	case n.kind == stringKind:
-		return fmt.Errorf(`invalid port %s: must be "auto" or 1-65535 without quotes`, n.quoted())
+		return fmt.Errorf(`invalid port %s: must be "auto" or 1-65535 without quotes%s`, n.quoted(), n.portPairAdvice())
 	case n.kind != integerKind:
 		return n.typeError(`a port number (1-65535) or "auto"`)
 	}
@@ -342,7 +342,7 @@ func (n *node) asPath() (string, error) {
 
 // requireVersion checks the version of the config's format.
 func requireVersion(n *node) error {
-	if n.kind != stringKind || n.text != "1" {
+	if n.kind != stringKind || n.text != "1" && n.text != "1.0" {
 		return errors.New(`must be "1", the only supported version`)
 	}
 	return nil

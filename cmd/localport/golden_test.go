@@ -73,9 +73,9 @@ func TestGolden_Help(t *testing.T) {
 	page("--help")
 	for _, command := range parser.Model.Leaves(true) {
 		if parent := command.Parent; parent.Type == kong.CommandNode && parent.Children[0] == command {
-			page(append(strings.Fields(parent.Path()), "--help")...)
+			page(append(strings.Fields(nodePath(parent)), "--help")...)
 		}
-		page(append(strings.Fields(command.Path()), "--help")...)
+		page(append(strings.Fields(nodePath(command)), "--help")...)
 	}
 	checkGolden(t, "help.txt", b.String())
 }
@@ -374,4 +374,27 @@ func normalize(text string, names *strings.Replacer) string {
 		text = regexp.MustCompile(r.pattern).ReplaceAllString(text, r.with)
 	}
 	return text
+}
+
+// Without arguments, and as "help COMMAND", localport shows its help; it is no mistake.
+func TestHelp_IsShownWithoutArguments(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	want := w.mustRun("/", "--help")
+	for _, args := range [][]string{{}, {"help"}} {
+		if o := w.localport("/", args...); o.code != 0 || o.stdout != want || o.stderr != "" {
+			t.Errorf("localport %v: exit %d, %q\n%s", args, o.code, o.stderr, o.stdout)
+		}
+	}
+	if o := w.localport("/", "help", "daemon", "stop"); o.code != 0 || o.stdout != w.mustRun("/", "daemon", "stop", "--help") {
+		t.Errorf("help daemon stop: exit %d, %q", o.code, o.stdout)
+	}
+	if o := w.localport("/", "help", "dance"); o.code != 2 {
+		t.Errorf("help dance: exit %d, %q", o.code, o.stderr)
+	}
+	for alias, name := range map[string]string{"up": "start", "down": "stop", "ps": "status"} {
+		if w.mustRun("/", alias, "--help") != w.mustRun("/", name, "--help") {
+			t.Errorf("%s is not %s", alias, name)
+		}
+	}
 }

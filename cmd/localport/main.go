@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -30,28 +31,30 @@ type grammar struct {
 	LogLevel string           `enum:",debug,info,warn,error" default:"" placeholder:"LEVEL" help:"Log level of the supervisor, also if it is running: debug, info, warn or error."`
 	Version  kong.VersionFlag `env:"-" help:"Print the version."`
 
-	Hook   hookCmd   `cmd:"" help:"Print the shell hook; put it into your rc file: eval \"$(localport hook zsh)\"."`
-	Allow  allowCmd  `cmd:"" help:"Approve the current contents of the project's files."`
-	Deny   denyCmd   `cmd:"" help:"Revoke the approval and stop the project's forwards."`
-	Status statusCmd `cmd:"" help:"Show the project's services."`
-	Start  startCmd  `cmd:"" help:"Start services and keep them running without a shell."`
-	Stop   stopCmd   `cmd:"" help:"Stop services; without names, the whole project."`
+	Allow   allowCmd   `cmd:"" group:"Daily" help:"Approve the current contents of the project's files."`
+	Status  statusCmd  `cmd:"" group:"Daily" aliases:"ps" help:"Show the project's services."`
+	Start   startCmd   `cmd:"" group:"Daily" aliases:"up" help:"Start services and keep them running without a shell."`
+	Stop    stopCmd    `cmd:"" group:"Daily" aliases:"down" help:"Stop services; without names, the whole project."`
+	Restart restartCmd `cmd:"" group:"Daily" help:"Reconnect services; their ports stay open."`
+	Exec    execCmd    `cmd:"" group:"Daily" help:"Run a command when the project's services are healthy."`
+	Env     envCmd     `cmd:"" group:"Daily" help:"Print the project's environment variables."`
+	Login   loginCmd   `cmd:"" group:"Daily" help:"Log in to services that need it, in this terminal."`
+	Logs    logsCmd    `cmd:"" group:"Daily" help:"Print the services' logs."`
 
-	Restart    restartCmd    `cmd:"" help:"Reconnect services; their ports stay open."`
-	Login      loginCmd      `cmd:"" help:"Log in to services that need it, in this terminal."`
-	Exec       execCmd       `cmd:"" help:"Run a command when the project's services are healthy."`
-	Env        envCmd        `cmd:"" help:"Print the project's environment variables."`
-	Lease      leaseCmd      `cmd:"" help:"Keep the project running for a process, such as an agent or an editor, and print its variables."`
-	Port       portCmd       `cmd:"" help:"Print a service's local port."`
-	Logs       logsCmd       `cmd:"" help:"Print the services' logs."`
-	Events     eventsCmd     `cmd:"" help:"Print what happened to the services: failures, recoveries, changes of state."`
-	Daemon     daemonCmd     `cmd:"" help:"Control the supervisor."`
-	ConfigCmd  configCmd     `cmd:"" name:"config" help:"Check the config."`
-	Recipes    recipesCmd    `cmd:"" help:"Print ready-made services for Cloud SQL, AWS, IAP, Teleport and Azure."`
-	Metrics    metricsCmd    `cmd:"" help:"Print metrics in the Prometheus text format."`
-	Completion completionCmd `cmd:"" help:"Print the completion script of a shell."`
-	Demo       demoCmd       `cmd:"" help:"Show how LocalPort works, on a temporary project."`
-	VersionCmd versionCmd    `cmd:"" name:"version" help:"Print the version."`
+	Hook       hookCmd       `cmd:"" group:"Config" help:"Print the shell hook; put it into your rc file: eval \"$(localport hook zsh)\"."`
+	Completion completionCmd `cmd:"" group:"Config" help:"Print the completion script of a shell."`
+	Deny       denyCmd       `cmd:"" group:"Config" help:"Revoke the approval and stop the project's forwards."`
+	ConfigCmd  configCmd     `cmd:"" group:"Config" name:"config" help:"Check the config."`
+	Recipes    recipesCmd    `cmd:"" group:"Config" help:"Print ready-made services for Cloud SQL, AWS, IAP, Teleport and Azure."`
+
+	Events  eventsCmd  `cmd:"" group:"Diagnose" help:"Print what happened to the services: failures, recoveries, changes of state."`
+	Daemon  daemonCmd  `cmd:"" group:"Diagnose" help:"Control the supervisor."`
+	Metrics metricsCmd `cmd:"" group:"Diagnose" help:"Print metrics in the Prometheus text format."`
+
+	Lease      leaseCmd   `cmd:"" group:"Advanced" help:"Keep the project running for a process, such as an agent or an editor, and print its variables."`
+	Port       portCmd    `cmd:"" group:"Advanced" help:"Print a service's local port."`
+	Demo       demoCmd    `cmd:"" group:"Advanced" help:"Show how LocalPort works, on a temporary project."`
+	VersionCmd versionCmd `cmd:"" group:"Advanced" name:"version" help:"Print the version."`
 
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`
 }
@@ -96,7 +99,11 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 			return output.PrintError(stderr, client.Detach(args[1:]))
 		case "hook":
 			args = loginShellName(args)
+		case "help":
+			args = append(slices.Clone(args[1:]), "--help")
 		}
+	} else {
+		args = []string{"--help"}
 	}
 	a := &app{out: stdout, err: stderr}
 	if len(args) > 1 && args[0] == "__complete" { // without kong: it must be there before the next key
@@ -119,6 +126,9 @@ func parseAndRun(a *app, args []string) int {
 		kong.Name("localport"),
 		kong.Description("Port forwards for each project: started when you cd into it, stopped when the last shell leaves."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.ExplicitGroups([]kong.Group{
+			{Key: "Daily", Title: "Daily:"}, {Key: "Config", Title: "Config:"}, {Key: "Diagnose", Title: "Diagnose:"}, {Key: "Advanced", Title: "Advanced:"},
+		}),
 		kong.DefaultEnvars("LOCALPORT"),
 		kong.Vars{"version": version.Own()},
 		kong.Bind(a),
@@ -151,9 +161,17 @@ func parseAndRun(a *app, args []string) int {
 // commandPath returns the command as far as it was recognized, such as "daemon stop".
 func commandPath(command *kong.Context) string {
 	if node := command.Selected(); node != nil {
-		return node.Path()
+		return nodePath(node)
 	}
 	return ""
+}
+
+// nodePath returns a command's names, such as "daemon stop". kong's own Path adds aliases.
+func nodePath(node *kong.Node) string {
+	if node.Parent == nil || node.Parent.Type != kong.CommandNode {
+		return node.Name
+	}
+	return nodePath(node.Parent) + " " + node.Name
 }
 
 // resolveDir sets the directory in which the command acts: that of -C, or the current one. A deleted current directory is no error

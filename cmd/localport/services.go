@@ -26,15 +26,16 @@ const startTimeout = 30 * time.Second
 // selection are the arguments and flags that select services.
 type selection struct {
 	Services []string `arg:"" optional:"" name:"service" help:"Services; if none is given, all."`
-	Tag      []string `aliases:"group" placeholder:"TAG" help:"Services with this tag."`
-	All      bool     `help:"All services."`
+	Tag      []string `short:"g" aliases:"group" placeholder:"TAG" help:"Services with this tag."`
+	All      bool     `short:"a" help:"All services."`
 }
 
 func (s selection) isWholeProject() bool { return s.All || len(s.Services) == 0 && len(s.Tag) == 0 }
 
 type startCmd struct {
 	selection
-	NoWait bool `help:"Return when the ports are open, without waiting for the services to become healthy."`
+	Wait   bool `hidden:"" xor:"wait" env:"-" help:"Wait, which is the default."`
+	NoWait bool `xor:"wait" help:"Return when the ports are open, without waiting for the services to become healthy."`
 }
 
 // Run records a start lease, which needs no process, and starts the services.
@@ -44,7 +45,8 @@ func (c startCmd) Run(ctx context.Context, a *app, p commandProject) error {
 
 type restartCmd struct {
 	selection
-	NoWait bool `help:"Return at once, without waiting for the services to become healthy."`
+	Wait   bool `hidden:"" xor:"wait" env:"-" help:"Wait, which is the default."`
+	NoWait bool `xor:"wait" help:"Return at once, without waiting for the services to become healthy."`
 }
 
 // Run reconnects the services; in a stopped project it starts them.

@@ -2,6 +2,7 @@ package kubectl
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/localport-sh/localport/project"
@@ -35,6 +36,9 @@ func completeService(s *project.Service, keys project.GivenKeys) {
 
 // validateResourceName rejects the notation TYPE/NAME of kubectl.
 func validateResourceName(value any) error {
+	if resourceType, name, ok := project.SplitResource(value.(string)); ok {
+		return fmt.Errorf("must be a name without a type; write resource_type = %q, resource_name = %q", resourceType, name)
+	}
 	if strings.Contains(value.(string), "/") {
 		return errors.New(`must be a name without a type; set the type in "resource_type", for example "service"`)
 	}

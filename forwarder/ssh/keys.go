@@ -2,6 +2,8 @@ package ssh
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"strconv"
 	"strings"
 
@@ -13,9 +15,9 @@ var configKeys = []project.Key{
 	{Name: "host", Type: project.TypeWord, Required: true, Validate: validateDestination},
 	{Name: "user", Type: project.TypeWord},
 	{Name: "port", Type: project.TypePort},
-	{Name: "key_file", Type: project.TypeFile, Aliases: []string{"identity_file", "identity"}},
+	{Name: "key_file", Type: project.TypeFile, Aliases: []string{"identity_file", "identity", "identityfile", "keyfile", "ssh_key", "private_key", "key"}},
 	{Name: "config_file", Type: project.TypeFile},
-	{Name: "jump", Type: project.TypeWord},
+	{Name: "jump", Type: project.TypeWord, Aliases: []string{"proxy_jump", "proxyjump", "jump_host", "bastion"}},
 	{Name: "options", Type: project.TypeTable, ReadEntry: formatOption}, // ssh's own, as with -o
 	{Name: "multiplex", Type: project.TypeBool, Default: true},          // share the master with other services
 	{Name: "socks", Type: project.TypeBool},                             // the local port is a SOCKS proxy
@@ -29,7 +31,15 @@ func validateDestination(value any) error {
 	if strings.HasPrefix(host, "ssh://") {
 		return nil
 	}
-	return project.ValidateHost("port")(host[strings.LastIndexByte(host, '@')+1:])
+	at := strings.LastIndexByte(host, '@')
+	if name, port, err := net.SplitHostPort(host[at+1:]); err == nil && name != "" && port != "" {
+		advice := fmt.Sprintf("host = %q, port = %s", name, port)
+		if at >= 0 {
+			advice = fmt.Sprintf("host = %q, user = %q, port = %s", name, host[:at], port)
+		}
+		return fmt.Errorf("must be a host name or an IP address without a port; write %s", advice)
+	}
+	return project.ValidateHost("port")(host[at+1:])
 }
 
 var optionNamePattern = project.LazyRegexp(`^[A-Za-z][A-Za-z0-9]*$`)

@@ -232,6 +232,10 @@ func TestPrompt_DoesNotHangOnAStuckSupervisor(t *testing.T) {
 	// After both, the supervisor writes nothing: if it were stopped while it writes, it would hold the lock.
 	w.waitKeeper(root)
 	w.status(root)
+	eventually(t, "the service's address is recorded", func() bool {
+		services := w.state(root).Supervisor.Services
+		return len(services) == 1 && services[0].Held
+	})
 	supervisor := w.supervisor(root)
 	if err := syscall.Kill(supervisor.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)

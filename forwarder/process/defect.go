@@ -132,7 +132,7 @@ func carriageReturnDefect(path string) Defect {
 }
 
 // FindCarriageReturn returns the defect of a script whose #! line ends with a carriage return. env, which can be executed, then looks for a
-// program with that name and exits with status 127.
+// program with that name and exits with status 127 or 126.
 func FindCarriageReturn(path string) Defect {
 	header := readHeader(path)
 	if line, _, _ := bytes.Cut(header, []byte("\n")); bytes.HasPrefix(line, []byte("#!")) && bytes.HasSuffix(line, []byte("\r")) {

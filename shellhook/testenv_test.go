@@ -1,7 +1,7 @@
 package shellhook_test
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -90,17 +90,19 @@ func (w *testEnv) setBehaviour(name, text string) (clear func()) {
 // recordedExports returns all exports so far.
 func (w *testEnv) recordedExports() (calls []exportCall) {
 	w.t.Helper()
-	file, err := os.Open(filepath.Join(filepath.Dir(w.exe), "calls"))
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(w.exe), "calls"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	defer file.Close()
-	for in := bufio.NewScanner(file); in.Scan(); {
+	for line := range bytes.Lines(text) {
+		if !bytes.HasSuffix(line, []byte("\n")) {
+			break // it is being written
+		}
 		var c exportCall
-		if err := json.Unmarshal(in.Bytes(), &c); err != nil {
+		if err := json.Unmarshal(line, &c); err != nil {
 			w.t.Fatal(err)
 		}
 		calls = append(calls, c)

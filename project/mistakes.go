@@ -69,7 +69,7 @@ func mistakenKeyAdvice(n *node, prefix, technology string) string {
 	case prefix == connectionKey+"." && slices.Contains([]string{"password", "passphrase", "pass"}, n.name):
 		return passwordAdvice
 	case prefix == healthCheckKey+"." && n.kind == tableKind:
-		return "; its keys belong into health_check itself"
+		return "; write its keys in health_check itself"
 	case prefix == connectionKey+"." && technology == "kubectl":
 		return resourceAdvice(n)
 	}
@@ -108,7 +108,7 @@ func resourceAdvice(n *node) string {
 func serviceTableAdvice(n *node) string {
 	for _, key := range []string{technologyKey, "local_port", "remote_port", "port", connectionKey, "type"} {
 		if n.member(key) != nil {
-			return fmt.Sprintf("; a service is a table of services: write [services.%s]", n.name)
+			return fmt.Sprintf("; a service is written as [services.%s]", n.name)
 		}
 	}
 	return ""

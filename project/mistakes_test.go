@@ -21,7 +21,7 @@ func TestParse_SaysWhatToWriteInstead(t *testing.T) {
 		{"services:\n  api:\n", ":1:9: the file must be TOML, not YAML: a service begins with a line such as [services.api]"},
 		{"[services.a]\nlocal_port: 8080\n", ":2:11: the file must be TOML, not YAML: write local_port = 8080"},
 		{"[services.a]\npassword: hunter2\n", ":2:9: the file must be TOML, not YAML: write password = \"…\"\n    *** ***"},
-		{"[api]\ntechnology = \"tcp\"\n", ":1:2: api: unknown key; a service is a table of services: write [services.api]"},
+		{"[api]\ntechnology = \"tcp\"\n", ":1:2: api: unknown key; a service is written as [services.api]"},
 		{strings.Replace(service, `"tcp"`, `"k8s"`, 1), `did you mean "kubectl"?`},
 		{strings.Replace(service, `"tcp"`, `"redis"`, 1), `redis is a health check: write health_check = { type = "redis" }`},
 		{strings.Replace(service, `"tcp"`, `"ssm"`, 1), `see "localport recipes"`},
@@ -31,7 +31,7 @@ func TestParse_SaysWhatToWriteInstead(t *testing.T) {
 		{service + "env_file = \".env\"\n", "env_file: unknown key; .env beside the config is read by itself"},
 		{service + "health_check = \"http\"\n", `must be a table, not a string; write health_check = { type = "http" }`},
 		{service + "health_check = \"often\"\n", "must be a table, not a string"},
-		{service + "[services.a.health_check]\ntype = \"http\"\nconfig = { path = \"/\" }\n", "config: unknown key; its keys belong into health_check itself"},
+		{service + "[services.a.health_check]\ntype = \"http\"\nconfig = { path = \"/\" }\n", "config: unknown key; write its keys in health_check itself"},
 		{"version = \"2\"\n", `must be "1", the only supported version`},
 	} {
 		_, err := parseConfig(test.config)

@@ -98,7 +98,7 @@ func TestShared_TenWorktreesWithOneTCPPort(t *testing.T) {
 		if got := w.mustRun(root, "env"); !strings.Contains(got, fmt.Sprint(port)) {
 			t.Errorf("env: %q", got)
 		}
-		if got := w.mustRun(root, "status"); !strings.Contains(got, "web: shared: project "+holder+" has it") {
+		if got := w.mustRun(root, "status"); !strings.Contains(got, "web: shared: project "+holder+" has the port") {
 			t.Errorf("status: %s", got)
 		}
 	}

@@ -491,7 +491,7 @@ func formatState(svc api.ServiceStatus) string {
 func describeSharing(svc api.ServiceStatus) string {
 	switch {
 	case svc.Shared != nil:
-		return "shared: project " + output.EscapeLine(svc.Shared.Project) + " has it"
+		return "shared: project " + output.EscapeLine(svc.Shared.Project) + " has the port"
 	case len(svc.SharedWith) > 0:
 		return "shared with " + output.EscapeLine(strings.Join(svc.SharedWith, ", "))
 	}

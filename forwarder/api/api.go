@@ -471,7 +471,7 @@ type NotSharedError struct {
 }
 
 func (e *NotSharedError) Error() string {
-	return fmt.Sprintf("service %q of the project %s has it: %s", e.Service, e.Project, e.Target)
+	return fmt.Sprintf("service %q of the project %s has the port: %s", e.Service, e.Project, e.Target)
 }
 
 // HandOverRequest is sent by a superseded supervisor that wants to hand its listeners over to the elected one. After the response 101

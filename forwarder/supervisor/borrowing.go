@@ -67,7 +67,7 @@ type otherTargetError struct {
 // difference says what differs, after the service that has the port.
 func (e *otherTargetError) difference() string {
 	if e.holder.Target == e.target {
-		return fmt.Sprintf("reaches %s with other credentials, in another way, or on other local addresses than it would here", e.target)
+		return fmt.Sprintf("leads to %s too, but with other credentials, by another route or on other local addresses", e.target)
 	}
 	return fmt.Sprintf("leads to another target (%s; here: %s)", e.holder.Target, e.target)
 }

@@ -253,6 +253,9 @@ func (s *simulation) destroyFile() {
 	switch name {
 	case "", "prompt":
 		s.promptNumber = 0
+		s.hasLostPrompt = true
+	case "copy":
+		s.hasLostState = true
 	}
 	data, err := os.ReadFile(s.path("state.json"))
 	switch {

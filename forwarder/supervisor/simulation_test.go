@@ -60,6 +60,10 @@ type simulation struct {
 	supervisorNum int
 	promptNumber  uint64 // the number that prompts have seen in the line; 0: none
 
+	// Whether an older copy of the state file was put in place, and the prompt's file deleted, since the last repair. Both together hide from whoever
+	// writes the state next that it is an older copy: a "stop" may then number it like the current one, and end the supervisor that has the rest.
+	hasLostState, hasLostPrompt bool
+
 	mu                 sync.Mutex // guards the fields below
 	supervisors        []*simSupervisor
 	acked              map[lockstate.Process]bool      // the leases that were acknowledged; the zero Process is the start lease
@@ -673,7 +677,8 @@ func (s *simulation) checkEnded() {
 	mayLose := false
 	for _, sup := range ended {
 		st, err := s.dir.Read()
-		mayLose = mayLose || sup.isAskedToEnd && (s.lastWriter != sup.process || !st.Down || st.Supervisor != nil)
+		isHiddenCopy := s.hasLostState && s.hasLostPrompt
+		mayLose = mayLose || sup.isAskedToEnd && (s.lastWriter != sup.process || !st.Down || st.Supervisor != nil || isHiddenCopy)
 		if err == nil && others == 0 && !sup.isSuperseded.Load() && s.isQuiet(s.brokenAt) {
 			s.checkLastWrite(sup, st)
 		}
@@ -779,6 +784,7 @@ func (s *simulation) repairAndCheck() {
 	if problem := s.findProblem(); problem != "" {
 		s.fail("everything is repaired, and after %v %s", longestAttempt, problem)
 	}
+	s.hasLostState, s.hasLostPrompt = false, false
 }
 
 // findProblem describes the first thing that is not as it must be after a repair.

@@ -110,13 +110,13 @@ func decodeMiseDiff(data []byte) (toolDiff, error) {
 func textMap(value any) (map[string]string, error) {
 	entries, ok := value.(map[string]any)
 	if !ok {
-		return nil, fmt.Errorf("%T is no map", value)
+		return nil, fmt.Errorf("want a map, got %T", value)
 	}
 	texts := make(map[string]string, len(entries))
 	for name, value := range entries {
 		text, ok := value.(string)
 		if !ok {
-			return nil, fmt.Errorf("%T is no string", value)
+			return nil, fmt.Errorf("want a string, got %T", value)
 		}
 		texts[name] = text
 	}

@@ -95,8 +95,28 @@ func oidcClient(config map[string]string, proxy ProxyFunc) (*http.Client, error)
 	}, nil
 }
 
-// idToken returns an ID token that is valid, refreshed if necessary.
+// LoginError is why there is no token for a user of a kubeconfig. The API server has not been asked.
+type LoginError struct {
+	User, File string // the kubeconfig's user, and the file that defines it
+	Err        error
+}
+
+func (e *LoginError) Error() string {
+	return fmt.Sprintf("user %q of %s has no valid ID token: %v", e.User, e.File, e.Err)
+}
+
+func (e *LoginError) Unwrap() error { return e.Err }
+
+// idToken returns an ID token that is valid, refreshed if necessary. Its error is a *LoginError.
 func (p *oidcProvider) idToken(req *http.Request) (string, error) {
+	token, err := p.findToken(req.Context())
+	if err != nil {
+		return "", &LoginError{p.userName, p.userFile, err}
+	}
+	return token, nil
+}
+
+func (p *oidcProvider) findToken(ctx context.Context) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if token := p.config[oidcIDToken]; isValidToken(token) {
@@ -109,7 +129,7 @@ func (p *oidcProvider) idToken(req *http.Request) (string, error) {
 	if token := p.config[oidcIDToken]; isValidToken(token) {
 		return token, nil
 	}
-	changes, err := p.refresh(req.Context())
+	changes, err := p.refresh(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -134,7 +154,7 @@ func (p *oidcProvider) stored() map[string]string {
 func (p *oidcProvider) refresh(ctx context.Context) (map[string]string, error) {
 	refreshToken := p.config[oidcRefreshToken]
 	if refreshToken == "" {
-		return nil, fmt.Errorf("user %q in %s has no valid %s, and no %s to get one with", p.userName, p.userFile, oidcIDToken, oidcRefreshToken)
+		return nil, errors.New("it has expired, and the file has no " + oidcRefreshToken)
 	}
 	client, err := oidcClient(p.config, p.proxy)
 	if err != nil {
@@ -164,23 +184,23 @@ func (p *oidcProvider) refresh(ctx context.Context) (map[string]string, error) {
 // expiryLeeway is how long before its expiry a token is taken for expired: clocks differ.
 const expiryLeeway = 10 * time.Second
 
-// isValidToken reports whether a JSON web token is valid for a while (RFC 7519, section 4.1.4: seconds, perhaps with a fraction).
-func isValidToken(token string) bool {
+// isValidToken reports whether a JSON web token is valid for a while.
+func isValidToken(token string) bool { return time.Now().Add(expiryLeeway).Before(TokenExpiry(token)) }
+
+// TokenExpiry returns the expiration time of a JSON web token (RFC 7519, section 4.1.4: seconds, perhaps with a fraction); zero for other tokens.
+func TokenExpiry(token string) time.Time {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return false
+		return time.Time{}
 	}
 	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return false
-	}
 	var claims struct {
 		Exp float64 `json:"exp"`
 	}
-	if err := json.Unmarshal(payload, &claims); err != nil {
-		return false
+	if err != nil || json.Unmarshal(payload, &claims) != nil || claims.Exp == 0 {
+		return time.Time{}
 	}
-	return time.Now().Add(expiryLeeway).Before(time.Unix(int64(claims.Exp), 0))
+	return time.Unix(int64(claims.Exp), 0)
 }
 
 // tokenEndpoint asks an issuer for its token endpoint. https://openid.net/specs/openid-connect-discovery-1_0.html

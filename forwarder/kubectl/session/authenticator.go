@@ -5,12 +5,10 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -245,27 +243,11 @@ func (a *authenticator) readExpiry(config *kubeconfig.Config, secure *tls.Config
 		}
 	}
 	if expiresAt.IsZero() && config.TokenFile == "" {
-		expiresAt = tokenExpiry(config.Token)
+		expiresAt = kubeconfig.TokenExpiry(config.Token)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.expiresAt = expiresAt
-}
-
-// tokenExpiry returns the expiration time of a JSON web token (RFC 7519, section 4.1.4); zero for other tokens.
-func tokenExpiry(token string) time.Time {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return time.Time{}
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	var claims struct {
-		Exp int64 `json:"exp"`
-	}
-	if err != nil || json.Unmarshal(payload, &claims) != nil || claims.Exp == 0 {
-		return time.Time{}
-	}
-	return time.Unix(claims.Exp, 0)
 }
 
 // expiry returns when the current credential expires, zero if that is unknown, and whether a plugin renews it.

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/kubectl/kubeconfig"
 	"github.com/localport-sh/localport/forwarder/tasks"
 )
 
@@ -353,7 +354,7 @@ func TestTokenExpiry_IsReadFromJWTs(t *testing.T) {
 	ends := time.Unix(1_900_000_000, 0)
 	payload := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"exp": %d}`, ends.Unix()))
 	for token, want := range map[string]time.Time{"a." + payload + ".c": ends, "opaque": {}, "a.b.c": {}, "": {}} {
-		if got := tokenExpiry(token); !got.Equal(want) {
+		if got := kubeconfig.TokenExpiry(token); !got.Equal(want) {
 			t.Errorf("%q: %v, want %v", token, got, want)
 		}
 	}

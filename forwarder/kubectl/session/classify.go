@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/kubectl/kubeconfig"
 )
 
 // classifyError makes a failure of an error: with a class, and a hint at the next step.
@@ -21,10 +22,27 @@ func classifyError(err error, server string, ref ResourceRef) *forwarder.Failure
 	if status, ok := asStatus(err); ok {
 		return classifyRefusal(status, ref)
 	}
+	if login, ok := errors.AsType[*kubeconfig.LoginError](err); ok {
+		return classifyLogin(login, ref)
+	}
 	f := &forwarder.Failure{Reason: describeUnreachable(err, server), Hint: fmt.Sprintf("check the network or VPN, then test the server with %q", ref.Command("cluster-info"))}
 	if text := err.Error(); strings.Contains(text, "x509: ") || strings.Contains(text, "tls: ") && strings.Contains(text, "certificate") {
 		f.Class, f.MayPass = forwarder.NeedsUser, true
 		f.Hint = fmt.Sprintf("the kubeconfig's certificates do not match the server; log in to the cluster again, then test it with %q", ref.Command("get namespaces"))
+	}
+	return f
+}
+
+// classifyLogin makes a failure of the login of the kubeconfig's auth provider. One that the network has caused is tried again by itself.
+func classifyLogin(login *kubeconfig.LoginError, ref ResourceRef) *forwarder.Failure {
+	f := &forwarder.Failure{
+		Class: forwarder.NeedsUser, MayPass: true, Reason: login.Error(),
+		Hint: fmt.Sprintf("log in to the cluster again; test it with %q", ref.Command("get namespaces")),
+	}
+	if network, ok := errors.AsType[net.Error](login); ok {
+		f.Class, f.MayPass = forwarder.Transient, false
+		f.Reason = fmt.Sprintf("user %q of %s has no valid ID token, and the identity provider cannot be reached: %v", login.User, login.File, network)
+		f.Hint = "check the network or VPN; the identity provider is asked again by itself"
 	}
 	return f
 }

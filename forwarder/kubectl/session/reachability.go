@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/kubectl/kubeconfig"
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
@@ -28,8 +29,7 @@ var retryBackoff = wait.Backoff{First: minRetryDelay, Max: 2 * time.Second}
 // recordResult records the result of a request for Reachability, and returns err. A request that the caller canceled says nothing
 // about the server.
 func (s *Session) recordResult(err error) error {
-	_, isClassified := errors.AsType[*forwarder.Failure](err)
-	if isClassified || errors.Is(err, context.Canceled) || errors.Is(err, errNoWebSocket) || s.tasks.IsDone() {
+	if isAboutLogin(err) || errors.Is(err, context.Canceled) || errors.Is(err, errNoWebSocket) || s.tasks.IsDone() {
 		return err
 	}
 	r := &s.reachability
@@ -46,13 +46,19 @@ func (s *Session) recordResult(err error) error {
 	return err
 }
 
+// isAboutLogin reports whether an error says that there is no credential: the server was not asked.
+func isAboutLogin(err error) bool {
+	_, isFailure := errors.AsType[*forwarder.Failure](err)
+	_, isLogin := errors.AsType[*kubeconfig.LoginError](err)
+	return isFailure || isLogin
+}
+
 // probeUntilReachable probes the server until it is reachable, or needs attention.
 func (s *Session) probeUntilReachable(ctx context.Context) {
 	for backoff := retryBackoff; wait.Sleep(ctx, backoff.Next()); {
 		err := s.Probe(ctx)
-		_, isClassified := errors.AsType[*forwarder.Failure](err)
 		s.reachability.mu.Lock()
-		if s.reachability.err == nil || isClassified {
+		if s.reachability.err == nil || isAboutLogin(err) {
 			s.reachability.isProbing = false
 			s.reachability.mu.Unlock()
 			return

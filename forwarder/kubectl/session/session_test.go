@@ -1,6 +1,7 @@
 package session
 
 import (
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -186,5 +187,27 @@ func TestSession_ChecksNodesOnDemandAndAtMostOncePerInterval(t *testing.T) {
 	opened.tasks.Wait()
 	if n := s.requests.Load(); n != 2 {
 		t.Errorf("the server was asked %d times about two nodes", n)
+	}
+}
+
+// A login that fails is none of the API server's, which has not been asked.
+func TestSession_LoginOfAnAuthProviderIsNamed(t *testing.T) {
+	expired := "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"exp": 1}`)) + ".c2ln"
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	for _, test := range []struct {
+		config string
+		class  forwarder.Class
+		reason string
+	}{
+		{"id-token: " + expired, forwarder.NeedsUser, "no refresh-token"},
+		{"refresh-token: x", forwarder.Transient, "the identity provider cannot be reached"},
+	} {
+		s := startServer(t, "x")
+		user := fmt.Sprintf("{auth-provider: {name: oidc, config: {idp-issuer-url: '%s', client-id: me, %s}}}", closed.URL, test.config)
+		f := getObject(t, s.source(t, user, ""))
+		if f == nil || f.Class != test.class || !strings.Contains(f.Reason, "no valid ID token") || !strings.Contains(f.Reason, test.reason) || strings.Contains(f.Reason, "API server") {
+			t.Errorf("%s: %+v", test.config, f)
+		}
 	}
 }

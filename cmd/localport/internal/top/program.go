@@ -17,6 +17,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/process/holder"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // Source is the project that the screen shows. Its methods are called from several goroutines.
@@ -127,7 +128,7 @@ func (p *program) command(effect Effect) tea.Cmd {
 	case Copy:
 		return tea.SetClipboard(effect.Text)
 	case Tick:
-		return tea.Tick(tickInterval, func(now time.Time) tea.Msg { return TickMsg{now} })
+		return p.tick
 	case Watch:
 		return p.watch
 	case Refresh:
@@ -151,6 +152,14 @@ func (p *program) inForeground(run func() error, done tea.ExecCallback) tea.Cmd 
 		p.keyboard.stop()
 		return errors.Join(run(), p.keyboard.start(p.tea.Send))
 	}), done)
+}
+
+// tick sends a TickMsg, unless the program ends before.
+func (p *program) tick() tea.Msg {
+	if !wait.Sleep(p.ctx, tickInterval) {
+		return nil
+	}
+	return TickMsg{time.Now()}
 }
 
 // watch reports changes until the supervisor ends.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/charmbracelet/x/ansi"
 	"go.uber.org/goleak"
@@ -71,7 +72,7 @@ func checkScreen(t interface{ Fatalf(string, ...any) }, m Model, screen string) 
 			t.Fatalf("%dx%d: a line has %d columns: %q", m.Width, m.Height, got, line)
 		}
 		for _, r := range ownStyles.ReplaceAllString(line, "") {
-			if r < ' ' || r >= 0x7f && r <= 0x9f || r == 0x202e || r == '\ufffd' {
+			if r < ' ' || r >= 0x7f && r <= 0x9f || r == 0x202e || !utf8.ValidString(line) {
 				t.Fatalf("%dx%d: the screen has %q: %q", m.Width, m.Height, r, line)
 			}
 		}

@@ -122,7 +122,7 @@ func TestParse_AcceptsNothingThatAConfigRejects(t *testing.T) {
 
 func TestSplitCommands_SplitsWordsAsAShellDoes(t *testing.T) {
 	t.Parallel()
-	piece := rapid.SampledFrom([]string{"a", "b c", " ", "'", `"`, `\`, `\"`, `'x y'`, `"x \" y"`, "${V}", `"${V}"`, "é", "\\\n", "#", ":", "*", `"$"`})
+	piece := rapid.SampledFrom([]string{"a", "b c", " ", "'", `"`, `\`, `\"`, `'x y'`, `"x \" y"`, "${V}", `"${V}"`, "é", "\\\n", ":", "*", `"$"`})
 	rapid.Check(t, func(t *rapid.T) {
 		text := "x " + strings.Join(rapid.SliceOfN(piece, 0, 12).Draw(t, "pieces"), "")
 		want, err := shell.Fields(text, func(name string) string { return map[string]string{"V": "value"}[name] })

@@ -26,6 +26,8 @@ type Service struct {
 	Name    string
 	Comment []string // paragraphs above it
 	Entries []Entry
+	// Suggestions are written as comments, for keys whose values the user has to complete.
+	Suggestions []Entry
 }
 
 // Entry is a key of a table and its value: a string, a Template, an int, a bool, a float64, an []string, an []int or a Table.
@@ -74,13 +76,13 @@ func (c Config) Text() string {
 	w.paragraphs(c.Comment)
 	if len(c.Settings) > 0 {
 		w.line("")
-		w.entries("", c.Settings)
+		w.shortEntries(c.Settings)
 	}
 	if len(c.Defaults) > 0 {
 		w.table("defaults", nil, c.Defaults)
 	}
 	for _, service := range c.Services {
-		w.table("services."+quoteKey(service.Name), service.Comment, service.Entries)
+		w.service(service)
 	}
 	if len(c.Env) > 0 {
 		w.table("env", nil, c.Env)
@@ -95,7 +97,7 @@ func (c Config) Text() string {
 // ServiceText returns the text of one service's table.
 func ServiceText(service Service) string {
 	var w writer
-	w.table("services."+quoteKey(service.Name), service.Comment, service.Entries)
+	w.service(service)
 	return strings.TrimPrefix(w.text.String(), "\n")
 }
 
@@ -121,25 +123,50 @@ func (w *writer) table(name string, comment []string, entries []Entry) {
 	w.entries(name, entries)
 }
 
+// service writes a service. Its suggestions come last of the keys in its own table: those after the header of another table would be in that.
+func (w *writer) service(service Service) {
+	name := "services." + quoteKey(service.Name)
+	w.line("")
+	w.paragraphs(service.Comment)
+	w.line("[" + name + "]")
+	long := w.shortEntries(service.Entries)
+	for _, suggestion := range service.Suggestions {
+		w.line("# " + quoteKey(suggestion.Key) + " = " + formatValue(suggestion.Value) + comment(suggestion))
+	}
+	w.longEntries(name, long)
+}
+
 // maxLine is the length of a line after which a table is written with a header of its own.
 const maxLine = 130
 
 func (w *writer) entries(table string, entries []Entry) {
-	var long []Entry
+	w.longEntries(table, w.shortEntries(entries))
+}
+
+// shortEntries writes the keys with values of one line, and returns the others.
+func (w *writer) shortEntries(entries []Entry) (long []Entry) {
 	for _, entry := range entries {
 		line := quoteKey(entry.Key) + " = " + formatValue(entry.Value)
-		if _, isTable := entry.Value.(Table); isTable && table != "" && len(line) > maxLine {
+		if _, isTable := entry.Value.(Table); isTable && len(line) > maxLine {
 			long = append(long, entry)
 			continue
 		}
-		if entry.Comment != "" {
-			line += " # " + commentText(entry.Comment)
-		}
-		w.line(line)
+		w.line(line + comment(entry))
 	}
-	for _, entry := range long {
+	return long
+}
+
+func (w *writer) longEntries(table string, entries []Entry) {
+	for _, entry := range entries {
 		name := table + "." + quoteKey(entry.Key)
 		w.line("[" + name + "]")
 		w.entries(name, entry.Value.(Table))
 	}
+}
+
+func comment(entry Entry) string {
+	if entry.Comment == "" {
+		return ""
+	}
+	return " # " + commentText(entry.Comment)
 }

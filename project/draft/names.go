@@ -23,6 +23,9 @@ func (n Names) Add(text string) string {
 	return name
 }
 
+// Contains reports whether a service that would be called text has been added.
+func (n Names) Contains(text string) bool { return n[project.EnvPrefix(validName(text))] }
+
 func validName(text string) string {
 	name := strings.Trim(strings.Map(func(r rune) rune {
 		switch {

@@ -44,7 +44,7 @@ func resolve(node *yaml.Node) Node {
 
 // Exists reports whether there is a value other than null.
 func (n Node) Exists() bool {
-	return n.node != nil && !(n.node.Kind == yaml.ScalarNode && n.node.ShortTag() == "!!null")
+	return n.node != nil && (n.node.Kind != yaml.ScalarNode || n.node.ShortTag() != "!!null")
 }
 
 // Line returns the line of the value, from 1; 0 if there is none.
@@ -72,9 +72,9 @@ func (n Node) Text() string {
 	return n.node.Value
 }
 
-// IsTrue reports whether a scalar is true, in the words of YAML 1.1 (PyYAML) or 1.2.
-func (n Node) IsTrue() bool {
-	return n.IsScalar() && slices.Contains([]string{"true", "yes", "on"}, strings.ToLower(n.node.Value))
+// WithText returns a scalar with another text, on the same line.
+func (n Node) WithText(text string) Node {
+	return Node{&yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text, Line: n.Line()}}
 }
 
 // Items returns the values of a list.

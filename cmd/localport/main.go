@@ -56,6 +56,7 @@ type grammar struct {
 	Demo       demoCmd    `cmd:"" group:"Advanced" help:"Show how LocalPort works, on a temporary project."`
 	VersionCmd versionCmd `cmd:"" group:"Advanced" name:"version" help:"Print the version."`
 
+	Man       manCmd       `cmd:"" hidden:"" help:"Print the manual page."`
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`
 }
 

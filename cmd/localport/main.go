@@ -41,6 +41,7 @@ type grammar struct {
 	Login   loginCmd   `cmd:"" group:"Daily" help:"Log in to services that need it, in this terminal."`
 	Logs    logsCmd    `cmd:"" group:"Daily" help:"Print the services' logs."`
 
+	Init       initCmd       `cmd:"" group:"Config" help:"Write a .localport.toml: by questions, from a cluster, compose file, ssh config or example."`
 	Hook       hookCmd       `cmd:"" group:"Config" help:"Print the shell hook; put it into your rc file: eval \"$(localport hook zsh)\"."`
 	Completion completionCmd `cmd:"" group:"Config" help:"Print the completion script of a shell."`
 	Deny       denyCmd       `cmd:"" group:"Config" help:"Revoke the approval and stop the project's forwards."`

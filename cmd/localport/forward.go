@@ -243,13 +243,13 @@ func (f *forward) follow(ctx context.Context) error {
 			return errNotRunning
 		}
 		last = f.newest(ctx, status)
-		if err := f.report.show(last); err != nil {
-			return err
-		}
 		if len(f.servicesToLogIn(last)) > 0 {
 			return errLoginNeeded
 		}
-		return f.report.uselessError(last)
+		if err := f.report.uselessError(last); err != nil {
+			return err
+		}
+		return f.report.show(last)
 	})
 	switch {
 	case errors.Is(err, errLoginNeeded):

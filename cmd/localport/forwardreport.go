@@ -68,12 +68,14 @@ func (r *forwardReport) show(status api.Status) error {
 
 // isLocated reports whether the target of a service is known: a context and a namespace are chosen when the first tunnel is opened.
 func isLocated(svc api.ServiceStatus) bool {
-	if svc.Technology == "kubectl" {
-		return kubernetesTargetPattern().MatchString(svc.Target) || svc.State != forwarder.Starting
+	if svc.Technology == "kubectl" && svc.State == forwarder.Starting {
+		parts := kubernetesTargetPattern().FindStringSubmatch(svc.Target)
+		return parts != nil && parts[1] != ""
 	}
 	return true
 }
 
+// kubernetesTargetPattern matches the target of a Kubernetes service: context, namespace, resource and port.
 var kubernetesTargetPattern = project.LazyRegexp(`^kubectl (?:(.*)/)?([^/ ]+) ((?:\S+/|pods -l ).*):([^:]+)$`)
 
 // shortTypes are kubectl's short names of resource types.
@@ -146,7 +148,7 @@ func (r *forwardReport) showTrouble(svc api.ServiceStatus, known *reportedServic
 	default:
 		output.Info(r.err, "%s: %s; trying again", svc.Name, text)
 	}
-	if svc.Hint != "" && isNewHint && !r.isUseless(svc) {
+	if svc.Hint != "" && isNewHint {
 		fmt.Fprintln(r.err, "hint:", output.JoinLines(forwardHint(svc.Hint)))
 	}
 }
@@ -202,6 +204,8 @@ var (
 
 // forwardHint returns a service's hint for a command without a project.
 func forwardHint(hint string) string {
+	hint, _, _ = strings.Cut(hint, "; "+project.HintLocal("context"))
+	hint = strings.ReplaceAll(hint, "the service's connection.kubeconfig", "--kubeconfig FILE")
 	hint = loginHintPattern().ReplaceAllString(hint, "this command in a terminal")
 	return restartHintPattern().ReplaceAllString(hint, "this command again")
 }

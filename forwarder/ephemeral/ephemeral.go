@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,7 +78,7 @@ func (p *Project) Remove(ctx context.Context) error {
 	if p.Config == "" {
 		return err
 	}
-	return errors.Join(err, forget(ctx, p.Config))
+	return errors.Join(err, lockstate.RemoveAbandonedRunDirs(killOrphans), forget(ctx, p.Config))
 }
 
 // RemoveAfterSupervisor removes what is left of the project of a config if that is ephemeral, the process that made it has ended, and no
@@ -133,5 +134,11 @@ func forget(ctx context.Context, config string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.RemoveAll(dir.Path), store.Forget(config))
+	errs := []error{os.RemoveAll(dir.Path), store.Forget(config)}
+	for _, socket := range dir.Sockets() { // a killed supervisor leaves it
+		if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -31,6 +31,7 @@ type grammar struct {
 	LogLevel string           `enum:",debug,info,warn,error" default:"" placeholder:"LEVEL" help:"Log level of the supervisor, also if it is running: debug, info, warn or error."`
 	Version  kong.VersionFlag `env:"-" help:"Print the version."`
 
+	Forward forwardCmd `cmd:"" group:"Daily" help:"Forward a port without a project: kubectl's or ssh's own arguments, in the foreground."`
 	Allow   allowCmd   `cmd:"" group:"Daily" help:"Approve the current contents of the project's files."`
 	Status  statusCmd  `cmd:"" group:"Daily" aliases:"ps" help:"Show the project's services."`
 	Start   startCmd   `cmd:"" group:"Daily" aliases:"up" help:"Start services and keep them running without a shell."`

@@ -180,8 +180,9 @@ func topLevelAdvice(n *node) string {
 // resourceTypes are kubectl's names for the resources that a port is forwarded to.
 var resourceTypes = map[string]string{
 	"service": "service", "services": "service", "svc": "service", "pod": "pod", "pods": "pod", "po": "pod",
-	"deployment": "deployment", "deployments": "deployment", "deploy": "deployment", "statefulset": "statefulset", "sts": "statefulset",
-	"replicaset": "replicaset", "rs": "replicaset", "daemonset": "daemonset", "ds": "daemonset", "job": "job", "jobs": "job",
+	"deployment": "deployment", "deployments": "deployment", "deploy": "deployment", "statefulset": "statefulset",
+	"statefulsets": "statefulset", "sts": "statefulset", "replicaset": "replicaset", "replicasets": "replicaset", "rs": "replicaset",
+	"daemonset": "daemonset", "daemonsets": "daemonset", "ds": "daemonset", "job": "job", "jobs": "job",
 }
 
 // SplitResource splits kubectl's TYPE/NAME; not ok for any other text.

@@ -48,6 +48,7 @@ type grammar struct {
 	Recipes    recipesCmd    `cmd:"" group:"Config" help:"Print ready-made services for Cloud SQL, AWS, IAP, Teleport and Azure."`
 
 	Why     whyCmd     `cmd:"" group:"Diagnose" help:"Explain a service's state, and say what to do next."`
+	Top     topCmd     `cmd:"" group:"Diagnose" help:"Show the services, their traffic and connections full screen; keys restart, stop and log in."`
 	Events  eventsCmd  `cmd:"" group:"Diagnose" help:"Print what happened to the services: failures, recoveries, changes of state."`
 	Daemon  daemonCmd  `cmd:"" group:"Diagnose" help:"Control the supervisor."`
 	Metrics metricsCmd `cmd:"" group:"Diagnose" help:"Print metrics in the Prometheus text format."`
@@ -57,6 +58,7 @@ type grammar struct {
 	Demo       demoCmd    `cmd:"" group:"Advanced" help:"Show how LocalPort works, on a temporary project."`
 	VersionCmd versionCmd `cmd:"" group:"Advanced" name:"version" help:"Print the version."`
 
+	Man       manCmd       `cmd:"" hidden:"" help:"Print the manual page."`
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`
 }
 

@@ -93,6 +93,7 @@ func (p commandProject) parseSettings(files *project.Files) (*project.Project, m
 	return project.ParseSettings(files, p.parseOptions())
 }
 
+// parseOptions are the options of parseConfig.
 func (p commandProject) parseOptions() project.Options {
 	base := environ.Undo(environ.Parse(os.Environ()))
 	ports := p.Dir.ReadOrZero().Ports

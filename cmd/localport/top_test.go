@@ -179,7 +179,12 @@ func TestTop_InTmux(t *testing.T) {
 	conn.exchangeLine("hi")
 	s := tmuxServer{w, fmt.Sprintf("localport-test-%d-%d", os.Getpid(), time.Now().UnixNano())}
 	s.run("new-session", "-d", "-x", "80", "-y", "24", "-c", root, "sh")
-	t.Cleanup(func() { s.run("kill-server") })
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(s.run("capture-pane", "-p"))
+		}
+		s.run("kill-server")
+	})
 	s.run("send-keys", w.exe+" top", "Enter")
 	own := fmt.Sprintf("(pid %d)", os.Getpid())
 	s.awaitScreen("▸ web", fmt.Sprintf("127.0.0.1:%d", port), "1 connection", own, "starting → healthy", "q quit")

@@ -122,7 +122,7 @@ func (p *program) command(effect Effect) tea.Cmd {
 	case Quit:
 		return tea.Quit
 	case Redraw:
-		return tea.ClearScreen
+		return redraw
 	case Suspend:
 		return p.inForeground(suspend, func(error) tea.Msg { return nil })
 	case Copy:
@@ -144,6 +144,13 @@ func (p *program) command(effect Effect) tea.Cmd {
 	}
 	return func() tea.Msg { panic(fmt.Sprintf("effect %T", effect)) }
 }
+
+// resetMargins lets the whole screen scroll (DECSTBM). To move lines, Bubble Tea limits the lines that scroll, and sets the limit back to the height of
+// the terminal. If that has grown meanwhile, the limit would stay.
+const resetMargins = "\x1b[r"
+
+// redraw draws the whole screen again.
+func redraw() tea.Msg { return tea.Sequence(tea.Raw(resetMargins), tea.ClearScreen)() }
 
 func (p *program) inForeground(run func() error, done tea.ExecCallback) tea.Cmd {
 	return tea.Exec(foreground(func() error {
@@ -226,7 +233,7 @@ func (p *program) handleSignals(ctx context.Context) {
 			switch {
 			case received == syscall.SIGCONT && !p.isAway.Load():
 				_ = p.keyboard.setKeyMode()
-				p.tea.Send(tea.ClearScreen())
+				p.tea.Send(redraw())
 			case received == syscall.SIGCONT, received == os.Interrupt && p.isAway.Load():
 			default:
 				p.cancel() // a command that uses the terminal would be waited for

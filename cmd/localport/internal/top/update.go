@@ -21,6 +21,7 @@ func Update(m Model, msg any) (Model, []Effect) {
 	switch msg := msg.(type) {
 	case ResizeMsg:
 		m.Width, m.Height = msg.Width, msg.Height
+		return m, []Effect{Redraw{}}
 	case TickMsg:
 		m.Now = msg.Now
 		if !m.notice.until.IsZero() && m.Now.After(m.notice.until) {

@@ -26,6 +26,9 @@ func View(m Model) string {
 	if m.ASCII {
 		text = toASCII.Replace(text)
 	}
+	if m.NoColor {
+		text = withoutColors.Replace(text)
+	}
 	return text
 }
 

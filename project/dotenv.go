@@ -13,6 +13,7 @@ var byteOrderMark = []byte("\xef\xbb\xbf")
 type dotEnv struct {
 	path     string
 	values   map[string]string
+	names    []string // of values, in the order of the file
 	errors   []Diagnostic
 	warnings []Diagnostic
 }
@@ -141,6 +142,9 @@ func (r *dotEnvReader) readStatement() bool {
 	default:
 		if strings.Contains(value.text, "\t#") && value.quote == 0 {
 			r.addWarning(s, `"#" begins a comment only after a space; after a tab it is part of the value`)
+		}
+		if _, isRepeated := r.values[name]; !isRepeated {
+			r.names = append(r.names, name)
 		}
 		r.values[name] = r.expand(s, value)
 	}

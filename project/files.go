@@ -243,3 +243,17 @@ func readRegular(path string, limit int) ([]byte, error) {
 	}
 	return data, err
 }
+
+// WithContents returns f with other contents of one of its files: of the config at f.Path, or of .localport.local.toml at f.LocalPath. The files that
+// these name are read again.
+func (f *Files) WithContents(path string, data []byte) (*Files, error) {
+	changed := *f
+	if path == f.Path {
+		changed.Config = data
+	} else {
+		changed.Local = data
+	}
+	var err error
+	changed.ReferencedFiles, err = readReferencedFiles(&changed)
+	return &changed, err
+}

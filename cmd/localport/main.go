@@ -109,6 +109,9 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 	if len(args) > 1 && args[0] == "__complete" { // without kong: it must be there before the next key
 		return completeNames(a, args[1:])
 	}
+	if len(args) > 1 && args[0] == prompt.MistakeArg {
+		return printMistake(a, args[1])
+	}
 	code := parseAndRun(a, args)
 	if a.superviseProject != nil {
 		return output.PrintError(stderr, a.superviseProject())
@@ -153,7 +156,8 @@ func parseAndRun(a *app, args []string) int {
 	startTime := time.Now()
 	err = output.WithHelp(command.Run(), commandPath(command))
 	if a.project != nil {
-		err = commandProject{a.project}.explainNoAnswer(err, startTime)
+		p := commandProject{a.project}
+		err = p.explainNotAllowed(p.explainNoAnswer(err, startTime))
 	}
 	return output.PrintError(a.err, err)
 }

@@ -74,9 +74,12 @@ func (s Store) Allow(f *project.Files) error {
 	return s.updateRecord(f.Path, func(r *record) { r.allow(effective.Digest()) })
 }
 
-// Deny records that f is denied whatever its contents, and removes what was allowed before.
+// Deny records that f is denied whatever its contents, and removes what was allowed before, with its copy.
 func (s Store) Deny(f *project.Files) error {
-	return s.updateRecord(f.Path, func(r *record) { r.Allowed, r.Denied = nil, true })
+	if err := s.updateRecord(f.Path, func(r *record) { r.Allowed, r.Denied = nil, true }); err != nil {
+		return err
+	}
+	return s.removeCopy(f.Path)
 }
 
 // withMainFiles returns f or, in a linked worktree without a .localport.local.toml or .env, f with that of the main checkout.

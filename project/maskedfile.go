@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -40,8 +41,10 @@ func (f *Files) MaskedFiles(secrets []string) []MaskedFile {
 
 // maskDotEnv returns the names of the variables in .env, in the order of the file.
 func maskDotEnv(data []byte) string {
+	d := parseDotEnv("", data, func(string) (string, bool) { return "", false })
+	byLine := func(a, b string) int { return cmp.Or(cmp.Compare(d.lines[a], d.lines[b]), cmp.Compare(a, b)) }
 	var b strings.Builder
-	for _, name := range parseDotEnv("", data, func(string) (string, bool) { return "", false }).names {
+	for _, name := range slices.SortedFunc(maps.Keys(d.values), byLine) {
 		b.WriteString(name + "=" + mask + "\n")
 	}
 	return b.String()

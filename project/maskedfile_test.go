@@ -54,7 +54,7 @@ DATABASE_URL = "postgres://***@${db.addr}/shop"
 	if text := strings.ReplaceAll(got[0].Text, "\r\n", "\n"); text != want || strings.Count(got[0].Text, "\n") != strings.Count(got[0].Text, "\r\n") {
 		t.Errorf("the config is shown as\n%s\nwant\n%s", text, want)
 	}
-	if got[1].Text != "a = 1\n" || got[2].Text != "B=***\nA=***\n" || got[3].Text != "" {
+	if got[1].Text != "a = 1\n" || got[2].Text != "A=***\nB=***\n" || got[3].Text != "" {
 		t.Errorf("%+v", got[1:])
 	}
 	for i, file := range got {

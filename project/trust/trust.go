@@ -3,6 +3,9 @@
 package trust
 
 import (
+	"errors"
+	"io/fs"
+	"os"
 	"slices"
 
 	"github.com/localport-sh/localport/project"
@@ -80,6 +83,15 @@ func (s Store) Deny(f *project.Files) error {
 		return err
 	}
 	return s.removeCopy(f.Path)
+}
+
+// Forget removes the decision about a config file that does not exist any more.
+func (s Store) Forget(path string) error {
+	err := os.Remove(s.recordPath(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // withMainFiles returns f or, in a linked worktree without a .localport.local.toml or .env, f with that of the main checkout.

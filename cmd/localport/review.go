@@ -26,6 +26,7 @@ const maxReviewLines = 60
 type review struct {
 	files   *project.Files
 	masked  []project.MaskedFile
+	secrets []string
 	project *project.Project // nil: a variable is set nowhere, which the files need
 	unset   []project.Diagnostic
 	verdict trust.Verdict // before
@@ -38,19 +39,18 @@ type review struct {
 func (p commandProject) reviewFiles(files *project.Files, verdict trust.Verdict) (review, error) {
 	r := review{files: files, verdict: verdict}
 	parsed, err := p.parseConfig(files)
-	var secrets []string
 	switch invalid, isInvalid := errors.AsType[*project.InvalidError](err); {
 	case err == nil:
 		if err := checkHealthChecks(parsed); err != nil {
 			return r, output.WithExitCode(err, output.ExitInvalid)
 		}
-		r.project, secrets = parsed, parsed.Secrets
+		r.project, r.secrets = parsed, parsed.Secrets
 	case isInvalid && !slices.ContainsFunc(invalid.Diagnostics, func(d project.Diagnostic) bool { return !d.IsUnset }):
-		r.unset, secrets = invalid.Diagnostics, invalid.Secrets
+		r.unset, r.secrets = invalid.Diagnostics, invalid.Secrets
 	default:
 		return r, err
 	}
-	r.masked = files.MaskedFiles(secrets)
+	r.masked = files.MaskedFiles(r.secrets)
 	r.last, r.hasLast = p.Store.LastAllowed(files)
 	return r, nil
 }

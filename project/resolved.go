@@ -12,42 +12,16 @@ type ResolvedValue struct {
 	Value    any    // string, int, float64, bool, time.Duration, []string, []int or map[string]string; masked where it is secret
 	IsSecret bool
 	Problem  string // of an entry of [env]: why it has no value
-	Origin   Origin
+	Origin   Origin // without a path: the value is a default
 }
-
-// Origin is where a value comes from.
-type Origin struct {
-	Path      string // of the file; empty: a default
-	Line      int
-	Variables []VariableOrigin // those in ${…}
-}
-
-// VariableOrigin is where a variable comes from.
-type VariableOrigin struct {
-	Name string
-	Kind VariableKind
-}
-
-// VariableKind is the kind of place that a variable comes from.
-type VariableKind string
-
-// The places that variables come from. A variable that is unset has a default in the config.
-const (
-	VariableOfEnvironment VariableKind = "environment"
-	VariableOfDotEnv      VariableKind = ".env"
-	VariableUnset         VariableKind = "not set"
-)
 
 // Resolve returns the values of all keys: those of the file, those of each service, and [env]. Its error is that of Parse.
 func (f *Files) Resolve(o Options) ([]ResolvedValue, error) {
-	project, err := Parse(f, o)
+	p := newParser(f, o)
+	project, err := p.parse()
 	if err != nil {
 		return nil, err
 	}
-	p := newParser(f, o)
-	p.readDocuments()
-	p.markSecretSettings()
-	p.project = project
 	values := []ResolvedValue{p.topLevelValue("linger", p.lingerValue())}
 	if project.MetricsPort != 0 {
 		values = append(values, p.topLevelValue("metrics_port", project.MetricsPort))
@@ -117,32 +91,6 @@ func (p *parser) maskValue(value any, n *node) any {
 	return value
 }
 
-// variableOrigins returns the variables in the value of n, each once.
-func (p *parser) variableOrigins(n *node) (origins []VariableOrigin) {
-	for m := range n.descendants() {
-		t, _ := parseTemplate(m.text)
-		for ref := range t.references() {
-			origin := VariableOrigin{ref.variable, p.variableKind(ref.variable)}
-			if m.kind == stringKind && ref.variable != "" && !slices.Contains(origins, origin) {
-				origins = append(origins, origin)
-			}
-		}
-	}
-	return origins
-}
-
-func (p *parser) variableKind(name string) VariableKind {
-	_, isSet := p.options.Getenv(name)
-	_, isInFile := p.project.DotEnv[name]
-	switch {
-	case isSet:
-		return VariableOfEnvironment
-	case isInFile:
-		return VariableOfDotEnv
-	}
-	return VariableUnset
-}
-
 func (p *parser) envValues() (values []ResolvedValue) {
 	scope := EnvScope{Lookup: p.options.Getenv, DotEnv: p.project.DotEnv, Services: make(map[string]Endpoint)}
 	for _, s := range p.project.Services {
@@ -151,10 +99,23 @@ func (p *parser) envValues() (values []ResolvedValue) {
 	for _, entry := range p.project.Env {
 		variable, err := scope.resolveEntry(entry, p.project.Env)
 		value := p.resolvedValue("", joinKey("env", entry.Name), variable.Value, p.root.member("env", entry.Name))
+		value.Origin.Variables = p.templateOrigins(entry.Template)
 		if err != nil {
-			value.Value, value.Problem = nil, fmt.Sprint(err)
+			value.Value, value.Problem, value.Origin.Variables = nil, fmt.Sprint(err), nil
 		}
 		values = append(values, value)
 	}
 	return values
+}
+
+// templateOrigins returns where the variables in a value of [env] come from, each once.
+func (p *parser) templateOrigins(text string) (origins []VariableOrigin) {
+	t, _ := parseTemplate(text)
+	for ref := range t.references() {
+		isSeen := slices.ContainsFunc(origins, func(o VariableOrigin) bool { return o.Name == ref.variable })
+		if ref.variable != "" && !isSeen {
+			origins = append(origins, p.variableOrigin(ref.variable))
+		}
+	}
+	return origins
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -92,16 +91,9 @@ type shownValue struct {
 
 // shownOrigin is where a value comes from.
 type shownOrigin struct {
-	Kind      string          `json:"kind"` // "file", "user" (the user's config) or "default"
-	Path      string          `json:"path,omitempty"`
-	Line      int             `json:"line,omitempty"`
-	Variables []shownVariable `json:"variables,omitempty"`
-	name      string          // of the file, for people
-}
-
-type shownVariable struct {
-	Name string `json:"name"`
-	From string `json:"from"` // "environment", ".env" or "not set"
+	Kind           string `json:"kind"` // "file", "user" (the user's config) or "default"
+	project.Origin        // of a file
+	text           string // for people
 }
 
 func newShownValue(v project.ResolvedValue, root, userConfig string) shownValue {
@@ -111,38 +103,13 @@ func newShownValue(v project.ResolvedValue, root, userConfig string) shownValue 
 	}
 	switch {
 	case v.Origin.Path != "":
-		shown.Origin = shownOrigin{Kind: "file", Path: v.Origin.Path, Line: v.Origin.Line, name: v.Origin.Path}
-		if name, err := filepath.Rel(root, v.Origin.Path); err == nil && filepath.IsLocal(name) {
-			shown.Origin.name = name
-		}
+		shown.Origin = shownOrigin{"file", v.Origin, v.Origin.Describe(root)}
 	case v.Service == "" && v.Key == "linger" && userConfig != "":
-		shown.Origin = shownOrigin{Kind: "user", name: "your own " + userConfig}
+		shown.Origin = shownOrigin{Kind: "user", text: "your own " + userConfig}
 	default:
-		shown.Origin = shownOrigin{Kind: "default", name: "default"}
-	}
-	for _, variable := range v.Origin.Variables {
-		shown.Origin.Variables = append(shown.Origin.Variables, shownVariable{variable.Name, string(variable.Kind)})
+		shown.Origin = shownOrigin{Kind: "default", text: "default"}
 	}
 	return shown
-}
-
-// String is the origin for people: "FILE:LINE, NAME from .env".
-func (o shownOrigin) String() string {
-	text := o.name
-	if o.Line > 0 {
-		text = fmt.Sprintf("%s:%d", o.name, o.Line)
-	}
-	for _, variable := range o.Variables {
-		switch variable.From {
-		case string(project.VariableUnset):
-			text += ", " + variable.Name + " is not set"
-		case string(project.VariableOfEnvironment):
-			text += ", " + variable.Name + " from the environment"
-		default:
-			text += ", " + variable.Name + " from " + variable.From
-		}
-	}
-	return text
 }
 
 // draftValue returns a resolved value as a config would give it.
@@ -190,7 +157,7 @@ func formatShown(values []shownValue) string {
 			header = h
 			fmt.Fprintf(&b, "%s[%s]\n", map[bool]string{true: "\n"}[b.Len() > 0], h)
 		}
-		fmt.Fprintf(&b, "%-*s  # %s\n", width, value.line(), value.Origin)
+		fmt.Fprintf(&b, "%-*s  # %s\n", width, value.line(), value.Origin.text)
 	}
 	return b.String()
 }

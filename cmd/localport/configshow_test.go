@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/localport-sh/localport/project"
 )
 
 const shownTestConfig = `linger = "connections"
@@ -57,7 +59,7 @@ func TestGolden_ConfigShow(t *testing.T) {
 		}
 		origins[value.Key] = value.Origin
 	}
-	if origin := origins["connection.namespace"]; origin.Line != 8 || origin.Kind != "file" || len(origin.Variables) != 1 || origin.Variables[0].From != "environment" {
+	if origin := origins["connection.namespace"]; origin.Line != 8 || origin.Kind != "file" || len(origin.Variables) != 1 || origin.Variables[0] != (project.VariableOrigin{Name: "NS"}) {
 		t.Errorf("the namespace comes from %+v", origin)
 	}
 	if origins["start"].Kind != "default" || origins["connect_timeout"].Line != 3 || filepath.Base(origins["local_port"].Path) != ".localport.local.toml" {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -48,7 +49,7 @@ type grammar struct {
 	Hook       hookCmd       `cmd:"" group:"Config" help:"Print the shell hook; put it into your rc file: eval \"$(localport hook zsh)\"."`
 	Completion completionCmd `cmd:"" group:"Config" help:"Print the completion script of a shell."`
 	Deny       denyCmd       `cmd:"" group:"Config" help:"Revoke the approval and stop the project's forwards."`
-	ConfigCmd  configCmd     `cmd:"" group:"Config" name:"config" help:"Check the config."`
+	ConfigCmd  configCmd     `cmd:"" group:"Config" name:"config" help:"Check, show, export, migrate, back up and restore the config."`
 	Recipes    recipesCmd    `cmd:"" group:"Config" help:"Print ready-made services for Cloud SQL, AWS, IAP, Teleport and Azure."`
 
 	Why     whyCmd     `cmd:"" group:"Diagnose" help:"Explain a service's state, and say what to do next."`
@@ -65,6 +66,9 @@ type grammar struct {
 
 	Man       manCmd       `cmd:"" hidden:"" help:"Print the manual page."`
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`
+
+	// Other names of "localport config …".
+	Schema schemaCmd `cmd:"" hidden:"" help:"Print the JSON Schema of .localport.toml, for editors."`
 }
 
 // app is what commands share: the directory or config that they act on, and their output. Results go to out, everything else to err. A
@@ -100,7 +104,10 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 	if len(args) > 0 {
 		switch args[0] {
 		case "export":
-			return prompt.Export(args[1:])
+			if len(args) > 1 && !strings.HasPrefix(args[1], "-") { // the hook's command, with the shell first
+				return prompt.Export(args[1:])
+			}
+			args = append([]string{"config", "export"}, args[1:]...)
 		case handoff.Arg:
 			return handoff.Main()
 		case client.DetachedArg:

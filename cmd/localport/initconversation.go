@@ -32,7 +32,7 @@ var (
 
 // converse asks what to forward, shows the config, and asks whether to write it.
 func (c initCmd) converse(ctx context.Context, a *app, d *dialog, target string) (newConfig, error) {
-	d.printf("This writes %s. Ctrl-C leaves without writing anything.\n\n", target)
+	d.printf("This writes %s.\nCtrl-C leaves without writing anything.\n\n", target)
 	choices := c.choices(ctx, a, d, target)
 	labels := make([]string, len(choices))
 	for i, choice := range choices {
@@ -70,7 +70,7 @@ func (c initCmd) choices(ctx context.Context, a *app, d *dialog, target string) 
 	others := []initChoice{
 		{"a host behind an ssh server", func() (newConfig, error) { return askSSH(ctx, d) }},
 		{"a host that this machine can reach", func() (newConfig, error) { return askTCP(ctx, d) }},
-		{"an example: " + strings.Join(examples.Names(), ", "), func() (newConfig, error) { return askExample(ctx, d) }},
+		{"an example to start from", func() (newConfig, error) { return askExample(ctx, d) }},
 		{"nothing yet: a template with comments", func() (newConfig, error) { return newConfig{text: configTemplate}, nil }},
 	}
 	if location.Context != "" {

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/convert/converttest"
+	"github.com/localport-sh/localport/cmd/localport/internal/convert/goldentest"
 )
 
 func readExample(t *testing.T) []byte {
@@ -30,7 +31,7 @@ func TestConvert_WritesServicesWithChecksAndVariables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	converttest.Golden(t, "testdata/compose.toml", result.Text())
+	goldentest.Compare(t, "testdata/compose.toml", result.Text())
 	parsed := converttest.Parse(t, result.Text(), nil)
 	for _, secret := range []string{"hunter2", "s3cret", "cachepass", "$rabbit"} {
 		if strings.Contains(result.Text(), secret) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -121,7 +122,7 @@ func askSSH(ctx context.Context, d *dialog) (newConfig, error) {
 	if err != nil {
 		return newConfig{}, err
 	}
-	remote, err := d.askValid(ctx, "Host behind it, as that server knows it", "localhost", checkHost)
+	remote, port, err := d.askHost(ctx, "Host behind it, as that server knows it", "localhost")
 	if err != nil {
 		return newConfig{}, err
 	}
@@ -132,21 +133,33 @@ func askSSH(ctx context.Context, d *dialog) (newConfig, error) {
 	} else {
 		connection.Set("remote_host", remote)
 	}
-	return askService(ctx, d, "ssh", name, connection)
+	return askService(ctx, d, "ssh", name, port, connection)
 }
 
 // askTCP asks for a host that this machine can reach.
 func askTCP(ctx context.Context, d *dialog) (newConfig, error) {
-	host, err := d.askValid(ctx, "Host", "", checkHost)
+	host, port, err := d.askHost(ctx, "Host", "")
 	if err != nil {
 		return newConfig{}, err
 	}
-	return askService(ctx, d, "tcp", host, draft.Table{{Key: "remote_host", Value: host}})
+	return askService(ctx, d, "tcp", host, port, draft.Table{{Key: "remote_host", Value: host}})
 }
 
-// askService asks for the ports and the name of a service.
-func askService(ctx context.Context, d *dialog, technology, host string, connection draft.Table) (newConfig, error) {
-	port, err := d.askPort(ctx, "Port there", "")
+// askHost asks for a host. An answer with a port gives that too.
+func (d *dialog) askHost(ctx context.Context, question, suggestion string) (host, port string, err error) {
+	_, err = d.askValid(ctx, question, suggestion, func(text string) error {
+		var splitErr error
+		if host, port, splitErr = net.SplitHostPort(text); splitErr != nil {
+			host, port = text, ""
+		}
+		return checkHost(host)
+	})
+	return host, port, err
+}
+
+// askService asks for the ports and the name of a service. The port there may be known already.
+func askService(ctx context.Context, d *dialog, technology, host, knownPort string, connection draft.Table) (newConfig, error) {
+	port, err := d.askPort(ctx, "Port there", knownPort)
 	if err != nil {
 		return newConfig{}, err
 	}

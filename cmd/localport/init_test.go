@@ -19,6 +19,7 @@ import (
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/examples"
 	"github.com/localport-sh/localport/testdata/ports"
+	"github.com/localport-sh/localport/testdata/postgres"
 )
 
 // newInitEnv returns an environment of a user, and an empty directory.
@@ -333,6 +334,25 @@ func TestInit_OffersTheFilesOfTheDirectory(t *testing.T) {
 	}
 	if !strings.Contains(readConfig(t, dir), "[services.cache]") {
 		t.Errorf("wrote %s", readConfig(t, dir))
+	}
+}
+
+// TestInit_FromComposeReachesARealServer converts a compose file whose container is a real PostgreSQL, and runs a command with its variables.
+func TestInit_FromComposeReachesARealServer(t *testing.T) {
+	t.Parallel()
+	server := postgres.Start(t, postgres.Options{Password: "hunter2hunter2"})
+	w, dir := newInitEnv(t)
+	w.writeFile(dir, "compose.yml", fmt.Sprintf("services:\n  db:\n    image: postgres\n    ports: ['127.0.0.1:%d:5432']\n"+
+		"    environment: {POSTGRES_USER: app, POSTGRES_PASSWORD: hunter2hunter2}\n", server.Port))
+	o := w.localport(dir, "init", "--from", "compose.yml")
+	if o.code != 0 || !strings.Contains(o.stderr, "put it into .env as POSTGRES_PASSWORD=") || strings.Contains(readConfig(t, dir)+o.stderr, "hunter2") {
+		t.Fatalf("exit %d: %s\n%s", o.code, o.stderr, readConfig(t, dir))
+	}
+	w.writeFile(dir, ".env", "POSTGRES_PASSWORD=hunter2hunter2\n") // as the message says
+	w.mustRun(dir, "allow")
+	url := strings.TrimSpace(w.mustRun(dir, "exec", "--", "sh", "-c", "echo $DATABASE_URL")) // which waits until it is healthy
+	if want := fmt.Sprintf("postgres://app:hunter2hunter2@127.0.0.1:%s/app", strings.TrimSpace(w.mustRun(dir, "port", "db"))); url != want {
+		t.Errorf("got DATABASE_URL %s, want %s", url, want)
 	}
 }
 

@@ -118,7 +118,7 @@ func askSSH(ctx context.Context, d *dialog) (newConfig, error) {
 	if hosts, err := ssh.ConfiguredHosts(""); err == nil && len(hosts) > 0 {
 		suggestion = hosts[0]
 	}
-	server, err := d.askValid(ctx, "ssh server, as you would name it to ssh", suggestion, checkHost)
+	server, sshPort, err := d.askHost(ctx, "ssh server, as you would name it to ssh", suggestion)
 	if err != nil {
 		return newConfig{}, err
 	}
@@ -127,6 +127,9 @@ func askSSH(ctx context.Context, d *dialog) (newConfig, error) {
 		return newConfig{}, err
 	}
 	connection := draft.Table{{Key: "host", Value: server}}
+	if number, err := strconv.Atoi(sshPort); err == nil {
+		connection.Set("port", number)
+	}
 	name := remote
 	if remote == "localhost" {
 		name = server[strings.LastIndexByte(server, '@')+1:]
@@ -148,9 +151,11 @@ func askTCP(ctx context.Context, d *dialog) (newConfig, error) {
 // askHost asks for a host. An answer with a port gives that too.
 func (d *dialog) askHost(ctx context.Context, question, suggestion string) (host, port string, err error) {
 	_, err = d.askValid(ctx, question, suggestion, func(text string) error {
-		var splitErr error
-		if host, port, splitErr = net.SplitHostPort(text); splitErr != nil {
-			host, port = text, ""
+		host, port = text, ""
+		if name, number, err := net.SplitHostPort(text); err == nil {
+			if _, err := strconv.ParseUint(number, 10, 16); err == nil {
+				host, port = name, number
+			}
 		}
 		return checkHost(host)
 	})

@@ -19,6 +19,9 @@ func (c initCmd) finish(ctx context.Context, a *app, d *dialog, target string, c
 	if above, _, err := project.Find(filepath.Dir(filepath.Dir(target))); err == nil {
 		output.Info(a.err, "in this directory, it counts instead of %s", filepath.Join(above, project.ConfigName))
 	}
+	if dir := filepath.Dir(target); dir == os.Getenv("HOME") {
+		output.Warn(a.err, "every directory below "+dir+" belongs to this project now; a project usually has a directory of its own")
+	}
 	isAllowed := false
 	if d != nil && config.isReviewed && !hasOtherFiles(target, config.text) {
 		var err error

@@ -83,6 +83,7 @@ func convertFile(path string) (newConfig, error) {
 	result, err := localportyaml.Convert(name, data)
 	if composed, composeErr := compose.Convert(name, data); composeErr == nil {
 		result, err = composed, nil
+		result.Findings = append(result.Findings, overrideFinding(path)...)
 	} else if err != nil && errors.Is(err, localportyaml.ErrNoServices) {
 		err = fmt.Errorf("%s: it is neither a compose file nor a localport.yaml: it has no \"services\"", name)
 	}
@@ -94,6 +95,16 @@ func convertFile(path string) (newConfig, error) {
 		err = errors.Join(errs...)
 	}
 	return newConfig{text: result.Text(), findings: result.Findings}, err
+}
+
+// overrideFinding says that compose merges another file into this one by itself, which has not been read.
+func overrideFinding(path string) []convert.Finding {
+	extension := filepath.Ext(path)
+	override := strings.TrimSuffix(path, extension) + ".override" + extension
+	if _, err := os.Stat(override); err != nil {
+		return nil
+	}
+	return []convert.Finding{{Path: displayPath(override), Message: "was not read, but compose merges it into the other file: add what it changes by hand"}}
 }
 
 // displayPath returns a path relative to the current directory, if it is below.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/draft"
 )
 
 // portNames are the services that usually listen on a port.
@@ -52,7 +53,7 @@ type names struct {
 func newNames(o Options) *names { return &names{options: o} }
 
 // choose returns the name of a service: that of the options, or one from its base. A number is appended if it is taken.
-func (n *names) choose(d *draft, count int) string {
+func (n *names) choose(d *pending, count int) string {
 	base := serviceName(d.base)
 	if n.options.Name != "" {
 		base = n.options.Name
@@ -74,29 +75,11 @@ func (n *names) choose(d *draft, count int) string {
 
 // isTaken reports whether a service has the name, or exports the same variables.
 func (n *names) isTaken(name string) bool {
-	return name == "supervisor" || slices.Contains(n.prefixes, project.EnvPrefix(name)) || n.options.IsNameTaken != nil && n.options.IsNameTaken(name)
+	return slices.Contains(n.prefixes, project.EnvPrefix(name)) || n.options.IsNameTaken != nil && n.options.IsNameTaken(name)
 }
 
 // serviceName turns a text into the name of a service.
-func serviceName(text string) string {
-	name := strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'A' && r <= 'Z':
-			return r + 'a' - 'A'
-		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '-', r == '_':
-			return r
-		}
-		return '-'
-	}, text)
-	name = strings.Trim(name, "-")
-	switch {
-	case strings.Trim(name, "-_") == "":
-		return "service"
-	case name[0] >= '0' && name[0] <= '9':
-		return "service-" + name
-	}
-	return name
-}
+func serviceName(text string) string { return draft.Names{}.Add(strings.ToLower(text)) }
 
 // ports decides the local ports.
 type ports struct {
@@ -121,7 +104,7 @@ func newPorts(r *reader) *ports { return &ports{reader: r} }
 const firstUnprivilegedPort = 1024
 
 // choose returns the local port of a service; 0: "auto".
-func (p *ports) choose(d *draft) int {
+func (p *ports) choose(d *pending) int {
 	endpoint, o := localEndpoint{d.LocalAddress, d.LocalPort}, p.reader.options
 	reason := ""
 	switch {

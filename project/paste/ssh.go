@@ -67,7 +67,7 @@ func (r *reader) readSSH(words []string, program string) error {
 		a.connection.Set("options", a.options)
 	}
 	for _, forward := range a.forwards {
-		r.drafts = append(r.drafts, forward.draft(a))
+		r.pending = append(r.pending, forward.service(a))
 	}
 	return nil
 }
@@ -185,7 +185,7 @@ func (a *sshArgs) setPort(value string) error {
 	if err != nil {
 		return &Error{Word: value, Reason: "the port of the ssh host is not 1-65535"}
 	}
-	if !slices.ContainsFunc(a.connection, func(e definition.Entry) bool { return e.Key == "port" }) {
+	if !a.connection.Has("port") {
 		a.connection.Set("port", port)
 	}
 	return nil
@@ -289,9 +289,9 @@ type sshForward struct {
 	localAddress string
 }
 
-// draft returns the service that does the same.
-func (f sshForward) draft(a *sshArgs) draft {
-	d := draft{isPortChosen: true, base: f.baseName(a.host)}
+// service returns the service that does the same.
+func (f sshForward) service(a *sshArgs) pending {
+	d := pending{isPortChosen: true, base: f.baseName(a.host)}
 	d.Service = definition.Service{Technology: "ssh", LocalPort: f.bindPort, LocalAddress: f.localAddress, Connection: slices.Clone(a.connection)}
 	switch f.flag {
 	case 'D':

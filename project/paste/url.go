@@ -77,7 +77,7 @@ func (r *reader) addURL(name string, words []string) error {
 	if err := checkHost(host); err != nil {
 		return err
 	}
-	d := draft{base: name}
+	d := pending{base: name}
 	if name == "" {
 		d.base = nameOfHost(host, port, host)
 	}
@@ -119,7 +119,7 @@ func parseTarget(word string) (*urlTarget, error) {
 func (t *urlTarget) shown() string { return t.url.Redacted() }
 
 // addTarget adds the service with its health check, and the URL through the service.
-func (r *reader) addTarget(d draft, t *urlTarget, scheme urlScheme) {
+func (r *reader) addTarget(d pending, t *urlTarget, scheme urlScheme) {
 	password, hasPassword := t.url.User.Password()
 	if !hasPassword {
 		password = ""
@@ -143,7 +143,7 @@ func (r *reader) addTarget(d draft, t *urlTarget, scheme urlScheme) {
 			svc.HealthCheck = scheme.check(t)
 		}
 	}
-	r.drafts = append(r.drafts, d)
+	r.pending = append(r.pending, d)
 }
 
 // passwordVariable is the variable of .env that has the password of a service.

@@ -208,6 +208,38 @@ func TestForward_WithoutATerminalSaysWhereToAnswer(t *testing.T) {
 	w.checkNoForwardLeft()
 }
 
+func TestForward_SavesWhatItForwards(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	root := w.project("# Ours.\n\n[services.web]\ntechnology = \"tcp\" # plain\nlocal_port = 8080\nremote_port = 80\nconnection = { remote_host = \"web\" }\n")
+	local := ports.FreePort(t)
+	args := []string{"tcp", serve(t, "127.0.0.1:0").addr, strconv.Itoa(local), "--save"}
+	s := w.startForward(root, append([]string{"--name", "echo"}, args...)...)
+	s.awaitMessage("echo: connected")
+	s.awaitMessage(`wrote echo to ` + filepath.Join(root, ".localport.toml") + `; to use it in each shell there, run "localport allow"`)
+	s.end(syscall.SIGTERM)
+	text, err := os.ReadFile(filepath.Join(root, ".localport.toml"))
+	if err != nil || !strings.HasPrefix(string(text), "# Ours.\n") || !strings.Contains(string(text), fmt.Sprintf("\n\n[services.echo]\ntechnology = \"tcp\"\nlocal_port = %d\n", local)) {
+		t.Errorf("%v\n%s", err, text)
+	}
+	if o := w.localport(root, "env"); o.code != 4 {
+		t.Errorf("the config was allowed: exit %d\n%s", o.code, o.stderr)
+	}
+	for message, words := range map[string][]string{
+		`service "echo" exists already, in line`:          {"--name", "echo"},
+		"not saved: the config would not be valid":        {"--name", "other"}, // the port is echo's
+		`"--nam": unknown flag of kubectl port-forward`:   {"--nam", "x"},
+		`hint: choose another name: --save --name echo-2`: {"--name", "echo"},
+	} {
+		if o := w.localport(root, append(append([]string{"forward"}, words...), args...)...); o.code == 0 || !strings.Contains(o.stderr, message) {
+			t.Errorf("%q: exit %d\n%s", words, o.code, o.stderr)
+		}
+	}
+	if after, _ := os.ReadFile(filepath.Join(root, ".localport.toml")); string(after) != string(text) {
+		t.Errorf("the config was changed:\n%s", after)
+	}
+}
+
 func TestForward_InACluster(t *testing.T) {
 	c := cluster.Start(t)
 	w := newTestEnv(t)

@@ -206,6 +206,7 @@ var (
 func forwardHint(hint string) string {
 	hint, _, _ = strings.Cut(hint, "; "+project.HintLocal("context"))
 	hint = strings.ReplaceAll(hint, "the service's connection.kubeconfig", "--kubeconfig FILE")
+	hint = strings.ReplaceAll(hint, `another local_port, or a local_address such as "127.0.0.2"`, "another local port")
 	hint = loginHintPattern().ReplaceAllString(hint, "this command in a terminal")
 	return restartHintPattern().ReplaceAllString(hint, "this command again")
 }

@@ -297,11 +297,21 @@ func (f *forward) servicesToLogIn(status api.Status) []string {
 		switch {
 		case svc.IsReady():
 			f.isAsked[svc.Name] = false
-		case svc.State == forwarder.NeedsAttention && !f.isAsked[svc.Name] && canAsk():
+		case svc.State == forwarder.NeedsAttention && !f.isAsked[svc.Name] && f.hasLogin(svc.Name) && canAsk():
 			names = append(names, svc.Name)
 		}
 	}
 	return names
+}
+
+// hasLogin reports whether there is something to run or to ask for a service.
+func (f *forward) hasLogin(name string) bool {
+	svc, ok := f.parsed.FindService(name)
+	if !ok {
+		return false
+	}
+	login := supervisor.Login(svc, f.parsed.Root, os.Environ())
+	return login.UsesAskSocket || login.Run != nil && !login.HasNoHelper
 }
 
 // canAsk reports whether this process may read from its terminal: in the background it would be stopped.
@@ -322,7 +332,12 @@ func (f *forward) login(ctx context.Context, status api.Status) error {
 		for _, name := range group.names {
 			f.isAsked[name] = true
 		}
-		if err := group.run(ctx, f.app, f.project, &f.joined.Client, status.Supervisor); err != nil {
+		err := group.run(ctx, f.app, f.project, &f.joined.Client, status.Supervisor)
+		switch {
+		case err == nil:
+		case f.report.wasAnyReady(): // the others go on
+			output.Info(f.err, "%s", output.JoinLines(err.Error()))
+		default:
 			return err
 		}
 	}

@@ -10,11 +10,13 @@ import (
 	"github.com/localport-sh/localport/project/draft"
 )
 
-// portNames are the services that usually listen on a port.
-var portNames = map[int]string{
-	1433: "sqlserver", 1521: "oracle", 1883: "mqtt", 2181: "zookeeper", 2379: "etcd", 3306: "mysql", 3389: "rdp", 4222: "nats", 5432: "postgres",
-	5601: "kibana", 5672: "rabbitmq", 5900: "vnc", 6379: "redis", 6443: "kubernetes", 8200: "vault", 8500: "consul", 9042: "cassandra", 9090: "prometheus",
-	9092: "kafka", 9200: "elasticsearch", 11211: "memcached", 15672: "rabbitmq-ui", 27017: "mongodb",
+// portNames returns the services that usually listen on a port.
+func portNames() map[int]string {
+	return map[int]string{
+		1433: "sqlserver", 1521: "oracle", 1883: "mqtt", 2181: "zookeeper", 2379: "etcd", 3306: "mysql", 3389: "rdp", 4222: "nats", 5432: "postgres",
+		5601: "kibana", 5672: "rabbitmq", 5900: "vnc", 6379: "redis", 6443: "kubernetes", 8200: "vault", 8500: "consul", 9042: "cassandra", 9090: "prometheus",
+		9092: "kafka", 9200: "elasticsearch", 11211: "memcached", 15672: "rabbitmq-ui", 27017: "mongodb",
+	}
 }
 
 // nameOfHost returns what a service is called: the first label of the host or, if that says nothing, what usually listens on the port, or the
@@ -23,7 +25,7 @@ func nameOfHost(host string, port int, server string) string {
 	if label := firstLabel(host); label != "" {
 		return label
 	}
-	if name := portNames[port]; name != "" {
+	if name := portNames()[port]; name != "" {
 		return name
 	}
 	if label := firstLabel(server); label != "" {

@@ -89,6 +89,9 @@ type ownFlags struct{ verbose, help, save bool }
 // words returns the arguments for paste.Parse: the flags that kong has parsed follow the others. In the command lines of other programs, -v and
 // --help are theirs.
 func (c forwardCmd) words() (words []string, own ownFlags) {
+	if len(c.Args) > 0 && c.Args[0] == "--" {
+		c.Args = c.Args[1:]
+	}
 	isOthers := len(c.Args) > 0 && paste.IsProgram(c.Args[0])
 	words = slices.DeleteFunc(slices.Clone(c.Args), func(word string) bool {
 		flag := map[string]*bool{"--save": &own.save}[word]

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -149,6 +150,46 @@ func TestForward_NamesTheHolderOfAPort(t *testing.T) {
 		!strings.Contains(o.stderr, "hint: stop it, or choose another local port: tcp 127.0.0.1:9 ") {
 		t.Errorf("exit %d\n%s", o.code, o.stderr)
 	}
+	w.checkNoForwardLeft()
+}
+
+func TestForward_NamesAnotherForward(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	args := []string{"tcp", serve(t, "127.0.0.1:0").addr, strconv.Itoa(ports.FreePort(t))}
+	s := w.startForward(w.home, args...)
+	s.awaitAddress()
+	o := w.localport(w.home, append([]string{"forward", "--"}, args...)...)
+	if want := fmt.Sprintf("is already in use by another localport forward (pid %d)", s.cmd.Process.Pid); o.code != 1 || !strings.Contains(o.stderr, want) {
+		t.Errorf("exit %d\n%s", o.code, o.stderr)
+	}
+}
+
+// TestForward_OfAllKindsThroughSSHRecovers kills the server's sessions.
+func TestForward_OfAllKindsThroughSSHRecovers(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	host := sshd.Start(t)
+	local, socks, remote, target := ports.FreePort(t), ports.FreePort(t), ports.FreePort(t), serveBanner(t)
+	s := w.startForward(w.home, "-L", fmt.Sprintf("%d:127.0.0.1:%d", local, target.port), "-D", strconv.Itoa(socks), "-fN",
+		"-R", fmt.Sprintf("%d:127.0.0.1:%d", remote, target.port), "-F", host.ConfigFile, "-p", strconv.Itoa(host.Port), host.Host)
+	s.awaitMessage("socks: connected")
+	s.awaitMessage(fmt.Sprintf("reverse-%d: connected", target.port))
+	for _, port := range []int{local, remote} {
+		if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != banner {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	want := regexp.MustCompile(fmt.Sprintf(`^127\.0\.0\.1:%d -> ssh .*\n127\.0\.0\.1:%d -> ssh .*\(SOCKS\)\nssh .*:%d → 127\.0\.0\.1:%d\n$`, local, socks, remote, target.port))
+	if !want.MatchString(s.stdout.String()) {
+		t.Errorf("printed\n%s", s.stdout.String())
+	}
+	host.Restart()
+	s.awaitMessage("connected again")
+	if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", local)); got != banner {
+		t.Errorf("%q, %v", got, err)
+	}
+	s.end(syscall.SIGINT)
 	w.checkNoForwardLeft()
 }
 

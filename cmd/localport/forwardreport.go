@@ -91,8 +91,8 @@ func (r *forwardReport) addressLine(svc api.ServiceStatus) string {
 			target = fmt.Sprintf("%s %s (namespace %s)", shortTypes.Replace(parts[3]), parts[4], parts[2])
 		}
 	}
-	if svc.Reverse {
-		return target + " -> " + svc.Address
+	if svc.Reverse { // the target is where the far side listens, and the local address
+		return target
 	}
 	return svc.Address + " -> " + target
 }
@@ -138,7 +138,7 @@ func (r *forwardReport) showTrouble(svc api.ServiceStatus, known *reportedServic
 	if known.wasReady && known.failedAt.IsZero() {
 		known.failedAt = time.Now()
 	}
-	text := output.JoinLines(svc.LastError)
+	text := strings.TrimSuffix(output.JoinLines(svc.LastError), ".")
 	switch known.state {
 	case forwarder.Failed:
 		output.Info(r.err, "%s: failed: %s", svc.Name, text)

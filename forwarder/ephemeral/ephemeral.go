@@ -84,7 +84,7 @@ func (p *Project) Remove(ctx context.Context) error {
 // RemoveAfterSupervisor removes what is left of the project of a config if that is ephemeral, the process that made it has ended, and no
 // supervisor of it runs: its last supervisor calls it at its end.
 func RemoveAfterSupervisor(ctx context.Context, config string) error {
-	if !isEphemeral(config) {
+	if !IsEphemeral(config) {
 		return nil
 	}
 	if err := lockstate.RemoveAbandonedRunDirs(killOrphans); err != nil {
@@ -101,7 +101,7 @@ func removeAbandoned() {
 	_ = lockstate.RemoveAbandonedRunDirs(killOrphans) // the next one tries again
 	dirs, _ := lockstate.ListDirs()
 	for _, dir := range dirs {
-		if _, err := os.Lstat(filepath.Dir(dir.Config)); isEphemeral(dir.Config) && err != nil {
+		if _, err := os.Lstat(filepath.Dir(dir.Config)); IsEphemeral(dir.Config) && err != nil {
 			_ = forget(context.Background(), dir.Config)
 		}
 	}
@@ -110,8 +110,8 @@ func removeAbandoned() {
 // killOrphans kills what a killed supervisor has left.
 func killOrphans(run string) { _, _ = process.KillOrphans(run) }
 
-// isEphemeral reports whether a config file is one that Create has made.
-func isEphemeral(config string) bool {
+// IsEphemeral reports whether a config file is one that Create has made.
+func IsEphemeral(config string) bool {
 	root := filepath.Dir(config)
 	parent := filepath.Base(filepath.Dir(root))
 	return strings.HasPrefix(filepath.Base(root), namePrefix) && (parent == "localport" || parent == fmt.Sprintf("localport-%d", os.Getuid()))

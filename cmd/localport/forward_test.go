@@ -140,6 +140,22 @@ func TestForward_IsHealed(t *testing.T) {
 	w.checkNoForwardLeft()
 }
 
+func TestForward_NeedsNoWritableHome(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	for _, name := range []string{"HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"} {
+		w.env = append(w.env, name+"=/proc/1/none") // where not even root can make a directory
+	}
+	s := w.startForward("/", "tcp", serve(t, "127.0.0.1:0").addr, strconv.Itoa(ports.FreePort(t)))
+	s.awaitMessage(": connected")
+	if code := s.end(syscall.SIGINT); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	if left, _ := filepath.Glob(filepath.Join(w.home, "runtime/localport/*")); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
 func TestForward_NamesTheHolderOfAPort(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)

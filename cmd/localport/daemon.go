@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
@@ -22,7 +23,7 @@ type daemonCmd struct {
 	Stop    daemonStopCmd    `cmd:"" help:"Stop the supervisor, even if shells use the project."`
 	Restart daemonRestartCmd `cmd:"" help:"Replace the supervisor with a new one; all ports stay open."`
 	Reload  daemonReloadCmd  `cmd:"" help:"Reload the config and print the result."`
-	Status  daemonStatusCmd  `cmd:"" help:"Show the supervisor's pid, version, uptime, socket, log, memory and leases."`
+	Status  daemonStatusCmd  `cmd:"" help:"Show the supervisor's pid, version, uptime, socket, log, memory, and what uses it."`
 }
 
 type daemonStartCmd struct{}
@@ -242,7 +243,7 @@ func printSupervisor(w io.Writer, status api.Status) {
 	if s.Keeper > 0 {
 		row("keeper", fmt.Sprintf("pid %d", s.Keeper))
 	}
-	row("leases", len(status.Leases))
+	row("used by", strings.TrimPrefix(describeLeases(status.Leases), "used by "))
 	for _, lease := range status.Leases {
 		if lease.Kind == api.StartLease {
 			fmt.Fprintf(w, "  %-5s for %s, until \"localport stop\"\n", lease.Kind, formatAge(lease.Since))

@@ -191,7 +191,9 @@ func (d *demo) printServices(ctx context.Context) error {
 	}
 	fmt.Fprintln(d.out)
 	columns, _ := d.out.Size()
-	printTable(d.out, status, columns)
+	if err := d.out.PrintLines(tableLines(status.Services, columns)); err != nil {
+		return err
+	}
 	fmt.Fprintln(d.out)
 	return nil
 }

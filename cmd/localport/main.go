@@ -5,10 +5,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -29,6 +32,7 @@ type grammar struct {
 	Dir      string           `short:"C" placeholder:"DIR" type:"path" help:"Run as if started in DIR."`
 	Verbose  bool             `short:"v" help:"Log in detail; same as --log-level=debug."`
 	LogLevel string           `enum:",debug,info,warn,error" default:"" placeholder:"LEVEL" help:"Log level of the supervisor, also if it is running: debug, info, warn or error."`
+	Color    output.ColorMode `enum:"auto,always,never" default:"auto" placeholder:"WHEN" help:"Use colours: auto, always or never."`
 	Version  kong.VersionFlag `env:"-" help:"Print the version."`
 
 	Allow   allowCmd   `cmd:"" group:"Daily" help:"Approve the current contents of the project's files."`
@@ -47,6 +51,7 @@ type grammar struct {
 	ConfigCmd  configCmd     `cmd:"" group:"Config" name:"config" help:"Check the config."`
 	Recipes    recipesCmd    `cmd:"" group:"Config" help:"Print ready-made services for Cloud SQL, AWS, IAP, Teleport and Azure."`
 
+	Ls      lsCmd      `cmd:"" group:"Diagnose" aliases:"list" help:"List all of your projects that run, and their services."`
 	Events  eventsCmd  `cmd:"" group:"Diagnose" help:"Print what happened to the services: failures, recoveries, changes of state."`
 	Daemon  daemonCmd  `cmd:"" group:"Diagnose" help:"Control the supervisor."`
 	Metrics metricsCmd `cmd:"" group:"Diagnose" help:"Print metrics in the Prometheus text format."`
@@ -68,7 +73,8 @@ type app struct {
 	deletedConfig string // the config of the running project whose deleted directory -C names
 	logLevel      string // of the supervisor's log; empty: unchanged, or info for a new supervisor
 
-	project *client.Project // set once the project was found
+	project        *client.Project // set once the project was found
+	endsWithReader bool            // the command goes on until nobody reads its output
 	// superviseProject runs the supervisor; only the command supervise sets it. It is called after that command has returned, when the
 	// memory of the command line's parser, 0.2 MB, can be freed.
 	superviseProject func() error
@@ -109,6 +115,7 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 	if len(args) > 1 && args[0] == "__complete" { // without kong: it must be there before the next key
 		return completeNames(a, args[1:])
 	}
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a write then returns EPIPE
 	code := parseAndRun(a, args)
 	if a.superviseProject != nil {
 		return output.PrintError(stderr, a.superviseProject())
@@ -144,6 +151,8 @@ func parseAndRun(a *app, args []string) int {
 		return output.PrintError(a.err, output.WithHelp(output.Usage(err), path))
 	}
 	a.config, a.logLevel = g.Config, g.LogLevel
+	a.out.SetColor(g.Color)
+	a.err.SetColor(g.Color)
 	if g.Verbose {
 		a.logLevel = "debug"
 	}
@@ -151,11 +160,29 @@ func parseAndRun(a *app, args []string) int {
 		return output.PrintError(a.err, err)
 	}
 	startTime := time.Now()
-	err = output.WithHelp(command.Run(), commandPath(command))
+	err = a.addWriteError(output.WithHelp(command.Run(), commandPath(command)))
 	if a.project != nil {
 		err = commandProject{a.project}.explainNoAnswer(err, startTime)
 	}
 	return output.PrintError(a.err, err)
+}
+
+// addWriteError returns the error of a command whose result is err: if its output could not be written, that one.
+func (a *app) addWriteError(err error) error {
+	writeErr := a.out.Err()
+	isBrokenPipe := errors.Is(writeErr, syscall.EPIPE) || errors.Is(err, syscall.EPIPE)
+	switch {
+	case a.endsWithReader && isBrokenPipe:
+		return nil
+	case writeErr == nil:
+		return err
+	case isBrokenPipe && a.out.HasWritten(): // such as head, which has seen enough
+		return output.WithExitCode(output.ErrReported, output.ExitFailed)
+	}
+	if pathErr, ok := errors.AsType[*fs.PathError](writeErr); ok {
+		writeErr = pathErr.Err
+	}
+	return output.WithHint(fmt.Errorf("write to the standard output: %w", writeErr))
 }
 
 // commandPath returns the command as far as it was recognized, such as "daemon stop".

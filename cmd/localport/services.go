@@ -269,10 +269,17 @@ func (p commandProject) waitAndPrint(ctx context.Context, a *app, client client.
 		status.Services = slices.DeleteFunc(status.Services, func(s api.ServiceStatus) bool {
 			return !slices.Contains(shown, s.Name)
 		})
-		columns, _ := a.out.Size()
-		printTable(a.out, status, columns)
+		if printErr := a.printServices(status.Services); printErr != nil {
+			return status, printErr
+		}
 	}
 	return status, err
+}
+
+// printServices prints a table of services. On a terminal, their errors follow.
+func (a *app) printServices(services []api.ServiceStatus) error {
+	columns, _ := a.out.Size()
+	return a.out.PrintLines(tableLines(services, columns))
 }
 
 // waitReady returns when the services are ready. Its error names those that are not: as soon as one has failed or needs attention, or when

@@ -1,7 +1,6 @@
 package eventlog
 
 import (
-	"fmt"
 	"log/slog"
 	"regexp"
 	"strconv"
@@ -32,7 +31,18 @@ const (
 
 // formatLine formats a line of a service's log: `2026-11-23T03:04:05.123456Z INFO run.7 text`.
 func formatLine(now time.Time, level, run, text string) string {
-	return fmt.Sprintf("%s %s %s %s\n", now.UTC().Format(timeFormat), level, run, text)
+	var b strings.Builder
+	writeLine(&b, formatTime(now), level, run, text)
+	return b.String()
+}
+
+func formatTime(t time.Time) string { return t.UTC().Format(timeFormat) }
+
+// writeLine is formatLine for a time that is formatted already.
+func writeLine(b *strings.Builder, now, level, run, text string) {
+	for _, part := range []string{now, " ", level, " ", run, " ", text, "\n"} {
+		b.WriteString(part)
+	}
 }
 
 // Parse parses a line of a service's log, or of the supervisor's, which slog.TextHandler writes. It returns false for a line in
@@ -135,6 +145,9 @@ var levelPatterns = sync.OnceValue(func() []levelPattern {
 	}
 })
 
+// levelInitials are the first characters of all texts that levelPatterns match.
+const levelInitials = "DEFWadefpsw"
+
 type levelPattern struct {
 	name    string
 	pattern *regexp.Regexp
@@ -142,6 +155,9 @@ type levelPattern struct {
 
 // detectLevel returns the level that a tool's own prefix gives to a line, INFO without one.
 func detectLevel(text string) string {
+	if text == "" || !strings.Contains(levelInitials, text[:1]) { // this is called with every line of every child
+		return "INFO"
+	}
 	for _, level := range levelPatterns() {
 		if level.pattern.MatchString(text) {
 			return level.name

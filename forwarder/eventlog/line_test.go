@@ -160,3 +160,14 @@ func TestParse_ReadsTimesOfAnyPrecision(t *testing.T) {
 		}
 	}
 }
+
+// Only lines that begin with one of levelInitials are compared with the patterns.
+func TestDetectLevel_KnowsTheInitialsOfAllPatterns(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		for _, level := range levelPatterns() {
+			if text := rapid.StringMatching(level.pattern.String()).Draw(t, level.name); detectLevel(text) == "INFO" {
+				t.Errorf("%q is INFO", text)
+			}
+		}
+	})
+}

@@ -95,7 +95,7 @@ func (daemonRestartCmd) Run(ctx context.Context, a *app, p commandProject) error
 
 // replaceAndPrint has a supervisor replaced by this program with this shell's environment, and prints the new one.
 func (p commandProject) replaceAndPrint(a *app, running *client.Client, before api.Status) error {
-	next, err := p.replaceSupervisor(running, before)
+	next, err := p.replaceSupervisor(a.err, running, before)
 	if err != nil {
 		return fmt.Errorf("restart: %w", err)
 	}
@@ -105,14 +105,18 @@ func (p commandProject) replaceAndPrint(a *app, running *client.Client, before a
 }
 
 // replaceSupervisor has a supervisor replaced and returns a client of the new one.
-func (p commandProject) replaceSupervisor(running *client.Client, before api.Status) (*client.Client, error) {
+func (p commandProject) replaceSupervisor(w *output.Writer, running *client.Client, before api.Status) (*client.Client, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), replaceTimeout)
 	defer cancel()
+	report := newWaitReport(w, replaceTimeout)
+	stopReport := report.start()
+	report.update([]waitReason{{text: "the new supervisor is starting"}})
 	err = running.Replace(ctx, api.ReplaceRequest{Exe: exe, Version: version.Own(), IsRequested: true, Environment: client.ShellEnvironment()})
+	stopReport("the supervisor was replaced")
 	if !isNoAnswerError(err) {
 		return running, err
 	}

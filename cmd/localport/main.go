@@ -70,6 +70,7 @@ type app struct {
 	out, err      *output.Writer
 	config        string // -c
 	dir           string // from -C, or the current directory; empty if that was deleted
+	dirFlag       string // -C
 	deletedConfig string // the config of the running project whose deleted directory -C names
 	logLevel      string // of the supervisor's log; empty: unchanged, or info for a new supervisor
 
@@ -148,7 +149,7 @@ func parseAndRun(a *app, args []string) int {
 		if parseError, ok := errors.AsType[*kong.ParseError](err); ok {
 			path = commandPath(parseError.Context)
 		}
-		return output.PrintError(a.err, output.WithHelp(output.Usage(err), path))
+		return output.PrintError(a.err, withExecExitCode(output.WithHelp(output.Usage(err), path), path))
 	}
 	a.config, a.logLevel = g.Config, g.LogLevel
 	a.out.SetColor(g.Color)
@@ -157,7 +158,7 @@ func parseAndRun(a *app, args []string) int {
 		a.logLevel = "debug"
 	}
 	if err := a.resolveDir(g.Dir); err != nil {
-		return output.PrintError(a.err, err)
+		return output.PrintError(a.err, withExecExitCode(err, commandPath(command)))
 	}
 	startTime := time.Now()
 	err = a.addWriteError(output.WithHelp(command.Run(), commandPath(command)))
@@ -165,6 +166,14 @@ func parseAndRun(a *app, args []string) int {
 		err = commandProject{a.project}.explainNoAnswer(err, startTime)
 	}
 	return output.PrintError(a.err, err)
+}
+
+// withExecExitCode returns the error that a command met before it ran: of exec, with an exit code that is not one of the program's.
+func withExecExitCode(err error, command string) error {
+	if command != "exec" {
+		return err
+	}
+	return output.WithExitCode(err, output.ExitExecFailed)
 }
 
 // addWriteError returns the error of a command whose result is err: if its output could not be written, that one.
@@ -204,6 +213,7 @@ func nodePath(node *kong.Node) string {
 // resolveDir sets the directory in which the command acts: that of -C, or the current one. A deleted current directory is no error
 // here, because not every command needs one. Nor is a deleted directory given by -C if its project is still running.
 func (a *app) resolveDir(dir string) error {
+	a.dirFlag = dir
 	if dir == "" {
 		a.dir, _ = os.Getwd()
 		return nil

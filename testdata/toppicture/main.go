@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -64,8 +65,8 @@ type stage struct {
 }
 
 func (s *stage) close() {
-	for i := len(s.closers) - 1; i >= 0; i-- {
-		s.closers[i]()
+	for _, closer := range slices.Backward(s.closers) {
+		closer()
 	}
 }
 
@@ -90,7 +91,8 @@ func (s *stage) startProject() error {
 	if err := os.MkdirAll(s.root, 0o700); err != nil {
 		return err
 	}
-	config := "version = \"1\"\n"
+	var config strings.Builder
+	config.WriteString("version = \"1\"\n")
 	for _, svc := range []struct {
 		name string
 		port int
@@ -106,9 +108,9 @@ func (s *stage) startProject() error {
 			go serve(listener)
 			upstream = listener.Addr().(*net.TCPAddr).Port
 		}
-		config += fmt.Sprintf("[services.%s]\ntechnology = \"tcp\"\nlocal_port = %d\nremote_port = %d\nconnection.remote_host = \"127.0.0.1\"\n", svc.name, svc.port, upstream)
+		fmt.Fprintf(&config, "[services.%s]\ntechnology = \"tcp\"\nlocal_port = %d\nremote_port = %d\nconnection.remote_host = \"127.0.0.1\"\n", svc.name, svc.port, upstream)
 	}
-	if err := os.WriteFile(filepath.Join(s.root, ".localport.toml"), []byte(config), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(s.root, ".localport.toml"), []byte(config.String()), 0o600); err != nil {
 		return err
 	}
 	if _, err := s.run(s.exe, "allow"); err != nil {

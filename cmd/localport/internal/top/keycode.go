@@ -8,8 +8,22 @@ import (
 
 // The keys that terminals send as a sequence: ESC [ or ESC O, and this. xterm's, the Linux console's and rxvt's differ.
 var keySequences = []struct{ sequence, key string }{
-	{"A", "up"}, {"B", "down"}, {"C", "right"}, {"D", "left"}, {"H", "home"}, {"F", "end"}, {"P", "f1"}, {"Z", "shift+tab"},
-	{"1~", "home"}, {"7~", "home"}, {"4~", "end"}, {"8~", "end"}, {"5~", "pgup"}, {"6~", "pgdown"}, {"11~", "f1"}, {"[A", "f1"},
+	{"A", "up"},
+	{"B", "down"},
+	{"C", "right"},
+	{"D", "left"},
+	{"H", "home"},
+	{"F", "end"},
+	{"P", "f1"},
+	{"Z", "shift+tab"},
+	{"1~", "home"},
+	{"7~", "home"},
+	{"4~", "end"},
+	{"8~", "end"},
+	{"5~", "pgup"},
+	{"6~", "pgdown"},
+	{"11~", "f1"},
+	{"[A", "f1"},
 }
 
 var (

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -225,7 +226,7 @@ func TestRun_EndsWithTheTerminal(t *testing.T) {
 	term := startTop(t, fixedSource{shop})
 	term.user.Close()
 	select {
-	case <-term.doneCh:
+	case <-term.doneCh: //nolint:errcheck // whatever it could not write
 	case <-time.After(awaitLimit):
 		t.Fatal("it does not end")
 	}
@@ -281,7 +282,7 @@ func TestDecodeKeys_ReadsAnythingToItsEnd(t *testing.T) {
 		// However it is split, the keys are the same.
 		cut := rapid.IntRange(0, len(data)).Draw(t, "cut")
 		first, pending := decodeKeys(data[:cut], false)
-		second, _ := decodeKeys(append(pending[:len(pending):len(pending)], data[cut:]...), true)
+		second, _ := decodeKeys(append(slices.Clip(pending), data[cut:]...), true)
 		if got := append(first, second...); !reflect.DeepEqual(got, whole) {
 			t.Fatalf("%q cut at %d: got %v, want %v", data, cut, got, whole)
 		}

@@ -123,11 +123,11 @@ func (d *Dir) holder() (string, error) {
 		return "its lock is held", nil
 	}
 	defer l.release()
-	return l.holder()
+	return l.holder(false)
 }
 
 // holder is Dir.holder for who has the lock.
-func (l *fileLock) holder() (string, error) {
+func (l *fileLock) holder(ignoresLeases bool) (string, error) {
 	tx := &Tx{lock: l}
 	if tx.IsSupervisorRunning() {
 		return "a supervisor is running", nil
@@ -144,7 +144,7 @@ func (l *fileLock) holder() (string, error) {
 	}
 	st.PruneLeases()
 	switch {
-	case len(st.Leases) > 0:
+	case len(st.Leases) > 0 && !ignoresLeases:
 		return fmt.Sprintf("a process has a lease (%s, pid %d)", st.Leases[0].Kind, st.Leases[0].PID), nil
 	case len(st.LiveDraining()) > 0:
 		return "a supervisor is closing its last connections", nil

@@ -98,7 +98,7 @@ func (s SurveyedDir) sweep(now time.Time, onRemoved func(config string)) error {
 		return s.replaceFile(absenceName, data)
 	}
 	isRemoved := false
-	err := s.removeIf(func() bool { // nothing has used it since it was surveyed
+	err := s.removeIf(false, func() bool { // nothing has used it since it was surveyed
 		isRemoved = now.Sub(lastWritten(s.Path)) >= minAbsence
 		return isRemoved
 	})

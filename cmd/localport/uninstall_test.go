@@ -10,7 +10,7 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-const hookLine = "eval \"$(localport hook bash)\"\n"
+const rcHookLine = "eval \"$(localport hook bash)\"\n"
 
 // newUninstallEnv returns an environment with a project that runs, settings, and a start-up file, and the project's root.
 func newUninstallEnv(t *testing.T) (w *testEnv, root string) {
@@ -19,7 +19,7 @@ func newUninstallEnv(t *testing.T) (w *testEnv, root string) {
 	root = w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
 	w.waitKeeper(root)
-	w.writeFile(w.home, ".bashrc", "a=1\n"+hookLine+"if true; then\n  "+hookLine+"fi\n")
+	w.writeFile(w.home, ".bashrc", "a=1\n"+rcHookLine+"if true; then\n  "+rcHookLine+"fi\n")
 	settings := filepath.Join(w.home, "config/localport")
 	if err := os.MkdirAll(settings, 0o700); err != nil {
 		t.Fatal(err)
@@ -55,7 +55,7 @@ func TestUninstall_ShowsAndChangesNothingUnlessAsked(t *testing.T) {
 	for _, want := range []string{
 		filepath.Join(w.home, "state/localport ("), filepath.Join(w.home, "data/localport/trust ("), filepath.Join(w.home, "runtime/localport ("),
 		"Projects: 1, 1 in use, 0 vanished\n  " + root + "/.localport.toml: a supervisor is running\n",
-		filepath.Join(w.home, ".bashrc:2: eval"), filepath.Join(w.home, ".bashrc:4: eval") + strings.TrimPrefix(strings.TrimSpace(hookLine), "eval") + "\n    remove this one by hand",
+		filepath.Join(w.home, ".bashrc:2: eval"), filepath.Join(w.home, ".bashrc:4: eval") + strings.TrimPrefix(strings.TrimSpace(rcHookLine), "eval") + "\n    remove this one by hand",
 		"kept            " + filepath.Join(w.home, "config/localport/config.toml"), "Program: " + w.exe + "; to remove it: rm " + w.exe,
 	} {
 		if !strings.Contains(o.stdout, want) {
@@ -77,7 +77,7 @@ func TestUninstall_StopsEverythingAndRemovesIt(t *testing.T) {
 		t.Fatalf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
 	w.checkUninstalled(root)
-	if data, err := os.ReadFile(filepath.Join(w.home, ".bashrc")); err != nil || strings.Count(string(data), hookLine) != 2 {
+	if data, err := os.ReadFile(filepath.Join(w.home, ".bashrc")); err != nil || strings.Count(string(data), rcHookLine) != 2 {
 		t.Errorf("the start-up file has %q, error %v", data, err)
 	}
 	// Again: only lines are left.
@@ -85,7 +85,7 @@ func TestUninstall_StopsEverythingAndRemovesIt(t *testing.T) {
 		t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
 	data, err := os.ReadFile(filepath.Join(w.home, ".bashrc"))
-	if want := "a=1\nif true; then\n  " + hookLine + "fi\n"; err != nil || string(data) != want {
+	if want := "a=1\nif true; then\n  " + rcHookLine + "fi\n"; err != nil || string(data) != want {
 		t.Errorf("the start-up file has %q, error %v", data, err)
 	}
 	if o := w.localport("/", "uninstall"); o.code != 0 || o.stderr != "" {

@@ -32,6 +32,9 @@ func (s SurveyedDir) removeIf(ignoresLeases bool, isDue func() bool) error {
 	}
 	l, err := s.tryAcquireLock()
 	notRegular := errors.As(err, new(*NotRegularError))
+	if isAbsent(err) { // another process has removed it
+		return nil
+	}
 	if err != nil && !notRegular {
 		return err
 	}

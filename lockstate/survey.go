@@ -44,6 +44,9 @@ func Survey() ([]SurveyedDir, error) {
 	var dirs []SurveyedDir
 	for _, path := range paths {
 		dir, surveyErr := surveyDir(path)
+		if isAbsent(surveyErr) { // it was removed meanwhile
+			continue
+		}
 		if surveyErr != nil {
 			err = errors.Join(err, surveyErr)
 			continue
@@ -74,7 +77,7 @@ func dirPaths() ([]string, error) {
 }
 
 func surveyDir(path string) (SurveyedDir, error) {
-	s := SurveyedDir{Dir: &Dir{Path: path}, LastUsed: lastWritten(path)}
+	s := SurveyedDir{Dir: &Dir{Path: path, mustExist: true}, LastUsed: lastWritten(path)}
 	var st State
 	data, err := readFile(filepath.Join(path, stateName))
 	notRegular := errors.As(err, new(*NotRegularError))

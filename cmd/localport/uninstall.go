@@ -17,7 +17,7 @@ import (
 
 type uninstallCmd struct {
 	Yes     bool `env:"-" help:"Stop all projects and remove what is listed, without asking."`
-	RCFiles bool `name:"rc-files" env:"-" help:"Also remove the hook's lines from start-up files; a copy of each file is kept."`
+	RCFiles bool `name:"rc-files" env:"-" help:"Also remove the hook's lines from start-up files, of which a copy is kept, and scripts that you have saved."`
 }
 
 // Help says what is kept.
@@ -36,7 +36,7 @@ func (c uninstallCmd) Run(ctx context.Context, a *app) error {
 	}
 	printInventory(a, inventory)
 	c.printProgram(ctx, a)
-	isEmpty := inventory.IsEmpty() && (len(inventory.Lines) == 0 || !c.RCFiles)
+	isEmpty := inventory.IsEmpty() && !(c.RCFiles && inventory.HasStartup())
 	switch {
 	case isEmpty:
 		return nil
@@ -53,8 +53,8 @@ func (c uninstallCmd) Run(ctx context.Context, a *app) error {
 			}
 			return nil
 		}
-		if !c.RCFiles && hasRemovable(inventory.Lines) {
-			if c.RCFiles, _, err = confirm("Remove the lines from the start-up files, too? A copy of each file is kept."); err != nil {
+		if !c.RCFiles && inventory.HasStartup() {
+			if c.RCFiles, _, err = confirm("Remove the lines from start-up files, and the scripts? A copy of each file is kept."); err != nil {
 				return err
 			}
 		}
@@ -72,7 +72,7 @@ func (c uninstallCmd) remove(a *app, inventory uninstall.Inventory) error {
 	}
 	errs = append(errs, inventory.RemoveFiles())
 	if c.RCFiles {
-		backups, err := uninstall.RemoveLines(inventory.Lines)
+		backups, err := inventory.RemoveStartup()
 		for _, backup := range backups {
 			output.Info(a.err, "edited a start-up file; the copy from before is %s", output.EscapeLine(backup))
 		}
@@ -93,9 +93,12 @@ func (a *app) stopProject(config string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
-	startTime := time.Now()
+	startTime, processes := time.Now(), p.Processes()
 	if err := p.explainNoAnswer(p.shutDown(ctx, a.err), startTime); err != nil {
 		return fmt.Errorf("stop %s: %w", config, err)
+	}
+	for _, q := range processes { // their last writes come after their answer
+		_ = lockstate.WaitExit(ctx, q.Process)
 	}
 	output.Info(a.err, "stopped %s", output.EscapeLine(config))
 	return nil
@@ -116,15 +119,6 @@ func confirm(question string) (isConfirmed, isAsked bool, err error) {
 		return false, true, nil
 	}
 	return err == nil, true, err
-}
-
-func hasRemovable(lines []uninstall.Line) bool {
-	for _, line := range lines {
-		if line.IsAlone {
-			return true
-		}
-	}
-	return false
 }
 
 // printInventory prints what there is, one thing on a line.
@@ -162,6 +156,12 @@ func printInventory(a *app, i uninstall.Inventory) {
 		if !line.IsAlone {
 			fmt.Fprintln(a.out, "    remove this one by hand: it is part of other code")
 		}
+	}
+	if len(i.Scripts) > 0 {
+		fmt.Fprintln(a.out, "Scripts that you have saved:")
+	}
+	for _, script := range i.Scripts {
+		fmt.Fprintln(a.out, "  "+output.EscapeLine(script))
 	}
 }
 

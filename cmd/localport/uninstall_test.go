@@ -73,6 +73,12 @@ func TestUninstall_StopsEverythingAndRemovesIt(t *testing.T) {
 	second := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(second, "start")
 	w.waitKeeper(second)
+	scripts := filepath.Join(w.home, "config/fish/completions")
+	if err := os.MkdirAll(scripts, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.writeFile(scripts, "localport.fish", w.mustRun("/", "completion", "fish"))
+	w.writeFile(scripts, "other.fish", "")
 	if o := w.localport("/", "uninstall", "--yes"); o.code != 0 {
 		t.Fatalf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
@@ -87,6 +93,9 @@ func TestUninstall_StopsEverythingAndRemovesIt(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(w.home, ".bashrc"))
 	if want := "a=1\nif true; then\n  " + rcHookLine + "fi\n"; err != nil || string(data) != want {
 		t.Errorf("the start-up file has %q, error %v", data, err)
+	}
+	if left := w.filesBelow(scripts); len(left) != 1 || filepath.Base(left[0]) != "other.fish" {
+		t.Errorf("scripts: %q", left)
 	}
 	if o := w.localport("/", "uninstall"); o.code != 0 || o.stderr != "" {
 		t.Errorf("a third time: exit %d\n%s%s", o.code, o.stdout, o.stderr)
@@ -111,7 +120,7 @@ func TestUninstall_AsksAtATerminal(t *testing.T) {
 	s.Type("clear; " + w.exe + " uninstall\n")
 	waitFor("Stop all projects and remove what is listed? (yes/no) ")
 	s.Type("yes\n")
-	waitFor("Remove the lines from the start-up files, too? A copy of each file is kept. (yes/no) ")
+	waitFor("Remove the lines from start-up files, and the scripts? A copy of each file is kept. (yes/no) ")
 	s.Type("no\n")
 	waitFor("localport: removed")
 	s.Exit("exit")

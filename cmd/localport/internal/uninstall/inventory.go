@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/localport-sh/localport/lockstate"
@@ -20,6 +21,7 @@ type Inventory struct {
 	Settings string  // the user's own config; empty if there is none. It is kept
 	Dirs     []lockstate.SurveyedDir
 	Lines    []Line
+	Scripts  []string // files that localport has printed, in the shells' directories
 
 	footprints []lockstate.Footprint
 }
@@ -59,6 +61,7 @@ func Find(getenv func(string) string) (Inventory, error) {
 		i.Settings = filepath.Join(config, "config.toml")
 	}
 	i.Lines = findLines(rcFiles(home, getenv))
+	i.Scripts = findScripts(scriptFiles(home, getenv))
 	i.Dirs, err = lockstate.Survey()
 	return i, err
 }
@@ -66,6 +69,20 @@ func Find(getenv func(string) string) (Inventory, error) {
 // IsEmpty reports whether nothing is left that RemoveFiles would remove.
 func (i Inventory) IsEmpty() bool {
 	return i.States.Files == 0 && i.Approval.Files == 0 && len(i.Sockets) == 0 && len(i.Dirs) == 0
+}
+
+// HasStartup reports whether there is something that RemoveStartup would remove.
+func (i Inventory) HasStartup() bool {
+	return len(i.Scripts) > 0 || slices.ContainsFunc(i.Lines, func(l Line) bool { return l.IsAlone })
+}
+
+// RemoveStartup removes the scripts, and the lines as RemoveLines does.
+func (i Inventory) RemoveStartup() (backups []string, err error) {
+	for _, script := range i.Scripts {
+		err = errors.Join(err, os.Remove(script))
+	}
+	backups, linesErr := RemoveLines(i.Lines)
+	return backups, errors.Join(err, linesErr)
 }
 
 // measure counts the files of a directory.

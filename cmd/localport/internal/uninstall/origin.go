@@ -25,12 +25,12 @@ func RemovalCommand(ctx context.Context, exe, quoted string) (command, installed
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	if out, err := query(ctx, "dpkg-query", "--search", real); err == nil {
-		if name, _, ok := strings.Cut(out, ": "); ok {
+	if _, err := exec.LookPath("dpkg-query"); err == nil { // there, rpm would make a database in the home directory
+		out, err := query(ctx, "dpkg-query", "--search", real)
+		if name, _, ok := strings.Cut(out, ": "); ok && err == nil {
 			return "sudo apt remove " + name, "the package " + name
 		}
-	}
-	if out, err := query(ctx, "rpm", "--query", "--file", "--queryformat", "%{NAME}", real); err == nil && out != "" && !strings.Contains(out, " ") {
+	} else if out, err := query(ctx, "rpm", "--query", "--file", "--queryformat", "%{NAME}", real); err == nil && out != "" && !strings.Contains(out, " ") {
 		return "sudo dnf remove " + out, "the package " + out
 	}
 	return "rm " + quoted, ""

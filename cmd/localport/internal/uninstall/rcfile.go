@@ -40,15 +40,12 @@ const program = `[\w./~-]*localport`
 
 // rcFiles are the start-up files of all shells that have a hook.
 func rcFiles(home string, getenv func(string) string) []string {
-	config := getenv("XDG_CONFIG_HOME")
-	if !filepath.IsAbs(config) {
-		config = filepath.Join(home, ".config")
-	}
+	config := absoluteOr(getenv("XDG_CONFIG_HOME"), filepath.Join(home, ".config"))
 	var files []string
 	for _, name := range []string{".bashrc", ".bash_profile", ".bash_login", ".profile", ".tcshrc", ".cshrc", ".login", ".elvish/rc.elv"} {
 		files = append(files, filepath.Join(home, name))
 	}
-	for _, dir := range slices.Compact([]string{home, cmpDir(getenv("ZDOTDIR"), home)}) {
+	for _, dir := range slices.Compact([]string{home, absoluteOr(getenv("ZDOTDIR"), home)}) {
 		for _, name := range []string{".zshrc", ".zprofile", ".zshenv", ".zlogin"} {
 			files = append(files, filepath.Join(dir, name))
 		}
@@ -60,11 +57,36 @@ func rcFiles(home string, getenv func(string) string) []string {
 	return append(files, fish...)
 }
 
-func cmpDir(dir, fallback string) string {
+// absoluteOr returns a directory from the environment if it is absolute, as the XDG specification requires, else the default.
+func absoluteOr(dir, fallback string) string {
 	if filepath.IsAbs(dir) {
 		return filepath.Clean(dir)
 	}
 	return fallback
+}
+
+// scriptFiles are where people are told to save scripts that localport prints.
+func scriptFiles(home string, getenv func(string) string) []string {
+	config := absoluteOr(getenv("XDG_CONFIG_HOME"), filepath.Join(home, ".config"))
+	data := absoluteOr(getenv("XDG_DATA_HOME"), filepath.Join(home, ".local/share"))
+	return []string{
+		filepath.Join(data, "nushell/vendor/autoload/localport.nu"), filepath.Join(data, "bash-completion/completions/localport"),
+		filepath.Join(config, "fish/completions/localport.fish"), filepath.Join(config, "fish/conf.d/localport.fish"),
+	}
+}
+
+// findScripts returns the files that localport has printed: all its scripts define functions or variables with this prefix.
+func findScripts(files []string) (scripts []string) {
+	for _, file := range files {
+		info, err := os.Lstat(file)
+		if err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		if data, err := os.ReadFile(file); err == nil && bytes.Contains(data, []byte("__localport_")) {
+			scripts = append(scripts, file)
+		}
+	}
+	return scripts
 }
 
 // findLines returns the lines of the files that exist.

@@ -151,7 +151,17 @@ func TestRemovalCommand_DependsOnHowItWasInstalled(t *testing.T) {
 	packaged := filepath.Join(dir, "packaged")
 	write(t, packaged, "")
 	write(t, filepath.Join(bin, "dpkg-query"), "#!/bin/sh\n[ \"$2\" = "+packaged+" ] && echo localport: $2\n")
-	write(t, filepath.Join(bin, "rpm"), "#!/bin/sh\n[ \"$5\" = "+cellar+".rpm ] && printf localport\n")
+	rpmBin := filepath.Join(dir, "rpmbin")
+	if err := os.Mkdir(rpmBin, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(rpmBin, "rpm"), "#!/bin/sh\n[ \"$5\" = "+packaged+" ] && printf localport || { echo file $5 is not owned by any package; exit 1; }\n")
+	t.Setenv("PATH", rpmBin)
+	for exe, want := range map[string]string{packaged: "sudo dnf remove localport", filepath.Join(dir, "own"): "rm quoted"} {
+		if got, _ := RemovalCommand(t.Context(), exe, "quoted"); got != want {
+			t.Errorf("%s: %q, want %q", exe, got, want)
+		}
+	}
 	t.Setenv("PATH", bin)
 	for exe, want := range map[string]string{
 		link: "brew uninstall localport", cellar: "brew uninstall localport", packaged: "sudo apt remove localport",

@@ -36,7 +36,7 @@ func (c uninstallCmd) Run(ctx context.Context, a *app) error {
 	}
 	printInventory(a, inventory)
 	c.printProgram(ctx, a)
-	isEmpty := inventory.IsEmpty() && !(c.RCFiles && inventory.HasStartup())
+	isEmpty := inventory.IsEmpty() && (!c.RCFiles || !inventory.HasStartup())
 	switch {
 	case isEmpty:
 		return nil

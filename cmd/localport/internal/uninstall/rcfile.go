@@ -25,16 +25,16 @@ type Line struct {
 func (l Line) String() string { return fmt.Sprintf("%s:%d: %s", l.File, l.Number, l.Text) }
 
 // mention finds a line that gets the hook or the completion of a shell from localport.
-var mention = regexp.MustCompile(`^[^#]*\blocalport(?:"|'|\b)\s+(?:hook|completion)\b`)
+const mention = `^[^#]*\blocalport(?:"|'|\b)\s+(?:hook|completion)\b`
 
 // statement is a line that does nothing else: those of "localport hook --help" and "localport completion --help", with any path of the program.
-var statement = regexp.MustCompile(`^(?:` + strings.Join([]string{
-	`eval "\$\(` + program + ` hook (?:bash|zsh)(?: --on-cd)?\)"`,
-	`(?:source|\.) <\(` + program + ` (?:hook|completion) (?:bash|zsh)(?: --on-cd)?\)`,
-	program + ` (?:hook|completion) fish \| source`,
-	"eval \"`" + program + " hook tcsh`\"",
-	`eval \(` + program + ` hook elvish \| slurp\)`,
-}, "|") + `)\s*(?:#.*)?$`)
+const statement = `^(?:` +
+	`eval "\$\(` + program + ` hook (?:bash|zsh)(?: --on-cd)?\)"|` +
+	`(?:source|\.) <\(` + program + ` (?:hook|completion) (?:bash|zsh)(?: --on-cd)?\)|` +
+	program + ` (?:hook|completion) fish \| source|` +
+	"eval \"`" + program + " hook tcsh`\"|" +
+	`eval \(` + program + ` hook elvish \| slurp\)` +
+	`)\s*(?:#.*)?$`
 
 const program = `[\w./~-]*localport`
 
@@ -91,6 +91,7 @@ func findScripts(files []string) (scripts []string) {
 
 // findLines returns the lines of the files that exist.
 func findLines(files []string) (lines []Line) {
+	mention, statement := regexp.MustCompile(mention), regexp.MustCompile(statement) // here: at start-up, every command would pay for it
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err != nil {

@@ -64,10 +64,11 @@ type grammar struct {
 	Daemon  daemonCmd  `cmd:"" group:"Diagnose" help:"Control the supervisor."`
 	Metrics metricsCmd `cmd:"" group:"Diagnose" help:"Print metrics in the Prometheus text format."`
 
-	Lease      leaseCmd   `cmd:"" group:"Advanced" help:"Keep the project running for a process, such as an agent or an editor, and print its variables."`
-	Port       portCmd    `cmd:"" group:"Advanced" help:"Print a service's local port."`
-	Demo       demoCmd    `cmd:"" group:"Advanced" help:"Show how LocalPort works, on a temporary project."`
-	VersionCmd versionCmd `cmd:"" group:"Advanced" name:"version" help:"Print the version."`
+	Lease      leaseCmd     `cmd:"" group:"Advanced" help:"Keep the project running for a process, such as an agent or an editor, and print its variables."`
+	Port       portCmd      `cmd:"" group:"Advanced" help:"Print a service's local port."`
+	Demo       demoCmd      `cmd:"" group:"Advanced" help:"Show how LocalPort works, on a temporary project."`
+	Uninstall  uninstallCmd `cmd:"" group:"Advanced" help:"Show what LocalPort keeps on disk, and remove it."`
+	VersionCmd versionCmd   `cmd:"" group:"Advanced" name:"version" help:"Print the version."`
 
 	Man       manCmd       `cmd:"" hidden:"" help:"Print the manual page."`
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`

@@ -31,6 +31,7 @@ type grammar struct {
 	LogLevel string           `enum:",debug,info,warn,error" default:"" placeholder:"LEVEL" help:"Log level of the supervisor, also if it is running: debug, info, warn or error."`
 	Version  kong.VersionFlag `env:"-" help:"Print the version."`
 
+	Forward forwardCmd `cmd:"" group:"Daily" help:"Forward a port without a project: kubectl's or ssh's own arguments, in the foreground."`
 	Allow   allowCmd   `cmd:"" group:"Daily" help:"Approve the current contents of the project's files."`
 	Status  statusCmd  `cmd:"" group:"Daily" aliases:"ps" help:"Show the project's services."`
 	Start   startCmd   `cmd:"" group:"Daily" aliases:"up" help:"Start services and keep them running without a shell."`
@@ -38,9 +39,9 @@ type grammar struct {
 	Restart restartCmd `cmd:"" group:"Daily" help:"Reconnect services; their ports stay open."`
 	Exec    execCmd    `cmd:"" group:"Daily" help:"Run a command when the project's services are healthy."`
 	Env     envCmd     `cmd:"" group:"Daily" help:"Print the project's environment variables."`
-	Login   loginCmd   `cmd:"" group:"Daily" help:"Log in to services that need it, in this terminal."`
 	Logs    logsCmd    `cmd:"" group:"Daily" help:"Print the services' logs."`
 
+	Init       initCmd       `cmd:"" group:"Config" help:"Write a .localport.toml: by questions, from a cluster, compose file, ssh config or example."`
 	Hook       hookCmd       `cmd:"" group:"Config" help:"Print the shell hook; put it into your rc file: eval \"$(localport hook zsh)\"."`
 	Completion completionCmd `cmd:"" group:"Config" help:"Print the completion script of a shell."`
 	Deny       denyCmd       `cmd:"" group:"Config" help:"Revoke the approval and stop the project's forwards."`
@@ -51,6 +52,7 @@ type grammar struct {
 	Why     whyCmd     `cmd:"" group:"Diagnose" help:"Explain a service's state, and say what to do next."`
 	Top     topCmd     `cmd:"" group:"Diagnose" help:"Show the services, their traffic and connections full screen; keys restart, stop and log in."`
 	Events  eventsCmd  `cmd:"" group:"Diagnose" help:"Print what happened to the services: failures, recoveries, changes of state."`
+	Login   loginCmd   `cmd:"" group:"Diagnose" help:"Log in to services that need it, in this terminal."`
 	Daemon  daemonCmd  `cmd:"" group:"Diagnose" help:"Control the supervisor."`
 	Metrics metricsCmd `cmd:"" group:"Diagnose" help:"Print metrics in the Prometheus text format."`
 

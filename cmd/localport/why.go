@@ -80,7 +80,7 @@ func (p commandProject) explainService(ctx context.Context, name string) (*whyRe
 		}
 	}
 	p.addConfig(ctx, report, name)
-	report.Ports = describePorts(svc)
+	report.Ports = findPortHolders(svc)
 	return report, nil
 }
 
@@ -163,15 +163,15 @@ type portHolder struct {
 	Own     bool   `json:"own"`              // this project's supervisor, or the one of the project that shares the service
 }
 
-// describePorts says who listens on each of a service's local addresses.
-func describePorts(svc api.ServiceStatus) []portHolder {
+// findPortHolders says who listens on each of a service's local addresses.
+func findPortHolders(svc api.ServiceStatus) []portHolder {
 	holders := make([]portHolder, len(svc.Addresses))
 	var wg sync.WaitGroup
 	for i, address := range svc.Addresses {
 		holders[i] = portHolder{Address: address, Own: svc.Held}
 		wg.Go(func() {
 			if addr, err := netip.ParseAddrPort(address); err == nil {
-				holders[i].Holder = supervisor.FindHolder(addr)
+				holders[i].Holder = supervisor.DescribePortHolder(addr)
 			}
 		})
 	}

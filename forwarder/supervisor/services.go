@@ -193,8 +193,8 @@ func explainPort(err error, svc project.Service) (reason, hint string) {
 	return reason, hint
 }
 
-// FindHolder names the process that listens on an address, as explainPort does; empty if none is found.
-func FindHolder(addr netip.AddrPort) string {
+// DescribePortHolder names the process that listens on an address, as a failed service does; empty if the system does not tell.
+func DescribePortHolder(addr netip.AddrPort) string {
 	if h, ok := holder.Find(addr); ok {
 		return holderName(h)
 	}

@@ -2,10 +2,12 @@ package paste
 
 import (
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/definition"
 )
 
 // localAddress returns the local_address for the addresses on which a program would listen; empty: the default, which is both loopback
@@ -40,6 +42,14 @@ func (r *reader) localAddress(addresses []string) (string, error) {
 		return "::1", nil
 	}
 	return chosen[0].String(), nil
+}
+
+// path returns the path of a file as it is written in the config.
+func (r *reader) path(text string) string {
+	if r.options.Dir == "" || text == "" || filepath.IsAbs(text) || text[0] == '~' || strings.HasPrefix(text, "${") {
+		return text
+	}
+	return filepath.Join(definition.Literal(r.options.Dir), text)
 }
 
 // checkWord rejects what a config rejects: an empty text, or one that a program would take for a flag, and blanks in a name.

@@ -35,6 +35,12 @@ type kubectlArgs struct {
 	hasVerb                                  bool
 }
 
+// IsProgram reports whether a command line that begins with a word is that of another program, with flags of its own.
+func IsProgram(word string) bool {
+	name := programName(word)
+	return slices.Contains(kubectlPrograms, name) || slices.Contains(wrappers, name) || slices.Contains([]string{"ssh", "autossh", "socat", "minikube", "microk8s", "k3s"}, name)
+}
+
 // isResource reports whether a word is kubectl's TYPE/NAME.
 func isResource(word string) bool {
 	_, _, ok := project.SplitResource(withoutGroup(word))
@@ -72,7 +78,7 @@ func (r *reader) readKubectl(c shellCommand, words []string) error {
 	}
 	for _, variable := range c.variables {
 		if variable.Name == "KUBECONFIG" && args.kubeconfig == "" && !strings.Contains(variable.Value, ":") {
-			args.kubeconfig = variable.Value
+			args.kubeconfig = r.path(variable.Value)
 			continue
 		}
 		r.note("%s=… is not kept: the services use the value of the shell that starts them", variable.Name)
@@ -155,7 +161,7 @@ func (r *reader) setKubectlFlag(args *kubectlArgs, name, value string) {
 	case "--context":
 		args.context = value
 	case "--kubeconfig":
-		args.kubeconfig = value
+		args.kubeconfig = r.path(value)
 	case "-l", "--selector":
 		args.selector = value
 	case "--address":

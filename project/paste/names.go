@@ -135,8 +135,19 @@ func (p *ports) choose(d *draft) int {
 		reason = "it is already in use"
 	}
 	if reason != "" {
-		p.reader.note("local port %d of %s becomes \"auto\": %s", endpoint.port, d.Name, reason)
-		return 0
+		substitute, text := 0, `"auto"`
+		if o.SubstitutePort != nil {
+			substitute = o.SubstitutePort(endpoint.port)
+		}
+		if substitute != 0 && !slices.ContainsFunc(p.chosen, localEndpoint{d.LocalAddress, substitute}.conflicts) {
+			text = strconv.Itoa(substitute)
+		} else {
+			substitute = 0
+		}
+		p.reader.note("local port %d of %s becomes %s: %s", endpoint.port, d.Name, text, reason)
+		if endpoint.port = substitute; substitute == 0 {
+			return 0
+		}
 	}
 	p.chosen = append(p.chosen, endpoint)
 	return endpoint.port

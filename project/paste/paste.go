@@ -20,6 +20,10 @@ type Options struct {
 	IsPortTaken func(port int) bool
 	// PrivilegedPorts says that the ports below 1024 can be used.
 	PrivilegedPorts bool
+	// SubstitutePort returns the port that a service gets instead of one that cannot be used; 0: "auto". nil: always "auto".
+	SubstitutePort func(port int) int
+	// Dir is what relative paths of files are relative to; empty: they are kept, and relative to the project's root.
+	Dir string
 }
 
 // Result is what was read.

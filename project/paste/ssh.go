@@ -161,10 +161,12 @@ func (r *reader) setSSHValue(a *sshArgs, flag byte, value string) (err error) {
 	case 'l':
 		return set("user")
 	case 'i':
+		value = r.path(value)
 		return set("key_file")
 	case 'J':
 		return set("jump")
 	case 'F':
+		value = r.path(value)
 		return set("config_file")
 	case 'o':
 		return r.setSSHOption(a, value)

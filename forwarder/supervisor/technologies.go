@@ -83,7 +83,9 @@ func Verification(svc project.Service, dir string, env []string) (verify func(ct
 	for _, technology := range technologies {
 		if technology.Name == svc.Technology && technology.Verify != nil {
 			login := Login(svc, dir, env)
-			return func(ctx context.Context, run forwarder.Run) forwarder.Verification { return technology.Verify(ctx, svc, run) }, login.Key, login.Name
+			return func(ctx context.Context, run forwarder.Run) forwarder.Verification {
+				return technology.Verify(ctx, svc, run)
+			}, login.Key, login.Name
 		}
 	}
 	return nil, "", ""

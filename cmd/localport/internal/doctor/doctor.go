@@ -155,6 +155,7 @@ func skip(text string) []Finding { return []Finding{{Status: Skip, Text: text}} 
 func warn(text, fix string) []Finding {
 	return []Finding{{Status: Warn, Text: text, Fix: fix}}
 }
+
 func fail(text, fix string) []Finding {
 	return []Finding{{Status: Fail, Text: text, Fix: fix}}
 }

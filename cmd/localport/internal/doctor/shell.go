@@ -82,15 +82,15 @@ func (f startupFile) read() startupLines {
 
 // describe names the place of the hook, and its order beside the hooks of other programs.
 func (l startupLines) describe(f startupFile) string {
-	text := fmt.Sprintf("%s:%d", f.path, l.hook)
+	parts := []string{fmt.Sprintf("%s:%d", f.path, l.hook)}
 	for _, name := range slices.Sorted(keysOf(l.others)) {
 		order := "before"
 		if l.others[name] < l.hook {
 			order = "after"
 		}
-		text += fmt.Sprintf(", %s %s", order, name)
+		parts = append(parts, order+" "+name)
 	}
-	return text
+	return strings.Join(parts, ", ")
 }
 
 // checkHook tells whether the shell that localport was started from has the hook: by its lease, or by what the hook exports in a project, else by

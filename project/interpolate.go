@@ -32,6 +32,7 @@ func (p *parser) interpolate(n *node, service func(*reference) (string, error)) 
 		return
 	}
 	n.isInterpolated = true
+	p.adviseUnbraced(n)
 	t, err := parseTemplate(n.text)
 	if err == nil {
 		p.checkExposure(n, t)

@@ -21,6 +21,9 @@ type Options struct {
 	Technologies []TechnologyType
 	// PickAutoPort returns the port of a service with local_port = "auto"; nil: PickAutoPort of the root and the name.
 	PickAutoPort func(service string) int
+	// CheckPath is asked about every file and program that services name, and returns what is wrong with it: Parse then reports it, and the
+	// entries of [env] that cannot be resolved. Nil: not asked, because what is missing here and now may be there when it is needed.
+	CheckPath func(PathUse) error
 	// Linger is the value in the user's config, for a project without one; zero: the default.
 	Linger time.Duration
 	// KeepConnections is the value in the user's config, for a project that does not set linger.
@@ -49,6 +52,8 @@ func Parse(f *Files, o Options) (*Project, error) {
 	p.checkDependencies()
 	p.checkMetricsPort()
 	p.readEnv()
+	p.inspectEnv()
+	p.adviseEmpty()
 	slices.Sort(p.project.Mentioned)
 	p.project.Mentioned = slices.Compact(p.project.Mentioned)
 	slices.Sort(p.secrets)
@@ -238,6 +243,7 @@ func (p *parser) readService(s *Service, fields []field, n, defaults *node) {
 	if s.AutoPort {
 		s.LocalPort = p.scope.Services[n.name].Port
 	}
+	p.inspectPaths(s, n)
 	p.advise(s, n)
 	if s.Reverse && n.member(bridgeKey) != nil {
 		p.reportKey(n.member(bridgeKey), `only valid for services that open a local port; with "reverse" the server opens one`)
@@ -307,6 +313,10 @@ func (p *parser) readEnv() {
 		if n.kind != stringKind {
 			p.reportHidden(n, "%v", n.typeError("a string"))
 			continue
+		}
+		p.adviseUnbraced(n)
+		if strings.HasPrefix(n.text, "~/") && !n.isSecret {
+			p.advice.reportValue(n, `"~" is not replaced in [env]: write ${HOME}%s`, n.text[1:])
 		}
 		if err := p.checkTemplate(n); err != nil {
 			p.reportHidden(n, "%v", err)

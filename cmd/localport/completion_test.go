@@ -195,3 +195,17 @@ func TestCompletion_ScriptsAreStatic(t *testing.T) {
 		t.Errorf("outside a project: exit %d, %q %q", o.code, o.stdout, o.stderr)
 	}
 }
+
+func TestCompletion_OffersContexts(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	w.writeFile(w.home, "kubeconfig", "contexts:\n- name: staging\n  context: {cluster: c}\n- {name: 'arn:aws:eks:x/prod', context: {}}\n")
+	w.env = append(w.env, "KUBECONFIG=missing:kubeconfig")
+	if o := w.localport("/", "__complete", "contexts", "-C", w.home); o.code != 0 || o.stdout != "arn:aws:eks:x/prod\nstaging\n" {
+		t.Errorf("exit %d, %q %q", o.code, o.stdout, o.stderr)
+	}
+	w.writeFile(w.home, "kubeconfig", "contexts: [")
+	if o := w.localport(w.home, "__complete", "contexts"); o.code != 1 || o.stdout+o.stderr != "" {
+		t.Errorf("damaged: exit %d, %q %q", o.code, o.stdout, o.stderr)
+	}
+}

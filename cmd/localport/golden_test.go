@@ -139,6 +139,7 @@ func shownErrors() []shownError {
 		{"lockstate.NotRegularError", &lockstate.NotRegularError{Path: "/home/you/.local/state/localport/projects/1/state.json", Kind: "named pipe"}},
 		{"lockstate.WriteError", &lockstate.WriteError{Path: "/home/you/.local/state/localport/projects/1/state.json", Err: syscall.ENOSPC}},
 		{"lockstate.WriteError (not the disk)", &lockstate.WriteError{Path: "/home/you/.local/state/localport/projects/1/state.json", Err: syscall.EROFS}},
+		{"lockstate.HeldError", &lockstate.HeldError{Path: "/home/you/.local/state/localport/projects/1", Reason: "a supervisor is running"}},
 		{"lockstate.LockedError", &lockstate.LockedError{Path: "/home/you/.local/state/localport/projects/1/lock", PID: 4713, Program: "vim"}},
 		{"lockstate.LockedError (unknown process)", &lockstate.LockedError{Path: "/home/you/.local/state/localport/projects/1/lock"}},
 		{"errors.Join", errors.Join(

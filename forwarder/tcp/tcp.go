@@ -27,7 +27,7 @@ var Technology = forwarder.Technology{
 	TechnologyType: project.TechnologyType{
 		Name: "tcp", HasRemotePort: true,
 		Keys: []project.Key{{
-			Name: "remote_host", Type: project.TypeWord, Required: true, Aliases: []string{"host"}, Validate: project.ValidateHost("remote_port"),
+			Name: "remote_host", Type: project.TypeWord, Required: true, Aliases: []string{"host", "hostname", "address", "target", "target_host", "destination", "server"}, Validate: project.ValidateHost("remote_port"),
 		}},
 	},
 	New: New,

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -56,6 +55,7 @@ type grammar struct {
 	ConfigCmd  configCmd     `cmd:"" group:"Config" name:"config" help:"Check, show, export, migrate, back up and restore the config."`
 	Recipes    recipesCmd    `cmd:"" group:"Config" help:"Print ready-made services for Cloud SQL, AWS, IAP, Teleport and Azure."`
 
+	Doctor  doctorCmd  `cmd:"" group:"Diagnose" help:"Check what LocalPort depends on, and say how to fix what is wrong."`
 	Why     whyCmd     `cmd:"" group:"Diagnose" help:"Explain a service's state, and say what to do next."`
 	Top     topCmd     `cmd:"" group:"Diagnose" help:"Show the services, their traffic and connections full screen; keys restart, stop and log in."`
 	Ls      lsCmd      `cmd:"" group:"Diagnose" aliases:"list" help:"List all of your projects that run, and their services."`
@@ -64,10 +64,11 @@ type grammar struct {
 	Daemon  daemonCmd  `cmd:"" group:"Diagnose" help:"Control the supervisor."`
 	Metrics metricsCmd `cmd:"" group:"Diagnose" help:"Print metrics in the Prometheus text format."`
 
-	Lease      leaseCmd   `cmd:"" group:"Advanced" help:"Keep the project running for a process, such as an agent or an editor, and print its variables."`
-	Port       portCmd    `cmd:"" group:"Advanced" help:"Print a service's local port."`
-	Demo       demoCmd    `cmd:"" group:"Advanced" help:"Show how LocalPort works, on a temporary project."`
-	VersionCmd versionCmd `cmd:"" group:"Advanced" name:"version" help:"Print the version."`
+	Lease      leaseCmd     `cmd:"" group:"Advanced" help:"Keep the project running for a process, such as an agent or an editor, and print its variables."`
+	Port       portCmd      `cmd:"" group:"Advanced" help:"Print a service's local port."`
+	Demo       demoCmd      `cmd:"" group:"Advanced" help:"Show how LocalPort works, on a temporary project."`
+	Uninstall  uninstallCmd `cmd:"" group:"Advanced" help:"Show what LocalPort keeps on disk, and remove it."`
+	VersionCmd versionCmd   `cmd:"" group:"Advanced" name:"version" help:"Print the version."`
 
 	Man       manCmd       `cmd:"" hidden:"" help:"Print the manual page."`
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`
@@ -108,6 +109,7 @@ func run(args []string) int {
 }
 
 func runCommand(args []string, stdout, stderr *output.Writer) int {
+	a := &app{out: stdout, err: stderr}
 	if len(args) > 0 {
 		switch args[0] {
 		case "export":
@@ -122,12 +124,11 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 		case "hook":
 			args = loginShellName(args)
 		case "help":
-			args = append(slices.Clone(args[1:]), "--help")
+			return showHelp(a, args[1:])
 		}
 	} else {
 		args = []string{"--help"}
 	}
-	a := &app{out: stdout, err: stderr}
 	if len(args) > 1 && args[0] == "__complete" { // without kong: it must be there before the next key
 		return completeNames(a, args[1:])
 	}
@@ -142,16 +143,14 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 	return code
 }
 
-// parseAndRun runs the command that args name, and returns the exit code.
-func parseAndRun(a *app, args []string) int {
-	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
-	defer cancel()
-	var g grammar
+// newParser returns the parser of the command line, which fills g.
+func newParser(ctx context.Context, a *app, g *grammar) *kong.Kong {
 	// kong writes its help to os.Stdout itself: it takes the width of a terminal from an *os.File only.
-	parser := kong.Must(&g, append(keepArgumentBytes(),
+	return kong.Must(g, append(keepArgumentBytes(),
 		kong.Name("localport"),
 		kong.Description("Port forwards for each project: started when you cd into it, stopped when the last shell leaves."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.Help(printHelp),
 		kong.ExplicitGroups([]kong.Group{
 			{Key: "Daily", Title: "Daily:"}, {Key: "Config", Title: "Config:"}, {Key: "Diagnose", Title: "Diagnose:"}, {Key: "Advanced", Title: "Advanced:"},
 		}),
@@ -161,6 +160,14 @@ func parseAndRun(a *app, args []string) int {
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.BindToProvider(a.findProject),
 	)...)
+}
+
+// parseAndRun runs the command that args name, and returns the exit code.
+func parseAndRun(a *app, args []string) int {
+	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
+	defer cancel()
+	var g grammar
+	parser := newParser(ctx, a, &g)
 	command, err := parser.Parse(args)
 	if err != nil {
 		path := ""

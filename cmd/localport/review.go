@@ -79,10 +79,15 @@ func (a *app) printSummary(ctx context.Context, r review, title string) {
 	}
 }
 
+// lineColors are those of git.
+var lineColors = map[filediff.LineKind]output.Color{
+	filediff.Title: output.Bold, filediff.Section: output.Cyan, filediff.Added: output.Green, filediff.Removed: output.Red,
+}
+
 // printComparison prints the differences between two texts.
 func (a *app) printComparison(lines []filediff.Line) {
 	for _, line := range filediff.Limit(lines, maxReviewLines) {
-		fmt.Fprintln(a.err, output.EscapeLine(line.Text))
+		a.err.PrintColored(lineColors[line.Kind], line.Text)
 	}
 	if slices.ContainsFunc(lines, filediff.Line.HidesSecret) {
 		output.Info(a.err, "*** stands for a secret")

@@ -18,14 +18,23 @@ func format(lines []Line) string {
 
 func TestCompare_ShowsEachFile(t *testing.T) {
 	before := []project.MaskedFile{
-		{Name: ".localport.toml", Text: "a\r\nb\r\n", Digest: "1"}, {Name: ".env", Text: "A=***\n", Digest: "2"}, {Name: "key", Digest: "3"},
-		{Name: "same", Text: "x\n", Digest: "4"}, {Name: "gone", Digest: "5"}, {Name: "long", Digest: "6"},
+		{Name: ".localport.toml", Text: "a\r\nb\r\n", Digest: "1"},
+		{Name: ".env", Text: "A=***\n", Digest: "2"},
+		{Name: "key", Digest: "3"},
+		{Name: "same", Text: "x\n", Digest: "4"},
+		{Name: "gone", Digest: "5"},
+		{Name: "long", Digest: "6"},
 		{Name: "empty", Digest: emptyDigest},
 	}
 	after := []project.MaskedFile{
-		{Name: ".localport.toml", Text: "a\r\nc\r\n", Digest: "1b"}, {Name: ".localport.local.toml", Text: "new", Digest: "7"},
-		{Name: ".env", Text: "A=***\n", Digest: "2b"}, {Name: "key", Digest: "3b"}, {Name: "same", Text: "x\n", Digest: "4"}, {Name: "other", Digest: "8"},
-		{Name: "long", Text: "too long to be kept\n", Digest: "6b"}, {Name: "empty", Text: "x\n", Digest: "9"},
+		{Name: ".localport.toml", Text: "a\r\nc\r\n", Digest: "1b"},
+		{Name: ".localport.local.toml", Text: "new", Digest: "7"},
+		{Name: ".env", Text: "A=***\n", Digest: "2b"},
+		{Name: "key", Digest: "3b"},
+		{Name: "same", Text: "x\n", Digest: "4"},
+		{Name: "other", Digest: "8"},
+		{Name: "long", Text: "too long to be kept\n", Digest: "6b"},
+		{Name: "empty", Text: "x\n", Digest: "9"},
 	}
 	want := `1 --- .localport.toml
 1 +++ .localport.toml

@@ -43,6 +43,9 @@ type grammar struct {
 	Logs    logsCmd    `cmd:"" group:"Daily" help:"Print the services' logs."`
 
 	Init       initCmd       `cmd:"" group:"Config" help:"Write a .localport.toml: by questions, from a cluster, compose file, ssh config or example."`
+	Add        addCmd        `cmd:"" group:"Config" help:"Add a service: paste a kubectl port-forward or ssh command, or a URL."`
+	Remove     removeCmd     `cmd:"" group:"Config" aliases:"rm" help:"Remove services from the config."`
+	Edit       editCmd       `cmd:"" group:"Config" help:"Edit the config in your editor, and check it."`
 	Hook       hookCmd       `cmd:"" group:"Config" help:"Print the shell hook; put it into your rc file: eval \"$(localport hook zsh)\"."`
 	Completion completionCmd `cmd:"" group:"Config" help:"Print the completion script of a shell."`
 	Deny       denyCmd       `cmd:"" group:"Config" help:"Revoke the approval and stop the project's forwards."`
@@ -121,6 +124,9 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 	if len(args) > 1 && args[0] == "__complete" { // without kong: it must be there before the next key
 		return completeNames(a, args[1:])
 	}
+	if len(args) > 1 && args[0] == prompt.MistakeArg {
+		return printMistake(a, args[1])
+	}
 	code := parseAndRun(a, args)
 	if a.superviseProject != nil {
 		return output.PrintError(stderr, a.superviseProject())
@@ -165,7 +171,8 @@ func parseAndRun(a *app, args []string) int {
 	startTime := time.Now()
 	err = output.WithHelp(command.Run(), commandPath(command))
 	if a.project != nil {
-		err = commandProject{a.project}.explainNoAnswer(err, startTime)
+		p := commandProject{a.project}
+		err = p.explainNotAllowed(p.explainNoAnswer(err, startTime))
 	}
 	return output.PrintError(a.err, err)
 }

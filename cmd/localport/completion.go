@@ -31,7 +31,7 @@ func (completionCmd) Help() string {
 
 // Run prints the completion script of a shell.
 func (c completionCmd) Run(a *app, command *kong.Context) error {
-	words := completion.Words{"hook shell": shellhook.Names(), "completion shell": {"bash", "zsh", "fish"}, "recipes name": recipes.Names()}
+	words := completion.Words{"hook shell": shellhook.Names(), "completion shell": {"bash", "zsh", "fish"}, "recipes name": recipes.Names(), "forward forward": {"kubectl", "ssh", "tcp"}}
 	script, err := completion.Script(c.Shell, command.Model, words)
 	if err != nil {
 		return output.Usage(err)

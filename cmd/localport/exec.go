@@ -114,7 +114,11 @@ func (p commandProject) joinLatest(ctx context.Context, a *app, options client.J
 		return nil, err
 	}
 	if !options.Allowed {
-		output.Info(a.err, "%s; still using the previous config until you run \"localport allow\"", files.DescribeChange(j.View.Files))
+		text := files.DescribeChange(j.View.Files) + `; still using the previous config until you run "localport allow"`
+		if mistake := p.firstMistake(); mistake.Text != "" {
+			text = mistake.Describe(true)
+		}
+		output.Info(a.err, "%s", text)
 		return j, nil
 	}
 	return j, j.ReloadIfChanged(ctx, files)

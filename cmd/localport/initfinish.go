@@ -34,10 +34,7 @@ func (c initCmd) finish(ctx context.Context, a *app, d *dialog, target string, c
 		if err != nil {
 			return err
 		}
-		if err := p.allowReviewed(config.text); err != nil {
-			return err
-		}
-		if err := p.bumpLine(ctx); err != nil {
+		if err := p.allowReviewed(ctx, config.text); err != nil {
 			return err
 		}
 		output.Info(a.err, "allowed %s", target)
@@ -70,13 +67,19 @@ func hasOtherFiles(target, text string) bool {
 }
 
 // allowReviewed allows a config if it still is what the user has read.
-func (p commandProject) allowReviewed(text string) error {
-	return p.recordDecision(func(files *project.Files) error {
-		if string(files.Config) != text {
-			return errors.New("the file has been changed meanwhile")
-		}
-		return p.Store.Allow(files)
-	})
+func (p commandProject) allowReviewed(ctx context.Context, text string) error {
+	verdict, files, err := p.AskTrust()
+	if err != nil {
+		return err
+	}
+	if string(files.Config) != text {
+		return errors.New("the file has been changed meanwhile")
+	}
+	r, err := p.reviewFiles(files, verdict)
+	if err != nil {
+		return withAllowHint(err)
+	}
+	return p.allow(ctx, r)
 }
 
 // hookLine is how a shell loads the hook.

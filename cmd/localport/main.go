@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -42,10 +43,13 @@ type grammar struct {
 	Logs    logsCmd    `cmd:"" group:"Daily" help:"Print the services' logs."`
 
 	Init       initCmd       `cmd:"" group:"Config" help:"Write a .localport.toml: by questions, from a cluster, compose file, ssh config or example."`
+	Add        addCmd        `cmd:"" group:"Config" help:"Add a service: paste a kubectl port-forward or ssh command, or a URL."`
+	Remove     removeCmd     `cmd:"" group:"Config" aliases:"rm" help:"Remove services from the config."`
+	Edit       editCmd       `cmd:"" group:"Config" help:"Edit the config in your editor, and check it."`
 	Hook       hookCmd       `cmd:"" group:"Config" help:"Print the shell hook; put it into your rc file: eval \"$(localport hook zsh)\"."`
 	Completion completionCmd `cmd:"" group:"Config" help:"Print the completion script of a shell."`
 	Deny       denyCmd       `cmd:"" group:"Config" help:"Revoke the approval and stop the project's forwards."`
-	ConfigCmd  configCmd     `cmd:"" group:"Config" name:"config" help:"Check the config."`
+	ConfigCmd  configCmd     `cmd:"" group:"Config" name:"config" help:"Check, show, export, migrate, back up and restore the config."`
 	Recipes    recipesCmd    `cmd:"" group:"Config" help:"Print ready-made services for Cloud SQL, AWS, IAP, Teleport and Azure."`
 
 	Why     whyCmd     `cmd:"" group:"Diagnose" help:"Explain a service's state, and say what to do next."`
@@ -62,6 +66,9 @@ type grammar struct {
 
 	Man       manCmd       `cmd:"" hidden:"" help:"Print the manual page."`
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`
+
+	// Other names of "localport config …".
+	Schema schemaCmd `cmd:"" hidden:"" help:"Print the JSON Schema of .localport.toml, for editors."`
 }
 
 // app is what commands share: the directory or config that they act on, and their output. Results go to out, everything else to err. A
@@ -97,7 +104,10 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 	if len(args) > 0 {
 		switch args[0] {
 		case "export":
-			return prompt.Export(args[1:])
+			if len(args) > 1 && !strings.HasPrefix(args[1], "-") { // the hook's command, with the shell first
+				return prompt.Export(args[1:])
+			}
+			args = append([]string{"config", "export"}, args[1:]...)
 		case handoff.Arg:
 			return handoff.Main()
 		case client.DetachedArg:
@@ -113,6 +123,9 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 	a := &app{out: stdout, err: stderr}
 	if len(args) > 1 && args[0] == "__complete" { // without kong: it must be there before the next key
 		return completeNames(a, args[1:])
+	}
+	if len(args) > 1 && args[0] == prompt.MistakeArg {
+		return printMistake(a, args[1])
 	}
 	code := parseAndRun(a, args)
 	if a.superviseProject != nil {
@@ -158,7 +171,8 @@ func parseAndRun(a *app, args []string) int {
 	startTime := time.Now()
 	err = output.WithHelp(command.Run(), commandPath(command))
 	if a.project != nil {
-		err = commandProject{a.project}.explainNoAnswer(err, startTime)
+		p := commandProject{a.project}
+		err = p.explainNotAllowed(p.explainNoAnswer(err, startTime))
 	}
 	return output.PrintError(a.err, err)
 }

@@ -92,8 +92,8 @@ func (c *addCmd) takeFlags() (words []string, wantsHelp bool) {
 		}
 	}
 	forward := forwardCmd{Namespace: c.Namespace, Context: c.Context, Kubeconfig: c.Kubeconfig, Args: words}
-	words, _, wantsHelp = forward.words()
-	return words, wantsHelp
+	words, own := forward.words()
+	return words, own.help
 }
 
 // parse reads what was pasted. It gives no service a name or port that the project uses.

@@ -171,7 +171,6 @@ func TestGolden_Init(t *testing.T) {
 	w.writeFile(dir, "compose.yml", "services:\n  db:\n    image: postgres\n    ports: ['${PORT}:5432', '5432:5432']\n    environment: {POSTGRES_USER: app, POSTGRES_PASSWORD: hunter2}\n")
 	show("init", "--from", "compose.yml")
 	show("config", "validate")
-	w.writeFile(w.home, ".bashrc", `eval "$(localport hook bash)"`)
 	inner := filepath.Join(dir, "inner")
 	if err := os.Mkdir(inner, 0o755); err != nil {
 		t.Fatal(err)

@@ -55,6 +55,7 @@ type node struct {
 	kind           kind
 	text           string           // of a scalar; strings are replaced by what interpolation makes of them
 	isInterpolated bool             // ${…} in it have been resolved
+	variables      []string         // that it mentioned as ${NAME}
 	hasError       bool             // an error about the value has been reported: no other is
 	children       []*node          // the values of a table, or the items of an array, in the order of the file
 	members        map[string]*node // the values of a table

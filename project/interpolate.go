@@ -39,6 +39,7 @@ func (p *parser) interpolate(n *node, service func(*reference) (string, error)) 
 		for ref := range t.references() {
 			if ref.variable != "" {
 				p.project.Mentioned = append(p.project.Mentioned, ref.variable)
+				n.variables = append(n.variables, ref.variable)
 			}
 		}
 		n.text, err = t.resolve(resolver{variable: p.lookupVariable, service: service})

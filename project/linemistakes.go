@@ -18,7 +18,7 @@ var (
 	exportLine       = LazyRegexp(`^\s*(?:export|set -gx|set|setenv|env)\s+([A-Za-z_][A-Za-z0-9_]*)[= ]`)
 	direnvLine       = LazyRegexp(`^\s*(use|layout|dotenv|dotenv_if_exists|source_up|source_env|PATH_add|watch_file)\b(?:\s|$)`)
 	sshConfigLine    = LazyRegexp(`^\s*(Host|HostName|Hostname|User|Port|IdentityFile|ProxyJump|LocalForward|RemoteForward|DynamicForward)\s+[^=\s]`)
-	commandLine      = LazyRegexp(`^\s*(?:\$ )?(ssh|autossh|kubectl|kubefwd|oc|gcloud|aws|docker)\s+\S`)
+	shellCommandLine = LazyRegexp(`^\s*(?:\$ )?(ssh|autossh|kubectl|kubefwd|oc|gcloud|aws|docker)\s+\S`)
 	blockLine        = LazyRegexp(`^\s*(\w+)(?:\s+"[^"]*")*\s*\{\s*$`)
 	callLine         = LazyRegexp(`^\s*(\w+)\(`)
 )
@@ -31,7 +31,7 @@ var foreignLines = []struct {
 	{exportLine, `the file must be TOML, not a shell script: write %s = "…" below [env]`},
 	{direnvLine, `the file must be TOML, not an .envrc: %q stays in .envrc; variables are entries of [env]`},
 	{sshConfigLine, `the file must be TOML, not an ssh config: %s stays in ~/.ssh/config, and a service names its host: connection = { host = "…" }`},
-	{commandLine, `the file must be TOML, not a %s command line: a service begins with a line such as [services.api]`},
+	{shellCommandLine, `the file must be TOML, not a %s command line: a service begins with a line such as [services.api]`},
 	{blockLine, `the file must be TOML: instead of "%s {", a service begins with a line such as [services.api]`},
 	{callLine, `the file must be TOML: instead of "%s(…)", a service begins with a line such as [services.api]`},
 }

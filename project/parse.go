@@ -31,14 +31,20 @@ type Options struct {
 }
 
 // Parse reads a project from the bytes of its files. The error is an *InvalidError with everything that is wrong.
-func Parse(f *Files, o Options) (*Project, error) {
+func Parse(f *Files, o Options) (*Project, error) { return newParser(f, o).parse() }
+
+func newParser(f *Files, o Options) *parser {
 	if o.Getenv == nil {
 		o.Getenv = func(string) (string, bool) { return "", false }
 	}
-	p := &parser{
+	return &parser{
 		files: f, options: o, scope: EnvScope{Lookup: o.Getenv}, exposure: exposure{shown: make(map[string]bool), secrets: make(map[string][]string)},
 		project: &Project{Root: f.Root, Path: f.Path, Linger: cmp.Or(o.Linger, defaultLinger), KeepConnections: o.KeepConnections},
 	}
+}
+
+// parse reads the project, once.
+func (p *parser) parse() (*Project, error) {
 	if diagnostics := p.readDocuments(); len(diagnostics) > 0 {
 		return nil, &InvalidError{Diagnostics: diagnostics}
 	}

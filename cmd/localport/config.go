@@ -17,6 +17,21 @@ import (
 
 type configCmd struct {
 	Validate validateCmd `cmd:"" help:"Check the config; the project need not be allowed."`
+	Schema   schemaCmd   `cmd:"" help:"Print the JSON Schema of .localport.toml, for editors."`
+}
+
+type schemaCmd struct{}
+
+// Help says how editors use the schema.
+func (schemaCmd) Help() string {
+	return "With the line \"#:schema " + project.SchemaURL + "\" at the beginning of .localport.toml, editors complete and check the file " +
+		"(Even Better TOML, taplo, tombi). A copy on this machine works too: \"#:schema ./localport.schema.json\"."
+}
+
+// Run prints the schema.
+func (schemaCmd) Run(a *app) error {
+	_, err := fmt.Fprint(a.out.Data(), project.JSONSchema)
+	return err
 }
 
 type validateCmd struct{}

@@ -33,7 +33,7 @@ import (
 var update = flag.Bool("update", false, "rewrite the files of testdata/golden")
 
 // checkGolden compares text with a file of testdata/golden, or writes the file with -update.
-func checkGolden(t *testing.T, name, text string) {
+func checkGolden(t testing.TB, name, text string) {
 	t.Helper()
 	path := filepath.Join("testdata/golden", name)
 	if *update {

@@ -39,17 +39,19 @@ type grammar struct {
 	Restart restartCmd `cmd:"" group:"Daily" help:"Reconnect services; their ports stay open."`
 	Exec    execCmd    `cmd:"" group:"Daily" help:"Run a command when the project's services are healthy."`
 	Env     envCmd     `cmd:"" group:"Daily" help:"Print the project's environment variables."`
-	Login   loginCmd   `cmd:"" group:"Daily" help:"Log in to services that need it, in this terminal."`
 	Logs    logsCmd    `cmd:"" group:"Daily" help:"Print the services' logs."`
 
+	Init       initCmd       `cmd:"" group:"Config" help:"Write a .localport.toml: by questions, from a cluster, compose file, ssh config or example."`
 	Hook       hookCmd       `cmd:"" group:"Config" help:"Print the shell hook; put it into your rc file: eval \"$(localport hook zsh)\"."`
 	Completion completionCmd `cmd:"" group:"Config" help:"Print the completion script of a shell."`
 	Deny       denyCmd       `cmd:"" group:"Config" help:"Revoke the approval and stop the project's forwards."`
 	ConfigCmd  configCmd     `cmd:"" group:"Config" name:"config" help:"Check the config."`
 	Recipes    recipesCmd    `cmd:"" group:"Config" help:"Print ready-made services for Cloud SQL, AWS, IAP, Teleport and Azure."`
 
+	Why     whyCmd     `cmd:"" group:"Diagnose" help:"Explain a service's state, and say what to do next."`
 	Top     topCmd     `cmd:"" group:"Diagnose" help:"Show the services, their traffic and connections full screen; keys restart, stop and log in."`
 	Events  eventsCmd  `cmd:"" group:"Diagnose" help:"Print what happened to the services: failures, recoveries, changes of state."`
+	Login   loginCmd   `cmd:"" group:"Diagnose" help:"Log in to services that need it, in this terminal."`
 	Daemon  daemonCmd  `cmd:"" group:"Diagnose" help:"Control the supervisor."`
 	Metrics metricsCmd `cmd:"" group:"Diagnose" help:"Print metrics in the Prometheus text format."`
 

@@ -88,6 +88,11 @@ func (p commandProject) parseConfig(files *project.Files) (*project.Project, err
 	return project.Parse(files, p.parseOptions())
 }
 
+// parseSettings is parseConfig that also returns where each service's values come from.
+func (p commandProject) parseSettings(files *project.Files) (*project.Project, map[string][]project.Setting, error) {
+	return project.ParseSettings(files, p.parseOptions())
+}
+
 // parseOptions are the options of parseConfig.
 func (p commandProject) parseOptions() project.Options {
 	base := environ.Undo(environ.Parse(os.Environ()))

@@ -61,11 +61,11 @@ var healthURLPattern = project.LazyRegexp(`https?://(?:localhost|127\.0\.0\.1|\[
 // healthPath returns the path that the container's own health check asks for by HTTP; empty if it does not.
 func (s *container) healthPath() string {
 	test := s.node.Member("healthcheck").Member("test")
-	text := test.Text()
+	words := []string{test.Text()}
 	for _, item := range test.Items() {
-		text += " " + item.Text()
+		words = append(words, item.Text())
 	}
-	match := healthURLPattern().FindStringSubmatch(text)
+	match := healthURLPattern().FindStringSubmatch(strings.Join(words, " "))
 	if match == nil || strings.Contains(match[1], "$") {
 		return ""
 	}

@@ -13,10 +13,10 @@ import (
 	"github.com/localport-sh/localport/project/draft"
 )
 
-// Candidate is a service of a config, and health checks that it may pass: which of them it does is known when it has been asked.
+// Candidate is a service of a config without a health check, and what it probably speaks. Which checks it passes is known when it has been asked.
 type Candidate struct {
 	draft.Service
-	Checks []draft.Table // the likeliest first; none: nothing better than tcp is known
+	Protocol convert.Protocol
 }
 
 // Convert makes a service of each port. Names are unique, and no two services have the same local port.
@@ -43,7 +43,7 @@ func Convert(services []catalog.Service, location session.Location, ports *conve
 }
 
 func newCandidate(name string, svc catalog.Service, port catalog.Port, kubeContext string, ports *convert.LocalPorts) Candidate {
-	c := Candidate{Service: draft.Service{Name: name}, Checks: likelyChecks(protocolOf(svc, port))}
+	c := Candidate{Service: draft.Service{Name: name}, Protocol: protocolOf(svc, port)}
 	c.Set("technology", "kubectl")
 	localPort, comment := ports.Choose(port.Number, name)
 	c.Entries = append(c.Entries, draft.Entry{Key: "local_port", Value: localPort, Comment: comment})
@@ -76,44 +76,4 @@ func protocolOf(svc catalog.Service, port catalog.Port) convert.Protocol {
 		return convert.ProtocolOfName(svc.Name)
 	}
 	return convert.Unknown
-}
-
-// likelyChecks returns the health checks for a protocol that need no password, the likeliest first.
-func likelyChecks(protocol convert.Protocol) []draft.Table {
-	check := func(entries ...draft.Entry) draft.Table {
-		return append(draft.Table{{Key: "type", Value: string(protocol)}}, entries...)
-	}
-	switch protocol {
-	case convert.Unknown:
-		return nil
-	case convert.HTTP:
-		return []draft.Table{check(draft.Entry{Key: "path", Value: "/healthz"}), check(draft.Entry{Key: "path", Value: "/health"}), check(draft.Entry{Key: "path", Value: "/"})}
-	case convert.HTTPS:
-		insecure := draft.Entry{Key: "tls_verify", Value: false}
-		return []draft.Table{check(draft.Entry{Key: "path", Value: "/healthz"}, insecure), check(draft.Entry{Key: "path", Value: "/"}, insecure)}
-	case convert.Kafka:
-		return []draft.Table{check(), check(draft.Entry{Key: "advertised", Value: "ignore"})}
-	}
-	return []draft.Table{check()}
-}
-
-// Suggest adds a health check as a comment, for a service that passed none of its checks. reason says why, if it is known.
-func (c *Candidate) Suggest(reason string) {
-	if len(c.Checks) == 0 {
-		return
-	}
-	check := c.Checks[0]
-	switch kind := fmt.Sprint(check[0].Value); convert.Protocol(kind) {
-	case convert.Postgres:
-		check = append(check, draft.Entry{Key: "user", Value: "postgres"}, draft.Entry{Key: "password", Value: passwordOf(c.Name)})
-	case convert.Redis:
-		check = append(check, draft.Entry{Key: "password", Value: passwordOf(c.Name)})
-	case convert.MQTT:
-		check = append(check, draft.Entry{Key: "user", Value: "…"}, draft.Entry{Key: "password", Value: passwordOf(c.Name)})
-	}
-	c.Suggestions = append(c.Suggestions, draft.Entry{Key: "health_check", Value: check, Comment: reason})
-}
-
-func passwordOf(service string) draft.Template {
-	return draft.Template("${" + convert.PasswordVariable(service, "password") + "}")
 }

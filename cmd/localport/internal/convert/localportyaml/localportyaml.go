@@ -22,7 +22,7 @@ func Convert(path string, data []byte) (convert.Result, error) {
 		return convert.Result{}, fmt.Errorf("%s: %s", path, refs.original(err.Error()))
 	}
 	if !root.IsMapping() || !root.Member("services").Exists() {
-		return convert.Result{}, fmt.Errorf("%s: %w", path, errNoServices)
+		return convert.Result{}, fmt.Errorf("%s: %w", path, ErrNoServices)
 	}
 	c := &converter{path: path, refs: refs, names: draft.Names{}, ports: map[int]string{}, contextsWithoutHealth: map[string]bool{}}
 	c.convertRoot(root)
@@ -31,7 +31,8 @@ func Convert(path string, data []byte) (convert.Result, error) {
 	return convert.Result{Config: c.config, Findings: c.findings}, nil
 }
 
-var errNoServices = errors.New(`it has no "services", so it is no config of the Python LocalPort`)
+// ErrNoServices is the error about a file without a list of services.
+var ErrNoServices = errors.New(`it has no "services", so it is no config of the Python LocalPort`)
 
 // converter converts one file.
 type converter struct {

@@ -257,7 +257,7 @@ var (
 // follow reports what the supervisor says, until it has to be looked for again.
 func (f *forward) follow(ctx context.Context) error {
 	var last api.Status
-	err := f.project.followStatus(ctx, func(status api.Status) error {
+	err := statusFollower{f.project, watchInterval}.follow(ctx, func(status api.Status) error {
 		if status.State == api.StateStopped {
 			return errNotRunning
 		}

@@ -29,6 +29,7 @@ var Technology = forwarder.Technology{
 	Login:          newLogin,
 	VariableUse:    variableUse,
 	Explain:        explain,
+	Verify:         verify,
 }
 
 // variableUse says which variables a tunnel to a cluster uses: KUBECONFIG unless the service names a file, the proxies and, if the kubeconfig's user

@@ -23,7 +23,20 @@ type Technology struct {
 	// Login returns the login of a service, for child processes in dir with this environment. There is none if the func is nil, or
 	// if the result has no Run and UsesAskSocket is false.
 	Login func(svc project.Service, dir string, env []string) Login
+	// Explain returns what can be found out about where a service's tunnel leads: how ssh resolves its host, what a cluster reports of its
+	// pods. Only Dir and Env of run are used. It runs programs and reads files that the config names, so the config must be allowed. It asks
+	// nobody anything, and returns what it knows when ctx ends. The facts hold no secret. Nil: there is nothing to find out.
+	Explain func(ctx context.Context, svc project.Service, run Run) []Fact
 }
+
+// Fact is one thing that a technology has found out about a service's far end, in one line.
+type Fact struct {
+	Label string `json:"label"` // what the text is about, in a word: "ssh", "cluster"
+	Text  string `json:"text"`
+}
+
+// EventFact is the label of what happened at the far end. It explains nothing of a service that is healthy.
+const EventFact = "event"
 
 // Login is how a user logs in, in the foreground, for services that need attention.
 type Login struct {

@@ -37,7 +37,7 @@ func Open(config string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Dir{Path: filepath.Join(home, "projects", stateKey(config)), Config: config}
+	d := &Dir{Path: filepath.Join(home, projectsName, stateKey(config)), Config: config}
 	return d, d.makeDirs()
 }
 
@@ -49,7 +49,7 @@ func ListDirs() ([]*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	projects := filepath.Join(home, "projects")
+	projects := filepath.Join(home, projectsName)
 	entries, err := os.ReadDir(projects)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -62,7 +62,7 @@ func ListDirs() ([]*Dir, error) {
 	for _, entry := range entries {
 		path := filepath.Join(projects, entry.Name())
 		var st State
-		data, err := readFile(filepath.Join(path, "state.json"))
+		data, err := readFile(filepath.Join(path, stateName))
 		switch {
 		case isAbsent(err):
 		case err != nil:

@@ -33,9 +33,14 @@ func parseAll[T any](nodes []*node, parse func(*node) (T, error)) ([]T, error) {
 
 // listOf returns a parser of an array, which may be empty, whose items parse parses.
 func listOf(parse func(*node) (string, error)) func(*node) ([]string, error) {
+	return listLike(wantStrings, parse)
+}
+
+// listLike is listOf with the words that say what the value must be.
+func listLike(want string, parse func(*node) (string, error)) func(*node) ([]string, error) {
 	return func(n *node) ([]string, error) {
 		if n.kind != arrayKind {
-			return nil, n.typeError(wantStrings)
+			return nil, n.typeError(want)
 		}
 		return parseAll(n.children, parse)
 	}
@@ -46,7 +51,7 @@ func (n *node) asCommandLine() ([]string, error) {
 	if n.kind == arrayKind && len(n.children) == 0 {
 		return nil, errEmpty
 	}
-	return listOf(func(item *node) (string, error) {
+	return listLike(wantCommandLine, func(item *node) (string, error) {
 		if item.kind == stringKind && item.index > 0 {
 			return item.text, nil
 		}

@@ -40,7 +40,11 @@ func (p *parser) checkDependencies() {
 }
 
 func unknownServiceError(name string, known []string) error {
-	return fmt.Errorf("unknown service %q%s", name, SuggestNearest(name, known))
+	advice := SuggestNearest(name, known)
+	if names := slices.Sorted(slices.Values(known)); advice == "" && len(names) > 0 && len(names) <= maxListedNames {
+		advice = "; services: " + strings.Join(names, ", ")
+	}
+	return fmt.Errorf("unknown service %q%s", name, advice)
 }
 
 // findCycle returns the path from a service back to itself along its dependencies, or nil.

@@ -55,6 +55,7 @@ type node struct {
 	kind           kind
 	text           string           // of a scalar; strings are replaced by what interpolation makes of them
 	isInterpolated bool             // ${…} in it have been resolved
+	variables      []string         // that it mentioned as ${NAME}
 	hasError       bool             // an error about the value has been reported: no other is
 	children       []*node          // the values of a table, or the items of an array, in the order of the file
 	members        map[string]*node // the values of a table
@@ -150,6 +151,19 @@ var syntaxAdvice = []struct{ message, advice string }{
 	{"invalid character at start of key", `a line is key = value, a [table], or a comment that starts with "#"`},
 	{"expected newline", "write one key = value per line, without a comma at its end"},
 	{"array is incomplete", `a closing "]" is missing`},
+	{"expected ']' to close table name", `a table is a line such as [services.api], without spaces in the name`},
+	{"invalid hexadecimal digit in unicode escape", backslashAdvice},
+	{"invalid escaped character", backslashAdvice},
+	{"unicode character", backslashAdvice},
+}
+
+const backslashAdvice = `in "…" a backslash begins an escape: write the text in single quotes ('…')`
+
+// redefinitions is what to do about a name that is defined twice, by a part of go-toml's message.
+var redefinitions = []struct{ part, advice string }{
+	{"is already defined", "remove one of the two lines"},
+	{"already exists", "the keys of a table stand together below one header"},
+	{"should be a table, not a value", "it has a value above: move these keys into that"},
 }
 
 // foreignSyntax is what a line that is not TOML probably is, by its beginning.
@@ -159,6 +173,11 @@ var foreignSyntax = []struct{ prefix, message string }{
 	{"<<<<<<<", "unresolved merge conflict"},
 	{"=======", "unresolved merge conflict"},
 	{">>>>>>>", "unresolved merge conflict"},
+	{"---", "the file must be TOML, not YAML"},
+	{";", `a comment starts with "#"`},
+	{"--", `a comment starts with "#"`},
+	{"/*", `a comment starts with "#"`},
+	{"<", "the file must be TOML, not XML"},
 }
 
 // typographicQuotes are what word processors and chat programs write instead of straight quotes.
@@ -174,8 +193,9 @@ func (d *document) syntaxError(err error) *Diagnostic {
 	start, end := d.lineBounds(d.lineOffset(line))
 	text := string(d.data[start:end])
 	for _, foreign := range foreignSyntax {
-		if strings.HasPrefix(text, foreign.prefix) {
+		if strings.HasPrefix(strings.TrimSpace(text), foreign.prefix) {
 			err = errors.New(foreign.message)
+			break
 		}
 	}
 	switch r, _ := utf8.DecodeRuneInString(text[min(col-1, len(text)):]); {
@@ -196,6 +216,12 @@ func (d *document) syntaxError(err error) *Diagnostic {
 	}
 	for _, known := range syntaxAdvice {
 		if strings.HasPrefix(message, known.message) {
+			message += "; " + known.advice
+			break
+		}
+	}
+	for _, known := range redefinitions {
+		if strings.HasSuffix(message, known.part) {
 			message += "; " + known.advice
 			break
 		}

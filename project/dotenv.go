@@ -13,6 +13,7 @@ var byteOrderMark = []byte("\xef\xbb\xbf")
 type dotEnv struct {
 	path     string
 	values   map[string]string
+	lines    map[string]int // of the values
 	errors   []Diagnostic
 	warnings []Diagnostic
 }
@@ -23,7 +24,7 @@ type dotEnv struct {
 //
 // One difference: a value that is only a comment is empty, as compose documents it; compose-go takes the comment for the value.
 func parseDotEnv(path string, data []byte, lookup func(string) (string, bool)) dotEnv {
-	d := dotEnv{path: path, values: map[string]string{}}
+	d := dotEnv{path: path, values: map[string]string{}, lines: map[string]int{}}
 	data = bytes.TrimPrefix(data, byteOrderMark)
 	if !utf8.Valid(data) {
 		d.errors = []Diagnostic{d.diagnostic(lineNumber(data, invalidUTF8Offset(data)), "invalid UTF-8", "")}
@@ -142,7 +143,7 @@ func (r *dotEnvReader) readStatement() bool {
 		if strings.Contains(value.text, "\t#") && value.quote == 0 {
 			r.addWarning(s, `"#" begins a comment only after a space; after a tab it is part of the value`)
 		}
-		r.values[name] = r.expand(s, value)
+		r.values[name], r.lines[name] = r.expand(s, value), s.line
 	}
 	return isClosed
 }

@@ -57,14 +57,29 @@ func ReadFiles(path string) (*Files, error) {
 	if f.Config, err = readRegular(f.Path, maxConfigSize); err != nil {
 		return nil, err
 	}
-	if err := f.loadLocal(root); err != nil {
+	return f, f.loadOthers()
+}
+
+// ReadFilesAround reads the files beside a config that has not been written to path yet.
+func ReadFilesAround(path string, config []byte) (*Files, error) {
+	root, err := PhysicalPath(filepath.Dir(path))
+	if err != nil {
 		return nil, err
 	}
-	if err := f.loadDotEnv(root); err != nil {
-		return nil, err
+	f := &Files{Root: root, Path: filepath.Join(root, filepath.Base(path)), Config: config}
+	return f, f.loadOthers()
+}
+
+// loadOthers reads the files beside the config.
+func (f *Files) loadOthers() (err error) {
+	if err := f.loadLocal(f.Root); err != nil {
+		return err
+	}
+	if err := f.loadDotEnv(f.Root); err != nil {
+		return err
 	}
 	f.ReferencedFiles, err = readReferencedFiles(f)
-	return f, err
+	return err
 }
 
 // WithMissingFrom returns f with the .localport.local.toml and the .env of dir, each where f has none: neither is in git, so that a new

@@ -19,9 +19,17 @@ func ValidateHost(portKey string) func(value any) error {
 		case err == nil:
 			return nil
 		case strings.Contains(host, "://"), strings.Contains(host, "/"):
-			return errors.New("must be a host name or an IP address, without a scheme or a path")
+			return errors.New("must be a host name or an IP address, without a scheme or a path" + hostAdvice(host, portKey))
 		case hostPortPattern().MatchString(host):
-			return fmt.Errorf("must be a host name or an IP address without a port; set the port in %q", portKey)
+			advice := hostAdvice(host, portKey)
+			if advice == "" {
+				advice = fmt.Sprintf("; set the port in %q", portKey)
+			}
+			return errors.New("must be a host name or an IP address without a port" + advice)
+		case strings.Contains(host, "@"):
+			return errors.New("must be a host name or an IP address, without a user")
+		case strings.HasSuffix(host, ":"):
+			return errors.New(`must be a host name or an IP address, without ":" at its end`)
 		case strings.HasPrefix(host, "["):
 			return errors.New("must be an IPv6 address without brackets")
 		}

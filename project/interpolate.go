@@ -32,12 +32,14 @@ func (p *parser) interpolate(n *node, service func(*reference) (string, error)) 
 		return
 	}
 	n.isInterpolated = true
+	p.adviseUnbraced(n)
 	t, err := parseTemplate(n.text)
 	if err == nil {
 		p.checkExposure(n, t)
 		for ref := range t.references() {
 			if ref.variable != "" {
 				p.project.Mentioned = append(p.project.Mentioned, ref.variable)
+				n.variables = append(n.variables, ref.variable)
 			}
 		}
 		n.text, err = t.resolve(resolver{variable: p.lookupVariable, service: service})

@@ -20,16 +20,38 @@ var recipeWords = []string{"cloudsql", "cloud-sql", "aws", "ssm", "aws-ssm", "gc
 // suggestTechnology is the end of the message about an unknown technology.
 func (o Options) suggestTechnology(word string) string {
 	word = strings.ToLower(word)
+	if slices.Contains(o.technologyNames(), word) {
+		return didYouMean(word)
+	}
 	if meant := technologyOf[word]; meant != "" && slices.Contains(o.technologyNames(), meant) {
 		return didYouMean(meant)
 	}
 	switch {
+	case word == "udp":
+		return "; LocalPort forwards TCP only"
 	case slices.Contains(recipeWords, word):
 		return `; write technology = "command" with the provider's program: see "localport recipes"`
 	case slices.Contains(o.checkNames(), word):
 		return fmt.Sprintf(`; %s is a health check: write health_check = { type = %q } beside the technology`, word, word)
 	}
 	return SuggestNearest(word, o.technologyNames())
+}
+
+// asCheckType reads the type of a health check.
+func (o Options) asCheckType(n *node) (string, error) {
+	name, err := oneOf("type", o.checkNames())(n)
+	if err != nil && n.kind == stringKind && suggestWord(n.text, o.checkNames()) == "" {
+		return "", fmt.Errorf(`%w; "tcp" only connects, and "command" runs a program of yours`, err)
+	}
+	return name, err
+}
+
+// suggestWord is the end of the message about a word that is none of those allowed.
+func suggestWord(word string, allowed []string) string {
+	if meant := resourceTypes[strings.ToLower(word)]; slices.Contains(allowed, meant) {
+		return didYouMean(meant)
+	}
+	return SuggestNearest(word, allowed)
 }
 
 // asTechnology reads the name of a technology.
@@ -41,37 +63,116 @@ func (o Options) asTechnology(n *node) (string, error) {
 	return name, err
 }
 
-var portPairPattern = LazyRegexp(`^(?:[\w.:-]+:)?([0-9]{1,5}):([0-9]{1,5})$`)
+// forwardPattern matches docker's "LOCAL:REMOTE" and ssh's "[BIND:]PORT:HOST:HOSTPORT".
+var forwardPattern = LazyRegexp(`^(?:\d{1,3}(?:\.\d{1,3}){3}:|localhost:|\*:)?([0-9]{1,5})(?::|\s+)(?:([A-Za-z0-9][\w.-]*):)?([0-9]{1,5})(?:/tcp)?$`)
 
-// portPairAdvice is what to write instead of docker's "LOCAL:REMOTE"; empty for another value.
+// portPairAdvice is what to write instead of "LOCAL:REMOTE" or "LOCAL:HOST:REMOTE"; empty for another value.
 func (n *node) portPairAdvice() string {
 	if n.kind == arrayKind && len(n.children) > 0 {
 		n = n.children[0]
 	}
-	if match := portPairPattern().FindStringSubmatch(n.text); n.kind == stringKind && match != nil {
-		return fmt.Sprintf("; write local_port = %s and remote_port = %s", match[1], match[2])
+	match := forwardPattern().FindStringSubmatch(n.text)
+	switch {
+	case n.kind != stringKind || match == nil:
+		return ""
+	case match[2] != "":
+		return fmt.Sprintf("; write local_port = %s, remote_port = %s and connection.remote_host = %q", match[1], match[3], match[2])
 	}
-	return ""
+	return fmt.Sprintf("; write local_port = %s and remote_port = %s", match[1], match[3])
 }
 
 // passwordAdvice is for keys of a connection that would hold a password.
 const passwordAdvice = `; a password does not belong in the config: "localport login" asks for it in your terminal, and ssh keys are named by key_file`
 
-// mistakenKeyAdvice is the end of the message about a key that people know from other tools; empty for any other key.
-func mistakenKeyAdvice(n *node, prefix, technology string) string {
+// foreignKey is a key that people know from other tools, and what to do instead.
+type foreignKey struct {
+	prefix string // of the table: "", "connection." or "health_check."
+	names  []string
+	advice string
+}
+
+var foreignKeys = []foreignKey{
+	{"", []string{"env_file", "envfile", "dotenv"}, EnvName + " beside the config is read by itself"},
+	{"", []string{"environment", "vars", "exports"}, "variables for shells are entries of [env], outside of the services"},
+	{"", []string{"restart"}, "a tunnel that ends is replaced by itself; restart_policy sets the delays and max_attempts"},
+	{"", []string{"image", "build", "container_name", "volumes", "networks", "expose"}, "LocalPort forwards a port to what already runs; it starts no container"},
+	{"", []string{"hostname", "domain"}, "services are reached at localhost, and ${NAME.host} in [env] is the address"},
+	{"", []string{"cwd", "dir", "working_dir", "workdir"}, "commands run in the project's root"},
+	{connectionKey + ".", []string{"password", "passphrase", "pass"}, strings.TrimPrefix(passwordAdvice, "; ")},
+	{connectionKey + ".", []string{"known_hosts", "strict_host_key_checking", "StrictHostKeyChecking"}, "host keys are ssh's own: set StrictHostKeyChecking in ~/.ssh/config or in connection.options"},
+	{connectionKey + ".", []string{"keepalive", "server_alive_interval", "ServerAliveInterval", "compression", "ciphers"}, `write it as ssh's own option: connection.options = { ServerAliveInterval = 30 }`},
+	{connectionKey + ".", []string{"token", "kube_token"}, "credentials come from the kubeconfig"},
+	{healthCheckKey + ".", []string{"initial_delay", "start_period", "initialDelaySeconds", "initial_delay_seconds"}, "the first check waits for the tunnel by itself"},
+	{healthCheckKey + ".", []string{"enabled", "disable", "disabled"}, `write type = "none" for no health check`},
+	{healthCheckKey + ".", []string{"test"}, `write type = "command" and command = ["…"]`},
+	{healthCheckKey + ".", []string{"port"}, "the check goes through the service's own tunnel, to remote_port"},
+}
+
+// mistakenKeyAdvice is the end of the message about a key that people know from other tools, and the keys that it is written as; empty for any
+// other key.
+func mistakenKeyAdvice(n *node, prefix, technology string) (advice string, meant []string) {
+	if advice := n.portPairAdvice(); prefix == "" && advice != "" && !n.isSecret {
+		return advice, []string{"local_port", "remote_port", connectionKey + ".remote_host"}
+	}
+	for _, foreign := range foreignKeys {
+		if foreign.prefix == prefix && slices.Contains(foreign.names, n.name) {
+			return "; " + foreign.advice, nil
+		}
+	}
 	switch {
-	case prefix == "" && slices.Contains([]string{"port", "ports"}, n.name):
-		return n.portPairAdvice()
-	case prefix == "" && slices.Contains([]string{"env_file", "envfile", "dotenv"}, n.name):
-		return "; " + EnvName + " beside the config is read by itself"
-	case prefix == "" && n.name == "environment":
-		return "; variables for shells are entries of [env], outside of the services"
-	case prefix == connectionKey+"." && slices.Contains([]string{"password", "passphrase", "pass"}, n.name):
-		return passwordAdvice
+	case prefix == "" && slices.Contains([]string{"url", "uri", "host", "upstream", "target", "remote", "address"}, n.name) && technology == "tcp":
+		if advice := n.hostTableAdvice("remote_host"); advice != "" {
+			return advice, []string{"remote_port", connectionKey + ".remote_host"}
+		}
+	case prefix == "" && n.name == "disabled" && n.kind == boolKind:
+		return fmt.Sprintf("; write enabled = %t", n.text != "true"), nil
 	case prefix == healthCheckKey+"." && n.kind == tableKind:
-		return "; write its keys in health_check itself"
+		return "; write its keys in health_check itself", nil
 	case prefix == connectionKey+"." && technology == "kubectl":
-		return resourceAdvice(n)
+		if advice := resourceAdvice(n); advice != "" {
+			return advice, []string{connectionKey + ".resource_name"}
+		}
+	}
+	return "", nil
+}
+
+// clusterNamePattern matches the name of a service in a cluster's DNS (kubernetes.io, "DNS for Services and Pods").
+var clusterNamePattern = LazyRegexp(`^([a-z0-9-]+)(?:\.([a-z0-9-]+)(?:\.svc(?:\.cluster\.local)?)?)?\.?$`)
+
+// clusterHostAdvice is for a host in the connection of technology kubectl.
+func clusterHostAdvice(n *node) string {
+	match := clusterNamePattern().FindStringSubmatch(n.text)
+	switch {
+	case match == nil || !n.isLiteral():
+		return `; kubectl forwards to a resource: write resource_name = "…"`
+	case match[2] == "":
+		return fmt.Sprintf("; kubectl forwards to a resource: write resource_name = %q", match[1])
+	}
+	return fmt.Sprintf("; kubectl forwards to a resource: write resource_name = %q, namespace = %q", match[1], match[2])
+}
+
+// misplacedKeyAdvice is the end of the message about a key of another technology or type of health check.
+func (r *tableReader) misplacedKeyAdvice(n *node, f field, fields []field, prefix, technology string) string {
+	switch {
+	case prefix == connectionKey+"." && technology == "kubectl" && (n.name == "remote_host" || n.name == "host"):
+		r.meant[connectionKey+".resource_name"] = true
+		return clusterHostAdvice(n)
+	case prefix == healthCheckKey+"." && n.parent.member("type") == nil:
+		return fmt.Sprintf("; write type = %q beside it", f.types[0])
+	}
+	return r.suggestAlias(fields, n, prefix, technology)
+}
+
+// topLevelAdvice is for a key of the file that is none of those it may have.
+func topLevelAdvice(n *node) string {
+	isVariable := n.kind == stringKind && variableNamePattern().MatchString(n.name) && n.name == strings.ToUpper(n.name)
+	switch {
+	case isVariable:
+		return "; a variable for shells is an entry of [env]: write a line [env] above it"
+	case n.kind == tableKind:
+		return serviceTableAdvice(n)
+	case n.kind == arrayKind && len(n.children) > 0 && n.children[0].kind == tableKind:
+		return "; a service is written as a table such as [services.api]"
 	}
 	return ""
 }
@@ -79,8 +180,9 @@ func mistakenKeyAdvice(n *node, prefix, technology string) string {
 // resourceTypes are kubectl's names for the resources that a port is forwarded to.
 var resourceTypes = map[string]string{
 	"service": "service", "services": "service", "svc": "service", "pod": "pod", "pods": "pod", "po": "pod",
-	"deployment": "deployment", "deployments": "deployment", "deploy": "deployment", "statefulset": "statefulset", "sts": "statefulset",
-	"replicaset": "replicaset", "rs": "replicaset", "daemonset": "daemonset", "ds": "daemonset", "job": "job", "jobs": "job",
+	"deployment": "deployment", "deployments": "deployment", "deploy": "deployment", "statefulset": "statefulset",
+	"statefulsets": "statefulset", "sts": "statefulset", "replicaset": "replicaset", "replicasets": "replicaset", "rs": "replicaset",
+	"daemonset": "daemonset", "daemonsets": "daemonset", "ds": "daemonset", "job": "job", "jobs": "job",
 }
 
 // SplitResource splits kubectl's TYPE/NAME; not ok for any other text.
@@ -114,42 +216,6 @@ func serviceTableAdvice(n *node) string {
 	return ""
 }
 
-var (
-	bareValuePattern = LazyRegexp(`^\s*([A-Za-z0-9_.-]+)\s*=\s*([A-Za-z_~/.:@*$][^\s,"'\[\]{}#]*)\s*(?:#.*)?$`)
-	yamlPattern      = LazyRegexp(`^\s*(?:- )?([A-Za-z0-9_-]+)\s*:(?:\s+(.*?))?\s*$`)
-	plainPattern     = LazyRegexp(`^(?:true|false|[0-9]+)$`)
-)
-
-// lineMistake is what is wrong with a line that is not TOML, and how to write it; empty if that is not known. A value is shown unless its key has
-// the name of a secret: then shownLine is empty.
-func lineMistake(line string) (message, shownLine string) {
-	if match := bareValuePattern().FindStringSubmatch(line); match != nil {
-		key, value := match[1], match[2]
-		switch lower := strings.ToLower(value); {
-		case lower == "true" || lower == "false":
-			return fmt.Sprintf("true and false are written in lowercase: write %s = %s", key, lower), strings.TrimSpace(line)
-		case isSecretName(key):
-			return "text needs quotes", ""
-		default:
-			return fmt.Sprintf("text needs quotes: write %s = %q", key, value), key + " = " + value
-		}
-	}
-	if match := yamlPattern().FindStringSubmatch(line); match != nil {
-		key, value := match[1], match[2]
-		switch {
-		case value == "" && key == "services":
-			return "the file must be TOML, not YAML: a service begins with a line such as [services.api]", key + ":"
-		case value == "":
-			return fmt.Sprintf("the file must be TOML, not YAML: a table begins with a line such as [services.%s]", key), key + ":"
-		case plainPattern().MatchString(value):
-			return fmt.Sprintf("the file must be TOML, not YAML: write %s = %s", key, value), strings.TrimSpace(line)
-		default:
-			return fmt.Sprintf(`the file must be TOML, not YAML: write %s = "…"`, key), ""
-		}
-	}
-	return "", ""
-}
-
 // isCheckName reports whether text is a type of health check, of which fields are the keys.
 func isCheckName(text string, fields []field) bool {
 	return text == CheckTCP || text == CheckNone || slices.ContainsFunc(fields, func(f field) bool { return slices.Contains(f.types, text) })
@@ -157,6 +223,13 @@ func isCheckName(text string, fields []field) bool {
 
 // firstUnprivilegedPort is the lowest port that every user may open on Linux, unless net.ipv4.ip_unprivileged_port_start says otherwise.
 const firstUnprivilegedPort = 1024
+
+// adviseEmpty warns of a config that does nothing.
+func (p *parser) adviseEmpty() {
+	if len(p.project.Services) == 0 && len(p.project.Env) == 0 {
+		p.advice.reportKey(p.root, "the file declares no services: a service begins with a line such as [services.api]")
+	}
+}
 
 // advise warns about what a service's table says without effect, or what may not work for every user.
 func (p *parser) advise(s *Service, n *node) {

@@ -21,6 +21,9 @@ type Options struct {
 	Technologies []TechnologyType
 	// PickAutoPort returns the port of a service with local_port = "auto"; nil: PickAutoPort of the root and the name.
 	PickAutoPort func(service string) int
+	// CheckPath is asked about every file and program that services name, and returns what is wrong with it: Parse then reports it, and the
+	// entries of [env] that cannot be resolved. Nil: not asked, because what is missing here and now may be there when it is needed.
+	CheckPath func(PathUse) error
 	// Linger is the value in the user's config, for a project without one; zero: the default.
 	Linger time.Duration
 	// KeepConnections is the value in the user's config, for a project that does not set linger.
@@ -28,14 +31,20 @@ type Options struct {
 }
 
 // Parse reads a project from the bytes of its files. The error is an *InvalidError with everything that is wrong.
-func Parse(f *Files, o Options) (*Project, error) {
+func Parse(f *Files, o Options) (*Project, error) { return newParser(f, o).parse() }
+
+func newParser(f *Files, o Options) *parser {
 	if o.Getenv == nil {
 		o.Getenv = func(string) (string, bool) { return "", false }
 	}
-	p := &parser{
+	return &parser{
 		files: f, options: o, scope: EnvScope{Lookup: o.Getenv}, exposure: exposure{shown: make(map[string]bool), secrets: make(map[string][]string)},
 		project: &Project{Root: f.Root, Path: f.Path, Linger: cmp.Or(o.Linger, defaultLinger), KeepConnections: o.KeepConnections},
 	}
+}
+
+// parse reads the project, once.
+func (p *parser) parse() (*Project, error) {
 	if diagnostics := p.readDocuments(); len(diagnostics) > 0 {
 		return nil, &InvalidError{Diagnostics: diagnostics}
 	}
@@ -49,6 +58,8 @@ func Parse(f *Files, o Options) (*Project, error) {
 	p.checkDependencies()
 	p.checkMetricsPort()
 	p.readEnv()
+	p.inspectEnv()
+	p.adviseEmpty()
 	slices.Sort(p.project.Mentioned)
 	p.project.Mentioned = slices.Compact(p.project.Mentioned)
 	slices.Sort(p.secrets)
@@ -238,6 +249,7 @@ func (p *parser) readService(s *Service, fields []field, n, defaults *node) {
 	if s.AutoPort {
 		s.LocalPort = p.scope.Services[n.name].Port
 	}
+	p.inspectPaths(s, n)
 	p.advise(s, n)
 	if s.Reverse && n.member(bridgeKey) != nil {
 		p.reportKey(n.member(bridgeKey), `only valid for services that open a local port; with "reverse" the server opens one`)
@@ -307,6 +319,10 @@ func (p *parser) readEnv() {
 		if n.kind != stringKind {
 			p.reportHidden(n, "%v", n.typeError("a string"))
 			continue
+		}
+		p.adviseUnbraced(n)
+		if strings.HasPrefix(n.text, "~/") && !n.isSecret {
+			p.advice.reportValue(n, `"~" is not replaced in [env]: write ${HOME}%s`, n.text[1:])
 		}
 		if err := p.checkTemplate(n); err != nil {
 			p.reportHidden(n, "%v", err)

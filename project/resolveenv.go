@@ -55,24 +55,34 @@ type ResolvedEnv struct {
 func ResolveEnv(entries []EnvEntry, v EnvScope) ResolvedEnv {
 	var r ResolvedEnv
 	for _, entry := range entries {
-		t, err := parseTemplate(entry.Template)
-		if v.hasForeignService(t) {
+		if t, _ := parseTemplate(entry.Template); v.hasForeignService(t) {
 			continue
 		}
-		value, in := "", resolver{variable: v.lookupVariable, service: v.lookupService}
-		if err == nil {
-			value, err = t.resolve(in)
-		}
-		if err == nil && strings.Contains(value, "\x00") {
-			err = errNUL
-		}
+		variable, err := v.resolveEntry(entry, entries)
 		if err != nil {
-			r.Errors = append(r.Errors, entry.diagnostic(v.explainMissing(err, entries)))
+			r.Errors = append(r.Errors, entry.diagnostic(err))
 			continue
 		}
-		r.Variables = append(r.Variables, Variable{entry.Name, value, entry.extendsItself(t, in)})
+		r.Variables = append(r.Variables, variable)
 	}
 	return r
+}
+
+// resolveEntry resolves one of the entries of [env].
+func (v EnvScope) resolveEntry(entry EnvEntry, entries []EnvEntry) (Variable, error) {
+	in := resolver{variable: v.lookupVariable, service: v.lookupService}
+	t, err := parseTemplate(entry.Template)
+	value := ""
+	if err == nil {
+		value, err = t.resolve(in)
+	}
+	if err == nil && strings.Contains(value, "\x00") {
+		err = errNUL
+	}
+	if err != nil {
+		return Variable{}, v.explainMissing(err, entries)
+	}
+	return Variable{entry.Name, value, entry.extendsItself(t, in)}, nil
 }
 
 // extendsItself reports whether the entry, of which t is the template, has the previous value of its own variable between colons.

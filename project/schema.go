@@ -36,9 +36,9 @@ func (p *parser) topLevelFields() []field {
 		{name: "version", read: requireVersion},
 		{name: "linger", read: readLinger(&p.project.Linger, &p.project.KeepConnections)},
 		{name: "metrics_port", read: storeIn(&p.project.MetricsPort, (*node).asPort)},
-		{name: "defaults", read: requireTable("a table")},
-		{name: "services", read: requireTable("tables such as [services.NAME]")},
-		{name: "env", read: requireTable("a table")},
+		{name: "defaults", aliases: []string{"default", "common"}, read: requireTable("a table")},
+		{name: "services", aliases: []string{"forwards", "tunnels", "forward", "tunnel"}, read: requireTable("tables such as [services.NAME]")},
+		{name: "env", aliases: []string{"environment", "vars", "variables", "exports"}, read: requireTable("a table")},
 	}
 }
 
@@ -60,29 +60,29 @@ func (o Options) serviceFields(s *Service) []field {
 			read: storeIn(&s.Technology, o.asTechnology),
 		},
 		{
-			name: "local_port", required: true, perService: true, aliases: []string{"port"}, example: `: must be a port number (1-65535) or "auto"`,
+			name: "local_port", required: true, perService: true, aliases: []string{"port", "listen", "listen_port", "host_port", "bind_port", "published"}, example: `: must be a port number (1-65535) or "auto"`,
 			read: s.readLocalPort,
 		},
-		{name: "local_address", read: storeIn(&s.LocalAddress, (*node).asLoopbackAddress)},
+		{name: "local_address", aliases: []string{"bind", "bind_address", "listen_address", "address"}, read: storeIn(&s.LocalAddress, (*node).asLoopbackAddress)},
 		{name: bridgeKey, read: storeIn(&s.Bridge, (*node).asBridge)},
 	}, o.remotePortFields(s), []field{
-		{name: "tags", read: storeIn(&s.Tags, listOf((*node).asString))},
-		{name: "description", perService: true, read: storeIn(&s.Description, (*node).asString)},
-		{name: "enabled", read: storeIn(&s.Enabled, (*node).asBool)},
+		{name: "tags", aliases: []string{"groups", "group", "labels", "profiles", "tag"}, read: storeIn(&s.Tags, listOf((*node).asString))},
+		{name: "description", aliases: []string{"comment", "title"}, perService: true, read: storeIn(&s.Description, (*node).asString)},
+		{name: "enabled", aliases: []string{"enable", "active"}, read: storeIn(&s.Enabled, (*node).asBool)},
 		{name: "optional", read: storeIn(&s.Optional, (*node).asBool)},
-		{name: "depends_on", perService: true, read: storeIn(&s.DependsOn, listOf((*node).asString))},
+		{name: "depends_on", aliases: []string{"requires", "needs", "after", "links"}, perService: true, read: storeIn(&s.DependsOn, listOf((*node).asString))},
 	}, o.technologyFields(settings, true), []field{
-		{name: "start", read: storeIn(&s.OnDemand, (*node).asOnDemand)},
+		{name: "start", aliases: []string{"autostart", "lazy", "on_demand"}, read: storeIn(&s.OnDemand, (*node).asOnDemand)},
 		{name: "idle_timeout", read: storeIn(&s.IdleTimeout, (*node).asDuration)},
-		{name: "connect_timeout", read: storeIn(&s.ConnectTimeout, (*node).asDuration)},
+		{name: "connect_timeout", aliases: []string{"timeout"}, read: storeIn(&s.ConnectTimeout, (*node).asDuration)},
 		{name: connectionKey, fields: o.technologyFields(settings, false)},
-		{name: healthCheckKey, fields: o.healthCheckFields(&s.HealthCheck)},
-		{name: "restart_policy", fields: []field{
+		{name: healthCheckKey, aliases: []string{"health", "check", "readiness", "liveness", "probe", "readinessProbe", "livenessProbe"}, fields: o.healthCheckFields(&s.HealthCheck)},
+		{name: "restart_policy", aliases: []string{"retry", "reconnect"}, fields: []field{
 			{name: "enabled", read: storeIn(&policy.Enabled, (*node).asBool)},
-			{name: "initial_delay", read: storeIn(&policy.InitialDelay, (*node).asDuration)},
+			{name: "initial_delay", aliases: []string{"delay", "backoff"}, read: storeIn(&policy.InitialDelay, (*node).asDuration)},
 			{name: "backoff_multiplier", read: storeIn(&policy.BackoffMultiplier, (*node).asMultiplier)},
 			{name: "max_delay", read: storeIn(&policy.MaxDelay, (*node).asDuration)},
-			{name: "max_attempts", read: storeIn(&policy.MaxAttempts, integerAtLeast(0))},
+			{name: "max_attempts", aliases: []string{"max_retries", "retries", "maximum_retry_count"}, read: storeIn(&policy.MaxAttempts, (*node).asMaxAttempts)},
 		}},
 	})
 }
@@ -108,7 +108,8 @@ func (o Options) remotePortFields(s *Service) (fields []field) {
 		}
 		f := field{
 			name: "remote_port", types: []string{technology.Name}, required: true, perService: true, example: ": the port on the remote side",
-			read: func(n *node) error { return s.readRemotePort(n, namingTechnologies) },
+			aliases: []string{"target_port", "container_port", "dest_port", "service_port"},
+			read:    func(n *node) error { return s.readRemotePort(n, namingTechnologies) },
 		}
 		if technology.RemotePortAlternative != "" {
 			f.alternative = connectionKey + "." + technology.RemotePortAlternative
@@ -133,11 +134,11 @@ func (o Options) technologyFields(settings *Settings, isOutside bool) (fields []
 // healthCheckFields returns the keys of every health check, and those that depend on its type.
 func (o Options) healthCheckFields(h *HealthCheck) []field {
 	fields := []field{
-		{name: "interval", read: storeIn(&h.Interval, (*node).asDuration)},
-		{name: "timeout", read: storeIn(&h.Timeout, (*node).asDuration)},
-		{name: "failure_threshold", read: storeIn(&h.FailureThreshold, integerAtLeast(1))},
+		{name: "interval", aliases: []string{"period", "every", "periodSeconds", "period_seconds"}, read: storeIn(&h.Interval, (*node).asDuration)},
+		{name: "timeout", aliases: []string{"timeoutSeconds", "timeout_seconds"}, read: storeIn(&h.Timeout, (*node).asDuration)},
+		{name: "failure_threshold", aliases: []string{"retries", "failures"}, read: storeIn(&h.FailureThreshold, integerAtLeast(1))},
 		{name: "success_threshold", read: storeIn(&h.SuccessThreshold, integerAtLeast(1))},
-		{name: "type", read: storeIn(&h.Type, oneOf("type", o.checkNames()))},
+		{name: "type", read: storeIn(&h.Type, o.asCheckType)},
 	}
 	for _, check := range o.Checks {
 		for _, key := range check.Keys {

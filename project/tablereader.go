@@ -1,6 +1,7 @@
 package project
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,6 +14,8 @@ type tableReader struct {
 	outer      []string        // the file's top-level keys, for messages about one that is in this table by mistake
 	isDefaults bool            // the table is [defaults], for services of every technology
 	given      map[string]bool // the keys seen, as "connection.host"
+	meant      map[string]bool // the keys that a message about another key suggests: that they are missing is not said again
+	isNested   bool            // the table holds a service of its own: what it lacks is not said
 
 	// What decides which keys a service has; empty: unknown, and every key may be right. It is known before anything else is
 	// read, because keys may stand in any order.
@@ -20,7 +23,7 @@ type tableReader struct {
 }
 
 func newTableReader(r *report, fields []field) *tableReader {
-	return &tableReader{report: r, fields: fields, given: map[string]bool{}}
+	return &tableReader{report: r, fields: fields, given: map[string]bool{}, meant: map[string]bool{}}
 }
 
 // readTable reads the table n, which may be nil.
@@ -55,7 +58,7 @@ func (r *tableReader) readFields(n *node, fields []field, prefix string) {
 		case !known:
 			r.reportKey(m, "unknown key%s", r.unknownKeyAdvice(m, fields, prefix, kind.value))
 		case !f.appliesTo(kind.value):
-			r.reportKey(m, "only valid for %s %s; %s is %s%s", kind.noun, joinAlternatives(f.types), kind.subject, kind.value, suggestAlias(fields, m, kind.value))
+			r.reportKey(m, "only valid for %s %s; %s is %s%s", kind.noun, joinAlternatives(f.types), kind.subject, kind.value, r.misplacedKeyAdvice(m, f, fields, prefix, kind.value))
 		case r.isDefaults && f.perService:
 			r.reportKey(m, "not allowed in [defaults]; set it in each service")
 		default:
@@ -78,6 +81,10 @@ func (r *tableReader) readField(n *node, f field, prefix string) {
 		if prefix == healthCheckKey+"." && n.kind == stringKind && isCheckName(n.text, f.fields) {
 			advice = fmt.Sprintf("; write health_check = { type = %q }", n.text)
 		}
+		if hostKey := map[string]string{"tcp": "remote_host", "ssh": "host"}[r.technology]; prefix == connectionKey+"." && n.kind == stringKind && hostKey != "" {
+			r.meant[prefix+hostKey] = true
+			advice = cmp.Or(n.hostTableAdvice(hostKey), advice)
+		}
 		r.reportError(n, fmt.Errorf("%w%s", n.typeError("a table"), advice))
 	default:
 		r.readFields(n, f.fields, prefix)
@@ -96,23 +103,28 @@ func (r *tableReader) tableKind(prefix string) serviceKind {
 
 // unknownKeyAdvice is the end of the message about an unknown key, empty where nothing is likely to be meant.
 func (r *tableReader) unknownKeyAdvice(n *node, fields []field, prefix, technology string) string {
-	if advice := mistakenKeyAdvice(n, prefix, technology); advice != "" {
+	if advice, meant := mistakenKeyAdvice(n, prefix, technology); advice != "" {
+		for _, key := range meant {
+			r.meant[key] = true
+		}
 		return advice
 	}
-	if suggestion := suggestAlias(fields, n, technology); suggestion != "" {
+	if suggestion := r.suggestAlias(fields, n, prefix, technology); suggestion != "" {
 		return suggestion
 	}
-	for _, f := range fields {
-		if inner, ok := findField(f.fields, n.name, technology); ok && inner.appliesTo(technology) {
-			return didYouMean(f.name + "." + n.name)
-		}
+	if advice := r.innerKeyAdvice(fields, n, prefix, technology); advice != "" {
+		return advice
 	}
-	suggestion := SuggestNearest(n.name, fieldNames(fields, technology))
+	suggestion := ""
+	if nearest := NearestName(n.name, fieldNames(fields, technology)); nearest != "" {
+		suggestion = r.suggest(prefix, nearest)
+	}
 	isTopLevel := prefix == "" && slices.Contains(r.outer, n.name)
 	switch {
-	case r.outer == nil && prefix == "" && n.kind == tableKind && serviceTableAdvice(n) != "" && suggestion == "":
-		return serviceTableAdvice(n)
+	case r.outer == nil && prefix == "" && suggestion == "":
+		return topLevelAdvice(n)
 	case prefix != "" && technology != "" && r.hasField(n.name):
+		r.meant[n.name] = true
 		return "; it is a key of the service itself, not of this table"
 	case suggestion != "":
 		return suggestion
@@ -121,6 +133,7 @@ func (r *tableReader) unknownKeyAdvice(n *node, fields []field, prefix, technolo
 	case isTopLevel:
 		return "; it applies to the whole file: move it above the first [table]"
 	case r.outer != nil && !r.isDefaults && prefix == "" && n.kind == tableKind:
+		r.isNested = true
 		return fmt.Sprintf("; a service name cannot contain a dot: write [services.%s-%s]", n.parent.name, n.name)
 	case prefix != "":
 		return r.tableKind(prefix).listFields(fields)
@@ -147,24 +160,55 @@ func (k serviceKind) listFields(fields []field) string {
 }
 
 // suggestAlias returns the end of a message about a key that is another name for one that the technology has.
-func suggestAlias(fields []field, n *node, technology string) string {
+func (r *tableReader) suggestAlias(fields []field, n *node, prefix, technology string) string {
 	for _, f := range fields {
-		if f.appliesTo(technology) && slices.Contains(f.aliases, n.name) && n.parent.member(f.name) == nil {
-			return didYouMean(f.name)
+		if f.appliesTo(technology) && slices.ContainsFunc(f.aliases, func(alias string) bool { return plainName(alias) == plainName(n.name) }) && n.parent.member(f.name) == nil {
+			return r.suggest(prefix, f.name)
 		}
+	}
+	return ""
+}
+
+// plainName is a key without what distinguishes the notations HostName, hostname, host_name and host-name.
+func plainName(key string) string {
+	return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(key))
+}
+
+// suggest returns the end of a message about a key that is probably meant as another one.
+func (r *tableReader) suggest(prefix, name string) string {
+	r.meant[prefix+name] = true
+	return didYouMean(name)
+}
+
+// innerKeyAdvice is for a key that belongs into one of the tables beside it.
+func (r *tableReader) innerKeyAdvice(fields []field, n *node, prefix, technology string) string {
+	for _, f := range fields {
+		inner, ok := findField(f.fields, n.name, technology)
+		if !ok || !inner.appliesTo(technology) {
+			continue
+		}
+		key := f.name + "." + n.name
+		r.meant[prefix+key] = true
+		if n.parent.member(f.name) != nil {
+			return fmt.Sprintf("; move it into the table %s", f.name)
+		}
+		return didYouMean(key)
 	}
 	return ""
 }
 
 // reportMissing reports the required keys that have not been given, and those that cannot be used together.
 func (r *tableReader) reportMissing(n *node, fields []field, prefix string) {
+	if r.isNested {
+		return
+	}
 	kind := r.tableKind(prefix)
 	for _, f := range fields {
 		if f.types != nil && kind.value == "" || !f.appliesTo(kind.value) {
 			continue
 		}
 		isGiven := r.given[prefix+f.name]
-		if f.required && !isGiven && (f.alternative == "" || !r.given[prefix+f.alternative]) {
+		if f.required && !isGiven && !r.meant[prefix+f.name] && (f.alternative == "" || !r.given[prefix+f.alternative]) {
 			r.reportKey(n, "missing %q%s", prefix+f.name, f.example)
 		}
 		for _, other := range f.conflicts {

@@ -8,6 +8,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/kubectl"
 	"github.com/localport-sh/localport/forwarder/ssh"
 	"github.com/localport-sh/localport/forwarder/tcp"
+	"github.com/localport-sh/localport/probe/builtin"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -16,6 +17,7 @@ func init() {
 	project.BuiltIn = []project.TechnologyType{
 		kubectl.Technology.TechnologyType, ssh.Technology.TechnologyType, tcp.Technology.TechnologyType, command.Technology.TechnologyType,
 	}
+	project.BuiltInChecks = builtin.Types()
 }
 
 func TestTechnologyType_FileKeysAreCoveredByTrust(t *testing.T) {

@@ -1,7 +1,6 @@
 package project
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -36,10 +35,21 @@ func (n *node) quotingAdvice(want string) string {
 		}
 	case stringKind:
 		_, err := strconv.Atoi(n.text)
-		isInteger, isBool := err == nil, n.text == "true" || n.text == "false"
-		isLiteral := bytes.HasPrefix(n.doc.data[n.valueOffset+1:], []byte(n.text)) // not ${…}, which needs the quotes
-		if isLiteral && (want == wantInteger && isInteger || want == wantBool && isBool) {
+		switch isInteger := err == nil; {
+		case want == wantInteger && isInteger && n.isLiteral():
 			return "; remove the quotes"
+		case want == wantBool:
+			return n.boolAdvice()
+		case want == wantStrings:
+			return n.listAdvice()
+		case want == wantCommandLine:
+			return n.commandLineAdvice()
+		}
+	case arrayKind:
+		return n.singleBracketsAdvice()
+	case tableKind:
+		if want == wantStrings {
+			return n.listAdvice()
 		}
 	}
 	return ""
@@ -50,6 +60,8 @@ const (
 	wantInteger = "an integer"
 	wantBool    = "true or false"
 	wantStrings = `an array of strings such as ["a", "b"]`
+
+	wantCommandLine = `an array of strings, the program and its arguments`
 )
 
 var errEmpty = errors.New("must not be empty")
@@ -82,8 +94,11 @@ func (n *node) asInteger() (int64, error) {
 func integerAtLeast(minimum int64) func(*node) (int, error) {
 	return func(n *node) (int, error) {
 		i, err := n.asInteger()
-		if err == nil && (i < minimum || i > math.MaxInt32) {
-			err = fmt.Errorf("must be between %d and %d", minimum, math.MaxInt32)
+		switch {
+		case err == nil && i < minimum:
+			err = fmt.Errorf("must be %d or more", minimum)
+		case err == nil && i > math.MaxInt32:
+			err = fmt.Errorf("must be %d or less", math.MaxInt32)
 		}
 		return int(i), err
 	}
@@ -144,10 +159,19 @@ func oneOf(what string, words []string) func(*node) (string, error) {
 	return func(n *node) (string, error) {
 		word, err := n.asString()
 		if err == nil && !slices.Contains(words, word) {
-			return "", fmt.Errorf("invalid %s %s: must be %s%s", what, n.quoted(), joinAlternatives(words), SuggestNearest(word, words))
+			return "", fmt.Errorf("invalid %s %s: must be %s%s", what, n.quoted(), joinAlternatives(words), suggestWord(word, words))
 		}
 		return word, err
 	}
+}
+
+// asMaxAttempts reads the number of attempts in a row.
+func (n *node) asMaxAttempts() (int, error) {
+	count, err := integerAtLeast(0)(n)
+	if n.kind == integerKind && err != nil && strings.HasPrefix(n.text, "-") {
+		err = errors.New("must be 0 or more; 0 means no limit")
+	}
+	return count, err
 }
 
 func (n *node) asOnDemand() (bool, error) {
@@ -179,7 +203,11 @@ func (n *node) asDuration() (time.Duration, error) {
 		}
 		return durationOfSeconds(f)
 	case stringKind:
-		return ParseDuration(n.text)
+		d, err := ParseDuration(n.text)
+		if err != nil {
+			err = fmt.Errorf("%w%s", err, durationAdvice(n.text))
+		}
+		return d, err
 	}
 	return 0, errDuration
 }
@@ -199,7 +227,7 @@ func readLinger(duration *time.Duration, keepConnections *bool) reader {
 		d, err := n.asDuration()
 		if err != nil {
 			if n.kind == stringKind {
-				return fmt.Errorf("%w%s", errLinger, SuggestNearest(n.text, []string{lingerConnections}))
+				return fmt.Errorf("%w%s%s", errLinger, SuggestNearest(n.text, []string{lingerConnections}), durationAdvice(n.text))
 			}
 			return errLinger
 		}
@@ -286,6 +314,9 @@ func (n *node) asLoopbackAddress() (netip.Addr, error) {
 	}
 	address, err := netip.ParseAddr(value)
 	address = address.Unmap()
+	if err == nil && !address.IsLoopback() && address.Zone() == "" {
+		return netip.Addr{}, fmt.Errorf(`invalid address %s: must be a loopback address such as 127.0.0.2; for containers on this machine write bridge = "auto"`, n.quoted())
+	}
 	if err != nil || address.Zone() != "" || !address.IsLoopback() {
 		return netip.Addr{}, fmt.Errorf("invalid address %s: must be a loopback address such as 127.0.0.2", n.quoted())
 	}
@@ -342,6 +373,9 @@ func (n *node) asPath() (string, error) {
 
 // requireVersion checks the version of the config's format.
 func requireVersion(n *node) error {
+	if n.kind != stringKind && (n.text == "1" || n.text == "1.0") {
+		return errors.New(`must be "1", in quotes`)
+	}
 	if n.kind != stringKind || n.text != "1" && n.text != "1.0" {
 		return errors.New(`must be "1", the only supported version`)
 	}

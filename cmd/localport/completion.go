@@ -2,12 +2,17 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"os"
+	"slices"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/completion"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/internal/recipes"
+	"github.com/localport-sh/localport/forwarder/kubectl/kubeconfig"
+	"github.com/localport-sh/localport/forwarder/kubectl/session"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/shellhook"
 )
@@ -35,7 +40,7 @@ func (c completionCmd) Run(a *app, command *kong.Context) error {
 	return err
 }
 
-// completeNames prints names of a kind from the project's config files, for the completion scripts. It asks nobody, and says nothing if there is no
+// completeNames prints names of a kind from the project's config files, or the kubeconfig, for the completion scripts. It asks nobody, and says nothing if there is no
 // project, or if its config cannot be read: the terminal shows a command line that is being edited. args are the kind, -C and -c.
 func completeNames(a *app, args []string) int {
 	for i := 1; i+1 < len(args); i += 2 {
@@ -49,8 +54,11 @@ func completeNames(a *app, args []string) int {
 	if a.dir == "" {
 		a.dir = "."
 	}
+	if args[0] == completion.Contexts {
+		return completeContexts(a)
+	}
 	config, err := a.findConfig()
-	if err != nil || len(args) == 0 {
+	if err != nil {
 		return 1
 	}
 	files, err := project.ReadFiles(config)
@@ -67,6 +75,18 @@ func completeNames(a *app, args []string) int {
 	}
 	for _, name := range names {
 		fmt.Fprintln(a.out.Data(), name)
+	}
+	return 0
+}
+
+// completeContexts prints the names of the contexts of the kubeconfig files that can be read.
+func completeContexts(a *app) int {
+	config, err := kubeconfig.Load(session.KubeconfigFiles("", os.Environ(), a.dir)...)
+	for _, name := range slices.Sorted(maps.Keys(config.Contexts)) {
+		fmt.Fprintln(a.out.Data(), name)
+	}
+	if err != nil {
+		return 1
 	}
 	return 0
 }

@@ -34,7 +34,8 @@ var completionTests = []struct {
 	{"localport exec completion-test-p", []string{"completion-test-program"}},
 	{"localport exec -s web -- cat own-f", []string{"own-file"}},
 	{"localport -C ../other restart ", []string{"elsewhere", "-web"}},
-	{"localport status web ", []string{"-web", "-status"}},
+	{"localport status ", []string{"web"}},
+	{"localport metrics web ", []string{"-web", "-metrics"}},
 }
 
 func TestCompletion_OffersCommandsFlagsAndNames(t *testing.T) {
@@ -193,5 +194,19 @@ func TestCompletion_ScriptsAreStatic(t *testing.T) {
 	}
 	if o := w.localport(w.home, "__complete", "services"); o.code != 1 || o.stdout+o.stderr != "" {
 		t.Errorf("outside a project: exit %d, %q %q", o.code, o.stdout, o.stderr)
+	}
+}
+
+func TestCompletion_OffersContexts(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	w.writeFile(w.home, "kubeconfig", "contexts:\n- name: staging\n  context: {cluster: c}\n- {name: 'arn:aws:eks:x/prod', context: {}}\n")
+	w.env = append(w.env, "KUBECONFIG=missing:kubeconfig")
+	if o := w.localport("/", "__complete", "contexts", "-C", w.home); o.code != 0 || o.stdout != "arn:aws:eks:x/prod\nstaging\n" {
+		t.Errorf("exit %d, %q %q", o.code, o.stdout, o.stderr)
+	}
+	w.writeFile(w.home, "kubeconfig", "contexts: [")
+	if o := w.localport(w.home, "__complete", "contexts"); o.code != 1 || o.stdout+o.stderr != "" {
+		t.Errorf("damaged: exit %d, %q %q", o.code, o.stdout, o.stderr)
 	}
 }

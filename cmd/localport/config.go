@@ -3,16 +3,35 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/probe/builtin"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/environ"
 )
 
 type configCmd struct {
 	Validate validateCmd `cmd:"" help:"Check the config; the project need not be allowed."`
+	Schema   schemaCmd   `cmd:"" help:"Print the JSON Schema of .localport.toml, for editors."`
+}
+
+type schemaCmd struct{}
+
+// Help says how editors use the schema.
+func (schemaCmd) Help() string {
+	return "With the line \"#:schema " + project.SchemaURL + "\" at the beginning of .localport.toml, editors complete and check the file " +
+		"(Even Better TOML, taplo, tombi). A copy on this machine works too: \"#:schema ./localport.schema.json\"."
+}
+
+// Run prints the schema.
+func (schemaCmd) Run(a *app) error {
+	_, err := fmt.Fprint(a.out.Data(), project.JSONSchema)
+	return err
 }
 
 type validateCmd struct{}
@@ -23,7 +42,9 @@ func (validateCmd) Run(a *app, p commandProject) error {
 	if err != nil {
 		return err
 	}
-	parsed, err := p.parseConfig(files)
+	options := p.parseOptions()
+	options.CheckPath = p.checkPath
+	parsed, err := project.Parse(files, options)
 	if err != nil {
 		return err
 	}
@@ -41,6 +62,45 @@ func (validateCmd) Run(a *app, p commandProject) error {
 		return output.WithExitCode(err, output.ExitInvalid)
 	}
 	return nil
+}
+
+// checkPath returns an error for a file that cannot be read, or a program that cannot be run. A program that is looked for in PATH is installed;
+// any other is written as a path, relative to the project's root.
+func (p commandProject) checkPath(use project.PathUse) error {
+	if !use.IsProgram {
+		return checkFile(use.Path)
+	}
+	_, err := process.LookPath(use.Path, environ.Undo(environ.Parse(os.Environ())).List(), p.Root)
+	if missing, ok := errors.AsType[*process.NotFoundError](err); ok {
+		if missing.Path == "" {
+			return fmt.Errorf("%s: no such file; a relative path starts at the project's root", missing.Name)
+		}
+		return fmt.Errorf("program %q is not in PATH: install it, or write its full path", use.Path)
+	}
+	return err
+}
+
+// checkFile returns an error for a file that is missing or cannot be read.
+func checkFile(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s: no such file; correct the path, or create the file", path)
+	case err != nil:
+		return err
+	case info.IsDir():
+		return fmt.Errorf("%s: is a directory; write the path of a file", path)
+	case !info.Mode().IsRegular(): // to open a pipe would wait for its other end
+		return nil
+	}
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%s: permission denied; make the file readable for you", path)
+	}
+	if err == nil {
+		_ = file.Close()
+	}
+	return err
 }
 
 // checkHealthChecks returns an error for each health check whose keys, or the files that they name, are invalid.

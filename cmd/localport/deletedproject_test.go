@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/shellhook"
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
@@ -145,4 +147,64 @@ func TestDeletedProject_ThatIsStoppedLosesItsLease(t *testing.T) {
 	if leases := w.state(root).Leases; len(leases) > 0 {
 		t.Errorf("the leases are %+v", leases)
 	}
+}
+
+func TestDeletedProject_StateIsRemovedAfterAWeekByTheEndOfAnotherProject(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	start := func() (root string) {
+		root = w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
+		w.mustRun(root, "start")
+		return root
+	}
+	stop := func(root string) {
+		w.mustRun(root, "stop")
+		eventually(t, "every process has ended", func() bool { return len(w.processes()) == 0 })
+	}
+	root := start()
+	stop(root)
+	if err := os.RemoveAll(root); err != nil {
+		t.Fatal(err)
+	}
+	week := time.Now().AddDate(0, 0, -8)
+	paths, _ := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*"))
+	if len(paths) != 1 {
+		t.Fatalf("state directories: %v", paths)
+	}
+	record := `{"first":"` + week.Format(time.RFC3339) + `","last":"` + week.AddDate(0, 0, 7).Format(time.RFC3339) + `","count":7}`
+	w.writeFile(paths[0], "absent", record)
+	if err := os.Remove(filepath.Join(paths[0], shellhook.PromptLink)); err != nil { // whose time is that of the last use too
+		t.Fatal(err)
+	}
+	for _, path := range append(w.filesBelow(paths[0]), filepath.Join(w.home, "state/localport/last-sweep")) {
+		if err := os.Chtimes(path, week, week); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := start()
+	stop(other)
+	if _, err := os.Stat(paths[0]); !os.IsNotExist(err) {
+		t.Errorf("stat of the state directory: %v", err)
+	}
+	if w.state(other).Config == "" {
+		t.Error("the other project's state is gone")
+	}
+	if records := w.filesBelow(filepath.Join(w.home, "data/localport/trust")); len(records) < 2 {
+		t.Errorf("records of allowed projects: %v", records)
+	}
+}
+
+// filesBelow returns the paths of all regular files below a directory.
+func (w *testEnv) filesBelow(dir string) (files []string) {
+	w.t.Helper()
+	err := filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
+		if err == nil && entry.Type().IsRegular() {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return files
 }

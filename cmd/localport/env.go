@@ -120,7 +120,7 @@ func joinWords(words []string) string {
 func (p commandProject) projectView(ctx context.Context, a *app) (view api.ProjectView, omitted []error, err error) {
 	running, status, err := p.FindSupervisor(ctx)
 	if sandbox, ok := errors.AsType[*client.SandboxError](err); ok && p.CheckNetwork() == nil && sandbox.Recorded != nil && sandbox.Recorded.Services != nil {
-		output.Warn(a.err, p.recordedStatus(sandbox).Warnings[0])
+		output.Warn(a.err, p.recordedStatus(sandbox, sandbox.Recorded).Warnings[0])
 		view, omitted = p.recordedView(sandbox)
 		return view, omitted, nil
 	}
@@ -145,7 +145,7 @@ func (p commandProject) projectView(ctx context.Context, a *app) (view api.Proje
 // recordedView returns what a supervisor that cannot be asked from here has recorded. omitted has an error for what the record does not have: the
 // variables of [env], and the services without a port.
 func (p commandProject) recordedView(cause *client.SandboxError) (view api.ProjectView, omitted []error) {
-	status := p.recordedStatus(cause)
+	status := p.recordedStatus(cause, cause.Recorded)
 	for _, svc := range status.Services {
 		addr, err := netip.ParseAddrPort(svc.Address)
 		if err != nil {

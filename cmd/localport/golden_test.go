@@ -33,7 +33,7 @@ import (
 var update = flag.Bool("update", false, "rewrite the files of testdata/golden")
 
 // checkGolden compares text with a file of testdata/golden, or writes the file with -update.
-func checkGolden(t *testing.T, name, text string) {
+func checkGolden(t testing.TB, name, text string) {
 	t.Helper()
 	path := filepath.Join("testdata/golden", name)
 	if *update {
@@ -139,6 +139,7 @@ func shownErrors() []shownError {
 		{"lockstate.NotRegularError", &lockstate.NotRegularError{Path: "/home/you/.local/state/localport/projects/1/state.json", Kind: "named pipe"}},
 		{"lockstate.WriteError", &lockstate.WriteError{Path: "/home/you/.local/state/localport/projects/1/state.json", Err: syscall.ENOSPC}},
 		{"lockstate.WriteError (not the disk)", &lockstate.WriteError{Path: "/home/you/.local/state/localport/projects/1/state.json", Err: syscall.EROFS}},
+		{"lockstate.HeldError", &lockstate.HeldError{Path: "/home/you/.local/state/localport/projects/1", Reason: "a supervisor is running"}},
 		{"lockstate.LockedError", &lockstate.LockedError{Path: "/home/you/.local/state/localport/projects/1/lock", PID: 4713, Program: "vim"}},
 		{"lockstate.LockedError (unknown process)", &lockstate.LockedError{Path: "/home/you/.local/state/localport/projects/1/lock"}},
 		{"errors.Join", errors.Join(

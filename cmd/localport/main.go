@@ -35,6 +35,7 @@ type grammar struct {
 	Color    output.ColorMode `enum:"auto,always,never" default:"auto" placeholder:"WHEN" help:"Use colours: auto, always or never."`
 	Version  kong.VersionFlag `env:"-" help:"Print the version."`
 
+	Forward forwardCmd `cmd:"" group:"Daily" help:"Forward a port without a project: kubectl's or ssh's own arguments, in the foreground."`
 	Allow   allowCmd   `cmd:"" group:"Daily" help:"Approve the current contents of the project's files."`
 	Status  statusCmd  `cmd:"" group:"Daily" aliases:"ps" help:"Show the project's services."`
 	Start   startCmd   `cmd:"" group:"Daily" aliases:"up" help:"Start services and keep them running without a shell."`
@@ -42,17 +43,20 @@ type grammar struct {
 	Restart restartCmd `cmd:"" group:"Daily" help:"Reconnect services; their ports stay open."`
 	Exec    execCmd    `cmd:"" group:"Daily" help:"Run a command when the project's services are healthy."`
 	Env     envCmd     `cmd:"" group:"Daily" help:"Print the project's environment variables."`
-	Login   loginCmd   `cmd:"" group:"Daily" help:"Log in to services that need it, in this terminal."`
 	Logs    logsCmd    `cmd:"" group:"Daily" help:"Print the services' logs."`
 
+	Init       initCmd       `cmd:"" group:"Config" help:"Write a .localport.toml: by questions, from a cluster, compose file, ssh config or example."`
 	Hook       hookCmd       `cmd:"" group:"Config" help:"Print the shell hook; put it into your rc file: eval \"$(localport hook zsh)\"."`
 	Completion completionCmd `cmd:"" group:"Config" help:"Print the completion script of a shell."`
 	Deny       denyCmd       `cmd:"" group:"Config" help:"Revoke the approval and stop the project's forwards."`
 	ConfigCmd  configCmd     `cmd:"" group:"Config" name:"config" help:"Check the config."`
 	Recipes    recipesCmd    `cmd:"" group:"Config" help:"Print ready-made services for Cloud SQL, AWS, IAP, Teleport and Azure."`
 
+	Why     whyCmd     `cmd:"" group:"Diagnose" help:"Explain a service's state, and say what to do next."`
+	Top     topCmd     `cmd:"" group:"Diagnose" help:"Show the services, their traffic and connections full screen; keys restart, stop and log in."`
 	Ls      lsCmd      `cmd:"" group:"Diagnose" aliases:"list" help:"List all of your projects that run, and their services."`
 	Events  eventsCmd  `cmd:"" group:"Diagnose" help:"Print what happened to the services: failures, recoveries, changes of state."`
+	Login   loginCmd   `cmd:"" group:"Diagnose" help:"Log in to services that need it, in this terminal."`
 	Daemon  daemonCmd  `cmd:"" group:"Diagnose" help:"Control the supervisor."`
 	Metrics metricsCmd `cmd:"" group:"Diagnose" help:"Print metrics in the Prometheus text format."`
 
@@ -61,6 +65,7 @@ type grammar struct {
 	Demo       demoCmd    `cmd:"" group:"Advanced" help:"Show how LocalPort works, on a temporary project."`
 	VersionCmd versionCmd `cmd:"" group:"Advanced" name:"version" help:"Print the version."`
 
+	Man       manCmd       `cmd:"" hidden:"" help:"Print the manual page."`
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`
 }
 

@@ -85,9 +85,19 @@ func (p commandProject) parseAllowed() (*project.Project, error) {
 // parseConfig parses the files as a supervisor started from this shell would: with its environment, and with the automatic ports that
 // the project used last.
 func (p commandProject) parseConfig(files *project.Files) (*project.Project, error) {
+	return project.Parse(files, p.parseOptions())
+}
+
+// parseSettings is parseConfig that also returns where each service's values come from.
+func (p commandProject) parseSettings(files *project.Files) (*project.Project, map[string][]project.Setting, error) {
+	return project.ParseSettings(files, p.parseOptions())
+}
+
+// parseOptions are the options of parseConfig.
+func (p commandProject) parseOptions() project.Options {
 	base := environ.Undo(environ.Parse(os.Environ()))
 	ports := p.Dir.ReadOrZero().Ports
-	return project.Parse(files, project.Options{
+	return project.Options{
 		Getenv: base.Lookup,
 		Checks: builtin.Types(), Technologies: supervisor.Technologies(),
 		PickAutoPort: func(service string) int {
@@ -96,5 +106,5 @@ func (p commandProject) parseConfig(files *project.Files) (*project.Project, err
 			}
 			return project.PickAutoPort(p.Root, service, func(int) bool { return false })
 		},
-	})
+	}
 }

@@ -52,21 +52,20 @@ func (w *testEnv) requireOneHolder(roots []string, name string) (holder string, 
 	w.t.Helper()
 	eventually(w.t, "one project has "+name+", and the others share it", func() bool {
 		holder, borrowers = "", nil
+		var holders []string // whose port the others share
 		for _, root := range roots {
 			switch svc := w.service(root, name); {
 			case !svc.Held || !svc.IsReady():
 				return false
 			case svc.State == forwarder.Shared:
-				borrowers = append(borrowers, root)
+				borrowers, holders = append(borrowers, root), append(holders, svc.Shared.Project)
 			case holder != "":
-				w.t.Fatalf("%s and %s both have the port", holder, root)
+				return false // the port was passed on between the two answers
 			default:
 				holder = root
 			}
 		}
-		return holder != "" && !slices.ContainsFunc(borrowers, func(root string) bool {
-			return w.service(root, name).Shared.Project != holder
-		})
+		return holder != "" && !slices.ContainsFunc(holders, func(root string) bool { return root != holder })
 	})
 	return holder, borrowers
 }
@@ -371,6 +370,40 @@ func TestShared_FollowsTheHealthAtTheHolder(t *testing.T) {
 }
 
 // When nobody uses the holder's project any more, what is shared stays up, and the rest is closed until somebody comes back.
+func TestShared_SaysThatTheHolderDoesNotRespond(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	roots := w.projectsWithSameConfig(2, tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
+	w.startAtOnce(roots)
+	holder, borrowers := w.requireOneHolder(roots, "web")
+	borrower, supervisor := borrowers[0], w.supervisor(holder)
+	reason := "the supervisor of " + holder + " does not respond"
+	shows := func(isUnresponsive bool) func() bool {
+		return func() bool {
+			svc := w.service(borrower, "web")
+			return svc.State == forwarder.Shared && svc.IsReady() != isUnresponsive && (svc.LastError == reason) == isUnresponsive
+		}
+	}
+	stop := func() {
+		if err := syscall.Kill(supervisor.PID, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the borrower shows that the holder does not respond", shows(true))
+	}
+	stop()
+	if got := w.localport(borrower, "status").stdout; !strings.Contains(got, "localport daemon restart (in "+holder+")") {
+		t.Errorf("status: %s", got)
+	}
+	if err := syscall.Kill(supervisor.PID, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the borrower shows that the holder responds", shows(false))
+
+	stop()
+	w.mustRun(holder, "daemon", "restart") // what the hint says
+	eventually(t, "the borrower shows that the holder responds", shows(false))
+}
+
 func TestShared_HolderThatIsLeftKeepsOnlyWhatIsShared(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)

@@ -14,6 +14,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/supervisor"
+	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/trust"
 	"github.com/localport-sh/localport/shellhook"
@@ -35,15 +36,15 @@ func (p commandProject) queryOrReadStatus(ctx context.Context) (api.Status, erro
 	if !ok || sandbox.Recorded == nil || sandbox.Recorded.Services == nil {
 		return status, err
 	}
-	return p.recordedStatus(sandbox), nil
+	return p.recordedStatus(sandbox, sandbox.Recorded), nil
 }
 
 // unknownState is the state of a service in recordedStatus.
 const unknownState forwarder.State = "unknown"
 
-// recordedStatus is the status of a running project as far as the state file has it.
-func (p commandProject) recordedStatus(cause *client.SandboxError) api.Status {
-	recorded, state := cause.Recorded, p.Dir.ReadOrZero()
+// recordedStatus is the status of a running project as far as the state file has it. cause is why its supervisor cannot be asked.
+func (p commandProject) recordedStatus(cause error, recorded *lockstate.Supervisor) api.Status {
+	state := p.Dir.ReadOrZero()
 	state.PruneLeases()
 	status := api.Status{
 		Project: p.Root, Config: p.Config, State: api.StateRunning, Leases: client.WireLeases(state.Leases), RecordedAt: &recorded.ServicesAt,

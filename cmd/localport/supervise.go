@@ -14,6 +14,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
 	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/ephemeral"
 	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/supervisor"
@@ -66,8 +67,11 @@ func (c superviseCmd) supervise(config, logLevel string) error {
 			slog.Warn("orphans of services are found by their environment only", "error", err)
 		}
 	})
-	return supervisor.Run(ctx, supervisor.Options{
+	err = supervisor.Run(ctx, supervisor.Options{
 		Config: config, Version: version.Own(), Exe: exe, RunID: strings.ToLower(rand.Text()[:8]), LogLevel: level,
 		OnStartResult: client.ReportReadiness, Inherit: inherit,
 	})
+	cleanupCtx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
+	defer cancel()
+	return errors.Join(err, ephemeral.RemoveAfterSupervisor(cleanupCtx, config))
 }

@@ -455,6 +455,9 @@ type BorrowUpdate struct {
 	IsOffer   bool            `json:"offer,omitempty"`
 
 	IsConfirmed bool `json:"confirmed,omitempty"`
+	// NextWithin is the number of seconds within which the holder sends another line, also if nothing has changed; 0: it does not say, as older
+	// ones.
+	NextWithin float64 `json:"next_within,omitempty"`
 }
 
 // BorrowAnswer is a line from the borrower about listeners that it was offered.

@@ -10,17 +10,17 @@ import (
 
 // connectionKeys are the keys of a service's connection table.
 var connectionKeys = []project.Key{
-	{Name: "resource_type", Values: []string{"pod", "service", "deployment", "statefulset", "replicaset", "daemonset", "job"}},
+	{Name: "resource_type", Aliases: []string{"kind", "type"}, Values: []string{"pod", "service", "deployment", "statefulset", "replicaset", "daemonset", "job"}},
 	{
 		Name: "resource_name", Type: project.TypeWord, Required: true, Alternative: "selector", Example: `, or "connection.selector"`,
 		Aliases: []string{"resource", "name", "service", "pod"}, Validate: validateResourceName,
 	},
-	{Name: "selector", Type: project.TypeArgument, Conflicts: []string{"resource_name", "resource_type"}}, // a label selector for pods
-	{Name: "engine", Values: []string{"native", "kubectl"}},                                               // default: native, unless the environment names a kubectl
-	{Name: "cluster_health", Type: project.TypeBool, Default: true},                                       // status shows the cluster's health
-	{Name: "namespace", Type: project.TypeWord},
-	{Name: "context", Type: project.TypeArgument},
-	{Name: "kubeconfig", Type: project.TypeFile},
+	{Name: "selector", Type: project.TypeArgument, Aliases: []string{"label", "labels", "label_selector"}, Conflicts: []string{"resource_name", "resource_type"}}, // a label selector for pods
+	{Name: "engine", Values: []string{"native", "kubectl"}},         // default: native, unless the environment names a kubectl
+	{Name: "cluster_health", Type: project.TypeBool, Default: true}, // status shows the cluster's health
+	{Name: "namespace", Type: project.TypeWord, Aliases: []string{"ns"}},
+	{Name: "context", Type: project.TypeArgument, Aliases: []string{"cluster", "kube_context", "kubecontext", "ctx"}},
+	{Name: "kubeconfig", Type: project.TypeFile, Aliases: []string{"kube_config", "config", "config_file"}},
 }
 
 // completeService makes a name without a resource type a service's, and warns about a service whose cluster the config does not choose.

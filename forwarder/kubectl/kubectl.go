@@ -28,6 +28,7 @@ var Technology = forwarder.Technology{
 	New:            New,
 	Login:          newLogin,
 	VariableUse:    variableUse,
+	Explain:        explain,
 }
 
 // variableUse says which variables a tunnel to a cluster uses: KUBECONFIG unless the service names a file, the proxies and, if the kubeconfig's user

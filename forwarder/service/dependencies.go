@@ -1,7 +1,6 @@
 package service
 
 import (
-	"cmp"
 	"fmt"
 	"sync"
 
@@ -127,7 +126,10 @@ func (s *Service) showBlocked() bool {
 		if culprit.name != d.name {
 			reason += fmt.Sprintf(" because of %q, which %s", culprit.name, describeState(culprit.state))
 		}
-		hint = cmp.Or(culprit.hint, `"localport status" shows why; then run "localport restart `+culprit.name+`"`)
+		hint = `"localport why ` + culprit.name + `" shows why; then run "localport restart ` + culprit.name + `"`
+		if culprit.hint != "" {
+			hint = culprit.name + ": " + culprit.hint
+		}
 	}
 	if s.status.state != state || s.status.lastError != reason || s.status.hint != hint {
 		s.setStateAndError(state, reason, hint)

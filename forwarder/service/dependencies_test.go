@@ -67,10 +67,10 @@ func TestDependencies_ChainNamesTheCulprit(t *testing.T) {
 		w := startService(t, h, web, checkSucceeds, openSucceeds)
 		defer w.end()
 		w.requireState(t, forwarder.Failed)
-		if want := `depends on "bastion", which has failed because of "vpn", which needs attention`; w.lastError() != want || w.Snapshot().Hint != "run localport login" {
+		if want := `depends on "bastion", which has failed because of "vpn", which needs attention`; w.lastError() != want || w.Snapshot().Hint != "vpn: run localport login" {
 			t.Errorf("web says %q, hint %q", w.lastError(), w.Snapshot().Hint)
 		}
-		if want := `depends on "vpn", which needs attention`; b.lastError() != want || b.Snapshot().Hint != "run localport login" {
+		if want := `depends on "vpn", which needs attention`; b.lastError() != want || b.Snapshot().Hint != "vpn: run localport login" {
 			t.Errorf("bastion says %q, hint %q", b.lastError(), b.Snapshot().Hint)
 		}
 		close(heal)

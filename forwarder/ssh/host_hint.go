@@ -31,6 +31,25 @@ func (d *destination) addUserHints(f *forwarder.Failure) {
 		}
 		f.Hint = fmt.Sprintf(`correct that option; "%s" shows it`, d.tryCommand())
 	}
+	if f.Hint == "" {
+		f.Hint = networkHint(f.Reason)
+	}
+}
+
+// unresolvedHint is the next step for a host that no config file has under a similar name.
+const unresolvedHint = "correct the host, or connect to the network or VPN that knows it"
+
+// networkHint is the next step after ssh did not reach a host; empty if it met something else.
+func networkHint(reason string) string {
+	switch {
+	case unresolvedHostPattern().MatchString(reason):
+		return unresolvedHint
+	case !strings.Contains(reason, "ssh: connect to host"):
+		return ""
+	case strings.Contains(reason, "Connection refused"):
+		return "start sshd on the host, or correct host and port"
+	}
+	return "check the network, the VPN and the firewalls on the way to the host"
 }
 
 // findOptionWith returns the option whose value contains a text, as part of a message: "option NAME", or "FILE line N: NAME"; empty if there is

@@ -26,9 +26,9 @@ func TestDriver_UnknownHostNamesASimilarHostOfTheConfig(t *testing.T) {
 		{"me@prod-basion.invalid", "", meant("prod-bastion.invalid")},
 		{"ssh://me@prod-basion.invalid:22", "", meant("prod-bastion.invalid")},
 		{"127.0.0.1", "me@jumpp.invalid:22", meant("jump.invalid")},
-		{"elsewhere.invalid", "", ""},
-		{"othr.invalid", "", ""},
-		{"prod-bastion.invalid", "", ""}, // its HostName is wrong
+		{"elsewhere.invalid", "", unresolvedHint},
+		{"othr.invalid", "", unresolvedHint},
+		{"prod-bastion.invalid", "", unresolvedHint}, // its HostName is wrong
 	} {
 		svc := newService(server, "127.0.0.1:1")
 		settings := svc.Connection.Settings

@@ -12,17 +12,17 @@ import (
 
 // configKeys are the keys of a service's connection table.
 var configKeys = []project.Key{
-	{Name: "host", Type: project.TypeWord, Required: true, Validate: validateDestination},
-	{Name: "user", Type: project.TypeWord},
-	{Name: "port", Type: project.TypePort},
+	{Name: "host", Type: project.TypeWord, Aliases: []string{"hostname", "server", "ssh_host"}, Required: true, Validate: validateDestination},
+	{Name: "user", Type: project.TypeWord, Aliases: []string{"username", "ssh_user", "login"}},
+	{Name: "port", Type: project.TypePort, Aliases: []string{"ssh_port"}},
 	{Name: "key_file", Type: project.TypeFile, Aliases: []string{"identity_file", "identity", "identityfile", "keyfile", "ssh_key", "private_key", "key"}},
 	{Name: "config_file", Type: project.TypeFile},
 	{Name: "jump", Type: project.TypeWord, Aliases: []string{"proxy_jump", "proxyjump", "jump_host", "bastion"}},
-	{Name: "options", Type: project.TypeTable, ReadEntry: formatOption}, // ssh's own, as with -o
-	{Name: "multiplex", Type: project.TypeBool, Default: true},          // share the master with other services
-	{Name: "socks", Type: project.TypeBool},                             // the local port is a SOCKS proxy
-	{Name: "reverse", Type: project.TypeBool},                           // the server listens and forwards to the local port
-	{Name: "remote_host", Type: project.TypeWord, Validate: project.ValidateHost("remote_port")},
+	{Name: "options", Type: project.TypeTable, Aliases: []string{"ssh_options", "extra_args", "args"}, ReadEntry: formatOption}, // ssh's own, as with -o
+	{Name: "multiplex", Type: project.TypeBool, Default: true},                                                                  // share the master with other services
+	{Name: "socks", Type: project.TypeBool, Aliases: []string{"dynamic", "dynamic_forward", "socks5"}},                          // the local port is a SOCKS proxy
+	{Name: "reverse", Type: project.TypeBool, Aliases: []string{"remote_forward"}},                                              // the server listens and forwards to the local port
+	{Name: "remote_host", Type: project.TypeWord, Aliases: []string{"target", "target_host", "destination", "dest_host"}, Validate: project.ValidateHost("remote_port")},
 }
 
 // validateDestination accepts what ssh(1) does: [user@]hostname, or a URI ssh://[user@]hostname[:port].

@@ -28,6 +28,7 @@ var Technology = forwarder.Technology{
 	New:            New,
 	Login:          newLogin,
 	VariableUse:    variableUse,
+	Explain:        explain,
 }
 
 // New returns a driver, which ends with ctx or by Close.

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/handoff"
@@ -228,6 +229,10 @@ type borrowedPort struct {
 	name      string // of the service here
 	changedCh chan struct{}
 	doneCh    chan struct{}
+	// The goroutine that reads updates owns these: the bytes of a line that is not complete, and when the holder sends the next update at the
+	// latest; 0: unknown.
+	line       []byte
+	nextWithin time.Duration
 
 	mu           sync.Mutex // guards the fields below
 	status       service.SharedStatus
@@ -257,8 +262,13 @@ func (s *Supervisor) followHolder(ctx context.Context, name string, conn *net.Un
 func (s *Supervisor) follow(p *borrowedPort) {
 	defer p.conn.Close()
 	for {
+		p.awaitNextUpdate()
 		update, err := p.readUpdate()
 		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			s.log.Warn("the project that has the port of a shared service does not respond", "service", p.name, "project", p.Status().Project)
+			p.setUnresponsive()
+			continue
 		case err != nil:
 			close(p.doneCh)
 			return
@@ -349,23 +359,49 @@ func (s *Supervisor) awaitPort(name string) bool {
 // maxUpdateSize limits a line from the holder, in bytes.
 const maxUpdateSize = 64 << 10
 
-// readUpdate reads one line, a byte at a time: descriptors may follow, and are lost if they are read with the line.
+// readUpdate reads one line, a byte at a time: descriptors may follow, and are lost if they are read with the line. After a deadline it can be
+// called again.
 func (p *borrowedPort) readUpdate() (api.BorrowUpdate, error) {
-	var line []byte
-	for next := make([]byte, 1); len(line) < maxUpdateSize; {
+	for next := make([]byte, 1); len(p.line) < maxUpdateSize; {
 		if _, err := io.ReadFull(p.conn, next); err != nil {
 			return api.BorrowUpdate{}, err
 		}
 		if next[0] == '\n' {
+			line := p.line
+			p.line = nil
 			var update api.BorrowUpdate
 			return update, json.Unmarshal(line, &update)
 		}
-		line = append(line, next[0])
+		p.line = append(p.line, next[0])
 	}
 	return api.BorrowUpdate{}, errors.New("the line is too long")
 }
 
+// awaitNextUpdate sets the time at which the next update is overdue, if the holder has said when it sends one. It is set once only: after an
+// update that is overdue, the next one may take any time.
+func (p *borrowedPort) awaitNextUpdate() {
+	var deadline time.Time
+	if p.nextWithin > 0 {
+		deadline = time.Now().Add(p.nextWithin + overdueTime)
+	}
+	p.nextWithin = 0
+	_ = p.conn.SetReadDeadline(deadline)
+}
+
+// overdueTime is how late an update may be before the holder is said not to respond.
+const overdueTime = 5 * time.Second
+
+// setUnresponsive changes the status to unhealthy until the next update: the holder accepts no client, and says nothing.
+func (p *borrowedPort) setUnresponsive() {
+	p.mu.Lock()
+	p.status.State, p.status.LastError = forwarder.Unhealthy, "the supervisor of "+p.status.Project+" does not respond"
+	p.status.Hint = "localport daemon restart"
+	p.mu.Unlock()
+	wait.Notify(p.changedCh)
+}
+
 func (p *borrowedPort) setStatus(u api.BorrowUpdate) {
+	p.nextWithin = time.Duration(u.NextWithin * float64(time.Second))
 	p.mu.Lock()
 	p.status = service.SharedStatus{
 		Project: u.Project, Service: u.Service, State: u.State, LastError: u.LastError, Hint: u.Hint, Target: u.Target,

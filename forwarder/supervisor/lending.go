@@ -144,6 +144,10 @@ const (
 	loanWriteTimeout = 10 * time.Second
 )
 
+// loanKeepalive is the longest time between two updates, so that a borrower notices that the holder does not run, because it is stopped for
+// example.
+const loanKeepalive = 10 * time.Second
+
 // serveLoan tells a borrower the status of the service, until one of the two ends the loan. Meanwhile the borrower has a lease.
 func (s *Supervisor) serveLoan(conn *net.UnixConn, l *loan) {
 	defer close(l.doneCh)
@@ -168,13 +172,17 @@ func (s *Supervisor) serveLoan(conn *net.UnixConn, l *loan) {
 		}
 	})
 	encoder := json.NewEncoder(conn)
+	keepalive := time.NewTicker(loanKeepalive)
+	defer keepalive.Stop()
+	isDue := false
 	for last := (api.BorrowUpdate{}); ; {
 		change := s.changes.Changed()
 		now, isListening := s.loanUpdate(l)
 		if !isListening {
 			return
 		}
-		if now != last {
+		if now != last || isDue {
+			isDue = false
 			_ = conn.SetWriteDeadline(time.Now().Add(loanWriteTimeout))
 			if encoder.Encode(now) != nil {
 				return
@@ -186,6 +194,8 @@ func (s *Supervisor) serveLoan(conn *net.UnixConn, l *loan) {
 		}
 		select {
 		case <-change:
+		case <-keepalive.C:
+			isDue = true
 		case o := <-l.offerCh:
 			o.hasTaken <- offerListeners(conn, encoder, o, answerCh)
 			return
@@ -208,7 +218,7 @@ func (s *Supervisor) loanUpdate(l *loan) (api.BorrowUpdate, bool) {
 	now := svc.Snapshot()
 	return api.BorrowUpdate{
 		Project: s.root(), Service: l.service, State: now.State, LastError: now.LastError, Hint: now.Hint, Target: s.mask(now.Target),
-		UpSince: now.UpSince.Round(0), Checked: now.CheckedAt.Round(0), Latency: now.Latency.Seconds(),
+		UpSince: now.UpSince.Round(0), Checked: now.CheckedAt.Round(0), Latency: now.Latency.Seconds(), NextWithin: loanKeepalive.Seconds(),
 	}, true
 }
 

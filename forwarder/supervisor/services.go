@@ -193,6 +193,14 @@ func explainPort(err error, svc project.Service) (reason, hint string) {
 	return reason, hint
 }
 
+// DescribePortHolder names the process that listens on an address, as a failed service does; empty if the system does not tell.
+func DescribePortHolder(addr netip.AddrPort) string {
+	if h, ok := holder.Find(addr); ok {
+		return holderName(h)
+	}
+	return ""
+}
+
 // holderName names the holder of a port: another project of this user by its config, any other process by name and pid.
 func holderName(h holder.Holder) string {
 	dirs, _ := lockstate.ListDirs()

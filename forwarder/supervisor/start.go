@@ -14,6 +14,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/service"
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/trust"
@@ -83,6 +84,26 @@ func (s *Supervisor) removeAbandoned() {
 	})
 	if err != nil {
 		s.log.Warn("cannot remove the run directories of killed supervisors", "error", err)
+	}
+}
+
+// sweepTimeout bounds sweepVanished, which asks the file systems of other projects: one of them may hang.
+const sweepTimeout = 5 * time.Second
+
+// sweepVanished removes the state of projects that have not existed for a week. Only a supervisor that ends does it: nobody waits for it.
+func (s *Supervisor) sweepVanished() {
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		err := lockstate.SweepVanished(time.Now(), func(config string) {
+			s.log.Info("removed the state of a project that does not exist any more", "config", config)
+		})
+		if err != nil {
+			s.log.Warn("cannot remove the state of projects that do not exist any more", "error", err)
+		}
+	}()
+	if !wait.IsClosedWithin(sweepTimeout, finished) {
+		s.log.Warn("a file system does not answer; the state of projects that do not exist any more is kept", "after", sweepTimeout)
 	}
 }
 

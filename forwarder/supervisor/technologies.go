@@ -67,6 +67,16 @@ func Login(svc project.Service, dir string, env []string) forwarder.Login {
 	return forwarder.Login{}
 }
 
+// Explain returns what can be found out about where a service's tunnel leads. Only Dir and Env of run are used. The config must be allowed.
+func Explain(ctx context.Context, svc project.Service, run forwarder.Run) []forwarder.Fact {
+	for _, technology := range technologies {
+		if technology.Name == svc.Technology && technology.Explain != nil {
+			return technology.Explain(ctx, svc, run)
+		}
+	}
+	return nil
+}
+
 // drivers open the tunnels of a supervisor's services: one for each technology, by its name.
 type drivers map[string]forwarder.Driver
 

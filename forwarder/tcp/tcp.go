@@ -27,7 +27,7 @@ var Technology = forwarder.Technology{
 	TechnologyType: project.TechnologyType{
 		Name: "tcp", HasRemotePort: true,
 		Keys: []project.Key{{
-			Name: "remote_host", Type: project.TypeWord, Required: true, Aliases: []string{"host"}, Validate: project.ValidateHost("remote_port"),
+			Name: "remote_host", Type: project.TypeWord, Required: true, Aliases: []string{"host", "hostname", "address", "target", "target_host", "destination", "server"}, Validate: project.ValidateHost("remote_port"),
 		}},
 	},
 	New: New,
@@ -88,8 +88,27 @@ func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return nil, ctx.Err()
 	}
-	return nil, &forwarder.Refusal{Reason: t.addr + ": " + shortReason(err), IsConnectFailure: true}
+	return nil, &forwarder.Refusal{Reason: t.addr + ": " + shortReason(err), Hint: t.dialHint(err), IsConnectFailure: true}
 }
+
+// dialHint is the next step after a failed connect; empty if none is known.
+func (t *tunnel) dialHint(err error) string {
+	host, _, _ := net.SplitHostPort(t.addr)
+	_, isDNS := errors.AsType[*net.DNSError](err)
+	switch {
+	case isDNS && net.ParseIP(host) == nil:
+		return fmt.Sprintf("correct remote_host, or connect to the network or VPN that knows %s", host)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Sprintf("start the server on %s, or correct remote_host and remote_port", t.addr)
+	case errors.Is(err, errLoop):
+		return "correct remote_host, or choose another local_port"
+	case shortReason(err) == timedOut, errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return "check the network, the VPN and the firewalls on the way to " + host
+	}
+	return ""
+}
+
+const timedOut = "timed out"
 
 // shortReason returns the cause of a dial error, without the address and the operations that package net puts before it.
 func shortReason(err error) string {
@@ -101,12 +120,12 @@ func shortReason(err error) string {
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		if op.Timeout() {
-			return "timed out"
+			return timedOut
 		}
 		return op.Err.Error()
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		return "timed out"
+		return timedOut
 	}
 	return err.Error()
 }

@@ -23,7 +23,7 @@ import (
 var Type = probe.Type{
 	CheckType: project.CheckType{Name: "kafka", Keys: append([]project.Key{
 		{Name: "sasl", Values: slices.Sorted(maps.Keys(mechanisms))},
-		{Name: "user"},
+		{Name: "user", Aliases: []string{"username"}},
 		{Name: "password", Secret: true},
 		{Name: "topic"},
 		{Name: "advertised", Default: advertisedCheck, Values: []string{advertisedCheck, advertisedIgnore}},

@@ -19,7 +19,7 @@ import (
 // Type is the check of type "mqtt": healthy if the broker accepts the connection (CONNACK 0).
 var Type = probe.Type{
 	CheckType: project.CheckType{Name: "mqtt", Keys: append([]project.Key{
-		{Name: "user"},
+		{Name: "user", Aliases: []string{"username"}},
 		{Name: "password", Secret: true},
 		{Name: "client_id"},
 		{Name: "version", Default: version3, Values: []string{version3, version5}},

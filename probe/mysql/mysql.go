@@ -23,9 +23,9 @@ import (
 // max_connect_errors, until the server blocks the host that the tunnel comes from.)
 var Type = probe.Type{
 	CheckType: project.CheckType{Name: "mysql", Keys: append([]project.Key{
-		{Name: "user"},
+		{Name: "user", Aliases: []string{"username"}},
 		{Name: "password", Secret: true},
-		{Name: "database"},
+		{Name: "database", Aliases: []string{"db", "dbname"}},
 		{Name: "query"},
 	}, secure.Keys...)},
 	New: func(s project.Settings) (probe.Check, error) {

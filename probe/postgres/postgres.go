@@ -21,10 +21,10 @@ import (
 // the database of that name, with TLS if the server supports it.
 var Type = probe.Type{
 	CheckType: project.CheckType{Name: "postgres", Keys: []project.Key{
-		{Name: "user", Default: "postgres"},
+		{Name: "user", Aliases: []string{"username"}, Default: "postgres"},
 		{Name: "password", Secret: true},
-		{Name: "database"},
-		{Name: "sslmode", Default: "prefer", Values: []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}},
+		{Name: "database", Aliases: []string{"db", "dbname"}},
+		{Name: "sslmode", Aliases: []string{"ssl", "tls"}, Default: "prefer", Values: []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}},
 		{Name: "ca_file", Type: project.TypeFile},
 		{Name: "server_name"},
 		{Name: "query", Default: "SELECT 1"},

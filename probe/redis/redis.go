@@ -18,9 +18,9 @@ import (
 // Type is the check of type "redis": healthy if PING is answered. It logs in if a password is given.
 var Type = probe.Type{
 	CheckType: project.CheckType{Name: "redis", Keys: append([]project.Key{
-		{Name: "user"},
+		{Name: "user", Aliases: []string{"username"}},
 		{Name: "password", Secret: true},
-		{Name: "database", Type: project.TypeNumber},
+		{Name: "database", Aliases: []string{"db"}, Type: project.TypeNumber},
 	}, secure.Keys...)},
 	New: secure.ConnectionCheck(check),
 }

@@ -33,10 +33,10 @@ var (
 )
 
 var keys = []project.Key{
-	{Name: "path", Default: "/", Validate: validatePath},
+	{Name: "path", Aliases: []string{"url", "endpoint", "uri", "http_path"}, Default: "/", Validate: validatePath},
 	{Name: "method", Default: http.MethodGet, Validate: validateMethod},
-	{Name: "expected_status", Type: project.TypeNumberList, Validate: validateStatuses},
-	{Name: "expected_body", Validate: validateBody}, // text, or /a regular expression/
+	{Name: "expected_status", Aliases: []string{"status", "status_code", "expect_status", "code"}, Type: project.TypeNumberList, Validate: validateStatuses},
+	{Name: "expected_body", Aliases: []string{"body", "contains", "expect_body"}, Validate: validateBody}, // text, or /a regular expression/
 	secure.HeadersKey,
 	{Name: "host"},
 }

@@ -3,6 +3,9 @@
 package trust
 
 import (
+	"errors"
+	"io/fs"
+	"os"
 	"slices"
 
 	"github.com/localport-sh/localport/project"
@@ -77,6 +80,15 @@ func (s Store) Allow(f *project.Files) error {
 // Deny records that f is denied whatever its contents, and removes what was allowed before.
 func (s Store) Deny(f *project.Files) error {
 	return s.updateRecord(f.Path, func(r *record) { r.Allowed, r.Denied = nil, true })
+}
+
+// Forget removes the decision about a config file that does not exist any more.
+func (s Store) Forget(path string) error {
+	err := os.Remove(s.recordPath(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // withMainFiles returns f or, in a linked worktree without a .localport.local.toml or .env, f with that of the main checkout.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,4 +50,51 @@ func parseLsof(out string, addr netip.AddrPort) (Holder, bool) {
 		}
 	}
 	return Holder{}, false
+}
+
+// connectionsWithLsof runs lsof, for at most lsofTimeout, for the ports of the addresses.
+func connectionsWithLsof(addrs []netip.AddrPort) []Connection {
+	if len(addrs) == 0 {
+		return nil
+	}
+	ports := make([]string, 0, len(addrs))
+	for _, addr := range addrs {
+		ports = append(ports, strconv.Itoa(int(addr.Port())))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lsofTimeout)
+	defer cancel()
+	// It exits 1 if it finds nothing for one of the selections.
+	out, _ := exec.CommandContext(ctx, "lsof",
+		"-nP", "-iTCP:"+strings.Join(ports, ","), "-sTCP:ESTABLISHED,CLOSE_WAIT", "-FpcuPn").Output()
+	return parseLsofConnections(string(out), addrs)
+}
+
+// parseLsofConnections parses the output of lsof -F for connected sockets, whose names are CLIENT->SERVER.
+func parseLsofConnections(out string, addrs []netip.AddrPort) (connections []Connection) {
+	var h Holder
+	for line := range strings.Lines(out) {
+		line = strings.TrimRight(line, "\n")
+		if line == "" {
+			continue
+		}
+		value := line[1:]
+		switch line[0] {
+		case 'p':
+			pid, _ := strconv.Atoi(value)
+			h = Holder{PID: pid}
+		case 'c':
+			h.Name = value
+		case 'u':
+			h.UID, _ = strconv.Atoi(value)
+		case 'n':
+			clientText, serverText, _ := strings.Cut(value, "->")
+			client, clientErr := netip.ParseAddrPort(clientText)
+			server, serverErr := netip.ParseAddrPort(serverText)
+			if clientErr == nil && serverErr == nil && slices.Contains(addrs, server) {
+				connections = append(connections, Connection{Client: client, Server: server, Holder: h})
+			}
+		}
+	}
+	slices.SortStableFunc(connections, func(a, b Connection) int { return a.Client.Compare(b.Client) })
+	return slices.CompactFunc(connections, func(a, b Connection) bool { return a.Client == b.Client }) // a socket that processes share
 }

@@ -1,5 +1,5 @@
 // Package completion writes the completion scripts of shells. They are static: each has the commands, flags and words of the program's command
-// line. Only names that the user has chosen, of services and tags, are asked for by "localport __complete KIND".
+// line. Only names that the user has chosen, of services, tags and contexts, are asked for by "localport __complete KIND".
 package completion
 
 import (
@@ -16,7 +16,8 @@ import (
 const (
 	Services = "services"
 	Tags     = "tags"
-	Logs     = "logs" // the services, and the supervisor
+	Logs     = "logs"     // the services, and the supervisor
+	Contexts = "contexts" // of the kubeconfig
 )
 
 // Words that a script itself knows how to complete.
@@ -61,7 +62,7 @@ type Words map[string][]string
 
 // kinds are the kinds of arguments and flags, by the names that the commands use.
 var kinds = map[string]string{
-	"service": Services, "tag": Tags, "logs service": Logs, "config": files, "dir": directories, "exec command": program,
+	"service": Services, "tag": Tags, "logs service": Logs, "context": Contexts, "config": files, "dir": directories, "exec command": program,
 }
 
 // Script returns the completion script of a shell: bash, zsh or fish.

@@ -62,8 +62,12 @@ func TestCheck_RefusesWhatDoesNotEndWithTheTask(t *testing.T) {
 }
 
 func TestReadProcess(t *testing.T) {
-	cmd := exec.Command("sh", "-c", "read -r _; exit # two words", "sh", "")
+	cmd := exec.Command("sh", "-c", "echo; read -r _; exit # two words", "sh", "")
 	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,6 +75,9 @@ func TestReadProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { stdin.Close(); _ = cmd.Wait() }()
+	if _, err := stdout.Read(make([]byte, 1)); err != nil { // during execve(2), /proc has no command line
+		t.Fatal(err)
+	}
 	p, err := readProcess(cmd.Process.Pid)
 	if err != nil || p.parent != os.Getpid() || p.uid != os.Getuid() || p.isFork || !p.isCommandShell() || len(p.args) != 5 || p.args[4] != "" {
 		t.Errorf("got %+v, %v", p, err)

@@ -1,0 +1,347 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"golang.org/x/sys/unix"
+
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/ephemeral"
+	"github.com/localport-sh/localport/forwarder/supervisor"
+	"github.com/localport-sh/localport/forwarder/wait"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/environ"
+	"github.com/localport-sh/localport/project/paste"
+)
+
+type forwardCmd struct {
+	Namespace  string   `short:"n" env:"-" help:"Kubernetes namespace; by default, that of the context."`
+	Context    string   `env:"-" help:"Kubernetes context; by default, the current one."`
+	Kubeconfig string   `env:"-" placeholder:"FILE" help:"Kubeconfig file."`
+	Args       []string `arg:"" optional:"" passthrough:"" name:"forward" help:"TYPE/NAME [LOCAL:]REMOTE, the command line of kubectl port-forward or ssh, tcp HOST:PORT [LOCAL], or NAME URL."`
+}
+
+// Help says what can be forwarded, and how it ends.
+func (forwardCmd) Help() string {
+	return "No config and no approval is needed. As in a project, the port stays open while the server is down: clients wait, and are then connected. " +
+		"Ctrl-C, SIGTERM and SIGHUP end it, and nothing is left behind. The addresses are printed on stdout, everything else on stderr; -v prints each client.\n\n" +
+		"  localport forward svc/postgres 5432 -n db --context staging\n" +
+		"  localport forward deploy/api 8080:80 9090\n" +
+		"  localport forward ssh -L 6379:10.0.0.5:6379 bastion\n" +
+		"  localport forward tcp db.internal:5432 15432\n\n" +
+		"Exit codes: 0 ended by a signal; 1 a port is in use, or no service can be reached as asked; 2 wrong usage."
+}
+
+// forward is a project that exists as long as the command runs.
+type forward struct {
+	*app
+	temporary *ephemeral.Project
+	project   commandProject
+	parsed    *project.Project
+	joined    *client.JoinedProject
+	report    *forwardReport
+	isAsked   map[string]bool // services whose login has been asked for since they were ready last
+}
+
+// Run starts the services in a project of their own, and reports what happens to them until a signal comes.
+func (c forwardCmd) Run(a *app, command *kong.Context) error {
+	words, isVerbose, wantsHelp := c.words()
+	if wantsHelp {
+		return command.PrintUsage(false)
+	}
+	pasted, err := paste.Parse(words, paste.Options{Dir: a.dir, PrivilegedPorts: canOpenPort(1), SubstitutePort: substitutePort})
+	if err != nil {
+		return describePasteError(err)
+	}
+	for _, note := range pasted.Notes {
+		output.Info(a.err, "%s", note)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends this process at once; the supervisor removes what is left
+	f := &forward{app: a, isAsked: make(map[string]bool)}
+	err = f.run(ctx, pasted, isVerbose || a.logLevel == "debug")
+	return errors.Join(err, f.remove())
+}
+
+// words returns the arguments for paste.Parse: the flags that kong has parsed follow the others. In the short forms -v and --help are this program's.
+func (c forwardCmd) words() (words []string, isVerbose, wantsHelp bool) {
+	words = slices.Clone(c.Args)
+	if len(words) > 0 && !paste.IsProgram(words[0]) {
+		words = slices.DeleteFunc(words, func(word string) bool {
+			isVerbose = isVerbose || word == "-v" || word == "--verbose"
+			wantsHelp = wantsHelp || word == "-h" || word == "--help"
+			return word == "-v" || word == "--verbose"
+		})
+	}
+	if len(words) == 0 {
+		return words, isVerbose, wantsHelp
+	}
+	for _, flag := range []struct{ name, value string }{{"--namespace", c.Namespace}, {"--context", c.Context}, {"--kubeconfig", c.Kubeconfig}} {
+		if flag.value != "" {
+			words = append(words, flag.name, flag.value)
+		}
+	}
+	return words, isVerbose, wantsHelp
+}
+
+func describePasteError(err error) error {
+	pasteErr, ok := errors.AsType[*paste.Error](err)
+	if !ok || pasteErr.Advice == "" {
+		return output.Usage(err)
+	}
+	return output.WithExitCode(output.WithHint(err, pasteErr.Advice), output.ExitUsage)
+}
+
+// canOpenPort reports whether this user may listen on a port; also if another process does.
+func canOpenPort(port uint16) bool {
+	listener, err := net.Listen("tcp4", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port).String())
+	if err == nil {
+		listener.Close()
+	}
+	return err == nil || errors.Is(err, unix.EADDRINUSE)
+}
+
+// privilegedOffset is what is added to a port below 1024 that this user may not open: 80 becomes 8080.
+const privilegedOffset = 8000
+
+func substitutePort(port int) int {
+	for _, candidate := range []int{port + privilegedOffset, port + 10000} {
+		listener, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", candidate))
+		if err == nil {
+			listener.Close()
+			return candidate
+		}
+	}
+	return 0
+}
+
+func (f *forward) run(ctx context.Context, pasted paste.Result, isVerbose bool) error {
+	if err := f.create(pasted); err != nil {
+		return err
+	}
+	if err := f.checkPorts(); err != nil {
+		return err
+	}
+	f.report = newForwardReport(f.out, f.err, f.parsed, isVerbose)
+	for ctx.Err() == nil {
+		if err := f.join(ctx); err != nil {
+			return ignoreEnd(ctx, err)
+		}
+		if err := f.follow(ctx); err != nil {
+			return ignoreEnd(ctx, err)
+		}
+	}
+	return nil
+}
+
+// ignoreEnd returns err unless a signal has ended ctx: everything that was under way is interrupted then.
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// create makes the project. Its services run in the environment of this shell as it is, with what the project has set around it.
+func (f *forward) create(pasted paste.Result) (err error) {
+	if err := os.Unsetenv(environ.DiffVariable); err != nil {
+		return err
+	}
+	config, dotEnv := forwardConfig(pasted)
+	if f.temporary, err = ephemeral.Create(config, dotEnv); err != nil {
+		return err
+	}
+	if f.project, err = f.openConfig(f.temporary.Config); err != nil {
+		return err
+	}
+	files, err := project.ReadFiles(f.temporary.Config)
+	if err != nil {
+		return err
+	}
+	f.parsed, err = f.project.parseConfig(files)
+	if invalid, ok := errors.AsType[*project.InvalidError](err); ok { // the user has not written that file
+		return output.WithExitCode(errors.New(invalid.Diagnostics[0].Message), output.ExitInvalid)
+	}
+	return err
+}
+
+// checkPorts returns an error for the first local port that another process has.
+func (f *forward) checkPorts() error {
+	for _, svc := range f.parsed.Services {
+		for _, address := range svc.ListenAddresses() {
+			listener, err := net.Listen("tcp", address.String())
+			if err == nil {
+				listener.Close()
+				continue
+			}
+			if !errors.Is(err, unix.EADDRINUSE) {
+				continue // the relay decides
+			}
+			text := fmt.Sprintf("%s is already in use", address)
+			if holder := supervisor.DescribePortHolder(address); holder != "" {
+				text += " by " + holder
+			}
+			return output.WithHint(errors.New(text), fmt.Sprintf("stop it, or choose another local port: %s", otherPortExample(svc)))
+		}
+	}
+	return nil
+}
+
+// otherPortExample is how another local port is written for a service.
+func otherPortExample(svc project.Service) string {
+	other := svc.LocalPort + 10000
+	if other > 65535 {
+		other = svc.LocalPort - 10000
+	}
+	switch settings := svc.Connection.Settings; {
+	case svc.Technology == "kubectl":
+		return fmt.Sprintf("%d:%s", other, svc.RemotePort)
+	case svc.Technology == "ssh" && settings.Bool("socks"):
+		return fmt.Sprintf("-D %d", other)
+	case svc.Technology == "ssh":
+		return "-L " + fmt.Sprint(other) + ":" + net.JoinHostPort(settings.Text("remote_host"), svc.RemotePort)
+	default:
+		return "tcp " + net.JoinHostPort(settings.Text("remote_host"), svc.RemotePort) + fmt.Sprintf(" %d", other)
+	}
+}
+
+// join starts the supervisor, or joins the one that runs. Nothing is stopped as long as this process lives.
+func (f *forward) join(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, client.CommandTimeout())
+	defer cancel()
+	lease := lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: f.dir, Since: time.Now().UTC()}
+	f.joined, err = f.project.Join(ctx, client.JoinOptions{Lease: lease, RestartStopped: true, Allowed: true})
+	return err
+}
+
+var (
+	errLoginNeeded = errors.New("a login is needed")
+	errNotRunning  = errors.New("the supervisor has ended")
+)
+
+// follow reports what the supervisor says, until it has to be looked for again.
+func (f *forward) follow(ctx context.Context) error {
+	var last api.Status
+	err := statusFollower{f.project, watchInterval}.follow(ctx, func(status api.Status) error {
+		if status.State == api.StateStopped {
+			return errNotRunning
+		}
+		last = f.newest(ctx, status)
+		if len(f.servicesToLogIn(last)) > 0 {
+			return errLoginNeeded
+		}
+		if err := f.report.uselessError(last); err != nil {
+			return err
+		}
+		return f.report.show(last)
+	})
+	switch {
+	case errors.Is(err, errLoginNeeded):
+		return f.login(ctx, last)
+	case errors.Is(err, errNotRunning), isUnreachableError(err):
+		wait.Sleep(ctx, 100*time.Millisecond)
+		return nil
+	}
+	return err
+}
+
+// newest returns the status with the current counters if each client is reported: a watch does not announce them.
+func (f *forward) newest(ctx context.Context, status api.Status) api.Status {
+	if !f.report.isVerbose || status.Supervisor == nil {
+		return status
+	}
+	ctx, cancel := context.WithTimeout(ctx, client.PromptTimeout())
+	defer cancel()
+	if newest, err := (client.Client{Socket: status.Supervisor.Socket}).Status(ctx); err == nil {
+		return newest
+	}
+	return status
+}
+
+// servicesToLogIn returns the services that need a login that can be asked for here.
+func (f *forward) servicesToLogIn(status api.Status) []string {
+	var names []string
+	for _, svc := range status.Services {
+		switch {
+		case svc.IsReady():
+			f.isAsked[svc.Name] = false
+		case svc.State == forwarder.NeedsAttention && !f.isAsked[svc.Name] && canAsk():
+			names = append(names, svc.Name)
+		}
+	}
+	return names
+}
+
+// canAsk reports whether this process may read from its terminal: in the background it would be stopped.
+func canAsk() bool {
+	terminal, err := os.Open("/dev/tty")
+	if err != nil {
+		return false
+	}
+	defer terminal.Close()
+	group, err := unix.IoctlGetInt(int(terminal.Fd()), unix.TIOCGPGRP)
+	return err == nil && group == unix.Getpgrp()
+}
+
+// login runs the logins of the services that need one, in this terminal.
+func (f *forward) login(ctx context.Context, status api.Status) error {
+	names := f.servicesToLogIn(status)
+	for _, group := range groupLogins(f.parsed, names, pendingServices(status)) {
+		for _, name := range group.names {
+			f.isAsked[name] = true
+		}
+		if err := group.run(ctx, f.app, f.project, &f.joined.Client, status.Supervisor); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		f.isAsked[name] = true
+	}
+	f.report.forgetTrouble(names)
+	return nil
+}
+
+// remove ends the supervisor and removes the project.
+func (f *forward) remove() error {
+	if f.temporary == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
+	defer cancel()
+	if f.joined != nil {
+		running := f.project.Dir.ReadOrZero().Supervisor
+		if err := f.joined.End(ctx); err != nil && !isUnreachableError(err) {
+			return err
+		}
+		if running != nil {
+			_ = lockstate.WaitExit(ctx, running.Process)
+		}
+	}
+	return f.temporary.Remove(ctx)
+}
+
+// forwardConfig returns the texts of the config and of .env.
+func forwardConfig(pasted paste.Result) (config, dotEnv string) {
+	var secrets strings.Builder
+	for _, secret := range pasted.Secrets {
+		fmt.Fprintf(&secrets, "%s='%s'\n", secret.Name, strings.ReplaceAll(secret.Value, "'", `'"'"'`))
+	}
+	// After kill -9 of this process nobody would come back.
+	return "linger = \"0.2s\"\n\n" + definitionText(pasted), secrets.String()
+}

@@ -1,0 +1,127 @@
+package compose
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/compose-spec/compose-go/v2/loader"
+	"github.com/compose-spec/compose-go/v2/types"
+	"pgregory.net/rapid"
+
+	"github.com/localport-sh/localport/cmd/localport/internal/convert/converttest"
+)
+
+func readExample(t *testing.T) []byte {
+	t.Helper()
+	data, err := os.ReadFile("testdata/compose.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestConvert_WritesServicesWithChecksAndVariables(t *testing.T) {
+	result, err := Convert("compose.yml", readExample(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	converttest.Golden(t, "testdata/compose.toml", result.Text())
+	parsed := converttest.Parse(t, result.Text(), nil)
+	for _, secret := range []string{"hunter2", "s3cret", "cachepass", "$rabbit"} {
+		if strings.Contains(result.Text(), secret) {
+			t.Errorf("the secret %q was copied", secret)
+		}
+	}
+	for _, svc := range parsed.Services {
+		if !svc.AutoPort {
+			t.Errorf("%s has a fixed port, which docker's would clash with", svc.Name)
+		}
+	}
+}
+
+// TestConvert_FindsThePortsThatComposePublishes compares with compose's own reader of its files.
+func TestConvert_FindsThePortsThatComposePublishes(t *testing.T) {
+	data := readExample(t)
+	env := map[string]string{"PG_PORT": "15432", "UNKNOWN": "", "POSTGRES_PASSWORD": "x"}
+	composed, err := loader.LoadWithContext(context.Background(), types.ConfigDetails{
+		WorkingDir: t.TempDir(), ConfigFiles: []types.ConfigFile{{Filename: "compose.yml", Content: data}}, Environment: env,
+	}, func(o *loader.Options) { o.SetProjectName("shop", true); o.Profiles = []string{"*"} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, svc := range composed.Services {
+		for _, port := range svc.Ports {
+			if number, err := strconv.Atoi(port.Published); err == nil && port.Protocol == "tcp" {
+				want = append(want, fmt.Sprint(number))
+			}
+		}
+	}
+	result, err := Convert("compose.yml", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, svc := range converttest.Parse(t, result.Text(), env).Services {
+		got = append(got, svc.RemotePort)
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("got the ports %v, compose publishes %v", got, want)
+	}
+}
+
+func TestConvert_RejectsOtherFiles(t *testing.T) {
+	for _, text := range []string{"", "services: [a]", "- 1", "services: {", "version: '3'"} {
+		if _, err := Convert("compose.yml", []byte(text)); err == nil || !strings.HasPrefix(err.Error(), "compose.yml: ") {
+			t.Errorf("%q: got error %v, want one that names the file", text, err)
+		}
+	}
+}
+
+func TestTemplate_MeansWhatComposeMeans(t *testing.T) {
+	for text, want := range map[string]string{
+		"plain": "plain", "$$x": "$$x", "$A": "${A:-}", "a${B}c": "a${B:-}c", "${C-d}": "${C:-d}", "${C:-d$$}": "${C:-d$$$$}",
+		"${E:?missing}": "${E:?missing}", "$1": "$$1", "100%": "100%",
+	} {
+		if got, ok := template(text); string(got) != want || !ok {
+			t.Errorf("template(%q) = %q, %v, want %q", text, got, ok, want)
+		}
+	}
+}
+
+// TestConvert_WritesValidConfigs converts files with odd values: each result is valid.
+func TestConvert_WritesValidConfigs(t *testing.T) {
+	names := []string{"db", "db_1", "db-1", "9p", "supervisor", "localport", "web.api", "é", "DB"}
+	images := []string{"postgres", "a/mysql:8", "redis@sha256:0", "kafka", "mosquitto", "rabbitmq", "mongo", "nginx", "${IMAGE:-postgres}", "x"}
+	ports := []string{
+		"5432:5432", "80:80", "127.0.0.1:1:2", "8000-8040:80", "1-2:3-4", "53:53/udp", "5432", "${P:-1}:2", "${P}:2", "a:b", "'[::1]:5:6'", "0:1", "70000:1", "0.0.0.0:443:443", "{target: 80, published: 8080}", "${H:-127.0.0.1}:7:7", "50051:50051",
+	}
+	values := []string{"x", "$$d", "${V}", "${V:-w}", "${V-}", "${V:?m}", "'a\"b'", "''", "null", "1", "[a]", "${V:-${W}}", "é }{", "'${'", "$"}
+	rapid.Check(t, func(t *rapid.T) {
+		text := "services:\n"
+		for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom(names), 0, 5, rapid.ID).Draw(t, "names") {
+			text += "  " + name + ":\n    image: " + rapid.SampledFrom(images).Draw(t, "image") + "\n    ports:\n"
+			for _, port := range rapid.SliceOfN(rapid.SampledFrom(ports), 1, 3).Draw(t, "ports") {
+				text += "    - " + port + "\n"
+			}
+			text += "    depends_on: [" + rapid.SampledFrom(names).Draw(t, "dependency") + "]\n    environment:\n      A: b\n"
+			for _, variable := range []string{"POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB", "MYSQL_PASSWORD", "REDIS_PASSWORD", "RABBITMQ_DEFAULT_USER"} {
+				text += "      " + variable + ": " + rapid.SampledFrom(values).Draw(t, "value") + "\n"
+			}
+		}
+		result, err := Convert("compose.yml", []byte(text))
+		if err != nil {
+			t.Skip("it is not YAML")
+		}
+		if _, err := converttest.TryParse(result.Text(), nil); err != nil && !strings.Contains(err.Error(), "circular") {
+			t.Fatalf("invalid: %v\nof:\n%s\nwrote:\n%s", err, text, result.Text())
+		}
+	})
+}

@@ -1,0 +1,80 @@
+// Package convert is what the converters of other tools' files have in common: the config that they write, and what they could not
+// convert. There is a package for each kind of file.
+package convert
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/localport-sh/localport/project/draft"
+)
+
+// Result is a config that was made of another tool's file.
+type Result struct {
+	Config   draft.Config
+	Findings []Finding // in the order of the file
+}
+
+// Finding is a key that has no counterpart, or whose meaning is not quite the same.
+type Finding struct {
+	Path    string // the file, as it was given; empty: the source is no file
+	Line    int    // 0: none
+	Key     string // services[2].connection.password
+	Message string // what happened to it, and what to do instead
+}
+
+// String is "FILE:LINE: KEY: MESSAGE", without the parts that are not known.
+func (f Finding) String() string {
+	place := f.Path
+	if f.Line > 0 {
+		place = strings.TrimPrefix(fmt.Sprintf("%s:%d", f.Path, f.Line), ":")
+	}
+	var parts []string
+	for _, part := range []string{place, f.Key, f.Message} {
+		if part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, ": ")
+}
+
+// Text returns the text of the config, with the findings as comments at its end.
+func (r Result) Text() string {
+	config := r.Config
+	if len(r.Findings) > 0 {
+		config.Trailer = append(slices.Clip(config.Trailer), "What could not be taken over as it was:")
+		for _, finding := range r.Findings {
+			config.Trailer = append(config.Trailer, "- "+finding.String())
+		}
+	}
+	return config.Text()
+}
+
+// PasswordVariable returns the name of the variable that holds a service's secret: DB_PASSWORD for the password of db.
+func PasswordVariable(service, key string) string {
+	return VariableName(service + "_" + key)
+}
+
+// VariableName returns a valid name for a variable that [env] may set or .env may hold.
+func VariableName(text string) string {
+	name := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_':
+			return r
+		case r >= 'a' && r <= 'z':
+			return r - 'a' + 'A'
+		}
+		return '_'
+	}, text)
+	if name == "" || name[0] >= '0' && name[0] <= '9' {
+		name = "_" + name
+	}
+	return name
+}
+
+// SecretReference refers to a variable that .env or the environment is to hold. Until it does, the config is valid all the same: an
+// unset variable or an empty password would make it invalid.
+func SecretReference(variable string) draft.Template {
+	return draft.Template("${" + variable + ":-unset}")
+}

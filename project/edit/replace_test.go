@@ -1,0 +1,146 @@
+package edit
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+)
+
+func write(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// checkDir checks that a directory has only these files, with these contents.
+func checkDir(t testing.TB, dir string, want map[string]string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		text, err := os.ReadFile(filepath.Join(dir, entry.Name()))
+		if wanted, ok := want[entry.Name()]; !ok || err != nil || string(text) != wanted {
+			t.Errorf("%s: %q, %v; want %q", entry.Name(), text, err, wanted)
+		}
+	}
+	if len(entries) != len(want) {
+		t.Errorf("%v, want %d files", entries, len(want))
+	}
+}
+
+func TestReplace_KeepsModeAndOwner(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "config")
+	write(t, path, "before")
+	if err := os.Chmod(path, 0o644|fs.ModeSetgid); err != nil {
+		t.Fatal(err)
+	}
+	if os.Getuid() == 0 {
+		if err := os.Chown(path, 1234, 4321); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := stat(t, path)
+	if err := Replace(path, []byte("before"), []byte("after")); err != nil {
+		t.Fatal(err)
+	}
+	after := stat(t, path)
+	if before.Mode() != after.Mode() || owner(before) != owner(after) {
+		t.Errorf("%v of %v has become %v of %v", before.Mode(), owner(before), after.Mode(), owner(after))
+	}
+	checkDir(t, dir, map[string]string{"config": "after"})
+}
+
+func TestReplace_FollowsSymbolicLinks(t *testing.T) {
+	t.Parallel()
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	write(t, filepath.Join(elsewhere, "target"), "before")
+	link := filepath.Join(dir, "config")
+	if err := os.Symlink(filepath.Join(elsewhere, "target"), link); err != nil {
+		t.Fatal(err)
+	}
+	if err := Replace(link, []byte("before"), []byte("after")); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		t.Errorf("the link: %v, %v", info, err)
+	}
+	checkDir(t, elsewhere, map[string]string{"target": "after"})
+}
+
+func TestReplace_OverwritesNoOtherText(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "config")
+	write(t, path, "someone else's")
+	for _, before := range [][]byte{[]byte("before"), nil, {}} {
+		if err := Replace(path, before, []byte("after")); !errors.Is(err, ErrChanged) {
+			t.Errorf("%q: %v", before, err)
+		}
+	}
+	checkDir(t, dir, map[string]string{"config": "someone else's"})
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := Replace(path, []byte{}, []byte("after")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a deleted file: %v", err)
+	}
+	if err := Replace(path, nil, []byte("new")); err != nil {
+		t.Error(err)
+	}
+	checkDir(t, dir, map[string]string{"config": "new"})
+}
+
+func TestReplace_LosesNoConcurrentChange(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "config")
+	write(t, path, "0")
+	var changes atomic.Int64
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for range 20 {
+				before, err := os.ReadFile(path)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				n, _ := strconv.Atoi(string(before))
+				switch err := Replace(path, before, []byte(strconv.Itoa(n+1))); {
+				case err == nil:
+					changes.Add(1)
+				case !errors.Is(err, ErrChanged):
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if text, err := os.ReadFile(path); err != nil || string(text) != strconv.FormatInt(changes.Load(), 10) {
+		t.Errorf("%d changes, and the file is %q: %v", changes.Load(), text, err)
+	}
+}
+
+func stat(t testing.TB, path string) fs.FileInfo {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info
+}
+
+func owner(info fs.FileInfo) [2]uint32 {
+	stat := info.Sys().(*syscall.Stat_t)
+	return [2]uint32{stat.Uid, stat.Gid}
+}

@@ -1,0 +1,154 @@
+package paste
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/localport-sh/localport/project"
+)
+
+// portNames are the services that usually listen on a port.
+var portNames = map[int]string{
+	1433: "sqlserver", 1521: "oracle", 1883: "mqtt", 2181: "zookeeper", 2379: "etcd", 3306: "mysql", 3389: "rdp", 4222: "nats", 5432: "postgres",
+	5601: "kibana", 5672: "rabbitmq", 5900: "vnc", 6379: "redis", 6443: "kubernetes", 8200: "vault", 8500: "consul", 9042: "cassandra", 9090: "prometheus",
+	9092: "kafka", 9200: "elasticsearch", 11211: "memcached", 15672: "rabbitmq-ui", 27017: "mongodb",
+}
+
+// nameOfHost returns what a service is called: the first label of the host or, if that says nothing, what usually listens on the port, or the
+// first label of the server through which it is reached.
+func nameOfHost(host string, port int, server string) string {
+	if label := firstLabel(host); label != "" {
+		return label
+	}
+	if name := portNames[port]; name != "" {
+		return name
+	}
+	if label := firstLabel(server); label != "" {
+		return label + "-" + strconv.Itoa(port)
+	}
+	return "port-" + strconv.Itoa(port)
+}
+
+// firstLabel returns the first label of a host name; empty for an address, localhost or a variable.
+func firstLabel(host string) string {
+	if _, err := netip.ParseAddr(host); err == nil || strings.Contains(host, "$") {
+		return ""
+	}
+	label, _, _ := strings.Cut(host, ".")
+	if label == "localhost" {
+		return ""
+	}
+	return label
+}
+
+// names makes the names of services unique.
+type names struct {
+	options  Options
+	prefixes []string // of the variables of those chosen
+}
+
+func newNames(o Options) *names { return &names{options: o} }
+
+// choose returns the name of a service: that of the options, or one from its base. A number is appended if it is taken.
+func (n *names) choose(d *draft, count int) string {
+	base := serviceName(d.base)
+	if n.options.Name != "" {
+		base = n.options.Name
+		if count > 1 && len(n.prefixes) > 0 {
+			suffix := d.RemotePort
+			if suffix == "" {
+				suffix = "socks"
+			}
+			base = serviceName(base + "-" + suffix)
+		}
+	}
+	name := base
+	for i := 2; n.isTaken(name); i++ {
+		name = base + "-" + strconv.Itoa(i)
+	}
+	n.prefixes = append(n.prefixes, project.EnvPrefix(name))
+	return name
+}
+
+// isTaken reports whether a service has the name, or exports the same variables.
+func (n *names) isTaken(name string) bool {
+	return name == "supervisor" || slices.Contains(n.prefixes, project.EnvPrefix(name)) || n.options.IsNameTaken != nil && n.options.IsNameTaken(name)
+}
+
+// serviceName turns a text into the name of a service.
+func serviceName(text string) string {
+	name := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '-', r == '_':
+			return r
+		}
+		return '-'
+	}, text)
+	name = strings.Trim(name, "-")
+	switch {
+	case strings.Trim(name, "-_") == "":
+		return "service"
+	case name[0] >= '0' && name[0] <= '9':
+		return "service-" + name
+	}
+	return name
+}
+
+// ports decides the local ports.
+type ports struct {
+	reader *reader
+	chosen []localEndpoint
+}
+
+// localEndpoint is a local_address, which may be empty, and a port.
+type localEndpoint struct {
+	address string
+	port    int
+}
+
+// conflicts reports whether two services cannot listen on both. Without an address a service listens on 127.0.0.1 and ::1.
+func (e localEndpoint) conflicts(other localEndpoint) bool {
+	return e.port == other.port && (e.address == other.address || e.address == "" && other.address == "::1" || e.address == "::1" && other.address == "")
+}
+
+func newPorts(r *reader) *ports { return &ports{reader: r} }
+
+// firstUnprivilegedPort is the lowest port that every user may open on Linux.
+const firstUnprivilegedPort = 1024
+
+// choose returns the local port of a service; 0: "auto".
+func (p *ports) choose(d *draft) int {
+	endpoint, o := localEndpoint{d.LocalAddress, d.LocalPort}, p.reader.options
+	reason := ""
+	switch {
+	case endpoint.port == 0:
+		return 0
+	case endpoint.port < firstUnprivilegedPort && !o.PrivilegedPorts:
+		reason = "only root may open ports below " + strconv.Itoa(firstUnprivilegedPort)
+	case slices.ContainsFunc(p.chosen, endpoint.conflicts):
+		reason = "another service has it"
+	case o.IsPortTaken != nil && o.IsPortTaken(endpoint.port):
+		reason = "it is already in use"
+	}
+	if reason != "" {
+		substitute, text := 0, `"auto"`
+		if o.SubstitutePort != nil {
+			substitute = o.SubstitutePort(endpoint.port)
+		}
+		if substitute != 0 && !slices.ContainsFunc(p.chosen, localEndpoint{d.LocalAddress, substitute}.conflicts) {
+			text = strconv.Itoa(substitute)
+		} else {
+			substitute = 0
+		}
+		p.reader.note("local port %d of %s becomes %s: %s", endpoint.port, d.Name, text, reason)
+		if endpoint.port = substitute; substitute == 0 {
+			return 0
+		}
+	}
+	p.chosen = append(p.chosen, endpoint)
+	return endpoint.port
+}

@@ -1,0 +1,236 @@
+// Package paste reads the command lines of other tools that open port forwards, as people paste them, and returns the services that do the same:
+// kubectl port-forward, oc, ssh, autossh and socat, and LocalPort's own short forms.
+package paste
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/localport-sh/localport/project/definition"
+)
+
+// Options say what a definition must not collide with.
+type Options struct {
+	// Name is that of the only service, or what the names of several begin with; empty: it is derived.
+	Name string
+	// IsNameTaken reports whether another service has a name; nil: none has.
+	IsNameTaken func(name string) bool
+	// IsPortTaken reports whether a local port cannot be used: a service gets "auto" instead, and a note says so. nil: any can be used.
+	IsPortTaken func(port int) bool
+	// PrivilegedPorts says that the ports below 1024 can be used.
+	PrivilegedPorts bool
+	// SubstitutePort returns the port that a service gets instead of one that cannot be used; 0: "auto". nil: always "auto".
+	SubstitutePort func(port int) int
+	// Dir is what relative paths of files are relative to; empty: they are kept, and relative to the project's root.
+	Dir string
+}
+
+// Result is what was read.
+type Result struct {
+	Services []definition.Service
+	// Notes say what has no effect, or another one than in the original, each as one sentence without a full stop.
+	Notes []string
+	// Secrets are passwords that the services mention as ${NAME}. They belong into .env, never into the config. The values are as in .env
+	// before quoting.
+	Secrets []definition.Variable
+	// Env are entries for [env]: the URL with the service's own address.
+	Env []definition.Variable
+}
+
+// Error says which word is not understood, why, and what to write.
+type Error struct {
+	Word   string // empty: the whole text
+	Reason string
+	Advice string // a sentence for a hint; may be empty
+}
+
+func (e *Error) Error() string {
+	if e.Word == "" {
+		return e.Reason
+	}
+	return fmt.Sprintf("%q: %s", e.Word, e.Reason)
+}
+
+// Examples are the forms that Parse takes.
+var Examples = []string{
+	"svc/postgres 5432 -n db",
+	"kubectl port-forward deploy/api 8080:80",
+	"ssh -L 6379:10.0.0.5:6379 bastion",
+	"tcp db.internal:5432",
+	"db postgres://app@db.internal/shop",
+}
+
+// Parse reads the arguments of a command, which the user's shell has split: one of the Examples, or a whole command line as one argument. The
+// error is an *Error.
+func Parse(args []string, o Options) (Result, error) {
+	if len(args) == 1 && strings.ContainsAny(args[0], " \t\n") {
+		return ParseText(args[0], o)
+	}
+	words := make([]string, len(args))
+	for i, arg := range args {
+		words[i] = definition.Literal(arg)
+	}
+	return parseCommands([]shellCommand{{words: words}}, o)
+}
+
+// ParseText reads the text of one or more command lines. The error is an *Error.
+func ParseText(text string, o Options) (Result, error) {
+	commands, err := splitCommands(text)
+	if err != nil {
+		return Result{}, err
+	}
+	return parseCommands(commands, o)
+}
+
+func parseCommands(commands []shellCommand, o Options) (Result, error) {
+	r := &reader{options: o}
+	var unknown *Error
+	var exported []definition.Variable
+	for _, command := range commands {
+		command = command.withoutWrappers()
+		if err := checkWords(command.words); err != nil {
+			return Result{}, err
+		}
+		if len(command.words) == 0 {
+			exported = append(exported, command.variables...)
+			continue
+		}
+		command.variables = slices.Concat(exported, command.variables)
+		isKnown, err := r.readCommand(command)
+		switch {
+		case err != nil:
+			return Result{}, err
+		case !isKnown && unknown == nil:
+			unknown = unknownCommandError(command.words[0])
+		case !isKnown:
+			r.note("%q has no effect", command.words[0])
+		}
+	}
+	switch {
+	case len(r.drafts) == 0 && unknown != nil:
+		return Result{}, unknown
+	case len(r.drafts) == 0:
+		return Result{}, &Error{Reason: "nothing to forward", Advice: "write for example: " + Examples[0]}
+	case unknown != nil:
+		r.note("%q has no effect", unknown.Word)
+	}
+	return r.finish(), nil
+}
+
+// checkWords rejects empty words, and the dashes that text processors make of "-" and "--".
+func checkWords(words []string) error {
+	for i, word := range words {
+		if word == "" && i > 0 {
+			return &Error{Word: words[i-1], Reason: "an empty word follows", Advice: "check that the variable that you use there is set"}
+		}
+		if strings.HasPrefix(word, "–") || strings.HasPrefix(word, "—") {
+			return &Error{Word: word, Reason: "a typographic dash", Advice: "write - or -- instead"}
+		}
+	}
+	return nil
+}
+
+func unknownCommandError(word string) *Error {
+	e := &Error{Word: word, Reason: "unknown kind of forward", Advice: "write for example: " + strings.Join([]string{Examples[0], Examples[2], Examples[3]}, ", or: ")}
+	switch programName(word) {
+	case "gcloud", "aws", "tsh", "az", "cloud-sql-proxy", "cloud_sql_proxy":
+		e.Reason = "its forwards are services of technology \"command\""
+		e.Advice = "\"localport recipes\" prints such services for Cloud SQL, AWS, IAP, Teleport and Azure"
+	case "kubefwd", "kftray", "telepresence":
+		e.Reason = "only kubectl's and ssh's command lines are understood"
+	}
+	return e
+}
+
+// reader collects the services of one text.
+type reader struct {
+	options Options
+	drafts  []draft
+	result  Result
+}
+
+// draft is a service whose name and port are not decided yet.
+type draft struct {
+	definition.Service        // LocalPort is the wanted one; 0: any
+	base               string // of the name
+	isPortChosen       bool   // the local port was written, not taken from the remote one
+	// finish, unless nil, completes the service when its name is known.
+	finish func(*definition.Service)
+	// url, unless nil, returns entries for [env].
+	url func(definition.Service) []definition.Variable
+}
+
+// note adds a note, once.
+func (r *reader) note(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if !slices.Contains(r.result.Notes, text) {
+		r.result.Notes = append(r.result.Notes, text)
+	}
+}
+
+// readCommand adds the services of a command. It reports whether it knows such commands.
+func (r *reader) readCommand(c shellCommand) (isKnown bool, err error) {
+	first, rest := c.words[0], c.words[1:]
+	switch name := programName(first); {
+	case isNamedURL(c.words):
+		return true, r.readNamedURL(first, rest)
+	case slices.Contains(kubectlPrograms, name):
+		return true, r.readKubectl(c, rest)
+	case name == "minikube" || name == "microk8s" || name == "k3s":
+		if len(rest) > 0 && rest[0] == "kubectl" {
+			return true, r.readKubectl(c, slices.DeleteFunc(slices.Clone(rest[1:]), func(w string) bool { return w == "--" }))
+		}
+		return false, nil
+	case name == "ssh":
+		return true, r.readSSH(rest, first)
+	case name == "autossh":
+		return true, r.readAutossh(rest)
+	case name == "socat":
+		return true, r.readSocat(rest)
+	case first == "tcp":
+		return true, r.readTCP(rest)
+	case first == portForwardVerb || startsLikeKubectl(c.words):
+		return true, r.readKubectl(c, c.words)
+	case strings.HasPrefix(first, "-"):
+		return true, r.readLeadingFlag(c)
+	case isHostPort(first):
+		return true, r.readTCP(c.words)
+	case strings.Contains(first, "://"):
+		return true, r.readURL(c.words)
+	}
+	return false, nil
+}
+
+// readLeadingFlag reads a command that begins with a flag: kubectl's, or ssh's.
+func (r *reader) readLeadingFlag(c shellCommand) error {
+	if strings.HasPrefix(c.words[0], "--") || slices.ContainsFunc(c.words, isResource) {
+		return r.readKubectl(c, c.words)
+	}
+	return r.readSSH(c.words, c.words[0])
+}
+
+// finish decides the names and the ports.
+func (r *reader) finish() Result {
+	names := newNames(r.options)
+	ports := newPorts(r)
+	for i := range r.drafts {
+		d := &r.drafts[i]
+		d.Name = names.choose(d, len(r.drafts))
+		if !d.isReverse() {
+			d.LocalPort = ports.choose(d)
+		}
+		if d.finish != nil {
+			d.finish(&d.Service)
+		}
+		r.result.Services = append(r.result.Services, d.Service)
+		if d.url != nil {
+			r.result.Env = append(r.result.Env, d.url(d.Service)...)
+		}
+	}
+	return r.result
+}
+
+func (d *draft) isReverse() bool {
+	return slices.ContainsFunc(d.Connection, func(e definition.Entry) bool { return e.Key == "reverse" })
+}

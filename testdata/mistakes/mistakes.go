@@ -1,0 +1,75 @@
+// Package mistakes has mistakes that people make in .localport.toml, and what "localport config validate" says about each.
+package mistakes
+
+import (
+	"embed"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// Mistake is a config with a mistake.
+type Mistake struct {
+	Name   string
+	Config string
+	Said   string // what validate prints, with the path of the config as .localport.toml
+	file   string
+}
+
+//go:embed *.txt
+var files embed.FS
+
+// Each mistake is a line "== NAME", the config, a line "== says", and what validate prints.
+const (
+	header = "== "
+	says   = "== says\n"
+)
+
+// All returns the mistakes, by file.
+func All() (all []Mistake) {
+	names, err := files.ReadDir(".")
+	if err != nil {
+		panic(err) // it is embedded
+	}
+	for _, name := range names {
+		text, _ := files.ReadFile(name.Name())
+		all = append(all, parse(name.Name(), string(text))...)
+	}
+	return all
+}
+
+func parse(file, text string) (found []Mistake) {
+	var m *Mistake
+	target := new(string)
+	for line := range strings.Lines(text) {
+		name, isHeader := strings.CutPrefix(line, header)
+		switch {
+		case line == says:
+			target = &m.Said
+		case isHeader:
+			found = append(found, Mistake{Name: strings.TrimSpace(name), file: file})
+			m = &found[len(found)-1]
+			target = &m.Config
+		default:
+			*target += line
+		}
+	}
+	return found
+}
+
+// Rewrite replaces the files by these mistakes.
+func Rewrite(all []Mistake) error {
+	texts := make(map[string]string)
+	for _, m := range all {
+		texts[m.file] += header + m.Name + "\n" + m.Config + says + m.Said
+	}
+	_, source, _, _ := runtime.Caller(0)
+	for file, text := range texts {
+		if err := os.WriteFile(filepath.Join(filepath.Dir(source), path.Base(file)), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}

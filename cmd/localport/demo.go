@@ -89,7 +89,11 @@ func (d *demo) startProject(ctx context.Context) error {
 		return err
 	}
 	d.project = p
-	if err := p.recordDecision(p.Store.Allow); err != nil {
+	_, files, err := p.AskTrust()
+	if err != nil {
+		return err
+	}
+	if err := p.Store.Allow(files); err != nil {
 		return err
 	}
 	startTime := time.Now()

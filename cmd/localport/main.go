@@ -10,7 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -46,12 +46,16 @@ type grammar struct {
 	Logs    logsCmd    `cmd:"" group:"Daily" help:"Print the services' logs."`
 
 	Init       initCmd       `cmd:"" group:"Config" help:"Write a .localport.toml: by questions, from a cluster, compose file, ssh config or example."`
+	Add        addCmd        `cmd:"" group:"Config" help:"Add a service: paste a kubectl port-forward or ssh command, or a URL."`
+	Remove     removeCmd     `cmd:"" group:"Config" aliases:"rm" help:"Remove services from the config."`
+	Edit       editCmd       `cmd:"" group:"Config" help:"Edit the config in your editor, and check it."`
 	Hook       hookCmd       `cmd:"" group:"Config" help:"Print the shell hook; put it into your rc file: eval \"$(localport hook zsh)\"."`
 	Completion completionCmd `cmd:"" group:"Config" help:"Print the completion script of a shell."`
 	Deny       denyCmd       `cmd:"" group:"Config" help:"Revoke the approval and stop the project's forwards."`
-	ConfigCmd  configCmd     `cmd:"" group:"Config" name:"config" help:"Check the config."`
+	ConfigCmd  configCmd     `cmd:"" group:"Config" name:"config" help:"Check, show, export, migrate, back up and restore the config."`
 	Recipes    recipesCmd    `cmd:"" group:"Config" help:"Print ready-made services for Cloud SQL, AWS, IAP, Teleport and Azure."`
 
+	Doctor  doctorCmd  `cmd:"" group:"Diagnose" help:"Check what LocalPort depends on, and say how to fix what is wrong."`
 	Why     whyCmd     `cmd:"" group:"Diagnose" help:"Explain a service's state, and say what to do next."`
 	Top     topCmd     `cmd:"" group:"Diagnose" help:"Show the services, their traffic and connections full screen; keys restart, stop and log in."`
 	Ls      lsCmd      `cmd:"" group:"Diagnose" aliases:"list" help:"List all of your projects that run, and their services."`
@@ -60,13 +64,17 @@ type grammar struct {
 	Daemon  daemonCmd  `cmd:"" group:"Diagnose" help:"Control the supervisor."`
 	Metrics metricsCmd `cmd:"" group:"Diagnose" help:"Print metrics in the Prometheus text format."`
 
-	Lease      leaseCmd   `cmd:"" group:"Advanced" help:"Keep the project running for a process, such as an agent or an editor, and print its variables."`
-	Port       portCmd    `cmd:"" group:"Advanced" help:"Print a service's local port."`
-	Demo       demoCmd    `cmd:"" group:"Advanced" help:"Show how LocalPort works, on a temporary project."`
-	VersionCmd versionCmd `cmd:"" group:"Advanced" name:"version" help:"Print the version."`
+	Lease      leaseCmd     `cmd:"" group:"Advanced" help:"Keep the project running for a process, such as an agent or an editor, and print its variables."`
+	Port       portCmd      `cmd:"" group:"Advanced" help:"Print a service's local port."`
+	Demo       demoCmd      `cmd:"" group:"Advanced" help:"Show how LocalPort works, on a temporary project."`
+	Uninstall  uninstallCmd `cmd:"" group:"Advanced" help:"Show what LocalPort keeps on disk, and remove it."`
+	VersionCmd versionCmd   `cmd:"" group:"Advanced" name:"version" help:"Print the version."`
 
 	Man       manCmd       `cmd:"" hidden:"" help:"Print the manual page."`
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`
+
+	// Other names of "localport config …".
+	Schema schemaCmd `cmd:"" hidden:"" help:"Print the JSON Schema of .localport.toml, for editors."`
 }
 
 // app is what commands share: the directory or config that they act on, and their output. Results go to out, everything else to err. A
@@ -101,10 +109,14 @@ func run(args []string) int {
 }
 
 func runCommand(args []string, stdout, stderr *output.Writer) int {
+	a := &app{out: stdout, err: stderr}
 	if len(args) > 0 {
 		switch args[0] {
 		case "export":
-			return prompt.Export(args[1:])
+			if len(args) > 1 && !strings.HasPrefix(args[1], "-") { // the hook's command, with the shell first
+				return prompt.Export(args[1:])
+			}
+			args = append([]string{"config", "export"}, args[1:]...)
 		case handoff.Arg:
 			return handoff.Main()
 		case client.DetachedArg:
@@ -112,16 +124,19 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 		case "hook":
 			args = loginShellName(args)
 		case "help":
-			args = append(slices.Clone(args[1:]), "--help")
+			catchBrokenPipe()
+			return showHelp(a, args[1:])
 		}
 	} else {
 		args = []string{"--help"}
 	}
-	a := &app{out: stdout, err: stderr}
 	if len(args) > 1 && args[0] == "__complete" { // without kong: it must be there before the next key
 		return completeNames(a, args[1:])
 	}
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a write then returns EPIPE
+	if len(args) > 1 && args[0] == prompt.MistakeArg {
+		return printMistake(a, args[1])
+	}
+	catchBrokenPipe()
 	code := parseAndRun(a, args)
 	if a.superviseProject != nil {
 		return output.PrintError(stderr, a.superviseProject())
@@ -129,16 +144,17 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 	return code
 }
 
-// parseAndRun runs the command that args name, and returns the exit code.
-func parseAndRun(a *app, args []string) int {
-	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
-	defer cancel()
-	var g grammar
+// catchBrokenPipe makes a write to a pipe without a reader return EPIPE. A program that exec runs does not inherit that.
+func catchBrokenPipe() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
+
+// newParser returns the parser of the command line, which fills g.
+func newParser(ctx context.Context, a *app, g *grammar) *kong.Kong {
 	// kong writes its help to os.Stdout itself: it takes the width of a terminal from an *os.File only.
-	parser := kong.Must(&g, append(keepArgumentBytes(),
+	return kong.Must(g, append(keepArgumentBytes(),
 		kong.Name("localport"),
 		kong.Description("Port forwards for each project: started when you cd into it, stopped when the last shell leaves."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.Help(printHelp),
 		kong.ExplicitGroups([]kong.Group{
 			{Key: "Daily", Title: "Daily:"}, {Key: "Config", Title: "Config:"}, {Key: "Diagnose", Title: "Diagnose:"}, {Key: "Advanced", Title: "Advanced:"},
 		}),
@@ -148,6 +164,14 @@ func parseAndRun(a *app, args []string) int {
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.BindToProvider(a.findProject),
 	)...)
+}
+
+// parseAndRun runs the command that args name, and returns the exit code.
+func parseAndRun(a *app, args []string) int {
+	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
+	defer cancel()
+	var g grammar
+	parser := newParser(ctx, a, &g)
 	command, err := parser.Parse(args)
 	if isStdoutError(err) { // of the help
 		return output.PrintError(a.err, describeWriteError(err))
@@ -171,7 +195,8 @@ func parseAndRun(a *app, args []string) int {
 	startTime := time.Now()
 	err = a.addWriteError(output.WithHelp(command.Run(), commandPath(command)))
 	if a.project != nil {
-		err = commandProject{a.project}.explainNoAnswer(err, startTime)
+		p := commandProject{a.project}
+		err = p.explainNotAllowed(p.explainNoAnswer(err, startTime))
 	}
 	return output.PrintError(a.err, err)
 }

@@ -26,7 +26,7 @@ const startTimeout = 30 * time.Second
 type selection struct {
 	Services []string `arg:"" optional:"" name:"service" help:"Services; if none is given, all."`
 	Tag      []string `short:"g" aliases:"group" placeholder:"TAG" help:"Services with this tag."`
-	All      bool     `short:"a" help:"All services."`
+	All      bool     `short:"a" env:"-" help:"All services."`
 }
 
 func (s selection) isWholeProject() bool { return s.All || len(s.Services) == 0 && len(s.Tag) == 0 }

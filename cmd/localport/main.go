@@ -127,6 +127,7 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 		case "hook":
 			args = loginShellName(args)
 		case "help":
+			catchBrokenPipe()
 			return showHelp(a, args[1:])
 		}
 	} else {
@@ -138,13 +139,16 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 	if len(args) > 1 && args[0] == prompt.MistakeArg {
 		return printMistake(a, args[1])
 	}
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a write then returns EPIPE
+	catchBrokenPipe()
 	code := parseAndRun(a, args)
 	if a.superviseProject != nil {
 		return output.PrintError(stderr, a.superviseProject())
 	}
 	return code
 }
+
+// catchBrokenPipe makes a write to a pipe without a reader return EPIPE. A program that exec runs does not inherit that.
+func catchBrokenPipe() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // newParser returns the parser of the command line, which fills g.
 func newParser(ctx context.Context, a *app, g *grammar) *kong.Kong {

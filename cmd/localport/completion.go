@@ -34,6 +34,7 @@ func (completionCmd) Help() string {
 func (c completionCmd) Run(a *app, command *kong.Context) error {
 	words := completion.Words{
 		"hook shell": shellhook.Names(), "completion shell": {"bash", "zsh", "fish"}, "recipes name": recipes.Names(), "init example": examples.Names(),
+		"forward forward": {"kubectl", "ssh", "tcp"},
 	}
 	script, err := completion.Script(c.Shell, command.Model, words)
 	if err != nil {

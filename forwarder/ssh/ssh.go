@@ -29,6 +29,7 @@ var Technology = forwarder.Technology{
 	Login:          newLogin,
 	VariableUse:    variableUse,
 	Explain:        explain,
+	Verify:         verify,
 }
 
 // New returns a driver, which ends with ctx or by Close.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
@@ -54,7 +55,7 @@ func (c uninstallCmd) Run(ctx context.Context, a *app) error {
 			return nil
 		}
 		if !c.RCFiles && inventory.HasStartup() {
-			if c.RCFiles, _, err = confirm("Remove the lines from start-up files, and the scripts? A copy of each file is kept."); err != nil {
+			if c.RCFiles, _, err = confirm("Remove the lines from start-up files, and the scripts?"); err != nil {
 				return err
 			}
 		}
@@ -74,7 +75,7 @@ func (c uninstallCmd) remove(a *app, inventory uninstall.Inventory) error {
 	if c.RCFiles {
 		backups, err := inventory.RemoveStartup()
 		for _, backup := range backups {
-			output.Info(a.err, "edited a start-up file; the copy from before is %s", output.EscapeLine(backup))
+			output.Info(a.err, "kept a copy of a start-up file: %s", shortPath(backup))
 		}
 		errs = append(errs, err)
 	}
@@ -100,7 +101,7 @@ func (a *app) stopProject(config string) error {
 	for _, q := range processes { // their last writes come after their answer
 		_ = lockstate.WaitExit(ctx, q.Process)
 	}
-	output.Info(a.err, "stopped %s", output.EscapeLine(config))
+	output.Info(a.err, "stopped %s", shortPath(config))
 	return nil
 }
 
@@ -134,7 +135,7 @@ func printInventory(a *app, i uninstall.Inventory) {
 		}
 	}
 	if i.Settings != "" {
-		fmt.Fprintf(a.out, "  %-15s %s\n", "kept", output.EscapeLine(i.Settings))
+		fmt.Fprintf(a.out, "  %-15s %s\n", "kept", shortPath(i.Settings))
 	}
 	counts := make(map[lockstate.DirKind]int)
 	for _, dir := range i.Dirs {
@@ -145,14 +146,14 @@ func printInventory(a *app, i uninstall.Inventory) {
 	}
 	for _, dir := range i.Dirs {
 		if dir.Kind == lockstate.DirUsed {
-			fmt.Fprintf(a.out, "  %s: %s\n", output.EscapeLine(dir.Config), dir.Reason)
+			fmt.Fprintf(a.out, "  %s: %s\n", shortPath(dir.Config), dir.Reason)
 		}
 	}
 	if len(i.Lines) > 0 {
 		fmt.Fprintln(a.out, "Lines in start-up files:")
 	}
 	for _, line := range i.Lines {
-		fmt.Fprintln(a.out, "  "+output.EscapeLine(line.String()))
+		fmt.Fprintln(a.out, "  "+shortPath(line.String()))
 		if !line.IsAlone {
 			fmt.Fprintln(a.out, "    remove this one by hand: it is part of other code")
 		}
@@ -161,13 +162,13 @@ func printInventory(a *app, i uninstall.Inventory) {
 		fmt.Fprintln(a.out, "Scripts that you have saved:")
 	}
 	for _, script := range i.Scripts {
-		fmt.Fprintln(a.out, "  "+output.EscapeLine(script))
+		fmt.Fprintln(a.out, "  "+shortPath(script))
 	}
 }
 
 func printPlace(a *app, what string, place uninstall.Place) {
 	if place.Files > 0 {
-		fmt.Fprintf(a.out, "  %-15s %s (%d %s, %s)\n", what, output.EscapeLine(place.Path), place.Files, plural("file", place.Files), formatSize(place.Bytes))
+		fmt.Fprintf(a.out, "  %-15s %s (%d %s, %s)\n", what, shortPath(place.Path), place.Files, plural("file", place.Files), formatSize(place.Bytes))
 	}
 }
 
@@ -180,7 +181,15 @@ func (uninstallCmd) printProgram(ctx context.Context, a *app) {
 	if installedBy != "" {
 		installedBy = " (" + installedBy + ")"
 	}
-	fmt.Fprintf(a.out, "Program: %s%s; to remove it: %s\n", output.EscapeLine(exe), installedBy, output.EscapeLine(command))
+	fmt.Fprintf(a.out, "Program: %s%s\n  to remove it: %s\n", shortPath(exe), installedBy, output.EscapeLine(command))
+}
+
+// shortPath returns a path, and what follows it, as people write it: the home directory is "~".
+func shortPath(path string) string {
+	if home, err := lockstate.HomeDir(); err == nil && strings.HasPrefix(path, strings.TrimSuffix(home, "/")+"/") {
+		path = "~" + path[len(strings.TrimSuffix(home, "/")):]
+	}
+	return output.EscapeLine(path)
 }
 
 // formatSize returns a number of bytes as people read it.

@@ -53,10 +53,10 @@ func TestUninstall_ShowsAndChangesNothingUnlessAsked(t *testing.T) {
 		t.Errorf("exit %d, %q", o.code, o.stderr)
 	}
 	for _, want := range []string{
-		filepath.Join(w.home, "state/localport ("), filepath.Join(w.home, "data/localport/trust ("), filepath.Join(w.home, "runtime/localport ("),
+		"~/state/localport (", "~/data/localport/trust (", "~/runtime/localport (",
 		"Projects: 1, 1 in use, 0 vanished\n  " + root + "/.localport.toml: a supervisor is running\n",
-		filepath.Join(w.home, ".bashrc:2: eval"), filepath.Join(w.home, ".bashrc:4: eval") + strings.TrimPrefix(strings.TrimSpace(rcHookLine), "eval") + "\n    remove this one by hand",
-		"kept            " + filepath.Join(w.home, "config/localport/config.toml"), "Program: " + w.exe + "; to remove it: rm " + w.exe,
+		"~/.bashrc:2: " + rcHookLine, "~/.bashrc:4: " + rcHookLine + "    remove this one by hand",
+		"kept            ~/config/localport/config.toml", "Program: " + w.exe + "\n  to remove it: rm " + w.exe,
 	} {
 		if !strings.Contains(o.stdout, want) {
 			t.Errorf("no %q in\n%s", want, o.stdout)
@@ -120,7 +120,7 @@ func TestUninstall_AsksAtATerminal(t *testing.T) {
 	s.Type("clear; " + w.exe + " uninstall\n")
 	waitFor("Stop all projects and remove what is listed? (yes/no) ")
 	s.Type("yes\n")
-	waitFor("Remove the lines from start-up files, and the scripts? A copy of each file is kept. (yes/no) ")
+	waitFor("Remove the lines from start-up files, and the scripts? (yes/no) ")
 	s.Type("no\n")
 	waitFor("localport: removed")
 	s.Exit("exit")

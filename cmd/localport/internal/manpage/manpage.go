@@ -18,7 +18,7 @@ var after string // the sections after the global options
 // Page returns the manual page. date is that of the program, 2026-01-31; it may be empty.
 func Page(model *kong.Application, date string) string {
 	p := &page{}
-	p.raw(`.TH LOCALPORT 1 "` + date + `" "LocalPort" "User Commands"` + "\n.nh\n") // no hyphens in what people copy
+	p.raw(`.TH LOCALPORT 1 "` + date + `" "LocalPort" "User Commands"` + "\n")
 	p.raw(before)
 	p.macro("SH", "COMMANDS")
 	for _, group := range groupsOf(model.Node) {

@@ -74,7 +74,20 @@ func (p *page) example(begins bool) {
 	}
 }
 
-// escape writes the characters that roff would change as they are meant to be read, and to be copied into a shell (groff_char(7)).
+// replacer writes the characters that roff would change as they are meant to be read, and to be copied into a shell (groff_char(7)).
+var replacer = strings.NewReplacer(`\`, `\e`, "-", `\-`, "`", `\(ga`, "'", `\(aq`, "^", `\(ha`, "~", `\(ti`)
+
+// escape writes text as it is meant to be read. Words that people copy are never hyphenated; a URL may be broken after a slash.
 func escape(text string) string {
-	return strings.NewReplacer(`\`, `\e`, "-", `\-`, "`", `\(ga`, "'", `\(aq`, "^", `\(ha`, "~", `\(ti`).Replace(text)
+	words := strings.Split(text, " ")
+	for i, word := range words {
+		words[i] = replacer.Replace(word)
+		if strings.Contains(word, "://") { // it may be longer than a line
+			words[i] = strings.ReplaceAll(words[i], "/", `/\:`)
+		}
+		if strings.Contains(strings.ToLower(word), "localport") {
+			words[i] = `\%` + words[i]
+		}
+	}
+	return strings.Join(words, " ")
 }

@@ -14,6 +14,10 @@ test:
 check:
     .ci/run
 
+# Build a release of this commit into ./dist: archives, packages, SBOMs, checksums. The version is the tag's. On Linux; the same commit gives the same bytes.
+release:
+    .ci/release dist
+
 # Format and lint. Needs golangci-lint.
 lint:
     git ls-files -z '*.go' | xargs -0 golangci-lint fmt

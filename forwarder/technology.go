@@ -56,6 +56,8 @@ type Login struct {
 	Name string // what the user logs in to, for display; empty if there is no login
 	// UsesAskSocket is set if the login is to open the service's tunnel in the supervisor, with Run.AskSocket for its questions.
 	UsesAskSocket bool
+	// HasNoHelper is set if Run would run nothing: what a login needs is in files that other programs write.
+	HasNoHelper bool
 	// Warning is something wrong with the service's config that the login may run into, for display before it; may be empty.
 	Warning string
 	// Run logs in on the user's terminal. It returns a secret credential for a CredentialReceiver, nil if there is none. done is

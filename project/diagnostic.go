@@ -18,6 +18,8 @@ type Diagnostic struct {
 	Col     int // from 1, in bytes
 	Message string
 	Source  string // the line, with string values masked; empty if the file has no such line, or if it would not help
+	// IsUnset: a variable is set nowhere. In another environment the file may be valid.
+	IsUnset bool `json:",omitempty"`
 }
 
 // String returns "PATH:LINE:COL: MESSAGE", or "PATH: MESSAGE" without a line, and, on the next line, the quoted line of the file.
@@ -35,6 +37,7 @@ func (d Diagnostic) String() string {
 // InvalidError holds all errors in a project's files; a syntax error is the only one.
 type InvalidError struct {
 	Diagnostics []Diagnostic // by file, in the order in which they are read, and position; at least one
+	Secrets     []string     // what must be masked where the files are shown, as far as it is known; no diagnostic has it
 }
 
 func (e *InvalidError) Error() string {
@@ -66,6 +69,7 @@ type finding struct {
 	offset    int
 	message   string
 	showValue bool // quote the value at offset unmasked, because it is what is wrong
+	isUnset   bool // a variable is set nowhere
 }
 
 // reportValue reports that the value of n is wrong.
@@ -94,6 +98,12 @@ func (r *report) reportError(n *node, err error) {
 			r.reportValue(item.node, "%v", item.err)
 		}
 	}
+}
+
+// reportUnresolved reports why the ${…} in the value of n cannot be resolved.
+func (r *report) reportUnresolved(n *node, err error) {
+	_, isUnset := errors.AsType[*missingVariableError](err)
+	r.add(finding{node: n, offset: n.valueOffset, showValue: !n.isSecret, message: err.Error(), isUnset: isUnset})
 }
 
 func (r *report) add(f finding) {
@@ -127,7 +137,7 @@ func (f finding) diagnostic(secrets []string) Diagnostic {
 	}
 	return Diagnostic{
 		Path: d.path, Line: line, Col: col,
-		Message: printable.EscapeLine(f.message), Source: d.quoteLine(f.offset, shown, secrets),
+		Message: printable.EscapeLine(f.message), Source: d.quoteLine(f.offset, shown, secrets), IsUnset: f.isUnset,
 	}
 }
 

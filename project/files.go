@@ -258,3 +258,22 @@ func readRegular(path string, limit int) ([]byte, error) {
 	}
 	return data, err
 }
+
+// WithContents returns f with other contents of one of its files: of the config at f.Path, of .localport.local.toml at f.LocalPath, or of .env at
+// f.DotEnvPath. The files that the configs name are read again.
+func (f *Files) WithContents(path string, data []byte) (*Files, error) {
+	changed := *f
+	switch path {
+	case f.Path:
+		changed.Config = data
+	case f.LocalPath:
+		changed.Local = data
+	case f.DotEnvPath:
+		changed.DotEnv = data
+	default:
+		return nil, fmt.Errorf("%s is not a file of the project", path)
+	}
+	var err error
+	changed.ReferencedFiles, err = readReferencedFiles(&changed)
+	return &changed, err
+}

@@ -49,7 +49,7 @@ func (p *parser) interpolate(n *node, service func(*reference) (string, error)) 
 	}
 	if err != nil {
 		n.hasError, n.text = true, ""
-		p.reportValue(n, "%v", err)
+		p.reportUnresolved(n, err)
 		return
 	}
 	p.addSecretsOf(n.name, n.text)

@@ -2,6 +2,7 @@ package project
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"slices"
 	"testing"
@@ -57,9 +58,7 @@ func (g *schemaGenerator) describe(path string, s schema) schema {
 	}
 	g.described[path] = true
 	described := schema{"description": text}
-	for key, value := range s {
-		described[key] = value
-	}
+	maps.Copy(described, s)
 	return described
 }
 
@@ -92,9 +91,7 @@ func withDefault(s schema, value any) schema {
 		return s
 	}
 	result := schema{"default": value}
-	for key, v := range s {
-		result[key] = v
-	}
+	maps.Copy(result, s)
 	return result
 }
 

@@ -28,3 +28,26 @@ func (f *Files) Names() (services, tags []string) {
 	}
 	return slices.Sorted(maps.Keys(isService)), slices.Sorted(maps.Keys(isTag))
 }
+
+// LocalPorts returns the local ports that the services name, also where the config has mistakes.
+func (f *Files) LocalPorts() []int {
+	var ports []int
+	for _, text := range [][]byte{f.Config, f.Local} {
+		var config struct {
+			Services map[string]map[string]any `toml:"services"`
+		}
+		_ = toml.Unmarshal(text, &config)
+		for _, service := range config.Services {
+			if port, ok := service["local_port"].(int64); ok {
+				ports = append(ports, int(port))
+			}
+		}
+	}
+	return ports
+}
+
+// HasVariable reports whether .env sets a variable.
+func (f *Files) HasVariable(name string) bool {
+	_, isSet := parseDotEnv("", f.DotEnv, func(string) (string, bool) { return "", false }).values[name]
+	return isSet
+}

@@ -15,8 +15,8 @@ type Setting struct {
 
 // Origin is where a value comes from.
 type Origin struct {
-	Path      string           `json:"path"`                // of the file
-	Line      int              `json:"line"`                // from 1
+	Path      string           `json:"path,omitempty"`      // of the file; empty: no file sets it
+	Line      int              `json:"line,omitempty"`      // from 1
 	Variables []VariableOrigin `json:"variables,omitempty"` // that the value mentions as ${NAME}, in the order of their first mention
 }
 

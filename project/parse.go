@@ -70,7 +70,7 @@ func (p *parser) parse() (*Project, error) {
 	}
 	p.project.Warnings = append(p.dotEnv.warnings, p.warnings.diagnostics(p.secrets)...)
 	if found := p.diagnostics(p.secrets); len(found) > 0 {
-		return nil, &InvalidError{Diagnostics: found}
+		return nil, &InvalidError{Diagnostics: found, Secrets: p.project.Secrets}
 	}
 	return p.project, nil
 }

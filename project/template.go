@@ -164,6 +164,17 @@ func (t template) visitReferences(yield func(*reference) bool) bool {
 	return true
 }
 
+// ReferencedServices returns the names of the services to which a value as written refers.
+func ReferencedServices(text string) (names []string) {
+	t, _ := parseTemplate(text)
+	for ref := range t.references() {
+		if ref.service != "" {
+			names = append(names, ref.service)
+		}
+	}
+	return names
+}
+
 // resolver returns the values of references.
 type resolver struct {
 	variable func(name string) (string, bool)

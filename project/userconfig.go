@@ -21,6 +21,12 @@ type UserConfig struct {
 	KeepConnections bool
 	Logs            UserLogs
 	Notify          UserNotify
+	Trust           UserTrust
+}
+
+// UserTrust is how projects are allowed.
+type UserTrust struct {
+	Terminal bool // only at a terminal, so that an agent cannot allow its own change
 }
 
 // Verbosity is how much the hook prints at a prompt.

@@ -23,6 +23,9 @@ func userFields(u *UserConfig) []field {
 			{name: "desktop", read: storeIn(&u.Notify.Desktop, (*node).asBool)},
 			{name: "on", read: storeIn(&u.Notify.On, listOf(oneOf("event", EventKinds)))},
 		}},
+		{name: "trust", fields: []field{
+			{name: "terminal", read: storeIn(&u.Trust.Terminal, (*node).asBool)},
+		}},
 	}
 }
 

@@ -7,30 +7,81 @@ import (
 	"io/fs"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 )
 
 type allowCmd struct{}
 
-// Run allows the current contents of the files and has a running supervisor reload them.
+// Run shows what changed since the files were allowed last, allows their current contents, and has a running supervisor reload them. Files with a
+// mistake are not allowed.
 func (allowCmd) Run(ctx context.Context, a *app, p commandProject) error {
-	if err := p.recordDecision(p.Store.Allow); err != nil {
-		return fmt.Errorf("allow %s: %w", p.Config, err)
+	if err := a.requireTerminal(); err != nil {
+		return err
 	}
-	if err := p.bumpLine(ctx); err != nil {
+	verdict, files, err := p.AskTrust()
+	if err != nil {
+		return err
+	}
+	r, err := p.reviewFiles(files, verdict)
+	if err != nil {
+		return withAllowHint(err)
+	}
+	a.printReview(ctx, r)
+	if err := p.allow(ctx, r); err != nil {
 		return err
 	}
 	output.Info(a.err, "allowed %s", p.Config)
-	if files, err := project.ReadFiles(p.Config); err == nil && files.DotEnvWarning() != nil {
-		fmt.Fprintln(a.err, "warning:", output.Diagnostic(*files.DotEnvWarning()))
+	if warning := files.DotEnvWarning(); warning != nil {
+		fmt.Fprintln(a.err, "warning:", output.Diagnostic(*warning))
 	}
+	return p.reloadSupervisor(ctx)
+}
+
+// withAllowHint adds to the mistakes in files what to do about them.
+func withAllowHint(err error) error {
+	if _, isInvalid := errors.AsType[*project.InvalidError](err); !isInvalid {
+		return err
+	}
+	return output.WithHint(err, `nothing was allowed; correct the file, then run "localport allow" again`)
+}
+
+// allow records that the reviewed files are allowed.
+func (p commandProject) allow(ctx context.Context, r review) error {
+	if err := withTrustHint(p.Store.AllowCopied(r.files, r.masked), p.Config); err != nil {
+		return fmt.Errorf("allow %s: %w", p.Config, err)
+	}
+	return p.bumpLine(ctx)
+}
+
+// reloadSupervisor has the supervisor, if one is running, use the current files.
+func (p commandProject) reloadSupervisor(ctx context.Context) error {
 	client, err := p.SupervisorClient(ctx)
 	if err != nil || client == nil {
 		return err
 	}
 	if _, err := client.Reload(ctx); err != nil {
 		return fmt.Errorf("reload: %w", err)
+	}
+	return nil
+}
+
+// errNoTerminal is returned for a decision that the user wants to make only at a terminal.
+var errNoTerminal = errors.New("your config allows projects only at a terminal ([trust] terminal = true)")
+
+// requireTerminal returns an error if the user has decided to allow projects only at a terminal, and this is none: an agent must not allow its own
+// change.
+func (a *app) requireTerminal() error {
+	if a.isAtTerminal() {
+		return nil
+	}
+	user, err := client.ReadUser()
+	switch {
+	case errors.As(err, new(*project.InvalidError)): // it may have been meant to say so
+		return err
+	case user.Trust.Terminal:
+		return output.WithExitCode(output.WithHint(errNoTerminal, `ask the user to run "localport allow" in a terminal`), output.ExitNotAllowed)
 	}
 	return nil
 }
@@ -42,9 +93,12 @@ func (denyCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	if err := p.CheckControl(ctx); !mayEnd(err) {
 		return err
 	}
-	err := p.recordDecision(p.Store.Deny)
+	files, err := project.ReadFiles(p.Config)
 	if errors.Is(err, fs.ErrNotExist) { // the project may be running although its file was deleted
-		err = p.Store.Deny(&project.Files{Path: p.Config, Root: p.Root})
+		files, err = &project.Files{Path: p.Config, Root: p.Root}, nil
+	}
+	if err == nil {
+		err = withTrustHint(p.Store.Deny(files), p.Config)
 	}
 	if err != nil {
 		return fmt.Errorf("deny %s: %w", p.Config, err)
@@ -60,14 +114,9 @@ func (denyCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	return nil
 }
 
-// recordDecision reads the project's files and passes them to decision: Allow or Deny of the trust store.
-func (p commandProject) recordDecision(decision func(*project.Files) error) error {
-	files, err := project.ReadFiles(p.Config)
-	if err != nil {
-		return err
-	}
-	err = decision(files)
-	if failed, ok := errors.AsType[*fs.PathError](err); ok && failed.Path != files.Path {
+// withTrustHint adds to an error of the trust store what to do about a directory that cannot be written to.
+func withTrustHint(err error, config string) error {
+	if failed, ok := errors.AsType[*fs.PathError](err); ok && failed.Path != config {
 		return output.WithHint(err, "make the directory writable, or set XDG_DATA_HOME to one that is")
 	}
 	return err

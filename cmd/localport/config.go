@@ -16,8 +16,10 @@ import (
 )
 
 type configCmd struct {
-	Validate validateCmd `cmd:"" help:"Check the config; the project need not be allowed."`
-	Schema   schemaCmd   `cmd:"" help:"Print the JSON Schema of .localport.toml, for editors."`
+	Validate validateCmd     `cmd:"" help:"Check the config; the project need not be allowed."`
+	Show     configShowCmd   `cmd:"" help:"Print every value of the config, and where it comes from."`
+	Export   configExportCmd `cmd:"" help:"Print the config as TOML, YAML or JSON, without secrets."`
+	Schema   schemaCmd       `cmd:"" help:"Print the JSON Schema of .localport.toml, for editors."`
 }
 
 type schemaCmd struct{}

@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/shellhook"
 )
 
 // finish says what comes next, and offers to allow what the user has just read. That is the same review as before localport allow, but only if
@@ -16,6 +18,9 @@ import (
 func (c initCmd) finish(ctx context.Context, a *app, d *dialog, target string, config newConfig) error {
 	if above, _, err := project.Find(filepath.Dir(filepath.Dir(target))); err == nil {
 		output.Info(a.err, "in this directory, it counts instead of %s", filepath.Join(above, project.ConfigName))
+	}
+	if dir := filepath.Dir(target); dir == os.Getenv("HOME") {
+		output.Warn(a.err, "every directory below "+dir+" belongs to this project now; a project usually has a directory of its own")
 	}
 	isAllowed := false
 	if d != nil && config.isReviewed && !hasOtherFiles(target, config.text) {
@@ -29,18 +34,17 @@ func (c initCmd) finish(ctx context.Context, a *app, d *dialog, target string, c
 		if err != nil {
 			return err
 		}
-		if err := p.allowReviewed(config.text); err != nil {
-			return err
-		}
-		if err := p.bumpLine(ctx); err != nil {
+		if err := p.allowReviewed(ctx, config.text); err != nil {
 			return err
 		}
 		output.Info(a.err, "allowed %s", target)
 	} else {
 		output.Info(a.err, `next: review it, then run "%s"`, allowCommand(a, target))
 	}
-	if advice := hookAdvice(); advice != "" {
-		output.Info(a.err, "%s", advice)
+	if hook, isMissing := missingHook(); isMissing {
+		output.Info(a.err, "no start-up file of %s loads the hook; add this line to ~/%s and open a new shell:", hook.shell, hook.files[0])
+		fmt.Fprintln(a.err, "    "+hook.line)
+		output.Info(a.err, "or run a command without the hook: localport exec -- COMMAND")
 	}
 	return nil
 }
@@ -49,9 +53,9 @@ func (c initCmd) finish(ctx context.Context, a *app, d *dialog, target string, c
 func allowCommand(a *app, target string) string {
 	switch dir, err := os.Getwd(); {
 	case a.config != "":
-		return "localport -c " + displayPath(target) + " allow"
+		return "localport -c " + shellhook.Quote(displayPath(target)) + " allow"
 	case err != nil || dir != filepath.Dir(target):
-		return "localport -C " + filepath.Dir(target) + " allow"
+		return "localport -C " + shellhook.Quote(filepath.Dir(target)) + " allow"
 	}
 	return "localport allow"
 }
@@ -63,13 +67,19 @@ func hasOtherFiles(target, text string) bool {
 }
 
 // allowReviewed allows a config if it still is what the user has read.
-func (p commandProject) allowReviewed(text string) error {
-	return p.recordDecision(func(files *project.Files) error {
-		if string(files.Config) != text {
-			return errors.New("the file has been changed meanwhile")
-		}
-		return p.Store.Allow(files)
-	})
+func (p commandProject) allowReviewed(ctx context.Context, text string) error {
+	verdict, files, err := p.AskTrust()
+	if err != nil {
+		return err
+	}
+	if string(files.Config) != text {
+		return errors.New("the file has been changed meanwhile")
+	}
+	r, err := p.reviewFiles(files, verdict)
+	if err != nil {
+		return withAllowHint(err)
+	}
+	return p.allow(ctx, r)
 }
 
 // hookLine is how a shell loads the hook.
@@ -87,9 +97,9 @@ var hookLines = []hookLine{
 	{"elvish", []string{".config/elvish/rc.elv"}, "eval (localport hook elvish | slurp)"},
 }
 
-// hookAdvice says how to load the hook if no start-up file of the user's shell mentions it; empty if one does, or if the shell is not known. The
+// missingHook returns how to load the hook if no start-up file of the user's shell mentions it; false if one does, or if the shell is not known. The
 // shell itself cannot be asked: its hook leaves no trace in the environment of programs outside of projects.
-func hookAdvice() string {
+func missingHook() (hookLine, bool) {
 	home, shell := os.Getenv("HOME"), filepath.Base(os.Getenv("SHELL"))
 	for _, hook := range hookLines {
 		if hook.shell != shell || home == "" || os.Getenv("LOCALPORT_DIFF") != "" {
@@ -99,14 +109,13 @@ func hookAdvice() string {
 			paths, _ := filepath.Glob(filepath.Join(startupDir(shell, home), file))
 			for _, path := range paths {
 				if data, err := os.ReadFile(path); err == nil && strings.Contains(string(data), "localport hook") {
-					return ""
+					return hookLine{}, false
 				}
 			}
 		}
-		return "no start-up file of " + shell + ` loads the hook; add this line to ~/` + hook.files[0] + " and open a new shell: " + hook.line +
-			`; without it: localport exec -- COMMAND`
+		return hook, true
 	}
-	return ""
+	return hookLine{}, false
 }
 
 // startupDir returns the directory of a shell's start-up files: the home directory, unless ZDOTDIR names another for zsh.

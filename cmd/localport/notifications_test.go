@@ -206,7 +206,7 @@ func TestDaemon_ControlsTheSupervisor(t *testing.T) {
 	w.waitKeeper(root)
 	out := w.mustRun(root, "daemon", "status")
 	for _, want := range []string{
-		fmt.Sprint("pid       ", w.supervisor(root).PID), "version", "uptime", "socket", "log ", "memory", "keeper", "leases    1", "start for",
+		fmt.Sprint("pid       ", w.supervisor(root).PID), "version", "uptime", "socket", "log ", "memory", "keeper", "used by   \"localport start\"", "start for",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("status does not print %q:\n%s", want, out)
@@ -278,10 +278,10 @@ func TestHint_LeadsToTheErrorInTheSupervisorsLog(t *testing.T) {
 	config := tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0"))
 	root := w.allowedProject(config)
 	w.mustRun(root, "start")
-	w.writeFile(root, ".localport.toml", config+"nonsense = 1\n")
+	w.writeFile(root, ".localport.toml", config+"description = \"${SET_NOWHERE}\"\n")
 	o := w.localport(root, "allow")
 	if o.code == 0 {
-		t.Fatal("allow succeeded for an invalid config")
+		t.Fatal("the supervisor uses an invalid config")
 	}
 	lines := bufio.NewScanner(strings.NewReader(o.stderr))
 	id := ""
@@ -295,7 +295,7 @@ func TestHint_LeadsToTheErrorInTheSupervisorsLog(t *testing.T) {
 	}
 	out := w.mustRun(root, "logs", "supervisor", "--grep", id, "--json")
 	var line struct{ Level, Request, Message string }
-	if err := json.Unmarshal([]byte(out), &line); err != nil || line.Request != id || line.Level != "error" || !strings.Contains(out, "nonsense") {
+	if err := json.Unmarshal([]byte(out), &line); err != nil || line.Request != id || line.Level != "error" || !strings.Contains(out, "SET_NOWHERE") {
 		t.Errorf("the log has %q, %v", out, err)
 	}
 }

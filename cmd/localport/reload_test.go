@@ -95,17 +95,17 @@ func TestReload_InvalidChangeChangesNothingAndIsReported(t *testing.T) {
 	if o := w.localport(root, "daemon", "reload"); o.code != output.ExitNotAllowed {
 		t.Errorf("daemon reload: exit %d\n%s", o.code, o.stderr)
 	}
-	broken := strings.Replace(config, "local_port", "locl_port", 1)
+	broken := config + "description = \"${SET_NOWHERE}\"\n" // which may be allowed: the supervisor may be started where it is set
 	w.writeFile(root, ".localport.toml", broken)
 	w.localport(root, "allow")
 	eventually(t, "status says what is wrong", func() bool {
-		return strings.Contains(w.status(root).Pending, "cannot be used: "+filepath.Join(root, ".localport.toml")+":1:11: ")
+		return strings.Contains(w.status(root).Pending, "cannot be used: "+filepath.Join(root, ".localport.toml")+":6:15: ")
 	})
-	if o := w.localport(root, "daemon", "reload"); o.code != output.ExitInvalid || !strings.Contains(o.stderr, ".localport.toml:3:1") {
+	if o := w.localport(root, "daemon", "reload"); o.code != output.ExitInvalid || !strings.Contains(o.stderr, ".localport.toml:6:15") {
 		t.Errorf("daemon reload: exit %d\n%s", o.code, o.stderr)
 	}
 	sh.Run("true")
-	if screen := sh.Screen(); !strings.Contains(screen, "locl_port") {
+	if screen := sh.Screen(); !strings.Contains(screen, "SET_NOWHERE") {
 		t.Errorf("the prompt did not say what is wrong:\n%s", screen)
 	}
 	if err := os.Remove(filepath.Join(root, ".localport.toml")); err != nil {

@@ -140,10 +140,12 @@ func TestReload_InvalidConfigChangesNothing(t *testing.T) {
 	root := w.allowedProject(tcpConfig("web", port, upstream))
 	sh := w.shell("bash", root)
 	w.writeFile(root, ".localport.toml", "[services.web]\ntechnology = \"tpc\"\nlocal_port = 99999\n")
-	w.localport(root, "allow")
+	if o := w.localport(root, "allow"); o.code != output.ExitInvalid || !strings.Contains(o.stderr, ".localport.toml:2:") || !strings.Contains(o.stderr, ".localport.toml:3:") {
+		t.Errorf("allow: exit %d, %q, want both errors with their lines", o.code, o.stderr)
+	}
 	sh.Run("true")
-	if out := sh.Output(); !strings.Contains(out, ".localport.toml:2:") || !strings.Contains(out, ".localport.toml:3:") {
-		t.Errorf("the prompt printed %q, want both errors with their lines", out)
+	if out := sh.Output(); !strings.Contains(out, "localport: .localport.toml:2:") || !strings.Contains(out, "still using the previous config") {
+		t.Errorf("the prompt printed %q, want the first error", out)
 	}
 	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
 		t.Errorf("the forward: %q, %v", answer, err)

@@ -80,7 +80,9 @@ func (r *whyReport) print(w io.Writer, width int) {
 			label = ""
 		}
 	}
-	printWrapped(w, width, hint)
+	for _, line := range wrapText(hint, width) {
+		fmt.Fprintln(w, strings.TrimRight(line, " "))
+	}
 }
 
 // lines are the lines of an entry without its label. A long text is cut.

@@ -3,13 +3,12 @@ package draft
 
 import (
 	"strings"
+
+	"github.com/localport-sh/localport/project"
 )
 
 // SchemaLine is the first line of a config, by which editors find the schema of its keys.
-const SchemaLine = "#:schema " + SchemaURL
-
-// SchemaURL is where the schema of configs is published.
-const SchemaURL = "https://raw.githubusercontent.com/localport-sh/localport/main/project/schema.json"
+const SchemaLine = "#:schema " + project.SchemaURL
 
 // Config is a config to be written.
 type Config struct {
@@ -30,7 +29,7 @@ type Service struct {
 	Suggestions []Entry
 }
 
-// Entry is a key of a table and its value: a string, a Template, an int, a bool, a float64, an []string, an []int or a Table.
+// Entry is a key of a table and its value: a string, a Template, an int, a bool, a float64, an []string, a []Template, an []int or a Table.
 type Entry struct {
 	Key     string
 	Value   any

@@ -23,6 +23,8 @@ func formatValue(value any) string {
 		return text
 	case []string:
 		return formatList(value)
+	case []Template:
+		return formatList(value)
 	case []int:
 		return formatList(value)
 	case Table:
@@ -88,7 +90,7 @@ func quoteKey(key string) string {
 }
 
 // maxComment is the length of a comment's lines.
-const maxComment = 100
+const maxComment = 79
 
 // wrapComment returns the lines of a comment, wrapped between words. A paragraph that begins with a space is not wrapped.
 func wrapComment(paragraph string) []string {
@@ -114,4 +116,32 @@ func wrapComment(paragraph string) []string {
 // commentText returns text for a comment, which cannot hold control characters.
 func commentText(text string) string {
 	return printable.EscapeLine(strings.Join(strings.Split(strings.TrimRight(text, "\n"), "\n"), " "))
+}
+
+// FormatResolved returns a value in TOML that is to be read and not parsed: no "$" in it begins a reference.
+func FormatResolved(value any) string {
+	switch value := value.(type) {
+	case string:
+		return Quote(value)
+	case []string:
+		return formatList(asTemplates(value))
+	case Table:
+		texts := make(Table, len(value))
+		for i, entry := range value {
+			texts[i] = entry
+			if text, ok := entry.Value.(string); ok {
+				texts[i].Value = Template(text)
+			}
+		}
+		return formatTable(texts)
+	}
+	return formatValue(value)
+}
+
+func asTemplates(texts []string) []Template {
+	templates := make([]Template, len(texts))
+	for i, text := range texts {
+		templates[i] = Template(text)
+	}
+	return templates
 }

@@ -106,7 +106,7 @@ func TestRemoveService_TakesItsCommentsAndNothingElse(t *testing.T) {
 		},
 		"CRLF": {"linger = \"30s\"\r\n\r\n[services.web]\r\na = 1\r\n\r\n[env]\r\nA = \"b\"\r\n", "web", "linger = \"30s\"\r\n\r\n[env]\r\nA = \"b\"\r\n"},
 	} {
-		if got, err := RemoveService([]byte(c.text), c.service); err != nil || string(got) != c.want {
+		if got, err := RemoveService([]byte(c.text), c.service); err != nil || string(got) != c.want || got == nil {
 			t.Errorf("%s: %v\n%s\nwant\n%s", name, err, got, c.want)
 		}
 	}

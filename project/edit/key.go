@@ -186,3 +186,9 @@ func (d *document) indentOf(at int) string {
 	line := string(d.text[d.blocks[at].start:d.blocks[at].end])
 	return line[:len(line)-len(strings.TrimLeft(line, " \t"))]
 }
+
+// HasKey reports whether a config text, if it is TOML, has a value at a key.
+func HasKey(text []byte, key ...string) bool {
+	d, err := parse(text)
+	return err == nil && d.hasValue(key...)
+}

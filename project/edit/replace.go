@@ -20,9 +20,20 @@ import (
 var ErrChanged = errors.New("the file was changed by another program meanwhile")
 
 // Replace replaces the contents before of a file by after. It writes a temporary file beside it, with the mode and the owner of the file, syncs and
-// renames it: if the disk is full, the file stays as it was. A symbolic link stays, and its target is replaced. before is nil for a new file. If the
-// file does not have the contents before, the error is ErrChanged.
+// renames it: if the disk is full, the file stays as it was. A symbolic link stays, and its target is replaced. If the file does not have the contents
+// before, the error is ErrChanged.
 func Replace(path string, before, after []byte) error {
+	if before == nil {
+		before = []byte{}
+	}
+	return replace(path, before, after, 0)
+}
+
+// Create writes a new file, with a mode that the umask restricts. If there is one, the error is ErrChanged.
+func Create(path string, text []byte, mode fs.FileMode) error { return replace(path, nil, text, mode) }
+
+// replace replaces the contents before of a file or, if they are nil, writes a new one.
+func replace(path string, before, after []byte, mode fs.FileMode) error {
 	path, err := resolveFile(path)
 	if err != nil {
 		return err
@@ -32,7 +43,7 @@ func Replace(path string, before, after []byte) error {
 		return err
 	}
 	defer unlock()
-	pending, err := newPending(path, before)
+	pending, err := newPending(path, before == nil, mode)
 	if err != nil {
 		return err
 	}
@@ -57,11 +68,11 @@ func writeError(path string, err error) error {
 	return err
 }
 
-// newPending returns the file that will replace path.
-func newPending(path string, before []byte) (*renameio.PendingFile, error) {
+// newPending returns the file that will replace path, or be there.
+func newPending(path string, isNew bool, mode fs.FileMode) (*renameio.PendingFile, error) {
 	inDir := renameio.WithTempDir(filepath.Dir(path))
-	if before == nil {
-		pending, err := renameio.NewPendingFile(path, inDir, renameio.WithPermissions(0o644))
+	if isNew {
+		pending, err := renameio.NewPendingFile(path, inDir, renameio.WithPermissions(mode))
 		return pending, writeError(path, err)
 	}
 	info, err := os.Stat(path)

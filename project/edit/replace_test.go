@@ -88,6 +88,9 @@ func TestReplace_OverwritesNoOtherText(t *testing.T) {
 			t.Errorf("%q: %v", before, err)
 		}
 	}
+	if err := Create(path, []byte("after"), 0o644); !errors.Is(err, ErrChanged) {
+		t.Errorf("a file that exists: %v", err)
+	}
 	checkDir(t, dir, map[string]string{"config": "someone else's"})
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
@@ -95,10 +98,13 @@ func TestReplace_OverwritesNoOtherText(t *testing.T) {
 	if err := Replace(path, []byte{}, []byte("after")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a deleted file: %v", err)
 	}
-	if err := Replace(path, nil, []byte("new")); err != nil {
+	if err := Create(path, []byte("new"), 0o600); err != nil {
 		t.Error(err)
 	}
 	checkDir(t, dir, map[string]string{"config": "new"})
+	if mode := stat(t, path).Mode(); mode != 0o600 {
+		t.Errorf("the mode is %v", mode)
+	}
 }
 
 func TestReplace_LosesNoConcurrentChange(t *testing.T) {

@@ -25,7 +25,7 @@ func (d *document) splice(changes []change, expect func(values map[string]any)) 
 		at = c.end
 	}
 	b.Write(d.text[at:])
-	result := b.Bytes()
+	result := append([]byte{}, b.Bytes()...) // not nil if it is empty: the file is there
 	want, err := decode(d.text)
 	if err != nil {
 		return nil, &SyntaxError{err}

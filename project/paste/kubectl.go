@@ -99,14 +99,14 @@ func (r *reader) readKubectl(c shellCommand, words []string) error {
 		if err != nil {
 			return err
 		}
-		d := draft{base: base, isPortChosen: port.isLocalGiven}
+		d := pending{base: base, isPortChosen: port.isLocalGiven}
 		if i > 0 {
 			d.base += "-" + port.remote
 		}
 		d.Service = definition.Service{
 			Technology: "kubectl", LocalPort: port.local, LocalAddress: localAddress, RemotePort: port.remote, Connection: slices.Clone(connection),
 		}
-		r.drafts = append(r.drafts, d)
+		r.pending = append(r.pending, d)
 	}
 	return nil
 }

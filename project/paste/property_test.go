@@ -10,7 +10,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/project/definition"
 	"github.com/localport-sh/localport/project/paste"
 )
 
@@ -138,24 +137,6 @@ func TestSplitCommands_SplitsWordsAsAShellDoes(t *testing.T) {
 		}
 		if err != nil || fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
 			t.Fatalf("%q: got %q, %v; want %q", text, got, err, want)
-		}
-	})
-}
-
-func TestRender_RoundTrips(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		text := rapid.StringMatching(`[^\x00-\x1f\x7f-]([^\x00]{0,10})`).Draw(t, "text")
-		result := paste.Result{Services: []definition.Service{{
-			Name: "s", Technology: "ssh", LocalPort: 8080, RemotePort: "80", Description: definition.Literal(text), Tags: []string{definition.Literal(text)},
-			Connection: definition.Table{{Key: "host", Value: "h"}, {Key: "options", Value: definition.Table{{Key: "A", Value: "1"}}}, {Key: "multiplex", Value: false}},
-		}}}
-		parsed, err := parseConfig(result)
-		if err != nil {
-			t.Fatalf("%s\n%v", render(result), err)
-		}
-		if svc := parsed.Services[0]; svc.Description != text || svc.Tags[0] != text {
-			t.Fatalf("%q became %q", text, svc.Description)
 		}
 	})
 }

@@ -77,9 +77,12 @@ func (s Store) Allow(f *project.Files) error {
 	return s.updateRecord(f.Path, func(r *record) { r.allow(effective.Digest()) })
 }
 
-// Deny records that f is denied whatever its contents, and removes what was allowed before.
+// Deny records that f is denied whatever its contents, and removes what was allowed before, with its copy.
 func (s Store) Deny(f *project.Files) error {
-	return s.updateRecord(f.Path, func(r *record) { r.Allowed, r.Denied = nil, true })
+	if err := s.updateRecord(f.Path, func(r *record) { r.Allowed, r.Denied = nil, true }); err != nil {
+		return err
+	}
+	return s.removeCopy(f.Path)
 }
 
 // Forget removes the decision about a config file that does not exist any more.

@@ -118,6 +118,8 @@ type evaluation struct {
 	used                           []string // the variables that [env] uses
 	recheck                        bool     // the next prompt must evaluate again
 	isUnjoined                     bool     // the project is not allowed, or down
+	isStamped                      bool     // the ages of the files are recorded
+	isPending                      bool     // the files wait for "localport allow"
 	held                           string   // messages for the next prompt
 	viewLine                       uint64   // the line's number when the supervisor made the view; 0: unknown
 
@@ -290,7 +292,8 @@ func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error 
 	e.retry.Enter = isEntering // until it has succeeded
 	// The stamp is written before the files are read, so that the next prompt sees a change in between. If it cannot be written, every
 	// prompt evaluates again: slower, but correct.
-	isStampChanged, _ := p.Dir.Stamp(e.root)
+	isStampChanged, err := p.Dir.Stamp(e.root)
+	e.isStamped = err == nil
 	verdict, files, err := p.AskTrust()
 	if err != nil {
 		return err
@@ -320,6 +323,12 @@ func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error 
 	if e.isUnjoined && verdict == trust.Denied {
 		return nil
 	}
+	if e.isUnjoined {
+		if mistake := findMistake(ctx, p); mistake.Text != "" {
+			err = output.WithExitCode(errors.New(mistake.Describe(false)), output.ExitNotAllowed)
+		}
+		e.isPending = e.isStamped
+	}
 	if err != nil {
 		return err
 	}
@@ -333,9 +342,12 @@ func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error 
 func (e *evaluation) exportVariables(ctx context.Context, p *client.Project, j *client.JoinedProject, verdict trust.Verdict, files *project.Files, isEntering bool) error {
 	var pending error
 	if verdict != trust.Allowed {
-		pending = output.WithExitCode(
-			fmt.Errorf("%s; still using the previous config until you run \"localport allow\"", files.DescribeChange(j.View.Files)),
-			output.ExitNotAllowed)
+		text := files.DescribeChange(j.View.Files) + `; still using the previous config until you run "localport allow"`
+		if mistake := findMistake(ctx, p); mistake.Text != "" {
+			text = mistake.Describe(true)
+		}
+		e.isPending = e.isStamped
+		pending = output.WithExitCode(errors.New(text), output.ExitNotAllowed)
 	} else if err := j.ReloadIfChanged(ctx, files); err != nil {
 		pending = fmt.Errorf("%s; still using the previous config: %w", files.DescribeChange(j.View.Files), err)
 		if _, isRefused := errors.AsType[*client.RefusedError](err); isRefused { // the supervisor has found mistakes in the config
@@ -374,6 +386,9 @@ func (e *evaluation) shellCode() string {
 		b.WriteString(e.shell.Set(shellhook.RetryVariable, e.retry.encode()))
 	}
 	if e.args.canSave {
+		if e.isPending && e.args.hasTools {
+			b.WriteString(e.shell.Set(shellhook.TriedVariable, ""))
+		}
 		b.WriteString(e.shell.Set(shellhook.DiffVariable, e.after[environ.DiffVariable]))
 		recheck := ""
 		if e.recheck {

@@ -17,6 +17,7 @@ type Model struct {
 	Height int
 
 	link        link
+	isWatching  bool // a Watch has not ended yet
 	status      api.Status
 	problem     string // why the project cannot be asked, in linkLost
 	connections map[string][]holder.Connection

@@ -110,7 +110,10 @@ func sideBySide(left, right []string, width int) []string {
 // details are the service's target, health and what is wrong with it.
 func (m Model) details(svc api.ServiceStatus) []string {
 	lines := []string{m.labelled("target", clean(svc.Target))}
-	facts := []string{formatState(svc) + " for " + m.age(svc.Since)}
+	facts := []string{formatState(svc)}
+	if !svc.Since.IsZero() {
+		facts[0] += " for " + m.age(svc.Since)
+	}
 	if svc.Health.Checked != nil {
 		latency := time.Duration(svc.Health.Latency * float64(time.Second)).Round(100 * time.Microsecond)
 		facts = append(facts, fmt.Sprintf("%s check %s, %s ago", clean(svc.Health.Check), latency, m.age(*svc.Health.Checked)))

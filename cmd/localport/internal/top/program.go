@@ -17,6 +17,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/process/holder"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // Source is the project that the screen shows. Its methods are called from several goroutines.
@@ -44,16 +45,14 @@ func Run(source Source, status api.Status, options Options, in, out *os.File) er
 	}
 	defer k.stop()
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &program{source: source, keyboard: k, in: in, out: out, ctx: ctx, cancel: cancel, signals: make(chan os.Signal, 1)}
+	p := &program{source: source, keyboard: k, in: in, out: out, ctx: ctx, cancel: cancel}
 	p.model, p.first = Start(time.Now(), status, options)
 	// Without an input, Bubble Tea sends no queries and leaves the terminal's modes alone: see keyboard.
 	p.tea = tea.NewProgram(p, tea.WithInput(nil), tea.WithOutput(out), tea.WithoutSignalHandler())
 	var background sync.WaitGroup
-	p.notifySignals()
 	background.Go(func() { p.handleSignals(ctx) })
 	defer background.Wait()
 	defer cancel()
-	defer signal.Stop(p.signals)
 	if err := k.start(p.tea.Send); err != nil {
 		return err
 	}
@@ -73,7 +72,6 @@ type program struct {
 	ctx      context.Context //nolint:containedctx // of the program: Bubble Tea's commands get none
 	tea      *tea.Program
 	cancel   context.CancelFunc
-	signals  chan os.Signal
 	isAway   atomic.Bool // the terminal is used by another program
 
 	model Model
@@ -124,13 +122,13 @@ func (p *program) command(effect Effect) tea.Cmd {
 	case Quit:
 		return tea.Quit
 	case Redraw:
-		return tea.ClearScreen
+		return redraw
 	case Suspend:
-		return p.inForeground(p.suspend, func(error) tea.Msg { return nil })
+		return p.inForeground(suspend, func(error) tea.Msg { return nil })
 	case Copy:
 		return tea.SetClipboard(effect.Text)
 	case Tick:
-		return tea.Tick(tickInterval, func(now time.Time) tea.Msg { return TickMsg{now} })
+		return p.tick
 	case Watch:
 		return p.watch
 	case Refresh:
@@ -147,16 +145,28 @@ func (p *program) command(effect Effect) tea.Cmd {
 	return func() tea.Msg { panic(fmt.Sprintf("effect %T", effect)) }
 }
 
+// resetMargins lets the whole screen scroll (DECSTBM). To move lines, Bubble Tea limits the lines that scroll, and sets the limit back to the height of
+// the terminal. If that has grown meanwhile, the limit would stay.
+const resetMargins = "\x1b[r"
+
+// redraw draws the whole screen again.
+func redraw() tea.Msg { return tea.Sequence(tea.Raw(resetMargins), tea.ClearScreen)() }
+
 func (p *program) inForeground(run func() error, done tea.ExecCallback) tea.Cmd {
 	return tea.Exec(foreground(func() error {
 		p.isAway.Store(true)
 		defer p.isAway.Store(false)
 		p.keyboard.stop()
-		signal.Reset(syscall.SIGTSTP) // Ctrl-Z stops the command and this process with it
-		err := run()
-		p.notifySignals()
-		return errors.Join(err, p.keyboard.start(p.tea.Send))
+		return errors.Join(run(), p.keyboard.start(p.tea.Send))
 	}), done)
+}
+
+// tick sends a TickMsg, unless the program ends before.
+func (p *program) tick() tea.Msg {
+	if !wait.Sleep(p.ctx, tickInterval) {
+		return nil
+	}
+	return TickMsg{time.Now()}
 }
 
 // watch reports changes until the supervisor ends.
@@ -209,25 +219,21 @@ func (p *program) runCommand(r RunCommand) tea.Msg {
 	return CommandMsg{Now: time.Now(), Verb: r.Verb, Service: r.Service, Output: string(text), Err: err}
 }
 
-// notifySignals has the signals delivered that handleSignals knows.
-func (p *program) notifySignals() {
-	signal.Notify(p.signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGTSTP, syscall.SIGCONT)
-}
-
-// handleSignals ends the program on the signals that end programs, suspends it as Ctrl-Z does, and redraws the screen when it continues after it was
-// stopped by SIGSTOP.
+// handleSignals ends the program on the signals that end programs, and redraws the screen when it continues after another process stopped it.
+// SIGTSTP is not caught: Go would never give it its default action back, which stops this process together with a command in the foreground.
 func (p *program) handleSignals(ctx context.Context) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGCONT)
+	defer signal.Stop(signals)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case received := <-p.signals:
+		case received := <-signals:
 			switch {
-			case received == syscall.SIGTSTP:
-				p.tea.Send(KeyMsg{Key: "ctrl+z"})
 			case received == syscall.SIGCONT && !p.isAway.Load():
 				_ = p.keyboard.setKeyMode()
-				p.tea.Send(tea.ClearScreen())
+				p.tea.Send(redraw())
 			case received == syscall.SIGCONT, received == os.Interrupt && p.isAway.Load():
 			default:
 				p.cancel() // a command that uses the terminal would be waited for
@@ -237,8 +243,8 @@ func (p *program) handleSignals(ctx context.Context) {
 	}
 }
 
-// suspend stops the process group, as Ctrl-Z in a shell does, and returns when it continues. It runs in the foreground, where the signal stops.
-func (p *program) suspend() error {
+// suspend stops the process group, as Ctrl-Z in a shell does, and returns when it continues.
+func suspend() error {
 	continued := make(chan os.Signal, 1)
 	signal.Notify(continued, syscall.SIGCONT)
 	defer signal.Stop(continued)

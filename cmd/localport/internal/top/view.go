@@ -170,7 +170,7 @@ func (m Model) helpLines() []string {
 		}
 		lines = append(lines, fmt.Sprintf(" %s  %s", bold.paint(fit(strings.Join(b.keys, " "), 10)), b.help))
 	}
-	lines = append(lines, "", " CONNS: open connections, and how many of them wait for the tunnel.", " IN/S, OUT/S: bytes per second from clients and to them.")
+	lines = append(lines, "", " CONNS: open connections; 4 (1w): one of four waits for the tunnel.", " IN/S, OUT/S: bytes per second from clients and to them.")
 	if len(lines) <= m.Height-1 {
 		return lines
 	}

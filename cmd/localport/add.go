@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/definition"
+	"github.com/localport-sh/localport/project/draft"
+	"github.com/localport-sh/localport/project/edit"
+	"github.com/localport-sh/localport/project/paste"
+)
+
+type addCmd struct {
+	Name       string   `env:"-" placeholder:"NAME" help:"The service's name; by default, one that says what it is."`
+	Local      bool     `env:"-" help:"Write it to .localport.local.toml, which is yours alone, instead of .localport.toml."`
+	DryRun     bool     `env:"-" help:"Print what would be added instead of writing it."`
+	Namespace  string   `short:"n" env:"-" help:"Kubernetes namespace; by default, that of the context."`
+	Context    string   `env:"-" help:"Kubernetes context; by default, the current one."`
+	Kubeconfig string   `env:"-" placeholder:"FILE" help:"Kubeconfig file."`
+	Args       []string `arg:"" optional:"" passthrough:"" name:"forward" help:"TYPE/NAME [LOCAL:]REMOTE, the command line of kubectl port-forward or ssh, tcp HOST:PORT [LOCAL], NAME URL, or - for standard input."`
+}
+
+// Help says what can be pasted, and where it is written.
+func (addCmd) Help() string {
+	return "Paste the command that you use now, as words or as one quoted text. The service is added to the nearest .localport.toml; if there is none, " +
+		"one is created in the current directory. Nothing else in the file changes. If the file was allowed before, the change that is shown is allowed with it.\n\n" +
+		"  localport add kubectl port-forward -n db svc/postgres 5432\n" +
+		"  localport add ssh -L 6379:10.0.0.5:6379 bastion\n" +
+		"  localport add db postgres://app@db.internal/shop\n" +
+		"  pbpaste | localport add -\n\n" +
+		"Exit codes: 0 added; 1 not added; 2 wrong usage; 3 the config would be invalid."
+}
+
+// Run adds the services, and shows and allows this change.
+func (c addCmd) Run(ctx context.Context, a *app, command *kong.Context) error {
+	words, wantsHelp := c.takeFlags()
+	if wantsHelp {
+		return command.PrintUsage(false)
+	}
+	p, err := a.projectToEdit()
+	if err != nil {
+		return err
+	}
+	change, err := newConfigChange(p)
+	if err != nil {
+		return err
+	}
+	pasted, err := c.parse(a, words, change.before)
+	if err != nil {
+		return err
+	}
+	for _, note := range pasted.Notes {
+		output.Info(a.err, "%s", note)
+	}
+	if c.DryRun {
+		return printAddition(a, pasted)
+	}
+	if err := c.addTo(a, change, pasted); err != nil {
+		return err
+	}
+	return change.apply(ctx, a)
+}
+
+// takeFlags returns the words for paste.Parse. Flags of this command that follow the first word are still its own: no other program that is pasted has
+// them.
+func (c *addCmd) takeFlags() (words []string, wantsHelp bool) {
+	for i := 0; i < len(c.Args); i++ {
+		word := c.Args[i]
+		name, isName := strings.CutPrefix(word, "--name=")
+		switch {
+		case word == "--dry-run":
+			c.DryRun = true
+		case word == "--local":
+			c.Local = true
+		case isName:
+			c.Name = name
+		case word == "--name" && i+1 < len(c.Args):
+			i++
+			c.Name = c.Args[i]
+		default:
+			words = append(words, word)
+		}
+	}
+	forward := forwardCmd{Namespace: c.Namespace, Context: c.Context, Kubeconfig: c.Kubeconfig, Args: words}
+	words, own := forward.words()
+	return words, own.help
+}
+
+// parse reads what was pasted. It gives no service a name or port that the project uses.
+func (c addCmd) parse(a *app, words []string, files *project.Files) (paste.Result, error) {
+	names, _ := files.Names()
+	isNameTaken := func(name string) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return project.EnvPrefix(n) == project.EnvPrefix(name) })
+	}
+	if c.Name != "" && isNameTaken(c.Name) {
+		return paste.Result{}, output.WithHint(fmt.Errorf("service %q exists already", c.Name), "choose another name with --name, or remove that service first: localport remove "+c.Name)
+	}
+	ports := files.LocalPorts()
+	options := paste.Options{
+		Name: c.Name, IsNameTaken: isNameTaken, IsPortTaken: func(port int) bool { return slices.Contains(ports, port) },
+		PrivilegedPorts: canOpenPort(1), Dir: a.dir,
+	}
+	var pasted paste.Result
+	var err error
+	if len(words) == 1 && words[0] == "-" {
+		text, readErr := io.ReadAll(io.LimitReader(os.Stdin, maxPasted))
+		if readErr != nil {
+			return pasted, fmt.Errorf("read the standard input: %w", readErr)
+		}
+		pasted, err = paste.ParseText(string(text), options)
+	} else {
+		pasted, err = paste.Parse(words, options)
+	}
+	if err != nil {
+		return pasted, describePasteError(err)
+	}
+	return pasted, nil
+}
+
+// printAddition prints what would be added, as the text of a config.
+func printAddition(a *app, pasted paste.Result) error {
+	text := definitionText(pasted)
+	if len(pasted.Env) > 0 {
+		text += "\n[env]\n"
+	}
+	for _, entry := range pasted.Env {
+		text += definition.RenderEntry(entry.Name, entry.Value)
+	}
+	for _, secret := range pasted.Secrets {
+		output.Info(a.err, "%s would be added to %s", secret.Name, project.EnvName)
+	}
+	_, err := fmt.Fprint(a.out.Data(), text)
+	return err
+}
+
+// maxPasted is how much of the standard input is read, in bytes.
+const maxPasted = 1 << 20
+
+// addTo adds what was pasted to the files: services and entries of [env] to the config, passwords to .env.
+func (c addCmd) addTo(a *app, change *configChange, pasted paste.Result) error {
+	setText := change.setConfig
+	switch {
+	case c.Local && change.before.LocalPath == "":
+		return output.Usage(errors.New("--local needs a project whose config is " + project.ConfigName))
+	case c.Local && change.before.Config == nil:
+		return output.WithHint(fmt.Errorf("there is no %s here", project.ConfigName), "create one first: localport init")
+	case c.Local:
+		setText = change.setLocal
+	case change.before.Config == nil:
+		if err := setText(func([]byte) ([]byte, error) { return []byte(draft.SchemaLine + "\n"), nil }); err != nil {
+			return err
+		}
+	}
+	for _, svc := range pasted.Services {
+		if err := setText(func(text []byte) ([]byte, error) { return edit.AddService(text, svc.Name, svc.Render()) }); err != nil {
+			return err
+		}
+	}
+	for _, entry := range pasted.Env {
+		err := setText(func(text []byte) ([]byte, error) { return addVariable(a, text, entry) })
+		if err != nil {
+			return err
+		}
+	}
+	return addSecrets(a, change, pasted.Secrets)
+}
+
+// addVariable adds an entry to [env]. One that is there stays as it is.
+func addVariable(a *app, text []byte, entry definition.Variable) ([]byte, error) {
+	if edit.HasKey(text, "env", entry.Name) {
+		output.Info(a.err, "[env] has %s already; it stays as it is, the new address is %s", entry.Name, entry.Value)
+		return text, nil
+	}
+	_, value, _ := strings.Cut(strings.TrimSpace(definition.RenderEntry(entry.Name, entry.Value)), " = ")
+	return edit.SetKey(text, []string{"env", entry.Name}, value)
+}
+
+// addSecrets adds passwords to .env. A variable that is there stays as it is.
+func addSecrets(a *app, change *configChange, secrets []definition.Variable) error {
+	if len(secrets) == 0 {
+		return nil
+	}
+	text := string(change.before.DotEnv)
+	if text != "" && !strings.HasSuffix(text, "\n") {
+		text += "\n"
+	}
+	for _, secret := range secrets {
+		if change.before.HasVariable(secret.Name) {
+			output.Info(a.err, "%s has %s already; its value stays as it is", project.EnvName, secret.Name)
+			continue
+		}
+		text += secret.Name + "='" + strings.ReplaceAll(secret.Value, "'", `'"'"'`) + "'\n"
+	}
+	return change.set(change.before.DotEnvPath, change.before.DotEnv, []byte(text))
+}
+
+// projectToEdit returns the project that -c names, or the nearest one. If there is none, its config will be created, in the current directory.
+func (a *app) projectToEdit() (commandProject, error) {
+	p, err := a.findProject()
+	if !errors.As(err, new(*project.NotFoundError)) {
+		return p, err
+	}
+	dir, err := project.PhysicalPath(a.dir)
+	if err != nil {
+		return p, err
+	}
+	return a.openConfig(filepath.Join(dir, project.ConfigName))
+}

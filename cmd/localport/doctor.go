@@ -81,7 +81,7 @@ func (c doctorCmd) print(a *app, subject *doctor.Subject, findings []doctor.Find
 	}
 	columns, _ := a.out.Size()
 	for _, line := range fixed {
-		printWrapped(a.out, columns, "fixed "+output.JoinLines(line))
+		printLines(a.out, wrapText("fixed "+output.JoinLines(line), columns))
 	}
 	for _, f := range findings {
 		printFinding(a, columns, f)

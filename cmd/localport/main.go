@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -110,6 +109,7 @@ func run(args []string) int {
 }
 
 func runCommand(args []string, stdout, stderr *output.Writer) int {
+	a := &app{out: stdout, err: stderr}
 	if len(args) > 0 {
 		switch args[0] {
 		case "export":
@@ -124,12 +124,11 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 		case "hook":
 			args = loginShellName(args)
 		case "help":
-			args = append(slices.Clone(args[1:]), "--help")
+			return showHelp(a, args[1:])
 		}
 	} else {
 		args = []string{"--help"}
 	}
-	a := &app{out: stdout, err: stderr}
 	if len(args) > 1 && args[0] == "__complete" { // without kong: it must be there before the next key
 		return completeNames(a, args[1:])
 	}
@@ -144,16 +143,14 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 	return code
 }
 
-// parseAndRun runs the command that args name, and returns the exit code.
-func parseAndRun(a *app, args []string) int {
-	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
-	defer cancel()
-	var g grammar
+// newParser returns the parser of the command line, which fills g.
+func newParser(ctx context.Context, a *app, g *grammar) *kong.Kong {
 	// kong writes its help to os.Stdout itself: it takes the width of a terminal from an *os.File only.
-	parser := kong.Must(&g, append(keepArgumentBytes(),
+	return kong.Must(g, append(keepArgumentBytes(),
 		kong.Name("localport"),
 		kong.Description("Port forwards for each project: started when you cd into it, stopped when the last shell leaves."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.Help(printHelp),
 		kong.ExplicitGroups([]kong.Group{
 			{Key: "Daily", Title: "Daily:"}, {Key: "Config", Title: "Config:"}, {Key: "Diagnose", Title: "Diagnose:"}, {Key: "Advanced", Title: "Advanced:"},
 		}),
@@ -163,6 +160,14 @@ func parseAndRun(a *app, args []string) int {
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.BindToProvider(a.findProject),
 	)...)
+}
+
+// parseAndRun runs the command that args name, and returns the exit code.
+func parseAndRun(a *app, args []string) int {
+	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
+	defer cancel()
+	var g grammar
+	parser := newParser(ctx, a, &g)
 	command, err := parser.Parse(args)
 	if err != nil {
 		path := ""

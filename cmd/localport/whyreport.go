@@ -80,9 +80,7 @@ func (r *whyReport) print(w io.Writer, width int) {
 			label = ""
 		}
 	}
-	for _, line := range wrapText(hint, width) {
-		fmt.Fprintln(w, strings.TrimRight(line, " "))
-	}
+	printLines(w, wrapText(hint, width))
 }
 
 // lines are the lines of an entry without its label. A long text is cut.
@@ -100,6 +98,14 @@ func (e whyEntry) lines(width int) []string {
 	return lines
 }
 
+// printLines prints lines without the spaces at their ends.
+func printLines(w io.Writer, lines []string) {
+	for _, line := range lines {
+		fmt.Fprintln(w, strings.TrimRight(line, " "))
+	}
+}
+
+// wrapText breaks a line between words; width 0 breaks nothing.
 func wrapText(line string, width int) []string {
 	if width > 0 {
 		line = text.WrapSoft(line, width)

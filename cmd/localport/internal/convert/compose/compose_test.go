@@ -51,7 +51,11 @@ func TestConvert_FindsThePortsThatComposePublishes(t *testing.T) {
 	env := map[string]string{"PG_PORT": "15432", "UNKNOWN": "", "POSTGRES_PASSWORD": "x"}
 	composed, err := loader.LoadWithContext(context.Background(), types.ConfigDetails{
 		WorkingDir: t.TempDir(), ConfigFiles: []types.ConfigFile{{Filename: "compose.yml", Content: data}}, Environment: env,
-	}, func(o *loader.Options) { o.SetProjectName("shop", true); o.Profiles = []string{"*"}; o.SkipResolveEnvironment = true })
+	}, func(o *loader.Options) {
+		o.SetProjectName("shop", true)
+		o.Profiles = []string{"*"}
+		o.SkipResolveEnvironment = true
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

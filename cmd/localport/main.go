@@ -26,7 +26,7 @@ import (
 )
 
 // grammar is the command line as kong parses it. It lacks export, the hook's command: kong would double the time that a prompt takes.
-// Every flag can also be given by a LOCALPORT_* variable.
+// Every flag can also be given by a LOCALPORT_* variable, except those that act, such as --fix and --all (env:"-").
 type grammar struct {
 	Config   string           `short:"c" placeholder:"FILE" type:"path" help:"Use this config file instead of the nearest .localport.toml."`
 	Dir      string           `short:"C" placeholder:"DIR" type:"path" help:"Run as if started in DIR."`

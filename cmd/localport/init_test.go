@@ -34,14 +34,7 @@ func newInitEnv(t *testing.T) (*testEnv, string) {
 	return w, dir
 }
 
-func readConfig(t *testing.T, dir string) string {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join(dir, project.ConfigName))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
-}
+func readConfig(t *testing.T, dir string) string { return readProjectFile(t, dir, project.ConfigName) }
 
 // checkOnlyFiles fails the test if a directory has other files than these.
 func checkOnlyFiles(t *testing.T, dir string, want ...string) {

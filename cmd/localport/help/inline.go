@@ -2,6 +2,7 @@ package help
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -99,7 +100,7 @@ func (r *renderer) wrap(text string, columns int) []line {
 		for n < len(rest) && rest[n].glued {
 			n++
 		}
-		if len(current) > 0 && append(current[:len(current):len(current)], rest[:n]...).width() > columns {
+		if len(current) > 0 && append(slices.Clip(current), rest[:n]...).width() > columns {
 			lines = append(lines, current.join(r))
 			current = nil
 		}

@@ -88,10 +88,7 @@ func (r *renderer) code(lines []string) {
 func (r *renderer) list(lines []string) {
 	for len(lines) > 0 {
 		n := 1 + count(lines[1:], func(line string) bool { return !strings.HasPrefix(line, "- ") })
-		text := strings.TrimPrefix(lines[0], "- ")
-		for _, line := range lines[1:n] {
-			text += " " + strings.TrimSpace(line)
-		}
+		text := strings.TrimPrefix(strings.Join(lines[:n], " "), "- ") // the words are split again
 		r.paragraph("- ", "  ", text, r.columns)
 		lines = lines[n:]
 	}

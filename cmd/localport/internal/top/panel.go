@@ -68,9 +68,24 @@ func (m Model) whyPanel(svc api.ServiceStatus) []string {
 	}
 	var lines []string
 	for _, line := range m.answer.lines {
-		lines = append(lines, " "+strings.ReplaceAll(line, "\t", "  "))
+		lines = append(lines, wrapIndented(" "+strings.ReplaceAll(line, "\t", "  "), m.Width)...)
 	}
 	return lines
+}
+
+// wrapIndented breaks a line that is too long between words. What follows is indented by two columns more than the line.
+func wrapIndented(line string, width int) []string {
+	if columns(line) <= width {
+		return []string{line}
+	}
+	indent := strings.Repeat(" ", min(len(line)-len(strings.TrimLeft(line, " ")), width/2))
+	parts := wrap(line, width-len(indent)-2)
+	for i, part := range parts {
+		if parts[i] = indent + part; i > 0 {
+			parts[i] = indent + "  " + part
+		}
+	}
+	return parts
 }
 
 // overview is what is known about the service, its connections, and the last events of the project.

@@ -129,3 +129,25 @@ func TestView_ASCIIOnlyOnSuchTerminals(t *testing.T) {
 		}
 	}
 }
+
+func TestView_HasNoColorsWithoutColors(t *testing.T) {
+	t.Parallel()
+	for name, m := range scenes() {
+		m.Width, m.Height, m.NoColor = 80, 24, true
+		if screen := View(m); strings.Contains(screen, "\x1b[3") || strings.Contains(screen, ";3") {
+			t.Errorf("%s: %q", name, screen)
+		}
+	}
+}
+
+func TestView_WrapsALongAnswer(t *testing.T) {
+	t.Parallel()
+	m := press(begin(shop()), "w")
+	m.Width, m.Height = 40, 24
+	m, _ = Update(m, CommandMsg{Now: m.Now, Verb: "why", Service: "postgres", Output: "hint: start the server on 127.0.0.1:5432, or correct remote_host\n"})
+	screen := View(m)
+	checkScreen(t, m, screen)
+	if !strings.Contains(screen, " hint: start the server on") || !strings.Contains(screen, "   127.0.0.1:5432, or correct ") {
+		t.Errorf("got\n%s", strip(screen))
+	}
+}

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/client"
@@ -77,13 +79,20 @@ func (a *app) requireTerminal() error {
 		return nil
 	}
 	user, err := client.ReadUser()
+	invalid, isInvalid := errors.AsType[*project.InvalidError](err)
 	switch {
-	case errors.As(err, new(*project.InvalidError)): // it may have been meant to say so
+	case isInvalid && mentionsTerminal(invalid.Diagnostics[0].Path): // it may be meant to say so
 		return err
 	case user.Trust.Terminal:
 		return output.WithExitCode(output.WithHint(errNoTerminal, `ask the user to run "localport allow" in a terminal`), output.ExitNotAllowed)
 	}
 	return nil
+}
+
+// mentionsTerminal reports whether the user's config, which has mistakes, has the word.
+func mentionsTerminal(path string) bool {
+	data, err := os.ReadFile(path)
+	return err != nil || bytes.Contains(data, []byte("terminal"))
 }
 
 type denyCmd struct{}

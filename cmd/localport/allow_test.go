@@ -179,7 +179,7 @@ func TestAllow_NeedsATerminalIfTheUserSaysSo(t *testing.T) {
 	if sh.Run(w.exe + " allow"); !strings.Contains(sh.Output(), "allowed "+root) {
 		t.Errorf("at a terminal: %s", sh.Screen())
 	}
-	w.writeUserConfig("[trust\n")
+	w.writeUserConfig("[trust]\nterminal = true\noops = 1\n")
 	if o := w.localport(root, "allow"); o.code != output.ExitInvalid {
 		t.Errorf("with an invalid user config: exit %d\n%s", o.code, o.stderr)
 	}

@@ -33,7 +33,7 @@ type grammar struct {
 	Verbose  bool             `short:"v" help:"Log in detail; same as --log-level=debug."`
 	LogLevel string           `enum:",debug,info,warn,error" default:"" placeholder:"LEVEL" help:"Log level of the supervisor, also if it is running: debug, info, warn or error."`
 	Color    output.ColorMode `enum:"auto,always,never" default:"auto" placeholder:"WHEN" help:"Use colours: auto, always or never."`
-	Version  kong.VersionFlag `env:"-" help:"Print the version."`
+	Version  versionFlag      `env:"-" help:"Print the version."`
 
 	Forward forwardCmd `cmd:"" group:"Daily" help:"Forward a port without a project: kubectl's or ssh's own arguments, in the foreground."`
 	Allow   allowCmd   `cmd:"" group:"Daily" help:"Approve the current contents of the project's files."`
@@ -74,7 +74,10 @@ type grammar struct {
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`
 
 	// Other names of "localport config …".
-	Schema schemaCmd `cmd:"" hidden:"" help:"Print the JSON Schema of .localport.toml, for editors."`
+	Schema  schemaCmd  `cmd:"" hidden:"" help:"Print the JSON Schema of .localport.toml, for editors."`
+	Migrate migrateCmd `cmd:"" hidden:"" help:"Bring an older config, or the Python LocalPort's, to the current form."`
+	Backup  backupCmd  `cmd:"" hidden:"" help:"Copy the config into localport's data directory."`
+	Restore restoreCmd `cmd:"" hidden:"" help:"Replace the config by a backup."`
 }
 
 // app is what commands share: the directory or config that they act on, and their output. Results go to out, everything else to err. A
@@ -169,6 +172,9 @@ func parseAndRun(a *app, args []string) int {
 	var g grammar
 	parser := newParser(ctx, a, &g)
 	command, err := parser.Parse(args)
+	if isStdoutError(err) { // of the help
+		return output.PrintError(a.err, describeWriteError(err))
+	}
 	if err != nil {
 		path := ""
 		if parseError, ok := errors.AsType[*kong.ParseError](err); ok {
@@ -214,10 +220,20 @@ func (a *app) addWriteError(err error) error {
 	case isBrokenPipe && a.out.HasWritten(): // such as head, which has seen enough
 		return output.WithExitCode(output.ErrReported, output.ExitFailed)
 	}
-	if pathErr, ok := errors.AsType[*fs.PathError](writeErr); ok {
-		writeErr = pathErr.Err
+	return describeWriteError(writeErr)
+}
+
+// isStdoutError reports whether an error is one of writing to the standard output.
+func isStdoutError(err error) bool {
+	pathErr, ok := errors.AsType[*fs.PathError](err)
+	return ok && pathErr.Op == "write" && pathErr.Path == os.Stdout.Name()
+}
+
+func describeWriteError(err error) error {
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pathErr.Err
 	}
-	return output.WithHint(fmt.Errorf("write to the standard output: %w", writeErr))
+	return output.WithHint(fmt.Errorf("write to the standard output: %w", err))
 }
 
 // commandPath returns the command as far as it was recognized, such as "daemon stop".

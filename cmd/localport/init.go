@@ -13,6 +13,7 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/internal/convert"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -183,7 +184,8 @@ func createWithoutLink(path, text string) error {
 
 // checkNewConfig returns the mistakes and warnings of a new config, and the number of its services.
 func checkNewConfig(path, text string) (warnings []string, services int) {
-	parsed, err := parseNewConfig(path, text)
+	written := commandProject{&client.Project{Config: path, Root: filepath.Dir(path)}}
+	parsed, err := parseNewConfig(path, text, written.checkPath)
 	if invalid, ok := errors.AsType[*project.InvalidError](err); ok {
 		for _, d := range invalid.Diagnostics {
 			warnings = append(warnings, output.Diagnostic(d))

@@ -170,14 +170,14 @@ func isPortTaken(port int) bool {
 	return false
 }
 
-// parseNewConfig parses a config that has not been written, as "localport config validate" will.
-func parseNewConfig(path, text string) (*project.Project, error) {
+// parseNewConfig parses a config that has not been written. With a checkPath, it reports what "localport config validate" will.
+func parseNewConfig(path, text string, checkPath func(project.PathUse) error) (*project.Project, error) {
 	files, err := project.ReadFilesAround(path, []byte(text))
 	if err != nil {
 		return nil, err
 	}
 	return project.Parse(files, project.Options{
-		Getenv: environ.Undo(environ.Parse(os.Environ())).Lookup,
+		Getenv: environ.Undo(environ.Parse(os.Environ())).Lookup, CheckPath: checkPath,
 		Checks: builtin.Types(), Technologies: supervisor.Technologies(),
 		PickAutoPort: func(service string) int {
 			return project.PickAutoPort(filepath.Dir(path), service, func(int) bool { return false })

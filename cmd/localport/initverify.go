@@ -53,7 +53,7 @@ func verifyCheck(ctx context.Context, driver forwarder.Driver, candidate *kubese
 	var tunnel forwarder.Tunnel
 	reason := ""
 	for _, check := range checks {
-		parsed, err := parseNewConfig(target, checkedConfig(candidate.Service, check))
+		parsed, err := parseNewConfig(target, checkedConfig(candidate.Service, check), nil)
 		if err != nil {
 			break
 		}

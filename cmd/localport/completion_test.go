@@ -39,7 +39,8 @@ var completionTests = []struct {
 	{"localport exec completion-test-p", []string{"completion-test-program"}},
 	{"localport exec -s web -- cat own-f", []string{"own-file"}},
 	{"localport -C ../other restart ", []string{"elsewhere", "-web"}},
-	{"localport status web ", []string{"-web", "-status"}},
+	{"localport status ", []string{"web"}},
+	{"localport metrics web ", []string{"-web", "-metrics"}},
 }
 
 func TestCompletion_OffersCommandsFlagsAndNames(t *testing.T) {

@@ -72,13 +72,15 @@ func (w *doctorEnv) parseFindings(o commandResult) map[string][]doctor.Finding {
 	return found
 }
 
-// requireFinding returns the only finding of a check, whose text must contain want.
+// requireFinding returns the only finding of a check, whose text must contain want. On a busy machine a check may take longer than it may at first,
+// and killed processes may not have been reaped yet.
 func (w *doctorEnv) requireFinding(dir, id string, status doctor.Status, want string) doctor.Finding {
 	w.t.Helper()
-	found := w.diagnose(dir)[id]
-	if len(found) != 1 || found[0].Status != status || !strings.Contains(found[0].Text, want) {
-		w.t.Fatalf("%s: got %+v, want a finding %s with %q", id, found, status, want)
-	}
+	var found []doctor.Finding
+	eventually(w.t, fmt.Sprintf("%s finds %s with %q", id, status, want), func() bool {
+		found = w.diagnose(dir)[id]
+		return len(found) == 1 && found[0].Status == status && strings.Contains(found[0].Text, want)
+	})
 	return found[0]
 }
 

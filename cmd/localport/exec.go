@@ -26,6 +26,13 @@ type execCmd struct {
 	Command []string      `arg:"" optional:"" passthrough:"" help:"The command and its arguments, after --."`
 }
 
+// Help is the text below the usage.
+func (execCmd) Help() string {
+	return "With -C DIR the command runs in DIR. Your shell expands $VARIABLES before localport sets them; sh -c '…' expands them later.\n\n" +
+		"Example: localport exec -- sh -c 'psql \"$DATABASE_URL\"'\n\n" +
+		"Exit codes: those of the command; 125 localport has failed, also for wrong usage; 126 the command cannot be run; 127 it is not found."
+}
+
 // Run takes a lease for its own pid, waits until the services are healthy, and replaces this process with the command, which keeps the
 // pid and so the lease.
 func (c execCmd) Run(ctx context.Context, a *app) error {

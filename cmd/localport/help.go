@@ -40,6 +40,9 @@ func printTopic(a *app, words []string) (error, bool) {
 	}
 	columns, _ := a.out.Size()
 	_, err := io.WriteString(a.out.File(), topic.Render(textColumns(columns), columns > 0 && usesEscapes()))
+	if isStdoutError(err) {
+		err = describeWriteError(err)
+	}
 	return err, true
 }
 

@@ -19,6 +19,13 @@ import (
 
 type lsCmd struct{ outputFormat }
 
+// Help is the text below the usage.
+func (lsCmd) Help() string {
+	return "It works in any directory. A project whose supervisor does not answer is listed as such.\n\n" +
+		"Example: localport ls --json | jq -r '.[].project'\n\n" +
+		"Exit codes: 0 listed, also if there is none; 1 the list could not be written; 2 wrong usage."
+}
+
 // listedProject is a project that runs, as ls --json prints it. Other programs depend on its names.
 type listedProject struct {
 	api.Status

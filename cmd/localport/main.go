@@ -26,14 +26,14 @@ import (
 )
 
 // grammar is the command line as kong parses it. It lacks export, the hook's command: kong would double the time that a prompt takes.
-// Every flag can also be given by a LOCALPORT_* variable.
+// Every flag can also be given by a LOCALPORT_* variable, except those that act, such as --fix and --all (env:"-").
 type grammar struct {
 	Config   string           `short:"c" placeholder:"FILE" type:"path" help:"Use this config file instead of the nearest .localport.toml."`
 	Dir      string           `short:"C" placeholder:"DIR" type:"path" help:"Run as if started in DIR."`
 	Verbose  bool             `short:"v" help:"Log in detail; same as --log-level=debug."`
 	LogLevel string           `enum:",debug,info,warn,error" default:"" placeholder:"LEVEL" help:"Log level of the supervisor, also if it is running: debug, info, warn or error."`
 	Color    output.ColorMode `enum:"auto,always,never" default:"auto" placeholder:"WHEN" help:"Use colours: auto, always or never."`
-	Version  kong.VersionFlag `env:"-" help:"Print the version."`
+	Version  versionFlag      `env:"-" help:"Print the version."`
 
 	Forward forwardCmd `cmd:"" group:"Daily" help:"Forward a port without a project: kubectl's or ssh's own arguments, in the foreground."`
 	Allow   allowCmd   `cmd:"" group:"Daily" help:"Approve the current contents of the project's files."`
@@ -127,6 +127,7 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 		case "hook":
 			args = loginShellName(args)
 		case "help":
+			catchBrokenPipe()
 			return showHelp(a, args[1:])
 		}
 	} else {
@@ -138,13 +139,16 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 	if len(args) > 1 && args[0] == prompt.MistakeArg {
 		return printMistake(a, args[1])
 	}
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a write then returns EPIPE
+	catchBrokenPipe()
 	code := parseAndRun(a, args)
 	if a.superviseProject != nil {
 		return output.PrintError(stderr, a.superviseProject())
 	}
 	return code
 }
+
+// catchBrokenPipe makes a write to a pipe without a reader return EPIPE. A program that exec runs does not inherit that.
+func catchBrokenPipe() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // newParser returns the parser of the command line, which fills g.
 func newParser(ctx context.Context, a *app, g *grammar) *kong.Kong {
@@ -172,6 +176,9 @@ func parseAndRun(a *app, args []string) int {
 	var g grammar
 	parser := newParser(ctx, a, &g)
 	command, err := parser.Parse(args)
+	if isStdoutError(err) { // of the help
+		return output.PrintError(a.err, describeWriteError(err))
+	}
 	if err != nil {
 		path := ""
 		if parseError, ok := errors.AsType[*kong.ParseError](err); ok {
@@ -217,10 +224,20 @@ func (a *app) addWriteError(err error) error {
 	case isBrokenPipe && a.out.HasWritten(): // such as head, which has seen enough
 		return output.WithExitCode(output.ErrReported, output.ExitFailed)
 	}
-	if pathErr, ok := errors.AsType[*fs.PathError](writeErr); ok {
-		writeErr = pathErr.Err
+	return describeWriteError(writeErr)
+}
+
+// isStdoutError reports whether an error is one of writing to the standard output.
+func isStdoutError(err error) bool {
+	pathErr, ok := errors.AsType[*fs.PathError](err)
+	return ok && pathErr.Op == "write" && pathErr.Path == os.Stdout.Name()
+}
+
+func describeWriteError(err error) error {
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pathErr.Err
 	}
-	return output.WithHint(fmt.Errorf("write to the standard output: %w", writeErr))
+	return output.WithHint(fmt.Errorf("write to the standard output: %w", err))
 }
 
 // commandPath returns the command as far as it was recognized, such as "daemon stop".

@@ -31,6 +31,14 @@ type statusCmd struct {
 	ExitCode bool            `env:"-" help:"Exit with 0 if every enabled service is healthy, idle or shared, else with 1."`
 }
 
+// Help is the text below the usage.
+func (statusCmd) Help() string {
+	return "A table that fits the terminal; in a pipe, one line per service with everything.\n\n" +
+		"Example: localport status --exit-code >/dev/null || localport restart\n\n" +
+		"Exit codes: 0 shown; 1 the supervisor does not answer, or with --exit-code: a service is not healthy, idle or shared; " +
+		"2 wrong usage; 3 the config is invalid."
+}
+
 // Run shows the project, also if it is stopped.
 func (c statusCmd) Run(ctx context.Context, a *app) error {
 	isWatch := c.Watch || c.Interval > 0

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -39,8 +38,7 @@ type whyReport struct {
 
 // The limits of the text.
 const (
-	whyLines     = 25
-	whyWidth     = 80 // if the output is not a terminal, lines are not wrapped; they are counted as if they were
+	whyLines     = 25 // at whatever width; without a terminal, lines are not wrapped
 	shownHistory = 3
 	shownLines   = 3 // of one entry
 	errorLines   = 5 // of one that is never left out
@@ -59,8 +57,8 @@ type whyEntry struct {
 func (r *whyReport) print(w io.Writer, width int) {
 	entries := r.entries()
 	hint := "hint: " + r.Next
-	limit := whyLines - len(wrapText(hint, cmp.Or(width, whyWidth)))
-	for countLines(entries, cmp.Or(width, whyWidth)) > limit {
+	limit := whyLines - len(wrapText(hint, width))
+	for countLines(entries, width) > limit {
 		i := leastImportant(entries)
 		if i < 0 {
 			break

@@ -22,7 +22,7 @@ func TestCommands_FailIfTheirOutputCannotBeWritten(t *testing.T) {
 	for _, command := range []string{
 		"status", "status --json", "status -o text", "status web", "status --all", "ls", "ls --json", "status -w", "status -w --json", "start", "restart", "env", "env --format json",
 		"logs supervisor", "logs supervisor --json", "logs --list", "logs --path supervisor", "events", "events --json", "hook bash", "hook nu", "completion zsh", "config validate", "recipes",
-		"recipes cloud-sql", "daemon status", "daemon status --json", "daemon start", "daemon restart", "daemon reload", "metrics", "port web", "version", "demo",
+		"recipes cloud-sql", "daemon status", "daemon status --json", "daemon start", "daemon restart", "daemon reload", "metrics", "port web", "version", "--version", "--help", "status --help", "help ssh", "demo",
 	} {
 		cmd := w.command(root, strings.Fields(command)...)
 		var stderr strings.Builder
@@ -36,7 +36,7 @@ func TestCommands_FailIfTheirOutputCannotBeWritten(t *testing.T) {
 			t.Errorf("%s >/dev/full: exit %d, %q", command, code, stderr.String())
 		}
 	}
-	for _, command := range []string{"status", "logs supervisor", "env", "version", "hook bash"} {
+	for _, command := range []string{"status", "logs supervisor", "env", "version", "hook bash", "--help"} {
 		reader, writer, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)

@@ -102,7 +102,7 @@ func checkHook(_ context.Context, s *Subject) []Finding {
 	}
 	file, hasHook := startupFileOf(shell, s.Env)
 	if !hasHook {
-		return skip(fmt.Sprintf("the shell %q loads the hook as \"localport hook --help\" says", shell))
+		return skip(fmt.Sprintf("the start-up file of the shell %q is not known; \"localport exec\" and \"localport start\" need no hook", shell))
 	}
 	lines := file.read()
 	isLoaded := os.Getenv("LOCALPORT_DIFF") != "" || pid > 0 && hasShellLease(pid)

@@ -25,7 +25,7 @@ type uninstallCmd struct {
 func (uninstallCmd) Help() string {
 	return "At a terminal, it shows what LocalPort keeps on disk and what runs, and asks before it stops all of your projects and removes it. " +
 		"Without a terminal, or if the answer is not \"yes\", nothing is changed.\n\n" +
-		"It never removes .localport.toml files, your own config.toml, or the program itself: for that it prints the command.\n\n" +
+		"It never removes .localport.toml files, your own config.toml, backups of configs, or the program itself: for that it prints the command.\n\n" +
 		"Examples:\n\n  localport uninstall                    # show, and ask\n  localport uninstall --yes --rc-files"
 }
 
@@ -134,8 +134,8 @@ func printInventory(a *app, i uninstall.Inventory) {
 			printPlace(a, "sockets", place)
 		}
 	}
-	if i.Settings != "" {
-		fmt.Fprintf(a.out, "  %-15s %s\n", "kept", shortPath(i.Settings))
+	for _, path := range i.Kept {
+		fmt.Fprintf(a.out, "  %-15s %s\n", "kept", shortPath(path))
 	}
 	counts := make(map[lockstate.DirKind]int)
 	for _, dir := range i.Dirs {

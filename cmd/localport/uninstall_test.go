@@ -135,8 +135,8 @@ func TestUninstall_FollowsNoLinkAndKeepsProjects(t *testing.T) {
 	w, root := newUninstallEnv(t)
 	state, _ := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*"))
 	outside := filepath.Join(w.home, "outside")
-	work := filepath.Join(w.home, "data/localport/trust/work")
-	for _, dir := range []string{outside, work, filepath.Join(state[0], "shop")} {
+	work, backups := filepath.Join(w.home, "data/localport/trust/work"), filepath.Join(w.home, "data/localport/backups")
+	for _, dir := range []string{outside, work, backups, filepath.Join(state[0], "shop")} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -152,7 +152,10 @@ func TestUninstall_FollowsNoLinkAndKeepsProjects(t *testing.T) {
 	if o.code != 1 || !strings.Contains(o.stderr, filepath.Join(state[0], "shop/.localport.toml")+" is not removed: it is a project's config") {
 		t.Errorf("exit %d\n%s", o.code, o.stderr)
 	}
-	for _, path := range []string{filepath.Join(outside, "file"), filepath.Join(work, "file"), filepath.Join(state[0], "shop/file"), filepath.Join(root, ".localport.toml")} {
+	if want := "kept            ~/data/localport/backups\n"; !strings.Contains(o.stdout, want) {
+		t.Errorf("no %q in\n%s", want, o.stdout)
+	}
+	for _, path := range []string{filepath.Join(outside, "file"), filepath.Join(backups, "file"), filepath.Join(work, "file"), filepath.Join(state[0], "shop/file"), filepath.Join(root, ".localport.toml")} {
 		if _, err := os.Stat(path); err != nil {
 			t.Error(err)
 		}

@@ -1,6 +1,10 @@
 package manpage
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
 
 // page is a manual page that is being written.
 type page struct{ strings.Builder }
@@ -81,7 +85,7 @@ var replacer = strings.NewReplacer(`\`, `\e`, "-", `\-`, "`", `\(ga`, "'", `\(aq
 func escape(text string) string {
 	words := strings.Split(text, " ")
 	for i, word := range words {
-		words[i] = replacer.Replace(word)
+		words[i] = escapeNonASCII(replacer.Replace(word))
 		if strings.Contains(word, "://") { // it may be longer than a line
 			words[i] = strings.ReplaceAll(words[i], "/", `/\:`)
 		}
@@ -90,4 +94,17 @@ func escape(text string) string {
 		}
 	}
 	return strings.Join(words, " ")
+}
+
+// escapeNonASCII writes other characters by their code points: not every roff reads UTF-8.
+func escapeNonASCII(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if r < utf8.RuneSelf {
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, `\[u%04X]`, r)
+		}
+	}
+	return b.String()
 }

@@ -15,10 +15,10 @@ import (
 
 // Inventory is what there is of localport.
 type Inventory struct {
-	States   Place   // the state and the logs of all projects
-	Approval Place   // what the user has allowed
-	Sockets  []Place // the runtime directories
-	Settings string  // the user's own config; empty if there is none. It is kept
+	States   Place    // the state and the logs of all projects
+	Approval Place    // what the user has allowed
+	Sockets  []Place  // the runtime directories
+	Kept     []string // the user's own config, and the backups of configs
 	Dirs     []lockstate.SurveyedDir
 	Lines    []Line
 	Scripts  []string // files that localport has printed, in the shells' directories
@@ -57,8 +57,10 @@ func Find(getenv func(string) string) (Inventory, error) {
 			i.Sockets = append(i.Sockets, measure(f.Dir))
 		}
 	}
-	if _, err := os.Lstat(filepath.Join(config, "config.toml")); err == nil {
-		i.Settings = filepath.Join(config, "config.toml")
+	for _, path := range []string{filepath.Join(config, "config.toml"), filepath.Join(data, "backups")} {
+		if _, err := os.Lstat(path); err == nil {
+			i.Kept = append(i.Kept, path)
+		}
 	}
 	i.Lines = findLines(rcFiles(home, getenv))
 	i.Scripts = findScripts(scriptFiles(home, getenv))

@@ -135,7 +135,7 @@ func (c *configChange) restoreFiles(files []backup.File) error {
 func (c *configChange) replaceUnallowed(a *app, like []backup.File) error {
 	if err := c.check(); err != nil {
 		c.review.secrets = c.project.secretsOf(c.after)
-		for _, line := range strings.Split(strings.TrimSpace(err.Error()), "\n") {
+		for line := range strings.SplitSeq(strings.TrimSpace(err.Error()), "\n") {
 			output.Warn(a.err, line)
 		}
 	}

@@ -14,6 +14,10 @@ test:
 check:
     .ci/run
 
+# Build a release of this commit into ./dist: archives, packages, SBOMs, checksums. The version is the tag's. On Linux; the same commit gives the same bytes.
+release:
+    .ci/release dist
+
 # Format and lint. Needs golangci-lint.
 lint:
     git ls-files -z '*.go' | xargs -0 golangci-lint fmt
@@ -63,3 +67,7 @@ cluster-build:
 # Stop that cluster and remove everything of it.
 @cluster-down:
     go run ./testdata/cluster/cmd/cluster down
+
+# Draw .github/top.svg: localport top in a real terminal. Needs tmux and bash.
+picture:
+    go run ./testdata/toppicture >top.svg.new && mv top.svg.new .github/top.svg

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/localport-sh/localport/project"
 )
@@ -27,6 +28,17 @@ type Technology struct {
 	// pods. Only Dir and Env of run are used. It runs programs and reads files that the config names, so the config must be allowed. It asks
 	// nobody anything, and returns what it knows when ctx ends. The facts hold no secret. Nil: there is nothing to find out.
 	Explain func(ctx context.Context, svc project.Service, run Run) []Fact
+	// Verify connects to where a service's tunnel leads, as the tunnel would, and reports whether the user may forward there. It opens no port,
+	// and asks nobody anything. Services with the same Login.Key have the same result. Dir, Env, Log and SocketDir of run are set. Nil: there
+	// is nothing to verify beside the service itself.
+	Verify func(ctx context.Context, svc project.Service, run Run) Verification
+}
+
+// Verification is the result of Technology.Verify.
+type Verification struct {
+	Summary string        // what was reached, in a few words
+	Failure *Failure      // why forwards fail there; nil if they do not
+	Skew    time.Duration // by how much the server's clock is ahead of this machine's; 0 if it is not known
 }
 
 // Fact is one thing that a technology has found out about a service's far end, in one line.
@@ -44,6 +56,8 @@ type Login struct {
 	Name string // what the user logs in to, for display; empty if there is no login
 	// UsesAskSocket is set if the login is to open the service's tunnel in the supervisor, with Run.AskSocket for its questions.
 	UsesAskSocket bool
+	// HasNoHelper is set if Run would run nothing: what a login needs is in files that other programs write.
+	HasNoHelper bool
 	// Warning is something wrong with the service's config that the login may run into, for display before it; may be empty.
 	Warning string
 	// Run logs in on the user's terminal. It returns a secret credential for a CredentialReceiver, nil if there is none. done is

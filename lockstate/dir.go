@@ -26,6 +26,9 @@ type Dir struct {
 	// it returns an error, that is the outcome of the call. It is for tests, which have calls fail or wait.
 	BeforeCall func(call Call, name string) error
 
+	// mustExist: locking does not make a directory that is missing.
+	mustExist bool
+
 	joinFingerprinted sync.Once // sets fingerprinted
 	fingerprinted     fingerprintedPaths
 }

@@ -25,7 +25,11 @@ func runInChild(t *testing.T, attr *syscall.SysProcAttr) bool {
 		return true
 	}
 	// By this path, because another user may not search the directory of the test binary.
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
+	args := []string{"-test.run=^" + t.Name() + "$", "-test.v"}
+	if dir := os.Getenv("GOCOVERDIR"); dir != "" && testing.CoverMode() != "" && attr != nil && attr.Credential == nil {
+		args = append(args, "-test.gocoverdir="+dir)
+	}
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), "LOCKSTATE_TEST_CHILD="+t.Name())
 	cmd.SysProcAttr = attr
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {

@@ -113,6 +113,9 @@ func (d *Dir) lockErrorCause(err error) error {
 	case statErr == nil:
 		return fmt.Errorf("lock %s: %w", path, err)
 	}
+	if d.mustExist {
+		return err
+	}
 	if dirErr := d.makeDirs(); dirErr != nil {
 		return dirErr
 	}

@@ -24,6 +24,9 @@ import (
 
 // TestMain lets the test binary act as a process that holds a lease and takes part in the election.
 func TestMain(m *testing.M) {
+	if dir := os.Getenv("LOCALPORT_TEST_COVERDIR"); dir != "" {
+		_ = os.Setenv("GOCOVERDIR", dir) // of the processes that tests start
+	}
 	if config := os.Getenv("LOCKSTATE_TEST_ENTER"); config != "" {
 		os.Exit(enterAndHold(config))
 	}

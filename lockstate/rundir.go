@@ -64,6 +64,22 @@ func RemoveRunDir(run string) error {
 // RemoveAbandonedRunDirs removes the run directories of supervisors that were killed, of any project of this user. Before that it
 // calls onFound with the run. Directories without a lock file, as version 1.0.0 made them, are left alone.
 func RemoveAbandonedRunDirs(onFound func(run string)) error {
+	return visitAbandonedRunDirs(func(dir string) error {
+		onFound(filepath.Base(dir))
+		return os.RemoveAll(dir)
+	})
+}
+
+// ListAbandonedRunDirs returns the paths of the directories that RemoveAbandonedRunDirs would remove now.
+func ListAbandonedRunDirs() (dirs []string) {
+	_ = visitAbandonedRunDirs(func(dir string) error {
+		dirs = append(dirs, dir)
+		return nil
+	})
+	return dirs
+}
+
+func visitAbandonedRunDirs(visit func(dir string) error) error {
 	var errs error
 	for _, dir := range runtimeDirs() {
 		entries, err := os.ReadDir(dir)
@@ -72,15 +88,15 @@ func RemoveAbandonedRunDirs(onFound func(run string)) error {
 		}
 		for _, entry := range entries {
 			if entry.IsDir() {
-				errs = errors.Join(errs, removeAbandoned(filepath.Join(dir, entry.Name()), onFound))
+				errs = errors.Join(errs, visitIfAbandoned(filepath.Join(dir, entry.Name()), visit))
 			}
 		}
 	}
 	return errs
 }
 
-// removeAbandoned removes a run directory unless its lock is held.
-func removeAbandoned(dir string, onFound func(run string)) error {
+// visitIfAbandoned calls visit with a run directory, and its lock, unless that is held by another.
+func visitIfAbandoned(dir string, visit func(dir string) error) error {
 	info, err := os.Lstat(filepath.Dir(dir))
 	if err != nil || !isOwnDirectory(info) || info.Mode().Perm()&0o077 != 0 {
 		return nil //nolint:nilerr // it is not ours
@@ -97,6 +113,5 @@ func removeAbandoned(dir string, onFound func(run string)) error {
 	if flockNonblocking(file, unix.LOCK_EX) != nil || checkSameFile(file, path) != nil {
 		return nil // the supervisor lives, and may just have created its directory again
 	}
-	onFound(filepath.Base(dir))
-	return os.RemoveAll(dir)
+	return visit(dir)
 }

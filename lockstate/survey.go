@@ -44,6 +44,9 @@ func Survey() ([]SurveyedDir, error) {
 	var dirs []SurveyedDir
 	for _, path := range paths {
 		dir, surveyErr := surveyDir(path)
+		if isAbsent(surveyErr) { // it was removed meanwhile
+			continue
+		}
 		if surveyErr != nil {
 			err = errors.Join(err, surveyErr)
 			continue
@@ -74,7 +77,7 @@ func dirPaths() ([]string, error) {
 }
 
 func surveyDir(path string) (SurveyedDir, error) {
-	s := SurveyedDir{Dir: &Dir{Path: path}, LastUsed: lastWritten(path)}
+	s := SurveyedDir{Dir: &Dir{Path: path, mustExist: true}, LastUsed: lastWritten(path)}
 	var st State
 	data, err := readFile(filepath.Join(path, stateName))
 	notRegular := errors.As(err, new(*NotRegularError))
@@ -123,11 +126,11 @@ func (d *Dir) holder() (string, error) {
 		return "its lock is held", nil
 	}
 	defer l.release()
-	return l.holder()
+	return l.holder(false)
 }
 
 // holder is Dir.holder for who has the lock.
-func (l *fileLock) holder() (string, error) {
+func (l *fileLock) holder(ignoresLeases bool) (string, error) {
 	tx := &Tx{lock: l}
 	if tx.IsSupervisorRunning() {
 		return "a supervisor is running", nil
@@ -144,7 +147,7 @@ func (l *fileLock) holder() (string, error) {
 	}
 	st.PruneLeases()
 	switch {
-	case len(st.Leases) > 0:
+	case len(st.Leases) > 0 && !ignoresLeases:
 		return fmt.Sprintf("a process has a lease (%s, pid %d)", st.Leases[0].Kind, st.Leases[0].PID), nil
 	case len(st.LiveDraining()) > 0:
 		return "a supervisor is closing its last connections", nil

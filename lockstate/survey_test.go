@@ -368,3 +368,17 @@ func TestSweepVanished_SeesAUseDuringTheSweep(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestSurvey_MakesNoDirectoryThatIsBeingRemoved(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	d := useOnce(t, makeProject(t))
+	s := survey(t)
+	requireNoError(t, os.RemoveAll(d.Path))
+	if _, err := surveyDir(d.Path); !os.IsNotExist(err) {
+		t.Errorf("the error is %v", err)
+	}
+	requireNoError(t, s.Remove())
+	if _, err := os.Stat(d.Path); !os.IsNotExist(err) {
+		t.Errorf("it was made again: %v", err)
+	}
+}

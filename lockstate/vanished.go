@@ -95,10 +95,13 @@ func (s SurveyedDir) sweep(now time.Time, onRemoved func(config string)) error {
 		if err != nil {
 			return err
 		}
-		return s.replaceFile(absenceName, data)
+		if err := s.replaceFile(absenceName, data); err != nil && !isAbsent(err) {
+			return err
+		}
+		return nil
 	}
 	isRemoved := false
-	err := s.removeIf(func() bool { // nothing has used it since it was surveyed
+	err := s.removeIf(false, func() bool { // nothing has used it since it was surveyed
 		isRemoved = now.Sub(lastWritten(s.Path)) >= minAbsence
 		return isRemoved
 	})

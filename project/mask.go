@@ -9,12 +9,14 @@ import (
 // minSecretLength is the length of the shortest value that Mask hides, in bytes: masking every "1" and "dev" would make texts unreadable.
 const minSecretLength = 4
 
-// userinfoPattern matches the userinfo of a URL (RFC 3986, 3.2.1).
+// userinfoPattern matches the userinfo of a URL (RFC 3986, 3.2.1). endOfUserinfo are the characters that are not part of one.
 var userinfoPattern = LazyRegexp(`://([^\s/?#"'<>]+)@`)
+
+const endOfUserinfo = " \t\n\f\r/?#\"'<>"
 
 // Mask replaces every secret in text, and the userinfo of every URL, by ***. Secrets shorter than four bytes are not masked.
 func Mask(text string, secrets []string) string {
-	text = userinfoPattern().ReplaceAllString(text, "://"+mask+"@")
+	text = maskUserinfo(text)
 	for {
 		masked := maskOnce(text, secrets)
 		if masked == text || len(masked) >= len(text) {
@@ -22,6 +24,34 @@ func Mask(text string, secrets []string) string {
 		}
 		text = masked // a mask and the text around it may together contain a secret again
 	}
+}
+
+// maskUserinfo replaces what userinfoPattern matches. It is called with all output of all children, for which the pattern would take several times
+// as long.
+func maskUserinfo(text string) string {
+	const separator = "://"
+	var b strings.Builder
+	done := 0 // the part of text that is in b
+	for at := 0; ; {
+		found := strings.Index(text[at:], separator)
+		if found < 0 {
+			break
+		}
+		at += found + len(separator)
+		length := strings.IndexAny(text[at:], endOfUserinfo)
+		if length < 0 {
+			length = len(text) - at
+		}
+		if last := strings.LastIndexByte(text[at:at+length], '@'); last > 0 {
+			b.WriteString(text[done:at] + mask)
+			done = at + last
+			at = done + 1
+		}
+	}
+	if done == 0 {
+		return text
+	}
+	return b.String() + text[done:]
 }
 
 // maskOnce masks all secrets in one pass. Secrets that overlap or touch get one mask, so that no part of either is shown.
@@ -39,6 +69,9 @@ func maskOnce(text string, secrets []string) string {
 			at += found
 			spans = append(spans, span{start: at, end: at + len(secret)})
 		}
+	}
+	if spans == nil {
+		return text
 	}
 	slices.SortFunc(spans, func(a, b span) int { return a.start - b.start })
 	var b strings.Builder

@@ -166,3 +166,12 @@ func TestReadFiles_WarnsOfADotEnvThatCannotBeUsed(t *testing.T) {
 		}
 	}
 }
+
+func TestMaskUserinfo_MasksWhatThePatternMatches(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := strings.Join(rapid.SliceOf(rapid.SampledFrom([]string{"://", ":", "/", "@", "a", "é", "\xff", " ", "\n", "\v", "?", "'", "://u:p@h"})).Draw(t, "text"), "")
+		if got, want := maskUserinfo(text), userinfoPattern().ReplaceAllString(text, "://"+mask+"@"); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
+	})
+}

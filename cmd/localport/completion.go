@@ -15,6 +15,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/shellhook"
+	"github.com/localport-sh/localport/testdata/examples"
 )
 
 type completionCmd struct {
@@ -31,7 +32,10 @@ func (completionCmd) Help() string {
 
 // Run prints the completion script of a shell.
 func (c completionCmd) Run(a *app, command *kong.Context) error {
-	words := completion.Words{"hook shell": shellhook.Names(), "completion shell": {"bash", "zsh", "fish"}, "recipes name": recipes.Names()}
+	words := completion.Words{
+		"hook shell": shellhook.Names(), "completion shell": {"bash", "zsh", "fish"}, "recipes name": recipes.Names(), "init example": examples.Names(),
+		"forward forward": {"kubectl", "ssh", "tcp"},
+	}
 	script, err := completion.Script(c.Shell, command.Model, words)
 	if err != nil {
 		return output.Usage(err)

@@ -29,12 +29,18 @@ var completionTests = []struct {
 	{"localport env --fo", []string{"--format"}},
 	{"localport env --l", []string{"--lease", "--log-level"}},
 	{"localport --log-level in", []string{"info", "-debug"}},
+	{"localport why ", []string{"web", "db-main"}},
+	{"localport uninstall --r", []string{"--rc-files", "-web"}},
+	{"localport forward --context ", []string{"staging", "-web"}},
+	{"localport init --from own-f", []string{"own-file"}},
+	{"localport init --example mono", []string{"monorepo", "-bastion"}},
 	{"localport hook ", []string{"bash", "zsh", "fish", "nu"}},
 	{"localport exec -- completion-test-p", []string{"completion-test-program"}},
 	{"localport exec completion-test-p", []string{"completion-test-program"}},
 	{"localport exec -s web -- cat own-f", []string{"own-file"}},
 	{"localport -C ../other restart ", []string{"elsewhere", "-web"}},
-	{"localport status web ", []string{"-web", "-status"}},
+	{"localport status ", []string{"web"}},
+	{"localport metrics web ", []string{"-web", "-metrics"}},
 }
 
 func TestCompletion_OffersCommandsFlagsAndNames(t *testing.T) {
@@ -52,6 +58,7 @@ func TestCompletion_OffersCommandsFlagsAndNames(t *testing.T) {
 				other:         {".localport.toml": "[services.elsewhere]\n"},
 				w.home + "/b": {"completion-test-program": "#!/bin/sh\n"},
 				root:          {"own-file": ""},
+				w.home:        {"kubeconfig": "contexts: [{name: staging, context: {}}]\n"},
 			} {
 				if err := os.MkdirAll(dir, 0o755); err != nil {
 					t.Fatal(err)
@@ -66,7 +73,7 @@ func TestCompletion_OffersCommandsFlagsAndNames(t *testing.T) {
 			if err := os.Symlink(w.exe, filepath.Join(bin, "localport")); err != nil {
 				t.Fatal(err)
 			}
-			w.env = append(w.env, "PATH="+bin+":"+os.Getenv("PATH"))
+			w.env = append(w.env, "PATH="+bin+":"+os.Getenv("PATH"), "KUBECONFIG="+filepath.Join(w.home, "kubeconfig"))
 			o := w.localport(root, "completion", shell)
 			if o.code != 0 || o.stderr != "" {
 				t.Fatalf("exit %d: %s", o.code, o.stderr)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
@@ -22,7 +23,7 @@ type daemonCmd struct {
 	Stop    daemonStopCmd    `cmd:"" help:"Stop the supervisor, even if shells use the project."`
 	Restart daemonRestartCmd `cmd:"" help:"Replace the supervisor with a new one; all ports stay open."`
 	Reload  daemonReloadCmd  `cmd:"" help:"Reload the config and print the result."`
-	Status  daemonStatusCmd  `cmd:"" help:"Show the supervisor's pid, version, uptime, socket, log, memory and leases."`
+	Status  daemonStatusCmd  `cmd:"" help:"Show the supervisor's pid, version, uptime, socket, log, memory, and what uses it."`
 }
 
 type daemonStartCmd struct{}
@@ -94,7 +95,7 @@ func (daemonRestartCmd) Run(ctx context.Context, a *app, p commandProject) error
 
 // replaceAndPrint has a supervisor replaced by this program with this shell's environment, and prints the new one.
 func (p commandProject) replaceAndPrint(a *app, running *client.Client, before api.Status) error {
-	next, err := p.replaceSupervisor(running, before)
+	next, err := p.replaceSupervisor(a.err, running, before)
 	if err != nil {
 		return fmt.Errorf("restart: %w", err)
 	}
@@ -104,14 +105,18 @@ func (p commandProject) replaceAndPrint(a *app, running *client.Client, before a
 }
 
 // replaceSupervisor has a supervisor replaced and returns a client of the new one.
-func (p commandProject) replaceSupervisor(running *client.Client, before api.Status) (*client.Client, error) {
+func (p commandProject) replaceSupervisor(w *output.Writer, running *client.Client, before api.Status) (*client.Client, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), replaceTimeout)
 	defer cancel()
+	report := newWaitReport(w, replaceTimeout)
+	stopReport := report.start()
+	report.update([]waitReason{{text: "the new supervisor is starting"}})
 	err = running.Replace(ctx, api.ReplaceRequest{Exe: exe, Version: version.Own(), IsRequested: true, Environment: client.ShellEnvironment()})
+	stopReport("the supervisor was replaced")
 	if !isNoAnswerError(err) {
 		return running, err
 	}
@@ -242,7 +247,7 @@ func printSupervisor(w io.Writer, status api.Status) {
 	if s.Keeper > 0 {
 		row("keeper", fmt.Sprintf("pid %d", s.Keeper))
 	}
-	row("leases", len(status.Leases))
+	row("used by", strings.TrimPrefix(describeLeases(status.Leases), "used by "))
 	for _, lease := range status.Leases {
 		if lease.Kind == api.StartLease {
 			fmt.Fprintf(w, "  %-5s for %s, until \"localport stop\"\n", lease.Kind, formatAge(lease.Since))

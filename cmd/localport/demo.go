@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/wait"
@@ -104,7 +105,7 @@ func (d *demo) startProject(ctx context.Context) error {
 	svc := d.View.Services[0]
 	d.printStep("allowed and entered it: after %v the supervisor accepts connections at %s, on 127.0.0.1 and ::1",
 		time.Since(startTime).Round(time.Millisecond), serviceAddress(svc))
-	_, err = d.project.waitReady(ctx, io.Discard, d.Client, []string{svc.Name}, startTimeout)
+	_, err = d.project.waitReady(ctx, output.NewWriter(io.Discard), d.Client, []string{svc.Name}, startTimeout)
 	return err
 }
 
@@ -168,7 +169,7 @@ func (d *demo) interruptServer(ctx context.Context) error {
 	}
 	d.printStep("started the server again; the same client got its answer after %v: %q",
 		time.Since(startTime).Round(time.Millisecond), got.body)
-	_, err := d.project.waitReady(ctx, io.Discard, d.Client, []string{d.View.Services[0].Name}, startTimeout)
+	_, err := d.project.waitReady(ctx, output.NewWriter(io.Discard), d.Client, []string{d.View.Services[0].Name}, startTimeout)
 	return err
 }
 
@@ -195,7 +196,9 @@ func (d *demo) printServices(ctx context.Context) error {
 	}
 	fmt.Fprintln(d.out)
 	columns, _ := d.out.Size()
-	printTable(d.out, status, columns)
+	if err := d.out.PrintLines(tableLines(status.Services, columns)); err != nil {
+		return err
+	}
 	fmt.Fprintln(d.out)
 	return nil
 }

@@ -2,12 +2,12 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/eventlog"
@@ -33,6 +33,7 @@ func (c eventsCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	events := eventlog.NewEventReader(p.Dir.LogDir())
 	defer events.Close()
 	limit := c.Lines // of the events so far; new ones are all printed
+	a.endsWithReader = c.Follow
 	return readLogs(a.out, c.Follow, p.Dir.LogDir(), func() error {
 		found, err := events.Read(c.Since.Time)
 		if err != nil {
@@ -71,11 +72,16 @@ func (c eventsCmd) print(w io.Writer, events []eventlog.Event) error {
 
 // formatEvent formats an event as one line: the time, the service ("-" for the project itself), the change, the reason and the hint.
 func formatEvent(e eventlog.Event) string {
-	service := e.Service
-	if service == "" {
-		service = "-"
-	}
-	parts := []string{e.Time.Local().Format(time.DateTime) + "  " + service + "  " + formatChange(e)}
+	return formatLocalTime(e.Time) + "  " + output.EscapeLine(cmp.Or(e.Service, "-")) + "  " + formatWhatHappened(e)
+}
+
+// formatServiceEvent is formatEvent without the service, which the reader knows.
+func formatServiceEvent(e eventlog.Event) string {
+	return formatLocalTime(e.Time) + "  " + formatWhatHappened(e)
+}
+
+func formatWhatHappened(e eventlog.Event) string {
+	parts := []string{formatChange(e)}
 	for _, text := range []string{e.Reason, e.Hint} {
 		if text != "" {
 			parts = append(parts, output.JoinLines(text))

@@ -36,16 +36,36 @@ func (c execCmd) Run(ctx context.Context, a *app) error {
 	if len(argv) == 0 {
 		return output.WithExitCode(output.Usage(errors.New("exec: no command after --")), output.ExitExecFailed)
 	}
+	if err := a.enterDir(); err != nil {
+		return output.WithExitCode(err, output.ExitExecFailed)
+	}
 	path, err := findProgram(argv[0])
-	if err != nil {
+	if err != nil && argv[0] != "" {
 		return err
 	}
-	env, err := c.prepareEnv(ctx, a)
+	env, envErr := c.prepareEnv(ctx, a, argv)
 	if err != nil {
-		return output.WithExitCode(err, output.ExitExecFailed)
+		return err // after the message about the empty argument
+	}
+	if envErr != nil {
+		return output.WithExitCode(envErr, output.ExitExecFailed)
 	}
 	err = syscall.Exec(path, argv, env)
 	return cannotRun(path, err)
+}
+
+// enterDir makes the directory of -C the current one: the command runs as if it had been started there.
+func (a *app) enterDir() error {
+	switch {
+	case a.dirFlag == "":
+		return nil
+	case a.dir == "":
+		return &os.PathError{Op: "chdir", Path: a.dirFlag, Err: fs.ErrNotExist}
+	}
+	if err := os.Chdir(a.dir); err != nil {
+		return err
+	}
+	return os.Setenv("PWD", a.dir)
 }
 
 // cannotRun is the error for a command that exists and cannot be executed.
@@ -77,7 +97,7 @@ func findProgram(name string) (string, error) {
 }
 
 // prepareEnv joins the project, waits until the services are ready, and returns the command's environment.
-func (c execCmd) prepareEnv(ctx context.Context, a *app) ([]string, error) {
+func (c execCmd) prepareEnv(ctx context.Context, a *app, argv []string) ([]string, error) {
 	p, err := a.findProject()
 	if err != nil {
 		return nil, err
@@ -98,6 +118,10 @@ func (c execCmd) prepareEnv(ctx context.Context, a *app) ([]string, error) {
 	}
 	before := environ.Parse(os.Environ())
 	pairs, err := client.Variables(view, environ.Undo(before))
+	if text, hint := explainEmptyArgument(argv, view.Env, before); text != "" {
+		output.Info(a.err, "%s", text)
+		fmt.Fprintln(a.err, "hint:", hint)
+	}
 	return environ.Enter(before, p.Config, pairs).List(), err
 }
 

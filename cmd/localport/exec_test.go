@@ -86,6 +86,12 @@ func TestExec_NamesWhatItCannotRun(t *testing.T) {
 		{[]string{"exec"}, output.ExitExecFailed},
 		{[]string{"exec", "-s", "wbe", "--", "true"}, output.ExitExecFailed},
 		{[]string{"exec", "--", "false"}, 1},
+		{[]string{"exec", "--", "true"}, 0},
+		{[]string{"exec", "--", ""}, output.ExitCommandNotFound},
+		{[]string{"exec", "--", "sh", "-c", "exit 255"}, 255},
+		{[]string{"exec", "--wait", "soon", "--", "true"}, output.ExitExecFailed},
+		{[]string{"-C", "/", "exec", "--", "true"}, output.ExitExecFailed},
+		{[]string{"-C", "/no/such/directory", "exec", "--", "true"}, output.ExitExecFailed},
 	} {
 		if o := w.localport(root, c.args...); o.code != c.code {
 			t.Errorf("%v: exit %d, want %d: %s", c.args, o.code, c.code, o.stderr)
@@ -126,5 +132,55 @@ func TestExec_InAProjectShellAddsNothingTwice(t *testing.T) {
 	}
 	if !strings.HasPrefix(inside["PATH"], "/opt/shop/bin:") || strings.Count(o.stdout, "/opt/shop/bin") != 1 {
 		t.Errorf("PATH in the shell: %q; under exec: %s", inside["PATH"], o.stdout)
+	}
+}
+
+func TestExec_RunsInTheDirectoryOfDashC(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	inner := filepath.Join(root, "a b")
+	if err := os.Mkdir(inner, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(inner, "here"), []byte("#!/bin/sh\necho \"$PWD|$(pwd)|$WEB_HOST\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("%s|%[1]s|127.0.0.1\n", inner)
+	for _, args := range [][]string{{"-C", inner, "exec", "--", "./here"}, {"exec", "-C", "a b", "--", "./here"}} {
+		if o := w.localport(root, args...); o.code != 0 || o.stdout != want {
+			t.Errorf("%q: exit %d, %q, want %q\n%s", args, o.code, o.stdout, want, o.stderr)
+		}
+	}
+	if o := w.localport(inner, "exec", "--", "./here"); o.stdout != want {
+		t.Errorf("without -C: %q", o.stdout)
+	}
+}
+
+// The hint is a command that does what was meant.
+func TestExec_ExplainsAnEmptyArgument(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")) + "[env]\nMODE = \"test it\"\nAPI_URL = \"http://api\"\n")
+	const text = "localport: argument 2 of printf is empty; the shell expands variables such as $API_URL before localport sets them\n"
+	o := w.localport(root, "exec", "--", "printf", "<%s>", "")
+	message, hint, _ := strings.Cut(o.stderr, "hint: ")
+	if o.code != 0 || o.stdout != "<>" || message != text {
+		t.Fatalf("exit %d, %q, %q", o.code, o.stdout, o.stderr)
+	}
+	cmd := exec.Command("sh", "-c", strings.Replace(hint, "localport", w.exe, 1))
+	cmd.Dir, cmd.Env = root, w.env
+	if again := w.run(cmd); again.code != 0 || again.stdout != "<http://api>" || again.stderr != "" {
+		t.Errorf("%s: exit %d, %q, %q", hint, again.code, again.stdout, again.stderr)
+	}
+	if o := w.localport(root, "exec", "--", "", "x"); o.code != output.ExitCommandNotFound || !strings.Contains(o.stderr, "localport: the command is empty; the shell expands") {
+		t.Errorf("an empty command: exit %d, %q", o.code, o.stderr)
+	}
+	inside := w.withEnv("MODE=test", "API_URL=http://api")
+	if o := inside.localport(root, "exec", "--", "printf", "<%s>", ""); o.stderr != "" {
+		t.Errorf("in a shell that has the variables: %q", o.stderr)
+	}
+	if o := w.localport(root, "exec", "--", "printf", "<%s>", "x"); o.stderr != "" {
+		t.Errorf("without an empty argument: %q", o.stderr)
 	}
 }

@@ -33,6 +33,8 @@ type forwardCmd struct {
 	Namespace  string   `short:"n" env:"-" help:"Kubernetes namespace; by default, that of the context."`
 	Context    string   `env:"-" help:"Kubernetes context; by default, the current one."`
 	Kubeconfig string   `env:"-" placeholder:"FILE" help:"Kubeconfig file."`
+	Save       bool     `env:"-" help:"Also write the services into the project's .localport.toml, or a new one in the current directory."`
+	Name       string   `env:"-" help:"The service's name; by default, that of its target."`
 	Args       []string `arg:"" optional:"" passthrough:"" name:"forward" help:"TYPE/NAME [LOCAL:]REMOTE, the command line of kubectl port-forward or ssh, tcp HOST:PORT [LOCAL], or NAME URL."`
 }
 
@@ -50,6 +52,8 @@ func (forwardCmd) Help() string {
 // forward is a project that exists as long as the command runs.
 type forward struct {
 	*app
+	isSaved   bool // the services are written into the project's config too
+	isVerbose bool // each client is reported
 	temporary *ephemeral.Project
 	project   commandProject
 	parsed    *project.Project
@@ -60,11 +64,11 @@ type forward struct {
 
 // Run starts the services in a project of their own, and reports what happens to them until a signal comes.
 func (c forwardCmd) Run(a *app, command *kong.Context) error {
-	words, isVerbose, wantsHelp := c.words()
-	if wantsHelp {
+	words, own := c.words()
+	if own.help {
 		return command.PrintUsage(false)
 	}
-	pasted, err := paste.Parse(words, paste.Options{Dir: a.dir, PrivilegedPorts: canOpenPort(1), SubstitutePort: substitutePort})
+	pasted, err := paste.Parse(words, paste.Options{Name: c.Name, Dir: a.dir, PrivilegedPorts: canOpenPort(1), SubstitutePort: substitutePort})
 	if err != nil {
 		return describePasteError(err)
 	}
@@ -74,30 +78,40 @@ func (c forwardCmd) Run(a *app, command *kong.Context) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends this process at once; the supervisor removes what is left
-	f := &forward{app: a, isAsked: make(map[string]bool)}
-	err = f.run(ctx, pasted, isVerbose || a.logLevel == "debug")
+	f := &forward{app: a, isSaved: c.Save || own.save, isVerbose: own.verbose || a.logLevel == "debug", isAsked: make(map[string]bool)}
+	err = f.run(ctx, pasted)
 	return errors.Join(err, f.remove())
 }
 
-// words returns the arguments for paste.Parse: the flags that kong has parsed follow the others. In the short forms -v and --help are this program's.
-func (c forwardCmd) words() (words []string, isVerbose, wantsHelp bool) {
-	words = slices.Clone(c.Args)
-	if len(words) > 0 && !paste.IsProgram(words[0]) {
-		words = slices.DeleteFunc(words, func(word string) bool {
-			isVerbose = isVerbose || word == "-v" || word == "--verbose"
-			wantsHelp = wantsHelp || word == "-h" || word == "--help"
-			return word == "-v" || word == "--verbose"
-		})
+// ownFlags are the flags of this program among the arguments, after the first of which kong parses none.
+type ownFlags struct{ verbose, help, save bool }
+
+// words returns the arguments for paste.Parse: the flags that kong has parsed follow the others. In the command lines of other programs, -v and
+// --help are theirs.
+func (c forwardCmd) words() (words []string, own ownFlags) {
+	if len(c.Args) > 0 && c.Args[0] == "--" {
+		c.Args = c.Args[1:]
 	}
+	isOthers := len(c.Args) > 0 && paste.IsProgram(c.Args[0])
+	words = slices.DeleteFunc(slices.Clone(c.Args), func(word string) bool {
+		flag := map[string]*bool{"--save": &own.save}[word]
+		if !isOthers && flag == nil {
+			flag = map[string]*bool{"-v": &own.verbose, "--verbose": &own.verbose, "-h": &own.help, "--help": &own.help}[word]
+		}
+		if flag != nil {
+			*flag = true
+		}
+		return flag != nil
+	})
 	if len(words) == 0 {
-		return words, isVerbose, wantsHelp
+		return words, own
 	}
 	for _, flag := range []struct{ name, value string }{{"--namespace", c.Namespace}, {"--context", c.Context}, {"--kubeconfig", c.Kubeconfig}} {
 		if flag.value != "" {
 			words = append(words, flag.name, flag.value)
 		}
 	}
-	return words, isVerbose, wantsHelp
+	return words, own
 }
 
 func describePasteError(err error) error {
@@ -131,14 +145,19 @@ func substitutePort(port int) int {
 	return 0
 }
 
-func (f *forward) run(ctx context.Context, pasted paste.Result, isVerbose bool) error {
+func (f *forward) run(ctx context.Context, pasted paste.Result) error {
 	if err := f.create(pasted); err != nil {
 		return err
 	}
 	if err := f.checkPorts(); err != nil {
 		return err
 	}
-	f.report = newForwardReport(f.out, f.err, f.parsed, isVerbose)
+	if f.isSaved {
+		if err := f.saveForward(pasted); err != nil {
+			return err
+		}
+	}
+	f.report = newForwardReport(f.out, f.err, f.parsed, f.isVerbose)
 	for ctx.Err() == nil {
 		if err := f.join(ctx); err != nil {
 			return ignoreEnd(ctx, err)
@@ -238,7 +257,7 @@ var (
 // follow reports what the supervisor says, until it has to be looked for again.
 func (f *forward) follow(ctx context.Context) error {
 	var last api.Status
-	err := f.project.followStatus(ctx, func(status api.Status) error {
+	err := statusFollower{f.project, watchInterval}.follow(ctx, func(status api.Status) error {
 		if status.State == api.StateStopped {
 			return errNotRunning
 		}
@@ -281,11 +300,21 @@ func (f *forward) servicesToLogIn(status api.Status) []string {
 		switch {
 		case svc.IsReady():
 			f.isAsked[svc.Name] = false
-		case svc.State == forwarder.NeedsAttention && !f.isAsked[svc.Name] && canAsk():
+		case svc.State == forwarder.NeedsAttention && !f.isAsked[svc.Name] && f.hasLogin(svc.Name) && canAsk():
 			names = append(names, svc.Name)
 		}
 	}
 	return names
+}
+
+// hasLogin reports whether there is something to run or to ask for a service.
+func (f *forward) hasLogin(name string) bool {
+	svc, ok := f.parsed.FindService(name)
+	if !ok {
+		return false
+	}
+	login := supervisor.Login(svc, f.parsed.Root, os.Environ())
+	return login.UsesAskSocket || login.Run != nil && !login.HasNoHelper
 }
 
 // canAsk reports whether this process may read from its terminal: in the background it would be stopped.
@@ -306,7 +335,12 @@ func (f *forward) login(ctx context.Context, status api.Status) error {
 		for _, name := range group.names {
 			f.isAsked[name] = true
 		}
-		if err := group.run(ctx, f.app, f.project, &f.joined.Client, status.Supervisor); err != nil {
+		err := group.run(ctx, f.app, f.project, &f.joined.Client, status.Supervisor)
+		switch {
+		case err == nil:
+		case f.report.wasAnyReady(): // the others go on
+			output.Info(f.err, "%s", output.JoinLines(err.Error()))
+		default:
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -139,6 +140,22 @@ func TestForward_IsHealed(t *testing.T) {
 	w.checkNoForwardLeft()
 }
 
+func TestForward_NeedsNoWritableHome(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	for _, name := range []string{"HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"} {
+		w.env = append(w.env, name+"=/proc/1/none") // where not even root can make a directory
+	}
+	s := w.startForward("/", "tcp", serve(t, "127.0.0.1:0").addr, strconv.Itoa(ports.FreePort(t)))
+	s.awaitMessage(": connected")
+	if code := s.end(syscall.SIGINT); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	if left, _ := filepath.Glob(filepath.Join(w.home, "runtime/localport/*")); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
 func TestForward_NamesTheHolderOfAPort(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
@@ -149,6 +166,46 @@ func TestForward_NamesTheHolderOfAPort(t *testing.T) {
 		!strings.Contains(o.stderr, "hint: stop it, or choose another local port: tcp 127.0.0.1:9 ") {
 		t.Errorf("exit %d\n%s", o.code, o.stderr)
 	}
+	w.checkNoForwardLeft()
+}
+
+func TestForward_NamesAnotherForward(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	args := []string{"tcp", serve(t, "127.0.0.1:0").addr, strconv.Itoa(ports.FreePort(t))}
+	s := w.startForward(w.home, args...)
+	s.awaitAddress()
+	o := w.localport(w.home, append([]string{"forward", "--"}, args...)...)
+	if want := fmt.Sprintf("is already in use by another localport forward (pid %d)", s.cmd.Process.Pid); o.code != 1 || !strings.Contains(o.stderr, want) {
+		t.Errorf("exit %d\n%s", o.code, o.stderr)
+	}
+}
+
+// TestForward_OfAllKindsThroughSSHRecovers kills the server's sessions.
+func TestForward_OfAllKindsThroughSSHRecovers(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	host := sshd.Start(t)
+	local, socks, remote, target := ports.FreePort(t), ports.FreePort(t), ports.FreePort(t), serveBanner(t)
+	s := w.startForward(w.home, "-L", fmt.Sprintf("%d:127.0.0.1:%d", local, target.port), "-D", strconv.Itoa(socks), "-fN",
+		"-R", fmt.Sprintf("%d:127.0.0.1:%d", remote, target.port), "-F", host.ConfigFile, "-p", strconv.Itoa(host.Port), host.Host)
+	s.awaitMessage("socks: connected")
+	s.awaitMessage(fmt.Sprintf("reverse-%d: connected", target.port))
+	for _, port := range []int{local, remote} {
+		if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != banner {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	want := regexp.MustCompile(fmt.Sprintf(`^127\.0\.0\.1:%d -> ssh .*\n127\.0\.0\.1:%d -> ssh .*\(SOCKS\)\nssh .*:%d → 127\.0\.0\.1:%d\n$`, local, socks, remote, target.port))
+	if !want.MatchString(s.stdout.String()) {
+		t.Errorf("printed\n%s", s.stdout.String())
+	}
+	host.Restart()
+	s.awaitMessage("connected again")
+	if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", local)); got != banner {
+		t.Errorf("%q, %v", got, err)
+	}
+	s.end(syscall.SIGINT)
 	w.checkNoForwardLeft()
 }
 
@@ -206,6 +263,38 @@ func TestForward_WithoutATerminalSaysWhereToAnswer(t *testing.T) {
 		t.Errorf("exit %d\n%s", code, s.stderr.String())
 	}
 	w.checkNoForwardLeft()
+}
+
+func TestForward_SavesWhatItForwards(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	root := w.project("# Ours.\n\n[services.web]\ntechnology = \"tcp\" # plain\nlocal_port = 8080\nremote_port = 80\nconnection = { remote_host = \"web\" }\n")
+	local := ports.FreePort(t)
+	args := []string{"tcp", serve(t, "127.0.0.1:0").addr, strconv.Itoa(local), "--save"}
+	s := w.startForward(root, append([]string{"--name", "echo"}, args...)...)
+	s.awaitMessage("echo: connected")
+	s.awaitMessage(`wrote echo to ` + filepath.Join(root, ".localport.toml") + `; to use it in each shell there, run "localport allow"`)
+	s.end(syscall.SIGTERM)
+	text, err := os.ReadFile(filepath.Join(root, ".localport.toml"))
+	if err != nil || !strings.HasPrefix(string(text), "# Ours.\n") || !strings.Contains(string(text), fmt.Sprintf("\n\n[services.echo]\ntechnology = \"tcp\"\nlocal_port = %d\n", local)) {
+		t.Errorf("%v\n%s", err, text)
+	}
+	if o := w.localport(root, "env"); o.code != 4 {
+		t.Errorf("the config was allowed: exit %d\n%s", o.code, o.stderr)
+	}
+	for message, words := range map[string][]string{
+		`service "echo" exists already, in line`:          {"--name", "echo"},
+		"not saved: the config would not be valid":        {"--name", "other"}, // the port is echo's
+		`"--nam": unknown flag of kubectl port-forward`:   {"--nam", "x"},
+		`hint: choose another name: --save --name echo-2`: {"--name", "echo"},
+	} {
+		if o := w.localport(root, append(append([]string{"forward"}, words...), args...)...); o.code == 0 || !strings.Contains(o.stderr, message) {
+			t.Errorf("%q: exit %d\n%s", words, o.code, o.stderr)
+		}
+	}
+	if after, _ := os.ReadFile(filepath.Join(root, ".localport.toml")); string(after) != string(text) {
+		t.Errorf("the config was changed:\n%s", after)
+	}
 }
 
 func TestForward_InACluster(t *testing.T) {

@@ -35,6 +35,7 @@ type reportedService struct {
 	failedAt  time.Time // since when it is not ready, after it was
 	clients   uint64
 	open      int
+	waiting   int
 }
 
 func newForwardReport(out, err io.Writer, parsed *project.Project, isVerbose bool) *forwardReport {
@@ -90,8 +91,8 @@ func (r *forwardReport) addressLine(svc api.ServiceStatus) string {
 			target = fmt.Sprintf("%s %s (namespace %s)", shortTypes.Replace(parts[3]), parts[4], parts[2])
 		}
 	}
-	if svc.Reverse {
-		return target + " -> " + svc.Address
+	if svc.Reverse { // the target is where the far side listens, and the local address
+		return target
 	}
 	return svc.Address + " -> " + target
 }
@@ -137,7 +138,7 @@ func (r *forwardReport) showTrouble(svc api.ServiceStatus, known *reportedServic
 	if known.wasReady && known.failedAt.IsZero() {
 		known.failedAt = time.Now()
 	}
-	text := output.JoinLines(svc.LastError)
+	text := strings.TrimSuffix(output.JoinLines(svc.LastError), ".")
 	switch known.state {
 	case forwarder.Failed:
 		output.Info(r.err, "%s: failed: %s", svc.Name, text)
@@ -156,7 +157,7 @@ func (r *forwardReport) showTrouble(svc api.ServiceStatus, known *reportedServic
 // showClients prints how many clients have connected and left.
 func (r *forwardReport) showClients(svc api.ServiceStatus, known *reportedService) {
 	connections := svc.Connections
-	if connections.Total == known.clients && connections.Open == known.open {
+	if connections.Total == known.clients && connections.Open == known.open && connections.Waiting == known.waiting {
 		return
 	}
 	text := fmt.Sprintf("%d open, %d since the start", connections.Open, connections.Total)
@@ -164,7 +165,7 @@ func (r *forwardReport) showClients(svc api.ServiceStatus, known *reportedServic
 		text += fmt.Sprintf(", %d waiting", connections.Waiting)
 	}
 	output.Info(r.err, "%s: connections: %s", svc.Name, text)
-	known.clients, known.open = connections.Total, connections.Open
+	known.clients, known.open, known.waiting = connections.Total, connections.Open, connections.Waiting
 }
 
 // forgetTrouble has the next error of services printed even if it is the same.
@@ -172,6 +173,16 @@ func (r *forwardReport) forgetTrouble(names []string) {
 	for _, name := range names {
 		r.services[name].trouble, r.services[name].state = "", ""
 	}
+}
+
+// wasAnyReady reports whether a service was ready before.
+func (r *forwardReport) wasAnyReady() bool {
+	for _, known := range r.services {
+		if known.wasReady {
+			return true
+		}
+	}
+	return false
 }
 
 // isUseless reports whether only another command line, or a person, can get the service started.
@@ -205,7 +216,9 @@ var (
 // forwardHint returns a service's hint for a command without a project.
 func forwardHint(hint string) string {
 	hint, _, _ = strings.Cut(hint, "; "+project.HintLocal("context"))
-	hint = strings.ReplaceAll(hint, "the service's connection.kubeconfig", "--kubeconfig FILE")
+	hint = strings.ReplaceAll(hint, "set the service's connection.kubeconfig", "add --kubeconfig FILE")
+	hint = strings.ReplaceAll(hint, "the service's connection.kubeconfig", "that of --kubeconfig")
+	hint = strings.ReplaceAll(hint, `another local_port, or a local_address such as "127.0.0.2"`, "another local port")
 	hint = loginHintPattern().ReplaceAllString(hint, "this command in a terminal")
 	return restartHintPattern().ReplaceAllString(hint, "this command again")
 }

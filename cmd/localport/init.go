@@ -89,8 +89,10 @@ func (c initCmd) Run(a *app) error {
 		return err
 	}
 	warnings, services := checkNewConfig(target, config.text)
-	for _, finding := range config.findings {
-		output.Info(a.err, "%s", output.JoinLines(finding.String()))
+	if !config.isReviewed { // else they were in the text that the user has read
+		for _, finding := range config.findings {
+			output.Info(a.err, "%s", output.JoinLines(finding.String()))
+		}
 	}
 	for _, warning := range warnings {
 		fmt.Fprintln(a.err, "warning:", warning)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -32,7 +33,7 @@ var (
 
 // converse asks what to forward, shows the config, and asks whether to write it.
 func (c initCmd) converse(ctx context.Context, a *app, d *dialog, target string) (newConfig, error) {
-	d.printf("This writes %s. Ctrl-C leaves without writing anything.\n\n", target)
+	d.printf("This writes %s.\nCtrl-C leaves without writing anything.\n\n", target)
 	choices := c.choices(ctx, a, d, target)
 	labels := make([]string, len(choices))
 	for i, choice := range choices {
@@ -70,7 +71,7 @@ func (c initCmd) choices(ctx context.Context, a *app, d *dialog, target string) 
 	others := []initChoice{
 		{"a host behind an ssh server", func() (newConfig, error) { return askSSH(ctx, d) }},
 		{"a host that this machine can reach", func() (newConfig, error) { return askTCP(ctx, d) }},
-		{"an example: " + strings.Join(examples.Names(), ", "), func() (newConfig, error) { return askExample(ctx, d) }},
+		{"an example to start from", func() (newConfig, error) { return askExample(ctx, d) }},
 		{"nothing yet: a template with comments", func() (newConfig, error) { return newConfig{text: configTemplate}, nil }},
 	}
 	if location.Context != "" {
@@ -117,36 +118,53 @@ func askSSH(ctx context.Context, d *dialog) (newConfig, error) {
 	if hosts, err := ssh.ConfiguredHosts(""); err == nil && len(hosts) > 0 {
 		suggestion = hosts[0]
 	}
-	server, err := d.askValid(ctx, "ssh server, as you would name it to ssh", suggestion, checkHost)
+	server, sshPort, err := d.askHost(ctx, "ssh server, as you would name it to ssh", suggestion)
 	if err != nil {
 		return newConfig{}, err
 	}
-	remote, err := d.askValid(ctx, "Host behind it, as that server knows it", "localhost", checkHost)
+	remote, port, err := d.askHost(ctx, "Host behind it, as that server knows it", "localhost")
 	if err != nil {
 		return newConfig{}, err
 	}
 	connection := draft.Table{{Key: "host", Value: server}}
+	if number, err := strconv.Atoi(sshPort); err == nil {
+		connection.Set("port", number)
+	}
 	name := remote
 	if remote == "localhost" {
 		name = server[strings.LastIndexByte(server, '@')+1:]
 	} else {
 		connection.Set("remote_host", remote)
 	}
-	return askService(ctx, d, "ssh", name, connection)
+	return askService(ctx, d, "ssh", name, port, connection)
 }
 
 // askTCP asks for a host that this machine can reach.
 func askTCP(ctx context.Context, d *dialog) (newConfig, error) {
-	host, err := d.askValid(ctx, "Host", "", checkHost)
+	host, port, err := d.askHost(ctx, "Host", "")
 	if err != nil {
 		return newConfig{}, err
 	}
-	return askService(ctx, d, "tcp", host, draft.Table{{Key: "remote_host", Value: host}})
+	return askService(ctx, d, "tcp", host, port, draft.Table{{Key: "remote_host", Value: host}})
 }
 
-// askService asks for the ports and the name of a service.
-func askService(ctx context.Context, d *dialog, technology, host string, connection draft.Table) (newConfig, error) {
-	port, err := d.askPort(ctx, "Port there", "")
+// askHost asks for a host. An answer with a port gives that too.
+func (d *dialog) askHost(ctx context.Context, question, suggestion string) (host, port string, err error) {
+	_, err = d.askValid(ctx, question, suggestion, func(text string) error {
+		host, port = text, ""
+		if name, number, err := net.SplitHostPort(text); err == nil {
+			if _, err := strconv.ParseUint(number, 10, 16); err == nil {
+				host, port = name, number
+			}
+		}
+		return checkHost(host)
+	})
+	return host, port, err
+}
+
+// askService asks for the ports and the name of a service. The port there may be known already.
+func askService(ctx context.Context, d *dialog, technology, host, knownPort string, connection draft.Table) (newConfig, error) {
+	port, err := d.askPort(ctx, "Port there", knownPort)
 	if err != nil {
 		return newConfig{}, err
 	}

@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/doctor"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/environ"
+	"github.com/localport-sh/localport/shellhook"
 )
 
 // finish says what comes next, and offers to allow what the user has just read. That is the same review as before localport allow, but only if
@@ -16,6 +19,9 @@ import (
 func (c initCmd) finish(ctx context.Context, a *app, d *dialog, target string, config newConfig) error {
 	if above, _, err := project.Find(filepath.Dir(filepath.Dir(target))); err == nil {
 		output.Info(a.err, "in this directory, it counts instead of %s", filepath.Join(above, project.ConfigName))
+	}
+	if dir := filepath.Dir(target); dir == os.Getenv("HOME") {
+		output.Warn(a.err, "every directory below "+dir+" belongs to this project now; a project usually has a directory of its own")
 	}
 	isAllowed := false
 	if d != nil && config.isReviewed && !hasOtherFiles(target, config.text) {
@@ -36,8 +42,10 @@ func (c initCmd) finish(ctx context.Context, a *app, d *dialog, target string, c
 	} else {
 		output.Info(a.err, `next: review it, then run "%s"`, allowCommand(a, target))
 	}
-	if advice := hookAdvice(); advice != "" {
-		output.Info(a.err, "%s", advice)
+	if shell, path, line, isMissing := doctor.MissingHook(environ.Parse(os.Environ())); isMissing {
+		output.Info(a.err, "%s does not load the hook yet; add this line to %s, and open a new shell:", shell, path)
+		fmt.Fprintln(a.err, "    "+line)
+		output.Info(a.err, "or run a command without the hook: localport exec -- COMMAND")
 	}
 	return nil
 }
@@ -46,9 +54,9 @@ func (c initCmd) finish(ctx context.Context, a *app, d *dialog, target string, c
 func allowCommand(a *app, target string) string {
 	switch dir, err := os.Getwd(); {
 	case a.config != "":
-		return "localport -c " + displayPath(target) + " allow"
+		return "localport -c " + shellhook.Quote(displayPath(target)) + " allow"
 	case err != nil || dir != filepath.Dir(target):
-		return "localport -C " + filepath.Dir(target) + " allow"
+		return "localport -C " + shellhook.Quote(filepath.Dir(target)) + " allow"
 	}
 	return "localport allow"
 }
@@ -73,49 +81,4 @@ func (p commandProject) allowReviewed(ctx context.Context, text string) error {
 		return withAllowHint(err)
 	}
 	return p.allow(ctx, r)
-}
-
-// hookLine is how a shell loads the hook.
-type hookLine struct {
-	shell string
-	files []string // start-up files, relative to the home directory; the first is where the line belongs
-	line  string
-}
-
-var hookLines = []hookLine{
-	{"bash", []string{".bashrc", ".bash_profile", ".profile"}, `eval "$(localport hook bash)"`},
-	{"zsh", []string{".zshrc", ".zprofile", ".zshenv"}, `eval "$(localport hook zsh)"`},
-	{"fish", []string{".config/fish/config.fish", ".config/fish/conf.d/*.fish"}, "localport hook fish | source"},
-	{"tcsh", []string{".tcshrc", ".cshrc"}, "eval \"`localport hook tcsh`\""},
-	{"elvish", []string{".config/elvish/rc.elv"}, "eval (localport hook elvish | slurp)"},
-}
-
-// hookAdvice says how to load the hook if no start-up file of the user's shell mentions it; empty if one does, or if the shell is not known. The
-// shell itself cannot be asked: its hook leaves no trace in the environment of programs outside of projects.
-func hookAdvice() string {
-	home, shell := os.Getenv("HOME"), filepath.Base(os.Getenv("SHELL"))
-	for _, hook := range hookLines {
-		if hook.shell != shell || home == "" || os.Getenv("LOCALPORT_DIFF") != "" {
-			continue
-		}
-		for _, file := range hook.files {
-			paths, _ := filepath.Glob(filepath.Join(startupDir(shell, home), file))
-			for _, path := range paths {
-				if data, err := os.ReadFile(path); err == nil && strings.Contains(string(data), "localport hook") {
-					return ""
-				}
-			}
-		}
-		return "no start-up file of " + shell + ` loads the hook; add this line to ~/` + hook.files[0] + " and open a new shell: " + hook.line +
-			`; without it: localport exec -- COMMAND`
-	}
-	return ""
-}
-
-// startupDir returns the directory of a shell's start-up files: the home directory, unless ZDOTDIR names another for zsh.
-func startupDir(shell, home string) string {
-	if dir := os.Getenv("ZDOTDIR"); shell == "zsh" && dir != "" {
-		return dir
-	}
-	return home
 }

@@ -149,4 +149,3 @@ func describePorts(svc catalog.Service) string {
 	}
 	return strings.Join(texts, ", ")
 }
-

@@ -20,6 +20,7 @@ import (
 	"github.com/localport-sh/localport/probe/builtin"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
+	"github.com/localport-sh/localport/shellhook"
 	"github.com/localport-sh/localport/testdata/examples"
 )
 
@@ -66,13 +67,13 @@ func convertFile(path string) (newConfig, error) {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
-		return newConfig{}, err
+		return newConfig{}, fmt.Errorf("read %s: %w", displayPath(path), errors.Unwrap(err))
 	case info.IsDir():
 		return newConfig{}, fmt.Errorf("%s is a directory: name the file in it", path)
 	case info.Size() > maxSourceFile:
 		return newConfig{}, fmt.Errorf("%s has more than %d MB: it is no config", path, maxSourceFile>>20)
 	case strings.HasSuffix(path, ".toml"):
-		return newConfig{}, output.WithHint(fmt.Errorf("%s is TOML: only YAML of other tools can be converted", path), "to use a config of LocalPort, copy it: cp "+path+" "+project.ConfigName)
+		return newConfig{}, output.WithHint(fmt.Errorf("%s is TOML: only YAML of other tools can be converted", path), "to use a config of LocalPort, copy it: cp "+shellhook.Quote(displayPath(path))+" "+project.ConfigName)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -82,10 +83,28 @@ func convertFile(path string) (newConfig, error) {
 	result, err := localportyaml.Convert(name, data)
 	if composed, composeErr := compose.Convert(name, data); composeErr == nil {
 		result, err = composed, nil
+		result.Findings = append(result.Findings, overrideFinding(path)...)
 	} else if err != nil && errors.Is(err, localportyaml.ErrNoServices) {
 		err = fmt.Errorf("%s: it is neither a compose file nor a localport.yaml: it has no \"services\"", name)
 	}
+	if err == nil && len(result.Config.Services) == 0 {
+		errs := []error{fmt.Errorf("%s has no service that can be converted", name)}
+		for _, finding := range result.Findings {
+			errs = append(errs, errors.New(finding.String()))
+		}
+		err = errors.Join(errs...)
+	}
 	return newConfig{text: result.Text(), findings: result.Findings}, err
+}
+
+// overrideFinding says that compose merges another file into this one by itself, which has not been read.
+func overrideFinding(path string) []convert.Finding {
+	extension := filepath.Ext(path)
+	override := strings.TrimSuffix(path, extension) + ".override" + extension
+	if _, err := os.Stat(override); err != nil {
+		return nil
+	}
+	return []convert.Finding{{Path: displayPath(override), Message: "was not read, but compose merges it into the other file: add what it changes by hand"}}
 }
 
 // displayPath returns a path relative to the current directory, if it is below.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -77,7 +78,7 @@ func verifyCheck(ctx context.Context, driver forwarder.Driver, candidate *kubese
 
 // checkedConfig is a config with a single service, which has this health check.
 func checkedConfig(svc draft.Service, check draft.Table) string {
-	svc.Entries = append(svc.Entries[:len(svc.Entries):len(svc.Entries)], draft.Entry{Key: "health_check", Value: check})
+	svc.Entries = append(slices.Clip(svc.Entries), draft.Entry{Key: "health_check", Value: check})
 	return draft.Config{Services: []draft.Service{svc}}.Text()
 }
 

@@ -6,7 +6,6 @@ import (
 	"regexp"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
-	"github.com/localport-sh/localport/forwarder/eventlog"
 )
 
 // logFilter are the flags that select log lines.
@@ -18,7 +17,7 @@ type logFilter struct {
 }
 
 // newMatcher returns a function that reports whether a line is selected.
-func (f logFilter) newMatcher() (func(eventlog.Line) bool, error) {
+func (f logFilter) newMatcher() (func(namedLine) bool, error) {
 	re, err := regexp.Compile(f.Grep)
 	if err != nil {
 		return nil, output.Usage(fmt.Errorf("--grep: %w", err))
@@ -29,13 +28,13 @@ func (f logFilter) newMatcher() (func(eventlog.Line) bool, error) {
 			return nil, output.Usage(err)
 		}
 	}
-	return func(line eventlog.Line) bool {
+	return func(line namedLine) bool {
 		switch {
 		case line.Level < minLevel, line.Time.Before(f.Since.Time):
 			return false
 		case !f.Until.IsZero() && line.Time.After(f.Until.Time):
 			return false
 		}
-		return re.MatchString(line.Raw)
+		return re.MatchString(line.Raw) || re.MatchString(line.localText())
 	}, nil
 }

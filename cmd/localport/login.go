@@ -100,9 +100,13 @@ func waitForFirstAttempts(ctx context.Context, a *app, running client.Client, st
 	output.Info(a.err, "waiting for %s to start", strings.Join(starting, ", "))
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
+	report := newWaitReport(a.err, startTimeout)
+	stopReport := report.start()
+	defer stopReport("")
 	last := status
 	_ = running.Watch(ctx, func(s api.Status) bool {
 		last = s
+		report.update(waitReasons(s, firstAttempts(s)))
 		return len(firstAttempts(s)) > 0
 	})
 	if last.Supervisor == nil {

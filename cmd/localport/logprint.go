@@ -39,13 +39,31 @@ func (o outputFormat) newPrinter(w io.Writer) linePrinter {
 					return err
 				}
 			case withNames:
-				fmt.Fprintf(b, "%s: %s\n", line.log, output.EscapeLine(line.Raw))
+				fmt.Fprintf(b, "%s: %s\n", line.log, output.EscapeLine(line.localText()))
 			default:
-				fmt.Fprintln(b, output.EscapeLine(line.Raw))
+				fmt.Fprintln(b, output.EscapeLine(line.localText()))
 			}
 		}
 		return b.Flush()
 	}
+}
+
+// logTimeLayout is localTimeLayout with milliseconds. logfmtTimeLayout is for a value of logfmt, which has no blanks.
+const (
+	logTimeLayout    = "2006-01-02 15:04:05.000 -07:00"
+	logfmtTimeLayout = "2006-01-02T15:04:05.000-07:00"
+)
+
+// localText returns the line with its time in the local zone.
+func (l namedLine) localText() string {
+	if l.TimeText == "" {
+		return l.Raw
+	}
+	layout := logTimeLayout
+	if strings.HasPrefix(l.Raw, "time=") {
+		layout = logfmtTimeLayout
+	}
+	return strings.Replace(l.Raw, l.TimeText, l.Time.Local().Format(layout), 1)
 }
 
 func (l namedLine) toJSON() logJSON {

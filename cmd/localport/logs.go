@@ -49,6 +49,7 @@ func (c logsCmd) Run(ctx context.Context, a *app) error {
 	r := &logReader{maxFirst: c.Lines, matches: matches, print: c.newPrinter(a.out)}
 	defer r.close()
 	r.add(p, names)
+	a.endsWithReader = c.Follow
 	return readLogs(a.out, c.Follow, p.Dir.LogDir(), func() error {
 		if c.Follow && len(c.Services) == 0 { // a changed config may have new services
 			found, err := eventlog.ListLogs(p.Dir.LogDir())
@@ -128,11 +129,17 @@ func (p commandProject) declaredNames(ctx context.Context) []string {
 
 // logReader reads several logs together.
 type logReader struct {
-	logs     []*eventlog.LogReader
+	logs     []*openLog
 	maxFirst int // how many lines the first call of printNew prints; -1: all
-	matches  func(eventlog.Line) bool
+	matches  func(namedLine) bool
 	print    linePrinter
 	started  bool
+}
+
+// openLog is a log and those of its lines that have been read and not yet printed.
+type openLog struct {
+	*eventlog.LogReader
+	lines []eventlog.Line
 }
 
 // namedLine is a line and the name of its log.
@@ -144,32 +151,66 @@ type namedLine struct {
 // add adds the logs with these names that it does not read yet.
 func (r *logReader) add(p commandProject, names []string) {
 	for _, name := range names {
-		if !slices.ContainsFunc(r.logs, func(log *eventlog.LogReader) bool { return log.Name == name }) {
-			r.logs = append(r.logs, eventlog.NewLogReader(name, p.Dir.LogPath(name)))
+		if !slices.ContainsFunc(r.logs, func(log *openLog) bool { return log.Name == name }) {
+			r.logs = append(r.logs, &openLog{LogReader: eventlog.NewLogReader(name, p.Dir.LogPath(name))})
 		}
 	}
 }
 
-// printNew prints the lines that were added since its last call, ordered by time.
+// maxReadRounds limits how often printNew reads all logs, if lines are written faster than they are read.
+const maxReadRounds = 5
+
+// printNew prints the lines that were added since its last call, in the order in which they were written. It reads all logs until there is nothing
+// new in any: lines that are written later than that are later than all that it prints.
 func (r *logReader) printNew() error {
-	var lines []namedLine
-	for _, log := range r.logs {
-		more, err := log.Read()
+	for range maxReadRounds {
+		hasNew, err := r.readNew()
 		if err != nil {
 			return err
 		}
-		for _, line := range more {
-			if r.matches(line) {
-				lines = append(lines, namedLine{log.Name, line})
-			}
+		if !hasNew {
+			break
 		}
 	}
-	slices.SortStableFunc(lines, func(a, b namedLine) int { return a.Time.Compare(b.Time) })
+	lines := r.merge()
 	if !r.started && r.maxFirst >= 0 && len(lines) > r.maxFirst {
 		lines = lines[len(lines)-r.maxFirst:]
 	}
 	r.started = true
 	return r.print(lines, len(r.logs) > 1)
+}
+
+func (r *logReader) readNew() (hasNew bool, err error) {
+	for _, log := range r.logs {
+		more, err := log.Read()
+		if err != nil {
+			return false, err
+		}
+		log.lines = append(log.lines, more...)
+		hasNew = hasNew || len(more) > 0
+	}
+	return hasNew, nil
+}
+
+// merge removes the lines that were read and returns those that match, by time. The lines of one log keep their order, whatever the clock did.
+func (r *logReader) merge() []namedLine {
+	var merged []namedLine
+	for {
+		var next *openLog
+		for _, log := range r.logs {
+			if len(log.lines) > 0 && (next == nil || log.lines[0].Time.Before(next.lines[0].Time)) {
+				next = log
+			}
+		}
+		if next == nil {
+			return merged
+		}
+		line := namedLine{next.Name, next.lines[0]}
+		next.lines = next.lines[1:]
+		if r.matches(line) {
+			merged = append(merged, line)
+		}
+	}
 }
 
 func (r *logReader) close() {
@@ -180,22 +221,15 @@ func (r *logReader) close() {
 
 // readLogs calls printNew once; with follow, after each change in dir until the user interrupts it or the reader of out is gone.
 func readLogs(out *output.Writer, follow bool, dir string, printNew func() error) error {
-	signal.Ignore(syscall.SIGPIPE) // a write then returns EPIPE
-	err := func() error {
-		if !follow {
-			return printNew()
-		}
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		return eventlog.FollowDir(ctx, dir, func() error {
-			if hasReaderClosed(out.File()) {
-				return syscall.EPIPE
-			}
-			return printNew()
-		})
-	}()
-	if errors.Is(err, syscall.EPIPE) {
-		return nil
+	if !follow {
+		return printNew()
 	}
-	return err
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return eventlog.FollowDir(ctx, dir, func() error {
+		if hasReaderClosed(out.File()) {
+			return syscall.EPIPE
+		}
+		return printNew()
+	})
 }

@@ -39,9 +39,15 @@ const (
 func TestLogs_AreMergedFilteredAndThenCounted(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
+	w.env = append(w.env, "TZ=Asia/Kolkata")
 	root, dir := w.projectWithLogs(map[string]string{"db.log.1": dbOld, "db.log": dbLog, "api.log": apiLog, "supervisor.log": ownLog})
-	old, lost, again := strings.TrimSpace(dbOld), strings.Split(dbLog, "\n")[0], strings.Split(dbLog, "\n")[1]
-	hello := strings.TrimSpace(apiLog)
+	const (
+		old   = "2026-01-01 15:30:00.000 +05:30 INFO ab.1 Forwarding"
+		lost  = "2026-01-02 15:30:00.000 +05:30 ERROR ab.2 error: lost connection to pod"
+		hello = "2026-01-02 15:30:01.000 +05:30 DEBUG ab.4 debug1: hello"
+		again = "2026-01-02 15:30:02.000 +05:30 INFO ab.3 Forwarding"
+		own   = "time=2026-01-02T15:30:01.500+05:30 level=WARN msg=state run=ab service=db request=r7 to=failed"
+	)
 	for _, c := range []struct {
 		args string
 		want []string
@@ -54,10 +60,12 @@ func TestLogs_AreMergedFilteredAndThenCounted(t *testing.T) {
 		{"--level warn", []string{"db: " + lost}},
 		{"db --grep ab.[13]", []string{old, again}},
 		{"db --since 2026-01-02T10:00:00Z --until 2026-01-02T10:00:01Z", []string{lost}},
+		{"db --since 2026-01-02T15:30 --until 2026-01-02T15:30:01", []string{lost}},
+		{"db --grep 15:30:02", []string{again}},
 		{"db --since 1h", nil},
 		{"supervisor --level error", []string{"panic: oh", "", "main.go:1"}},
 		{"supervisor db --level warn", []string{
-			"db: " + lost, "supervisor: " + strings.Split(ownLog, "\n")[0], "supervisor: panic: oh", "supervisor: ", "supervisor: main.go:1",
+			"db: " + lost, "supervisor: " + own, "supervisor: panic: oh", "supervisor: ", "supervisor: main.go:1",
 		}},
 		{"--list", []string{"api", "db", "supervisor"}},
 		{"--path db", []string{filepath.Join(dir, "db.log")}},
@@ -225,9 +233,9 @@ func TestEvents_AreLinesOrJSONObjects(t *testing.T) {
 	record.Append(eventlog.Event{Time: at.Add(time.Second), Kind: eventlog.StateChanged, Service: "db", From: "healthy", To: "restarting", Reason: "exit status 1"})
 	record.Append(eventlog.Event{Time: at.Add(2 * time.Second), Kind: eventlog.ServiceFailed, Service: "api", To: "needs_attention", Reason: "Permission denied", Hint: "ssh-add", PromptLine: 7})
 	const (
-		started = "2026-01-02 10:00:00  -  started"
-		changed = "2026-01-02 10:00:01  db  healthy → restarting: exit status 1"
-		failed  = "2026-01-02 10:00:02  api  failed (needs_attention): Permission denied: ssh-add"
+		started = "2026-01-02 10:00:00 +00:00  -  started"
+		changed = "2026-01-02 10:00:01 +00:00  db  healthy → restarting: exit status 1"
+		failed  = "2026-01-02 10:00:02 +00:00  api  failed (needs_attention): Permission denied: ssh-add"
 	)
 	for args, want := range map[string][]string{
 		"":                             {started, changed, failed},
@@ -264,14 +272,17 @@ func TestEvents_AreLinesOrJSONObjects(t *testing.T) {
 func TestParseTime_ReadsAgesAndTimes(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.FixedZone("here", 3600))
 	for text, want := range map[string]time.Time{
-		"10m":                  now.Add(-10 * time.Minute),
-		"90":                   now.Add(-90 * time.Second),
-		"7d":                   now.Add(-7 * 24 * time.Hour),
-		"2026-01-02T10:00:00Z": time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC),
-		"2026-01-02 10:00":     time.Date(2026, 1, 2, 10, 0, 0, 0, now.Location()),
-		"2026-01-02":           time.Date(2026, 1, 2, 0, 0, 0, 0, now.Location()),
-		"03:04":                time.Date(2026, 11, 23, 3, 4, 0, 0, now.Location()),
-		"03:04:05":             time.Date(2026, 11, 23, 3, 4, 5, 0, now.Location()),
+		"10m":                           now.Add(-10 * time.Minute),
+		"90":                            now.Add(-90 * time.Second),
+		"7d":                            now.Add(-7 * 24 * time.Hour),
+		"2026-01-02T10:00:00Z":          time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC),
+		"2026-01-02 10:00":              time.Date(2026, 1, 2, 10, 0, 0, 0, now.Location()),
+		"2026-11-23 03:04:05 +02:00":    time.Date(2026, 11, 23, 1, 4, 5, 0, time.UTC),
+		"2026-11-23 03:04:05.6 +02:00":  time.Date(2026, 11, 23, 1, 4, 5, 6e8, time.UTC),
+		"2026-11-23T03:04:05.678+02:00": time.Date(2026, 11, 23, 1, 4, 5, 678e6, time.UTC),
+		"2026-01-02":                    time.Date(2026, 1, 2, 0, 0, 0, 0, now.Location()),
+		"03:04":                         time.Date(2026, 11, 23, 3, 4, 0, 0, now.Location()),
+		"03:04:05":                      time.Date(2026, 11, 23, 3, 4, 5, 0, now.Location()),
 	} {
 		if got, err := parseTime(text, now); err != nil || !got.Equal(want) {
 			t.Errorf("%q is %v, %v, want %v", text, got, err, want)

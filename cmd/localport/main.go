@@ -5,11 +5,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -30,7 +32,8 @@ type grammar struct {
 	Dir      string           `short:"C" placeholder:"DIR" type:"path" help:"Run as if started in DIR."`
 	Verbose  bool             `short:"v" help:"Log in detail; same as --log-level=debug."`
 	LogLevel string           `enum:",debug,info,warn,error" default:"" placeholder:"LEVEL" help:"Log level of the supervisor, also if it is running: debug, info, warn or error."`
-	Version  kong.VersionFlag `env:"-" help:"Print the version."`
+	Color    output.ColorMode `enum:"auto,always,never" default:"auto" placeholder:"WHEN" help:"Use colours: auto, always or never."`
+	Version  versionFlag      `env:"-" help:"Print the version."`
 
 	Forward forwardCmd `cmd:"" group:"Daily" help:"Forward a port without a project: kubectl's or ssh's own arguments, in the foreground."`
 	Allow   allowCmd   `cmd:"" group:"Daily" help:"Approve the current contents of the project's files."`
@@ -52,17 +55,20 @@ type grammar struct {
 	ConfigCmd  configCmd     `cmd:"" group:"Config" name:"config" help:"Check, show, export, migrate, back up and restore the config."`
 	Recipes    recipesCmd    `cmd:"" group:"Config" help:"Print ready-made services for Cloud SQL, AWS, IAP, Teleport and Azure."`
 
+	Doctor  doctorCmd  `cmd:"" group:"Diagnose" help:"Check what LocalPort depends on, and say how to fix what is wrong."`
 	Why     whyCmd     `cmd:"" group:"Diagnose" help:"Explain a service's state, and say what to do next."`
 	Top     topCmd     `cmd:"" group:"Diagnose" help:"Show the services, their traffic and connections full screen; keys restart, stop and log in."`
+	Ls      lsCmd      `cmd:"" group:"Diagnose" aliases:"list" help:"List all of your projects that run, and their services."`
 	Events  eventsCmd  `cmd:"" group:"Diagnose" help:"Print what happened to the services: failures, recoveries, changes of state."`
 	Login   loginCmd   `cmd:"" group:"Diagnose" help:"Log in to services that need it, in this terminal."`
 	Daemon  daemonCmd  `cmd:"" group:"Diagnose" help:"Control the supervisor."`
 	Metrics metricsCmd `cmd:"" group:"Diagnose" help:"Print metrics in the Prometheus text format."`
 
-	Lease      leaseCmd   `cmd:"" group:"Advanced" help:"Keep the project running for a process, such as an agent or an editor, and print its variables."`
-	Port       portCmd    `cmd:"" group:"Advanced" help:"Print a service's local port."`
-	Demo       demoCmd    `cmd:"" group:"Advanced" help:"Show how LocalPort works, on a temporary project."`
-	VersionCmd versionCmd `cmd:"" group:"Advanced" name:"version" help:"Print the version."`
+	Lease      leaseCmd     `cmd:"" group:"Advanced" help:"Keep the project running for a process, such as an agent or an editor, and print its variables."`
+	Port       portCmd      `cmd:"" group:"Advanced" help:"Print a service's local port."`
+	Demo       demoCmd      `cmd:"" group:"Advanced" help:"Show how LocalPort works, on a temporary project."`
+	Uninstall  uninstallCmd `cmd:"" group:"Advanced" help:"Show what LocalPort keeps on disk, and remove it."`
+	VersionCmd versionCmd   `cmd:"" group:"Advanced" name:"version" help:"Print the version."`
 
 	Man       manCmd       `cmd:"" hidden:"" help:"Print the manual page."`
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`
@@ -80,10 +86,12 @@ type app struct {
 	out, err      *output.Writer
 	config        string // -c
 	dir           string // from -C, or the current directory; empty if that was deleted
+	dirFlag       string // -C
 	deletedConfig string // the config of the running project whose deleted directory -C names
 	logLevel      string // of the supervisor's log; empty: unchanged, or info for a new supervisor
 
-	project *client.Project // set once the project was found
+	project        *client.Project // set once the project was found
+	endsWithReader bool            // the command goes on until nobody reads its output
 	// superviseProject runs the supervisor; only the command supervise sets it. It is called after that command has returned, when the
 	// memory of the command line's parser, 0.2 MB, can be freed.
 	superviseProject func() error
@@ -104,6 +112,7 @@ func run(args []string) int {
 }
 
 func runCommand(args []string, stdout, stderr *output.Writer) int {
+	a := &app{out: stdout, err: stderr}
 	if len(args) > 0 {
 		switch args[0] {
 		case "export":
@@ -118,18 +127,18 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 		case "hook":
 			args = loginShellName(args)
 		case "help":
-			args = append(slices.Clone(args[1:]), "--help")
+			return showHelp(a, args[1:])
 		}
 	} else {
 		args = []string{"--help"}
 	}
-	a := &app{out: stdout, err: stderr}
 	if len(args) > 1 && args[0] == "__complete" { // without kong: it must be there before the next key
 		return completeNames(a, args[1:])
 	}
 	if len(args) > 1 && args[0] == prompt.MistakeArg {
 		return printMistake(a, args[1])
 	}
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a write then returns EPIPE
 	code := parseAndRun(a, args)
 	if a.superviseProject != nil {
 		return output.PrintError(stderr, a.superviseProject())
@@ -137,16 +146,14 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 	return code
 }
 
-// parseAndRun runs the command that args name, and returns the exit code.
-func parseAndRun(a *app, args []string) int {
-	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
-	defer cancel()
-	var g grammar
+// newParser returns the parser of the command line, which fills g.
+func newParser(ctx context.Context, a *app, g *grammar) *kong.Kong {
 	// kong writes its help to os.Stdout itself: it takes the width of a terminal from an *os.File only.
-	parser := kong.Must(&g, append(keepArgumentBytes(),
+	return kong.Must(g, append(keepArgumentBytes(),
 		kong.Name("localport"),
 		kong.Description("Port forwards for each project: started when you cd into it, stopped when the last shell leaves."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.Help(printHelp),
 		kong.ExplicitGroups([]kong.Group{
 			{Key: "Daily", Title: "Daily:"}, {Key: "Config", Title: "Config:"}, {Key: "Diagnose", Title: "Diagnose:"}, {Key: "Advanced", Title: "Advanced:"},
 		}),
@@ -156,28 +163,77 @@ func parseAndRun(a *app, args []string) int {
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.BindToProvider(a.findProject),
 	)...)
+}
+
+// parseAndRun runs the command that args name, and returns the exit code.
+func parseAndRun(a *app, args []string) int {
+	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
+	defer cancel()
+	var g grammar
+	parser := newParser(ctx, a, &g)
 	command, err := parser.Parse(args)
+	if isStdoutError(err) { // of the help
+		return output.PrintError(a.err, describeWriteError(err))
+	}
 	if err != nil {
 		path := ""
 		if parseError, ok := errors.AsType[*kong.ParseError](err); ok {
 			path = commandPath(parseError.Context)
 		}
-		return output.PrintError(a.err, output.WithHelp(output.Usage(err), path))
+		return output.PrintError(a.err, withExecExitCode(output.WithHelp(output.Usage(err), path), path))
 	}
 	a.config, a.logLevel = g.Config, g.LogLevel
+	a.out.SetColor(g.Color)
+	a.err.SetColor(g.Color)
 	if g.Verbose {
 		a.logLevel = "debug"
 	}
 	if err := a.resolveDir(g.Dir); err != nil {
-		return output.PrintError(a.err, err)
+		return output.PrintError(a.err, withExecExitCode(err, commandPath(command)))
 	}
 	startTime := time.Now()
-	err = output.WithHelp(command.Run(), commandPath(command))
+	err = a.addWriteError(output.WithHelp(command.Run(), commandPath(command)))
 	if a.project != nil {
 		p := commandProject{a.project}
 		err = p.explainNotAllowed(p.explainNoAnswer(err, startTime))
 	}
 	return output.PrintError(a.err, err)
+}
+
+// withExecExitCode returns the error that a command met before it ran: of exec, with an exit code that is not one of the program's.
+func withExecExitCode(err error, command string) error {
+	if command != "exec" {
+		return err
+	}
+	return output.WithExitCode(err, output.ExitExecFailed)
+}
+
+// addWriteError returns the error of a command whose result is err: if its output could not be written, that one.
+func (a *app) addWriteError(err error) error {
+	writeErr := a.out.Err()
+	isBrokenPipe := errors.Is(writeErr, syscall.EPIPE) || errors.Is(err, syscall.EPIPE)
+	switch {
+	case a.endsWithReader && isBrokenPipe:
+		return nil
+	case writeErr == nil:
+		return err
+	case isBrokenPipe && a.out.HasWritten(): // such as head, which has seen enough
+		return output.WithExitCode(output.ErrReported, output.ExitFailed)
+	}
+	return describeWriteError(writeErr)
+}
+
+// isStdoutError reports whether an error is one of writing to the standard output.
+func isStdoutError(err error) bool {
+	pathErr, ok := errors.AsType[*fs.PathError](err)
+	return ok && pathErr.Op == "write" && pathErr.Path == os.Stdout.Name()
+}
+
+func describeWriteError(err error) error {
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pathErr.Err
+	}
+	return output.WithHint(fmt.Errorf("write to the standard output: %w", err))
 }
 
 // commandPath returns the command as far as it was recognized, such as "daemon stop".
@@ -199,6 +255,7 @@ func nodePath(node *kong.Node) string {
 // resolveDir sets the directory in which the command acts: that of -C, or the current one. A deleted current directory is no error
 // here, because not every command needs one. Nor is a deleted directory given by -C if its project is still running.
 func (a *app) resolveDir(dir string) error {
+	a.dirFlag = dir
 	if dir == "" {
 		a.dir, _ = os.Getwd()
 		return nil

@@ -206,7 +206,7 @@ func TestDaemon_ControlsTheSupervisor(t *testing.T) {
 	w.waitKeeper(root)
 	out := w.mustRun(root, "daemon", "status")
 	for _, want := range []string{
-		fmt.Sprint("pid       ", w.supervisor(root).PID), "version", "uptime", "socket", "log ", "memory", "keeper", "leases    1", "start for",
+		fmt.Sprint("pid       ", w.supervisor(root).PID), "version", "uptime", "socket", "log ", "memory", "keeper", "used by   \"localport start\"", "start for",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("status does not print %q:\n%s", want, out)

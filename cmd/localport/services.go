@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
@@ -27,7 +26,7 @@ const startTimeout = 30 * time.Second
 type selection struct {
 	Services []string `arg:"" optional:"" name:"service" help:"Services; if none is given, all."`
 	Tag      []string `short:"g" aliases:"group" placeholder:"TAG" help:"Services with this tag."`
-	All      bool     `short:"a" help:"All services."`
+	All      bool     `short:"a" env:"-" help:"All services."`
 }
 
 func (s selection) isWholeProject() bool { return s.All || len(s.Services) == 0 && len(s.Tag) == 0 }
@@ -269,22 +268,27 @@ func (p commandProject) waitAndPrint(ctx context.Context, a *app, client client.
 		status.Services = slices.DeleteFunc(status.Services, func(s api.ServiceStatus) bool {
 			return !slices.Contains(shown, s.Name)
 		})
-		columns, _ := a.out.Size()
-		printTable(a.out, status, columns)
+		if printErr := a.printServices(status.Services); printErr != nil {
+			return status, printErr
+		}
 	}
 	return status, err
 }
 
+// printServices prints a table of services. On a terminal, their errors follow.
+func (a *app) printServices(services []api.ServiceStatus) error {
+	columns, _ := a.out.Size()
+	return a.out.PrintLines(tableLines(services, columns))
+}
+
 // waitReady returns when the services are ready. Its error names those that are not: as soon as one has failed or needs attention, or when
 // ctx ends. A service that is tried again by itself is waited for, and w says so.
-func (p commandProject) waitReady(ctx context.Context, w io.Writer, client client.Client, names []string, limit time.Duration) (api.Status, error) {
-	report := newWaitReport(w, names, limit)
-	reportCtx, endReport := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() { report.run(reportCtx) })
-	status, err := p.waitSettled(ctx, client, names, report.update)
-	endReport()
-	wg.Wait()
+func (p commandProject) waitReady(ctx context.Context, w *output.Writer, client client.Client, names []string, limit time.Duration) (api.Status, error) {
+	report := newWaitReport(w, limit)
+	stopReport := report.start()
+	summary := ""
+	defer func() { stopReport(summary) }()
+	status, err := p.waitSettled(ctx, client, names, func(status api.Status) { report.update(waitReasons(status, names)) })
 	if err != nil && (ctx.Err() == nil || isNoAnswerError(err)) {
 		return status, err
 	}
@@ -299,6 +303,7 @@ func (p commandProject) waitReady(ctx context.Context, w io.Writer, client clien
 		hints.add(svc.Name, svc.Hint)
 	}
 	if problems == nil {
+		summary = joinNames(names) + " ready"
 		return status, nil
 	}
 	return status, output.WithHint(errors.Join(problems...), hints.lines(len(problems))...)

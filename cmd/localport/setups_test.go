@@ -364,15 +364,15 @@ func TestSetups_WorkAsTheirProgramsUseThem(t *testing.T) {
 	}
 }
 
-// The README's table of recipes is that of internal/recipes: go test ./cmd/localport -run Setups -update.
-func TestSetups_AreInTheReadme(t *testing.T) {
+// The table of recipes in the help topic agents is that of internal/recipes: go test ./cmd/localport -run Setups -update.
+func TestSetups_AreInTheHelpTopic(t *testing.T) {
 	const header = "| where | what to write |\n| --- | --- |\n"
-	path := filepath.Join("..", "..", "README.md")
-	readme, err := os.ReadFile(path)
+	path := filepath.Join("help", "topics", "agents.md")
+	topic, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, rest, isFound := strings.Cut(string(readme), header)
+	before, rest, isFound := strings.Cut(string(topic), header)
 	if !isFound {
 		t.Fatalf("%s has no table that begins with %q", path, header)
 	}
@@ -382,7 +382,7 @@ func TestSetups_AreInTheReadme(t *testing.T) {
 		fmt.Fprintf(&rows, "| %s | %s |\n", setup.Title, setup.Summary())
 	}
 	want := before + header + rows.String() + "\n" + after
-	if want == string(readme) {
+	if want == string(topic) {
 		return
 	}
 	if !*update {

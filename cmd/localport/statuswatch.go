@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,12 +14,12 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jedib0t/go-pretty/v6/text"
-
+	"github.com/localport-sh/localport/cmd/localport/internal/layout"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/wait"
+	"github.com/localport-sh/localport/project"
 )
 
 // watchInterval is how often a stopped project is checked, and how often the ages on a terminal are updated. renewInterval is how often
@@ -33,10 +34,18 @@ const (
 func (c statusCmd) watch(a *app, p commandProject) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	a.endsWithReader = true
 	view, environment := c.newView(a), environmentComparison{}
+	f := statusFollower{p, c.interval()}
 	for shown := false; ; {
 		startTime := time.Now()
-		err := p.followStatus(ctx, func(status api.Status) error {
+		err := f.follow(ctx, func(status api.Status) (err error) {
+			if hasReaderClosed(a.out.File()) {
+				return &writeError{syscall.EPIPE}
+			}
+			if status.Services, err = c.selectFrom(status); err != nil {
+				return err
+			}
 			shown = true
 			status.Draining = p.Draining()
 			if view.showsWarnings() {
@@ -51,6 +60,8 @@ func (c statusCmd) watch(a *app, p commandProject) error {
 		})
 		writeErr, isWriteError := errors.AsType[*writeError](err)
 		switch {
+		case isWriteError && errors.Is(writeErr, syscall.EPIPE): // the reader has seen enough
+			return nil
 		case isWriteError:
 			return writeErr.error
 		case ctx.Err() != nil:
@@ -60,7 +71,7 @@ func (c statusCmd) watch(a *app, p commandProject) error {
 		case err != nil:
 			view.showProblem(err)
 		}
-		if remaining := watchInterval - time.Since(startTime); remaining > 0 && !wait.Sleep(ctx, remaining) {
+		if remaining := f.interval - time.Since(startTime); remaining > 0 && !wait.Sleep(ctx, remaining) {
 			return nil
 		}
 	}
@@ -94,8 +105,34 @@ func (c *environmentComparison) describe(ctx context.Context, running *api.Super
 // writeError is an error of writing the output.
 type writeError struct{ error }
 
-// followStatus shows the project: once if it is stopped, else as it changes, until its supervisor exits or renewInterval has passed.
-func (p commandProject) followStatus(ctx context.Context, show func(api.Status) error) error {
+func (e *writeError) Unwrap() error { return e.error }
+
+// refreshInterval is the value of --interval: a duration, or a number of seconds.
+type refreshInterval time.Duration
+
+// minRefreshInterval keeps the terminal readable.
+const minRefreshInterval = 100 * time.Millisecond
+
+// UnmarshalText reads a flag's value.
+func (i *refreshInterval) UnmarshalText(text []byte) error {
+	d, err := project.ParseDuration(string(text))
+	if err != nil || d <= 0 {
+		return fmt.Errorf("invalid time %q: must be a duration such as 2s, or a number of seconds", text)
+	}
+	*i = refreshInterval(max(d, minRefreshInterval))
+	return nil
+}
+
+func (c statusCmd) interval() time.Duration { return cmp.Or(time.Duration(c.Interval), watchInterval) }
+
+// statusFollower shows a project's status again at least at an interval.
+type statusFollower struct {
+	commandProject
+	interval time.Duration
+}
+
+// follow shows the project: once if it is stopped, else as it changes, until its supervisor exits or renewInterval has passed.
+func (p statusFollower) follow(ctx context.Context, show func(api.Status) error) error {
 	findCtx, cancel := context.WithTimeout(ctx, client.CommandTimeout())
 	defer cancel()
 	client, status, err := p.FindSupervisor(findCtx)
@@ -111,7 +148,7 @@ func (p commandProject) followStatus(ctx context.Context, show func(api.Status) 
 	return p.followSupervisor(ctx, client, show)
 }
 
-func (p commandProject) followSupervisor(ctx context.Context, running *client.Client, show func(api.Status) error) error {
+func (p statusFollower) followSupervisor(ctx context.Context, running *client.Client, show func(api.Status) error) error {
 	ctx, cancel := context.WithTimeout(ctx, renewInterval)
 	statusCh, watchErrCh := make(chan api.Status), make(chan error, 1)
 	go func() {
@@ -126,18 +163,22 @@ func (p commandProject) followSupervisor(ctx context.Context, running *client.Cl
 		})
 	}()
 	defer func() { cancel(); <-watchErrCh }() //nolint:errcheck // it was returned already, or is not needed
-	tick := time.NewTicker(watchInterval)
+	tick := time.NewTicker(p.interval)
 	defer tick.Stop()
+	resizedCh := make(chan os.Signal, 1)
+	signal.Notify(resizedCh, syscall.SIGWINCH)
+	defer signal.Stop(resizedCh)
 	var last *api.Status
 	for {
 		select {
+		case <-resizedCh:
 		case s := <-statusCh:
 			last = &s
 		case <-tick.C: // the ages on the screen have changed
 		case err := <-watchErrCh:
 			watchErrCh <- err
 			if client.IsUnknownRequest(err) || isUnreachableError(err) || errors.Is(err, api.ErrTooManyWatchers) {
-				return nil // the next followStatus finds its successor
+				return nil // the next follow finds its successor
 			}
 			return err
 		}
@@ -158,8 +199,8 @@ type statusView interface {
 }
 
 func (c statusCmd) newView(a *app) statusView {
-	if columns, _ := a.out.Size(); columns > 0 && c.Output == "table" && !c.JSON {
-		return &screenView{out: a.out.File(), size: a.out.Size}
+	if a.out.IsTerminal() && c.Output == "table" && !c.JSON {
+		return &screenView{out: a.out.File(), size: a.out.Size, encode: a.out.Encode}
 	}
 	return &lineView{out: a.out, err: a.err, isJSON: c.isJSON(), last: map[string]string{}}
 }
@@ -210,9 +251,10 @@ func (l *lineView) showProblem(err error) {
 
 // screenView redraws a terminal in place. It changes no setting of the terminal, so that none has to be restored.
 type screenView struct {
-	out       io.Writer
-	size      func() (columns, rows int)
-	drawnRows int
+	out    io.Writer
+	size   func() (columns, rows int)
+	encode func(output.Line) string
+	drawn  []int // the widths of the lines on the screen
 }
 
 // Escape sequences of ECMA-48 that every terminal knows.
@@ -224,41 +266,43 @@ const (
 
 func (v *screenView) show(status api.Status) error {
 	columns, _ := v.size()
-	var b strings.Builder
-	printStatus(&b, status, columns)
-	return v.draw(b.String())
+	return v.draw(statusLines(status, columns))
 }
 
 func (v *screenView) showsWarnings() bool { return true }
 
 func (v *screenView) showProblem(err error) {
-	_ = v.draw("localport: " + output.JoinLines(err.Error()) + "\n")
+	columns, _ := v.size()
+	_ = v.draw(layout.Wrap(output.PlainLine("localport: "+output.JoinLines(err.Error())), columns, messageIndent))
 }
 
 // draw replaces what was drawn before, in one write so that the terminal does not flicker. Lines that do not fit on the screen are left
 // out: the cursor cannot move above the first row.
-func (v *screenView) draw(content string) error {
+func (v *screenView) draw(lines []output.Line) error {
 	columns, rows := v.size()
-	var lines []string
-	for line := range strings.SplitSeq(strings.TrimRight(output.EscapeText(content), "\n"), "\n") {
-		// Only a line that is too long is wrapped: that turns its runs of blanks, which align a table, into one.
-		if text.StringWidthWithoutEscSequences(line) > columns {
-			line = text.WrapText(line, max(columns, 1))
-		}
-		for part := range strings.SplitSeq(line, "\n") {
-			lines = append(lines, strings.TrimRight(part, " "))
-		}
+	if limit := max(rows-1, 1); len(lines) > limit {
+		lines = append(slices.Clone(lines[:limit-1]), output.Line{{Style: output.Faint, Text: fmt.Sprintf("… %d more lines", len(lines)-limit+1)}})
 	}
-	lines = lines[:min(len(lines), max(rows-1, 1))]
 	var b bytes.Buffer
-	if v.drawnRows > 0 {
-		fmt.Fprintf(&b, cursorUp, min(v.drawnRows, max(rows-1, 1)))
+	if up := v.drawnRows(columns); up > 0 {
+		fmt.Fprintf(&b, cursorUp, min(up, max(rows-1, 1)))
 	}
+	v.drawn = v.drawn[:0]
 	for _, line := range lines {
-		b.WriteString(clearLine + line + "\n") // in this order: after a full line, the cursor is still on the last character, which clearLine would erase
+		line = layout.TruncateLine(line, columns)
+		b.WriteString(clearLine + v.encode(line) + "\n") // in this order: after a full line, the cursor is still on the last character, which clearLine would erase
+		v.drawn = append(v.drawn, layout.Width(line.String()))
 	}
 	b.WriteString(clearRest)
-	v.drawnRows = len(lines)
 	_, err := v.out.Write(b.Bytes())
 	return err
+}
+
+// drawnRows returns how many rows the lines on the screen take. A terminal that has become narrower has broken those that are too long.
+func (v *screenView) drawnRows(columns int) int {
+	rows := 0
+	for _, width := range v.drawn {
+		rows += max(1, (width+columns-1)/max(columns, 1))
+	}
+	return rows
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/creack/pty"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/process"
@@ -172,23 +173,10 @@ func drawScreen(sent string) []string {
 	return rows[:len(rows)-1]
 }
 
-// A line that is too long does not cost the others their alignment.
-func TestScreenView_KeepsTheColumnsOfATable(t *testing.T) {
-	var b strings.Builder
-	view := &screenView{out: &b, size: func() (columns, rows int) { return 20, 10 }}
-	if err := view.draw("NAME    STATE\na       up\nan error that takes more than one line\n"); err != nil {
-		t.Fatal(err)
-	}
-	got := strings.ReplaceAll(b.String(), clearLine, "")
-	if want := "NAME    STATE\na       up\nan error that takes\nmore than one line\n" + clearRest; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}
-
 func TestScreenView_RedrawnScreenKeepsNothingOfThePreviousOne(t *testing.T) {
 	var out bytes.Buffer
 	columns, rows := 200, 10
-	r := &screenView{out: &out, size: func() (int, int) { return columns, rows }}
+	r := &screenView{out: &out, size: func() (int, int) { return columns, rows }, encode: output.NewWriter(&out).Encode}
 	status := func(services int, hint string) api.Status {
 		s := api.Status{Project: "/shop", State: api.StateRunning}
 		for i := range services {

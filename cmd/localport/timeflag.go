@@ -12,8 +12,14 @@ type timeFlag struct{ time.Time }
 
 // timeLayouts are the accepted forms of a time. Without a time zone it is local time.
 var timeLayouts = []string{
-	time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly,
+	time.RFC3339Nano, localTimeLayout, "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05 Z07:00",
+	"2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly,
 }
+
+// localTimeLayout is the form of times that people read: local, with the zone, so that they can be compared with those of other machines. They can be given to --since.
+const localTimeLayout = "2006-01-02 15:04:05 -07:00"
+
+func formatLocalTime(t time.Time) string { return t.Local().Format(localTimeLayout) }
 
 // UnmarshalText reads a flag's value.
 func (f *timeFlag) UnmarshalText(text []byte) (err error) {

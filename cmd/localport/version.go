@@ -3,6 +3,9 @@ package main
 import (
 	"fmt"
 
+	"github.com/alecthomas/kong"
+
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
 )
 
@@ -11,4 +14,14 @@ type versionCmd struct{}
 func (versionCmd) Run(a *app) error {
 	_, err := fmt.Fprintln(a.out, "localport", version.Own())
 	return err
+}
+
+// versionFlag is kong.VersionFlag, which does not notice that its output could not be written.
+type versionFlag bool
+
+// BeforeReset prints the version, whatever else is on the command line.
+func (versionFlag) BeforeReset(parser *kong.Kong, a *app) error {
+	fmt.Fprintln(a.out, version.Own())
+	parser.Exit(output.PrintError(a.err, a.addWriteError(nil)))
+	return nil
 }

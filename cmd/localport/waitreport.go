@@ -1,91 +1,205 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"io"
+	"fmt"
+	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/layout"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
 )
 
-// waitReport tells a person what a command waits for: after a moment, and again when the reason has changed.
+// waitReport tells a person what a command waits for, if it waits for longer than a moment: on a terminal by lines that are rewritten, otherwise
+// by a line for each change.
 type waitReport struct {
-	w        io.Writer
-	names    []string      // of the services
-	limit    time.Duration // of the wait
-	statusCh chan api.Status
-	told     map[string]waitReason // by service
+	w         *output.Writer
+	screen    *screenView   // nil: not a terminal whose lines can be rewritten
+	limit     time.Duration // of the wait
+	startTime time.Time
+	reasonsCh chan []waitReason
+	told      map[string]toldReason // by service
+	isShown   bool
 }
 
-// waitReason is what was said about a service.
-type waitReason struct {
+// waitReason is why a command waits for a service; the service is empty if it waits for something else.
+type waitReason struct{ service, text string }
+
+// toldReason is what was said about a service.
+type toldReason struct {
 	text string
 	at   time.Time
 }
 
-// changedReasonInterval is the time between two reasons for one service: some reasons differ at each attempt, by a pid for example.
+// changedReasonInterval is the time between two reasons for one service, where lines are not rewritten: some reasons differ at each attempt, by a
+// pid for example.
 const changedReasonInterval = 5 * time.Second
 
-// waitReportDelay is the time after which a wait is reported. Most services are ready before.
-func waitReportDelay() time.Duration { return client.PromptTimeout() * 3 / 4 }
+// reportInterval is how often the time on a terminal is updated.
+const reportInterval = time.Second
 
-func newWaitReport(w io.Writer, names []string, limit time.Duration) *waitReport {
-	return &waitReport{w: w, names: names, limit: limit, statusCh: make(chan api.Status, 1), told: make(map[string]waitReason)}
+// maxReportedServices is how many services are named on a terminal at the same time.
+const maxReportedServices = 8
+
+func newWaitReport(w *output.Writer, limit time.Duration) *waitReport {
+	r := &waitReport{w: w, limit: limit, startTime: time.Now(), reasonsCh: make(chan []waitReason, 1), told: make(map[string]toldReason)}
+	if w.IsTerminal() && os.Getenv("TERM") != "dumb" && os.Getenv("CI") == "" {
+		r.screen = &screenView{out: w.File(), size: w.Size, encode: w.Encode}
+	}
+	return r
 }
 
-// update gives the report the latest status. It does not block. It must not be called concurrently.
-func (r *waitReport) update(status api.Status) {
+// delay is the time after which a wait is reported. Most services are ready before.
+func (r *waitReport) delay() time.Duration {
+	if r.screen != nil {
+		return client.PromptTimeout() / 5
+	}
+	return client.PromptTimeout() * 3 / 4
+}
+
+// start reports until the returned function is called, which removes what was written on a terminal. summary is printed then if the wait was
+// reported; it may be empty.
+func (r *waitReport) start() (stop func(summary string)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { r.run(ctx) })
+	return func(summary string) {
+		cancel()
+		wg.Wait()
+		if r.isShown && r.screen != nil {
+			_ = r.screen.draw(nil)
+		}
+		if r.isShown && summary != "" {
+			output.Info(r.w, "%s after %s", summary, formatElapsed(time.Since(r.startTime)))
+		}
+	}
+}
+
+// update gives the report the latest reasons. It does not block. It must not be called concurrently.
+func (r *waitReport) update(reasons []waitReason) {
 	select {
-	case <-r.statusCh: // an older one
+	case <-r.reasonsCh: // older ones
 	default:
 	}
-	r.statusCh <- status
+	r.reasonsCh <- reasons
 }
 
 // run prints until ctx ends.
 func (r *waitReport) run(ctx context.Context) {
-	timer := time.NewTimer(waitReportDelay())
+	timer := time.NewTimer(r.delay())
 	defer timer.Stop()
-	var latest api.Status
+	tick := time.NewTicker(reportInterval)
+	defer tick.Stop()
+	var latest []waitReason
 	isDue := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case latest = <-r.statusCh:
+		case latest = <-r.reasonsCh:
 		case <-timer.C:
 			isDue = true
+		case <-tick.C:
+			if r.screen == nil {
+				continue
+			}
 		}
-		if isDue && ctx.Err() == nil {
-			r.print(latest)
+		if !isDue || ctx.Err() != nil || len(latest) == 0 {
+			continue
+		}
+		if r.screen != nil {
+			r.draw(latest)
+		} else {
+			r.printNew(latest)
 		}
 	}
 }
 
-// print names the services that are not settled and what is not yet known about them.
-func (r *waitReport) print(status api.Status) {
-	var withoutReason []string
+// draw shows the reasons on the terminal instead of those before.
+func (r *waitReport) draw(reasons []waitReason) {
+	r.isShown = true
+	var lines []output.Line
+	for i, reason := range reasons {
+		if i == maxReportedServices {
+			lines = append(lines, output.Line{{Style: output.Faint, Text: fmt.Sprintf("  and %d more", len(reasons)-i)}})
+			break
+		}
+		subject := cmp.Or(reason.service, "the supervisor")
+		if i == 0 {
+			subject += fmt.Sprintf(" (%s of %s)", time.Since(r.startTime).Truncate(time.Second), r.limit)
+		}
+		line := output.Line{{Text: "localport: waiting for " + subject + ": "}, {Style: output.Busy, Text: reason.text}}
+		lines = append(lines, line)
+	}
+	columns, _ := r.screen.size()
+	for i := range lines {
+		lines[i] = layout.TruncateLine(lines[i], columns)
+	}
+	_ = r.screen.draw(lines) // a report that cannot be shown is no reason to stop waiting
+}
+
+// printNew prints the reasons that have not been printed yet, those that are the same for several services on one line.
+func (r *waitReport) printNew(reasons []waitReason) {
+	services := make(map[string][]string)
+	var texts []string
+	for _, reason := range reasons {
+		told, isTold := r.told[reason.service]
+		if isTold && (reason.text == told.text || reason.text == reasonOpening || told.text != reasonOpening && time.Since(told.at) < changedReasonInterval) {
+			continue
+		}
+		r.told[reason.service] = toldReason{reason.text, time.Now()}
+		if services[reason.text] == nil {
+			texts = append(texts, reason.text)
+		}
+		services[reason.text] = append(services[reason.text], cmp.Or(reason.service, "the supervisor"))
+	}
+	for _, text := range texts {
+		r.isShown = true
+		output.Info(r.w, "waiting up to %v for %s: %s", r.limit, strings.Join(services[text], ", "), text)
+	}
+}
+
+// formatElapsed formats how long a wait took.
+func formatElapsed(d time.Duration) string {
+	if d < 10*time.Second {
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
+}
+
+// What a command waits for while nothing has failed.
+const (
+	reasonOpening  = "opening the tunnel"
+	reasonChecking = "checking its health"
+)
+
+// waitReasons returns why the named services are not settled.
+func waitReasons(status api.Status, names []string) []waitReason {
+	var reasons []waitReason
 	for _, svc := range status.Services {
-		if !slices.Contains(r.names, svc.Name) || svc.State.IsSettled() {
-			continue
+		if slices.Contains(names, svc.Name) && !svc.IsSettled() {
+			reasons = append(reasons, waitReason{svc.Name, waitReasonOf(svc)})
 		}
-		reason := output.JoinLines(svc.LastError)
-		told, isTold := r.told[svc.Name]
-		if isTold && (reason == "" || reason == told.text || told.text != "" && time.Since(told.at) < changedReasonInterval) {
-			continue
-		}
-		r.told[svc.Name] = waitReason{reason, time.Now()}
-		if reason == "" {
-			withoutReason = append(withoutReason, svc.Name)
-			continue
-		}
-		output.Info(r.w, "waiting up to %v for %s: %s", r.limit, svc.Name, reason)
 	}
-	if len(withoutReason) > 0 {
-		output.Info(r.w, "waiting up to %v for %s", r.limit, strings.Join(withoutReason, ", "))
+	return reasons
+}
+
+func waitReasonOf(svc api.ServiceStatus) string {
+	lastError := output.JoinLines(svc.LastError)
+	switch {
+	case svc.EffectiveState() == forwarder.Unhealthy && lastError != "":
+		return "its health check fails: " + lastError
+	case lastError != "":
+		return lastError
+	case svc.UpSince != nil:
+		return reasonChecking
 	}
+	return reasonOpening
 }

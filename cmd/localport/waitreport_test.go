@@ -2,13 +2,13 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/testdata/syncbuf"
@@ -30,7 +30,7 @@ func TestStart_SaysWhatItWaitsFor(t *testing.T) {
 			t.Fatal(err)
 		}
 		line, err := bufio.NewReader(stderr).ReadString('\n')
-		if err != nil || !strings.HasPrefix(line, "localport: waiting up to ") || !strings.Contains(line, " for db: nowhere.invalid:5432: ") {
+		if err != nil || !strings.HasPrefix(line, "localport: waiting up to ") || !strings.Contains(line, " for db: its health check fails: nowhere.invalid:5432: ") {
 			t.Errorf("%q prints first %q, %v", args, line, err)
 		}
 		if err := cmd.Process.Kill(); err != nil { // it would go on waiting
@@ -44,17 +44,12 @@ func TestWaitReport_RepeatsOnlyChangedReasons(t *testing.T) {
 	t.Setenv("LOCALPORT_LIMIT", "2s")
 	synctest.Test(t, func(t *testing.T) {
 		var printed syncbuf.Buffer
-		report := newWaitReport(&printed, []string{"web", "api"}, 30*time.Second)
-		doneCh := make(chan struct{})
-		ctx, cancel := context.WithCancel(t.Context())
-		go func() {
-			defer close(doneCh)
-			report.run(ctx)
-		}()
+		report := newWaitReport(output.NewWriter(&printed), 30*time.Second)
+		stop := report.start()
 		update := func(after time.Duration, webError string, apiState forwarder.State) {
-			report.update(api.Status{Services: []api.ServiceStatus{
+			report.update(waitReasons(api.Status{Services: []api.ServiceStatus{
 				{Name: "web", State: forwarder.Restarting, LastError: webError}, {Name: "api", State: apiState}, {Name: "other", State: forwarder.Starting},
-			}})
+			}}, []string{"web", "api"}))
 			time.Sleep(after)
 			synctest.Wait()
 		}
@@ -67,11 +62,58 @@ func TestWaitReport_RepeatsOnlyChangedReasons(t *testing.T) {
 		update(time.Second, "exited (pid 2)", forwarder.Healthy)
 		update(5*time.Second, "exited (pid 3)", forwarder.Healthy)
 		update(time.Second, "exited (pid 4)", forwarder.Healthy)
-		cancel()
-		<-doneCh
-		const want = "localport: waiting up to 30s for web, api\nlocalport: waiting up to 30s for web: exited (pid 1)\nlocalport: waiting up to 30s for web: exited (pid 4)\n"
+		stop("web, api ready")
+		const want = "localport: waiting up to 30s for web, api: opening the tunnel\nlocalport: waiting up to 30s for web: exited (pid 1)\nlocalport: waiting up to 30s for web: exited (pid 4)\n" +
+			"localport: web, api ready after 10s\n"
 		if got := printed.String(); got != want {
 			t.Errorf("printed\n%s, want\n%s", got, want)
+		}
+	})
+}
+
+func TestWaitReasons_SayWhatEachServiceIsAbout(t *testing.T) {
+	for want, svc := range map[string]api.ServiceStatus{
+		"":                                 {State: forwarder.Healthy},
+		reasonOpening:                      {State: forwarder.Starting},
+		reasonChecking:                     {State: forwarder.Starting, UpSince: new(time.Now())},
+		"waiting for redis":                {State: forwarder.Starting, LastError: "waiting for redis"},
+		"its health check fails: HTTP 503": {State: forwarder.Unhealthy, UpSince: new(time.Now()), LastError: "HTTP 503"},
+	} {
+		svc.Name = "web"
+		reasons := waitReasons(api.Status{Services: []api.ServiceStatus{svc, {Name: "other", State: forwarder.Starting}}}, []string{"web"})
+		if len(reasons) == 0 && want != "" || len(reasons) > 0 && reasons[0] != (waitReason{"web", want}) {
+			t.Errorf("%s: %+v, want %q", svc.State, reasons, want)
+		}
+	}
+}
+
+// A wait that is quick leaves nothing on the terminal, and a long one a line with its length.
+func TestWaitReport_RewritesItsLinesOnATerminal(t *testing.T) {
+	t.Setenv("LOCALPORT_LIMIT", "2s")
+	synctest.Test(t, func(t *testing.T) {
+		for _, tt := range []struct {
+			wait time.Duration
+			want []string
+		}{
+			{300 * time.Millisecond, nil},
+			{3500 * time.Millisecond, []string{"localport: web, api ready after 3.5s"}},
+		} {
+			var printed syncbuf.Buffer
+			report := newWaitReport(output.NewWriter(&printed), 30*time.Second)
+			report.screen = &screenView{out: &printed, size: func() (int, int) { return 80, 24 }, encode: output.NewWriter(&printed).Encode}
+			stop := report.start()
+			report.update([]waitReason{{"web", reasonOpening}, {"api", reasonChecking}})
+			time.Sleep(tt.wait)
+			synctest.Wait()
+			if shown := drawScreen(printed.String()); len(tt.want) > 0 && !slices.Equal(shown, []string{
+				"localport: waiting for web (3s of 30s): opening the tunnel", "localport: waiting for api: checking its health",
+			}) {
+				t.Errorf("after %v it shows %q", tt.wait, shown)
+			}
+			stop("web, api ready")
+			if shown := drawScreen(printed.String()); !slices.Equal(shown, tt.want) {
+				t.Errorf("after %v it leaves %q", tt.wait, shown)
+			}
 		}
 	})
 }

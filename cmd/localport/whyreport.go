@@ -11,6 +11,7 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/text"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/layout"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
@@ -82,7 +83,9 @@ func (r *whyReport) print(w io.Writer, width int) {
 			label = ""
 		}
 	}
-	printWrapped(w, width, hint)
+	for _, line := range layout.Wrap(output.PlainLine(hint), width, messageIndent) {
+		fmt.Fprintln(w, strings.TrimRight(line.String(), " "))
+	}
 }
 
 // lines are the lines of an entry without its label. A long text is cut.
@@ -100,6 +103,14 @@ func (e whyEntry) lines(width int) []string {
 	return lines
 }
 
+// printLines prints lines without the spaces at their ends.
+func printLines(w io.Writer, lines []string) {
+	for _, line := range lines {
+		fmt.Fprintln(w, strings.TrimRight(line, " "))
+	}
+}
+
+// wrapText breaks a line between words; width 0 breaks nothing.
 func wrapText(line string, width int) []string {
 	if width > 0 {
 		line = text.WrapSoft(line, width)

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -102,12 +101,12 @@ func (driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) 
 	for i, arg := range s.argv {
 		argv[i] = strings.ReplaceAll(arg, portPlaceholder, strconv.Itoa(int(port)))
 	}
-	tunnel := &tunnel{programSpec: s, id: run.ID, dir: run.SocketDir, port: port, program: filepath.Base(argv[0]), log: run.Log, readyCh: make(chan struct{}), startedCh: make(chan struct{})}
+	tunnel := &tunnel{programSpec: s, id: run.ID, dir: run.SocketDir, port: port, program: filepath.Base(argv[0]), log: process.NewLogBuffer(run.Log), readyCh: make(chan struct{}), startedCh: make(chan struct{})}
 	if s.readyPattern == nil {
 		close(tunnel.readyCh)
 	}
 	spec := process.Command{
-		Argv: argv, Dir: run.Dir, Env: append(slices.Clip(run.Env), forwarder.TunnelVariable+"="+run.ID), OnLine: tunnel.handleLine,
+		Argv: argv, Dir: run.Dir, Env: append(slices.Clip(run.Env), forwarder.TunnelVariable+"="+run.ID), OnLine: tunnel.handleLine, OnRead: tunnel.log.Flush,
 	}
 	program, err := process.Start(spec)
 	if err != nil {
@@ -139,7 +138,7 @@ type tunnel struct {
 	dir     string // of the run; empty: none
 	port    uint16 // that the program must listen on
 	program string
-	log     io.Writer
+	log     *process.LogBuffer
 	addr    netip.AddrPort
 	// isDetached: a process outside the program's group listens, and may outlive it.
 	isDetached bool
@@ -155,7 +154,7 @@ type tunnel struct {
 
 // handleLine handles a line that the program prints. A request for a login ends the program.
 func (t *tunnel) handleLine(_ process.Stream, line string) {
-	_, _ = io.WriteString(t.log, line+"\n")
+	t.log.Add(line)
 	if t.readyPattern != nil && !t.hasPrintedReady && t.readyPattern.MatchString(line) {
 		t.hasPrintedReady = true
 		close(t.readyCh)

@@ -36,10 +36,41 @@ func Create(config, dotEnv string) (*Project, error) {
 		return nil, err
 	}
 	p := &Project{dir: dir}
-	if err := p.write(config, dotEnv); err != nil {
+	err = useOwnState(dir.Path)
+	if err == nil {
+		err = p.write(config, dotEnv)
+	}
+	if err != nil {
 		return nil, errors.Join(err, p.Remove(context.Background()))
 	}
 	return p, nil
+}
+
+// useOwnState has the state and the approval stored in the project's directory if the user's home directory cannot be written, as in many
+// containers. Otherwise the environment stays as it is: the programs of services find their own files by these variables.
+func useOwnState(root string) error {
+	for variable, home := range map[string]func() (string, error){"XDG_STATE_HOME": lockstate.StateHome, "XDG_DATA_HOME": lockstate.DataHome} {
+		if dir, err := home(); err == nil && isWritable(dir) {
+			continue
+		}
+		if err := os.Setenv(variable, filepath.Join(root, strings.ToLower(variable))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isWritable reports whether files can be made in a directory, which is made if it does not exist.
+func isWritable(dir string) bool {
+	if os.MkdirAll(dir, 0o700) != nil {
+		return false
+	}
+	file, err := os.CreateTemp(dir, ".writable-")
+	if err != nil {
+		return false
+	}
+	file.Close()
+	return os.Remove(file.Name()) == nil
 }
 
 func (p *Project) write(config, dotEnv string) error {
@@ -84,7 +115,7 @@ func (p *Project) Remove(ctx context.Context) error {
 // RemoveAfterSupervisor removes what is left of the project of a config if that is ephemeral, the process that made it has ended, and no
 // supervisor of it runs: its last supervisor calls it at its end.
 func RemoveAfterSupervisor(ctx context.Context, config string) error {
-	if !isEphemeral(config) {
+	if !IsEphemeral(config) {
 		return nil
 	}
 	if err := lockstate.RemoveAbandonedRunDirs(killOrphans); err != nil {
@@ -101,7 +132,7 @@ func removeAbandoned() {
 	_ = lockstate.RemoveAbandonedRunDirs(killOrphans) // the next one tries again
 	dirs, _ := lockstate.ListDirs()
 	for _, dir := range dirs {
-		if _, err := os.Lstat(filepath.Dir(dir.Config)); isEphemeral(dir.Config) && err != nil {
+		if _, err := os.Lstat(filepath.Dir(dir.Config)); IsEphemeral(dir.Config) && err != nil {
 			_ = forget(context.Background(), dir.Config)
 		}
 	}
@@ -110,8 +141,8 @@ func removeAbandoned() {
 // killOrphans kills what a killed supervisor has left.
 func killOrphans(run string) { _, _ = process.KillOrphans(run) }
 
-// isEphemeral reports whether a config file is one that Create has made.
-func isEphemeral(config string) bool {
+// IsEphemeral reports whether a config file is one that Create has made.
+func IsEphemeral(config string) bool {
 	root := filepath.Dir(config)
 	parent := filepath.Base(filepath.Dir(root))
 	return strings.HasPrefix(filepath.Base(root), namePrefix) && (parent == "localport" || parent == fmt.Sprintf("localport-%d", os.Getuid()))
@@ -119,6 +150,9 @@ func isEphemeral(config string) bool {
 
 // forget removes the state and the approval of a project, unless a supervisor of it runs.
 func forget(ctx context.Context, config string) error {
+	if home, err := lockstate.StateHome(); err == nil && strings.HasPrefix(home, filepath.Dir(config)+"/") {
+		return nil // they were in the project's directory
+	}
 	dir, err := lockstate.Open(config)
 	if err != nil {
 		return err

@@ -23,7 +23,7 @@ func (f *File) maskAttr(_ []string, a slog.Attr) slog.Attr {
 	switch a.Key {
 	case slog.TimeKey:
 		if a.Value.Kind() == slog.KindTime {
-			a.Value = slog.TimeValue(a.Value.Time().UTC())
+			a.Value = slog.StringValue(a.Value.Time().UTC().Format(timeFormat))
 		}
 		return a
 	case slog.LevelKey, "service", "run", "request", "from", "to":

@@ -1,7 +1,6 @@
 package eventlog
 
 import (
-	"fmt"
 	"log/slog"
 	"regexp"
 	"strconv"
@@ -12,20 +11,38 @@ import (
 
 // Line is a parsed line of a log file.
 type Line struct {
-	Time    time.Time // UTC, to the millisecond
-	Level   slog.Level
-	Service string // the service that it is about; empty: the one that the file is named after
-	Run     string // id of the tunnel's run, or of the supervisor's
-	Request string // id of the request of a client that caused it, if any
-	Text    string // the message and the attributes that have no field here
-	Raw     string // the whole line
+	Time time.Time // UTC
+	// TimeText is the time as it is in Raw; empty if Raw has none, and Time is that of a line before.
+	TimeText string
+	Level    slog.Level
+	Service  string // the service that it is about; empty: the one that the file is named after
+	Run      string // id of the tunnel's run, or of the supervisor's
+	Request  string // id of the request of a client that caused it, if any
+	Text     string // the message and the attributes that have no field here
+	Raw      string // the whole line
 }
 
-const timeFormat = "2006-01-02T15:04:05.000Z"
+// timeFormat is how times are written: lines of several services are put into order by them. readTimeFormat reads them with any number of
+// decimals, which were three once.
+const (
+	timeFormat     = "2006-01-02T15:04:05.000000Z"
+	readTimeFormat = "2006-01-02T15:04:05Z"
+)
 
-// formatLine formats a line of a service's log: `2026-11-23T03:04:05.123Z INFO run.7 text`.
+// formatLine formats a line of a service's log: `2026-11-23T03:04:05.123456Z INFO run.7 text`.
 func formatLine(now time.Time, level, run, text string) string {
-	return fmt.Sprintf("%s %s %s %s\n", now.UTC().Format(timeFormat), level, run, text)
+	var b strings.Builder
+	writeLine(&b, formatTime(now), level, run, text)
+	return b.String()
+}
+
+func formatTime(t time.Time) string { return t.UTC().Format(timeFormat) }
+
+// writeLine is formatLine for a time that is formatted already.
+func writeLine(b *strings.Builder, now, level, run, text string) {
+	for _, part := range []string{now, " ", level, " ", run, " ", text, "\n"} {
+		b.WriteString(part)
+	}
 }
 
 // Parse parses a line of a service's log, or of the supervisor's, which slog.TextHandler writes. It returns false for a line in
@@ -40,9 +57,10 @@ func Parse(text string) (Line, bool) {
 		return line, false
 	}
 	var err error
-	if line.Time, err = time.Parse(timeFormat, fields[0]); err != nil {
+	if line.Time, err = time.Parse(readTimeFormat, fields[0]); err != nil {
 		return line, false
 	}
+	line.TimeText = fields[0]
 	if line.Level.UnmarshalText([]byte(fields[1])) != nil {
 		return line, false
 	}
@@ -72,7 +90,7 @@ func (l *Line) setField(key, value string) bool {
 	switch key {
 	case slog.TimeKey:
 		l.Time, _ = time.Parse(time.RFC3339Nano, value)
-		l.Time = l.Time.UTC()
+		l.Time, l.TimeText = l.Time.UTC(), value
 	case slog.LevelKey:
 		_ = l.Level.UnmarshalText([]byte(value))
 	case slog.MessageKey:
@@ -127,6 +145,9 @@ var levelPatterns = sync.OnceValue(func() []levelPattern {
 	}
 })
 
+// levelInitials are the first characters of all texts that levelPatterns match.
+const levelInitials = "DEFWadefpsw"
+
 type levelPattern struct {
 	name    string
 	pattern *regexp.Regexp
@@ -134,6 +155,9 @@ type levelPattern struct {
 
 // detectLevel returns the level that a tool's own prefix gives to a line, INFO without one.
 func detectLevel(text string) string {
+	if text == "" || !strings.Contains(levelInitials, text[:1]) { // this is called with every line of every child
+		return "INFO"
+	}
 	for _, level := range levelPatterns() {
 		if level.pattern.MatchString(text) {
 			return level.name

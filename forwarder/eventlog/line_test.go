@@ -43,7 +43,7 @@ func TestParse_ServiceAndSupervisorLogLines(t *testing.T) {
 			Text: `start failed error="no \"x\"" n=1`,
 		},
 	} {
-		want.Raw = text
+		want.Raw, want.TimeText = text, strings.TrimPrefix(strings.Fields(text)[0], "time=")
 		if got, ok := Parse(text); !ok || got != want {
 			t.Errorf("%q:\n got %+v, %v\nwant %+v", text, got, ok, want)
 		}
@@ -146,6 +146,28 @@ func TestHandler_AnyRecordIsParsed(t *testing.T) {
 		if !ok || line.Level != slog.LevelWarn || line.Service != service || line.Run != "abc" ||
 			!strings.HasPrefix(line.Text, strings.TrimSpace(message)) {
 			t.Fatalf("%q is read as %+v, %v", data, line, ok)
+		}
+	})
+}
+
+// Older releases wrote milliseconds.
+func TestParse_ReadsTimesOfAnyPrecision(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"2026-11-23T03:04:05Z": 0, "2026-11-23T03:04:05.123Z": 123 * time.Millisecond, "2026-11-23T03:04:05.123456Z": 123456 * time.Microsecond,
+	} {
+		if line, ok := Parse(text + " INFO run.7 text"); !ok || line.Time.Sub(moment.Truncate(time.Second)) != want {
+			t.Errorf("%s is read as %v, %t", text, line.Time, ok)
+		}
+	}
+}
+
+// Only lines that begin with one of levelInitials are compared with the patterns.
+func TestDetectLevel_KnowsTheInitialsOfAllPatterns(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		for _, level := range levelPatterns() {
+			if text := rapid.StringMatching(level.pattern.String()).Draw(t, level.name); detectLevel(text) == "INFO" {
+				t.Errorf("%q is INFO", text)
+			}
 		}
 	})
 }

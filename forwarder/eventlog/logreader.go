@@ -33,7 +33,7 @@ func (l *LogReader) parseLine(text string) Line {
 	line, ok := Parse(text)
 	if !ok {
 		line = l.lastLine
-		line.Text, line.Raw = text, text
+		line.Text, line.Raw, line.TimeText = text, text, ""
 		if strings.HasPrefix(text, "panic: ") || strings.HasPrefix(text, "fatal error: ") {
 			line.Level = slog.LevelError
 		}

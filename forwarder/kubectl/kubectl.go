@@ -29,6 +29,7 @@ var Technology = forwarder.Technology{
 	Login:          newLogin,
 	VariableUse:    variableUse,
 	Explain:        explain,
+	Verify:         verify,
 }
 
 // variableUse says which variables a tunnel to a cluster uses: KUBECONFIG unless the service names a file, the proxies and, if the kubeconfig's user
@@ -297,6 +298,7 @@ func newLogin(svc project.Service, dir string, env []string) forwarder.Login {
 	src := newService(newServiceSpec(svc)).loginSource(forwarder.Run{Dir: dir, Env: env})
 	return forwarder.Login{
 		Key: fmt.Sprintf("%q %q", src.Kubeconfig, src.Location.Context), Name: fmt.Sprintf("context %q", src.Location.Context),
+		HasNoHelper: !src.HasLoginHelper(),
 		Run: func(ctx context.Context, terminal forwarder.Terminal) ([]byte, bool, error) {
 			return session.RunLoginHelper(ctx, src, terminal)
 		},

@@ -34,6 +34,9 @@ type Command struct {
 	// OnLine is called with each line that the child prints, never concurrently. Lines come without their line end, truncated to
 	// MaxLineBytes. It may be nil, must not block for long and must not call Stop.
 	OnLine func(stream Stream, line string)
+	// OnRead, if not nil, is called after OnLine has been called with all lines that were read at once, never concurrently with it. A child
+	// that prints a lot costs much less if its lines are written to the log then.
+	OnRead func()
 	// Stdout, if not nil, receives the child's standard output unchanged; OnLine is then called for stderr only. It is not
 	// written to after Done.
 	Stdout io.Writer
@@ -68,7 +71,7 @@ func Start(c Command) (*Child, error) {
 	setCloseOnExec()
 	child := &Child{
 		cmd:    &exec.Cmd{Path: path, Args: c.Argv, Dir: c.Dir, Env: c.Env, SysProcAttr: sysProcAttr()},
-		lines:  &lineReader{onLine: c.OnLine},
+		lines:  &lineReader{onLine: c.OnLine, onRead: c.OnRead},
 		stdout: c.Stdout,
 		doneCh: make(chan struct{}),
 	}

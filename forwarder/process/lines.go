@@ -2,6 +2,7 @@ package process
 
 import (
 	"bufio"
+	"bytes"
 	"io"
 	"os"
 	"slices"
@@ -28,20 +29,28 @@ const maxLastLines = 8
 type lineReader struct {
 	mu        sync.Mutex
 	onLine    func(Stream, string)
+	onRead    func()
 	lastLines []string
 }
 
+// readBufferBytes is how much of a child's output is read at once.
+const readBufferBytes = 64 << 10
+
 // readLines reads until the end of the file, or until its read deadline.
 func (l *lineReader) readLines(stream Stream, r io.Reader) {
-	reader := bufio.NewReaderSize(r, maxLineBytes)
+	reader := bufio.NewReaderSize(r, readBufferBytes)
+	defer l.handleRead()
 	for {
 		line, isPrefix, err := reader.ReadLine()
 		if err != nil {
 			return
 		}
-		l.handleLine(stream, string(line))
+		l.handleLine(stream, string(line[:min(len(line), maxLineBytes)]))
 		for isPrefix && err == nil {
 			_, isPrefix, err = reader.ReadLine()
+		}
+		if buffered, _ := reader.Peek(reader.Buffered()); bytes.IndexByte(buffered, '\n') < 0 {
+			l.handleRead()
 		}
 	}
 }
@@ -57,6 +66,39 @@ func (l *lineReader) handleLine(stream Stream, line string) {
 	}
 	if l.onLine != nil {
 		l.onLine(stream, line)
+	}
+}
+
+// handleRead handles that all lines of what was read have been handled.
+func (l *lineReader) handleRead() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.onRead != nil {
+		l.onRead()
+	}
+}
+
+// LogBuffer collects lines of a child, in OnLine, and writes those that were read at once to a log in one piece, in OnRead.
+type LogBuffer struct {
+	w     io.Writer
+	lines []byte
+}
+
+// NewLogBuffer makes a LogBuffer of a log.
+func NewLogBuffer(w io.Writer) *LogBuffer { return &LogBuffer{w: w} }
+
+// Add adds a line, which has no line end.
+func (b *LogBuffer) Add(line string) { b.lines = append(append(b.lines, line...), '\n') }
+
+// Flush writes the lines.
+func (b *LogBuffer) Flush() {
+	if len(b.lines) == 0 {
+		return
+	}
+	_, _ = b.w.Write(b.lines) // a log reports its own errors
+	b.lines = b.lines[:0]
+	if cap(b.lines) > 2*readBufferBytes {
+		b.lines = nil
 	}
 }
 

@@ -131,8 +131,8 @@ func (d *destination) onNetworkChange() {
 
 // acquireMaster returns a master whose server has answered lately, and starts one if there is none. The caller calls
 // releaseMaster.
-func (d *destination) acquireMaster(ctx context.Context, run forwarder.Run) (*master, error) {
-	d.log.addWriter(run.Log)
+func (d *destination) acquireMaster(ctx context.Context, service string, run forwarder.Run) (*master, error) {
+	d.log.addWriter(service, run.Log)
 	for {
 		resetCh := d.intervalReset.Changed()
 		m, delay, err := d.tryAcquireMaster(run)
@@ -404,35 +404,4 @@ func (d *destination) listenerOf(addr string) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.listeners[addr]
-}
-
-// sharedLog writes the output of a master to the log of every service that uses it.
-type sharedLog struct {
-	mu      sync.Mutex
-	writers map[io.Writer]int
-}
-
-func (l *sharedLog) addWriter(w io.Writer) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.writers == nil {
-		l.writers = make(map[io.Writer]int)
-	}
-	l.writers[w]++
-}
-
-func (l *sharedLog) removeWriter(w io.Writer) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.writers[w]--; l.writers[w] <= 0 {
-		delete(l.writers, w)
-	}
-}
-
-func (l *sharedLog) writeLine(line string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for w := range l.writers {
-		_, _ = io.WriteString(w, line+"\n")
-	}
 }

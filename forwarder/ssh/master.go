@@ -231,6 +231,7 @@ func (m *master) logIn(ctx context.Context, options loginOptions) error {
 	}
 	m.program = sshProgramAt(path)
 	m.isOldSSH = m.destination.isOldSSH(m.program)
+	m.destination.log.startMaster()
 	jumpLog, err := newJumpLog(jumpLogPath, func(line string) { m.handleLine(sourceJump, toConfigFile.Replace(line)) })
 	if err != nil {
 		return &forwarder.Failure{Reason: err.Error()}

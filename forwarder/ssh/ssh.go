@@ -29,6 +29,7 @@ var Technology = forwarder.Technology{
 	Login:          newLogin,
 	VariableUse:    variableUse,
 	Explain:        explain,
+	Verify:         verify,
 }
 
 // New returns a driver, which ends with ctx or by Close.
@@ -111,7 +112,7 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 	s := newTunnelSpec(svc)
 	dest := d.destinationFor(s, run)
 	files := dest.stampFiles(run) // before ssh reads them
-	m, err := dest.acquireMaster(ctx, run)
+	m, err := dest.acquireMaster(ctx, svc.Name, run)
 	if f, isFailure := errors.AsType[*forwarder.Failure](err); isFailure {
 		failure := nameService(f, svc.Name).AlsoAwaiting(files.AwaitChange) // a key, an accepted host key, a corrected config
 		if failure.Class != forwarder.Transient {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/ephemeral"
 	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/process/holder"
 	"github.com/localport-sh/localport/forwarder/relay"
@@ -201,12 +202,25 @@ func DescribePortHolder(addr netip.AddrPort) string {
 	return ""
 }
 
+// projectName names the project of a supervisor.
+func projectName(dir *lockstate.Dir, pid int) string {
+	if !ephemeral.IsEphemeral(dir.Config) {
+		return fmt.Sprintf("the project of %s (localport, pid %d)", dir.Config, pid)
+	}
+	for _, lease := range dir.ReadOrZero().Leases {
+		if lease.PID != 0 {
+			pid = lease.PID
+		}
+	}
+	return fmt.Sprintf("another localport forward (pid %d)", pid)
+}
+
 // holderName names the holder of a port: another project of this user by its config, any other process by name and pid.
 func holderName(h holder.Holder) string {
 	dirs, _ := lockstate.ListDirs()
 	for _, dir := range dirs {
 		if other := dir.ReadOrZero().Supervisor; h.PID != 0 && other != nil && (other.PID == h.PID || other.Keeper == h.PID) {
-			return fmt.Sprintf("the project of %s (localport, pid %d)", dir.Config, other.PID)
+			return projectName(dir, other.PID)
 		}
 	}
 	return h.String()

@@ -77,6 +77,20 @@ func Explain(ctx context.Context, svc project.Service, run forwarder.Run) []forw
 	return nil
 }
 
+// Verification returns the function that verifies where a service's tunnel leads, and a key that services with the same result share. The
+// function is nil if there is nothing to verify. The config must be allowed.
+func Verification(svc project.Service, dir string, env []string) (verify func(ctx context.Context, run forwarder.Run) forwarder.Verification, key, name string) {
+	for _, technology := range technologies {
+		if technology.Name == svc.Technology && technology.Verify != nil {
+			login := Login(svc, dir, env)
+			return func(ctx context.Context, run forwarder.Run) forwarder.Verification {
+				return technology.Verify(ctx, svc, run)
+			}, login.Key, login.Name
+		}
+	}
+	return nil, "", ""
+}
+
 // drivers open the tunnels of a supervisor's services: one for each technology, by its name.
 type drivers map[string]forwarder.Driver
 

@@ -1,10 +1,11 @@
-// Package definition writes the definitions of services as the text of a config.
+// Package definition has the definitions of services that other command lines become.
 package definition
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/localport-sh/localport/project/draft"
 )
 
 // Service is a service as a config defines it. Its texts are as in the config: "$$" is a dollar, and "${NAME}" a variable; see Literal.
@@ -14,10 +15,6 @@ type Service struct {
 	LocalPort    int    // 0: "auto"
 	LocalAddress string // empty: 127.0.0.1 and ::1
 	RemotePort   string // a number, or a port's name; empty: none
-	Description  string
-	Tags         []string
-	Command      []string // of the technology "command"
-	OnDemand     bool
 	Connection   Table
 	HealthCheck  Table
 }
@@ -25,7 +22,7 @@ type Service struct {
 // Table is an inline table, in the order in which its keys are written.
 type Table []Entry
 
-// Entry is a key with its value: a string, an int, a bool, a []string or a Table.
+// Entry is a key with its value: a text, an int, a bool or a Table.
 type Entry struct {
 	Key   string
 	Value any
@@ -48,6 +45,16 @@ func (t *Table) Set(key string, value any) {
 	*t = append(*t, Entry{key, value})
 }
 
+// Has reports whether the table has a key.
+func (t Table) Has(key string) bool {
+	for _, entry := range t {
+		if entry.Key == key {
+			return true
+		}
+	}
+	return false
+}
+
 // Text returns the text of a key; empty if the table does not have it.
 func (t Table) Text(key string) string {
 	for _, entry := range t {
@@ -60,7 +67,7 @@ func (t Table) Text(key string) string {
 }
 
 // Literal returns the text of a config that stands for text itself.
-func Literal(text string) string { return strings.ReplaceAll(text, "$", "$$") }
+func Literal(text string) string { return draft.EscapeTemplate(text) }
 
 // Render returns the text of a config with the services, which ends with a newline.
 func Render(services []Service) string {
@@ -71,103 +78,42 @@ func Render(services []Service) string {
 	return strings.Join(texts, "\n")
 }
 
+// RenderEntry returns the line of an entry of [env].
+func RenderEntry(name, text string) string { return name + " = " + draft.Quote(text) + "\n" }
+
 // Render returns the table of the service, from its header to the newline of its last line.
-func (s Service) Render() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "[services.%s]\n", renderKey(s.Name))
-	line := func(key string, value any) { b.WriteString(RenderEntry(key, value)) }
-	line("technology", s.Technology)
-	if s.Command != nil {
-		line("command", s.Command)
-	}
+func (s Service) Render() string { return draft.ServiceText(s.Draft()) }
+
+// Draft returns the service for a config that is written.
+func (s Service) Draft() draft.Service {
+	svc := draft.Service{Name: s.Name}
+	svc.Set("technology", s.Technology)
 	if s.LocalPort == 0 {
-		line("local_port", "auto")
+		svc.Set("local_port", "auto")
 	} else {
-		line("local_port", s.LocalPort)
+		svc.Set("local_port", s.LocalPort)
 	}
-	if s.LocalAddress != "" {
-		line("local_address", s.LocalAddress)
-	}
+	svc.Set("local_address", s.LocalAddress)
 	if number, err := strconv.Atoi(s.RemotePort); err == nil && strconv.Itoa(number) == s.RemotePort {
-		line("remote_port", number)
-	} else if s.RemotePort != "" {
-		line("remote_port", s.RemotePort)
+		svc.Set("remote_port", number)
+	} else {
+		svc.Set("remote_port", s.RemotePort)
 	}
-	if s.Tags != nil {
-		line("tags", s.Tags)
-	}
-	if s.Description != "" {
-		line("description", s.Description)
-	}
-	if s.OnDemand {
-		line("start", "on-demand")
-	}
-	if s.Connection != nil {
-		line("connection", s.Connection)
-	}
-	if s.HealthCheck != nil {
-		line("health_check", s.HealthCheck)
-	}
-	return b.String()
+	svc.Set("connection", s.Connection.draft())
+	svc.Set("health_check", s.HealthCheck.draft())
+	return svc
 }
 
-// RenderEntry returns the line of a key and its value, such as an entry of [env].
-func RenderEntry(key string, value any) string {
-	return renderKey(key) + " = " + renderValue(value) + "\n"
-}
-
-// renderKey returns a key of TOML: bare if it may be.
-func renderKey(key string) string {
-	const bareCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-	if key != "" && strings.Trim(key, bareCharacters) == "" {
-		return key
-	}
-	return renderText(key)
-}
-
-// renderValue returns a value of TOML, on one line.
-func renderValue(value any) string {
-	switch value := value.(type) {
-	case string:
-		return renderText(value)
-	case []string:
-		elements := make([]string, len(value))
-		for i, text := range value {
-			elements[i] = renderText(text)
-		}
-		return "[" + strings.Join(elements, ", ") + "]"
-	case Table:
-		if len(value) == 0 {
-			return "{}"
-		}
-		entries := make([]string, len(value))
-		for i, entry := range value {
-			entries[i] = renderKey(entry.Key) + " = " + renderValue(entry.Value)
-		}
-		return "{ " + strings.Join(entries, ", ") + " }"
-	}
-	return fmt.Sprint(value)
-}
-
-// renderText returns a basic string of TOML 1.0.
-func renderText(text string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for _, r := range text {
-		switch {
-		case r == '"' || r == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(r)
-		case r == '\n':
-			b.WriteString(`\n`)
-		case r == '\t':
-			b.WriteString(`\t`)
-		case r < 0x20 || r >= 0x7f && r < 0xa0:
-			fmt.Fprintf(&b, `\u%04X`, r)
+func (t Table) draft() (table draft.Table) {
+	for _, entry := range t {
+		switch value := entry.Value.(type) {
+		case string:
+			table.Set(entry.Key, draft.Template(value))
+		case Table:
+			table.Set(entry.Key, value.draft())
 		default:
-			b.WriteRune(r)
+			table.Set(entry.Key, value)
 		}
 	}
-	b.WriteByte('"')
-	return b.String()
+	return table
 }

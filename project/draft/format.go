@@ -90,7 +90,7 @@ func quoteKey(key string) string {
 }
 
 // maxComment is the length of a comment's lines.
-const maxComment = 100
+const maxComment = 79
 
 // wrapComment returns the lines of a comment, wrapped between words. A paragraph that begins with a space is not wrapped.
 func wrapComment(paragraph string) []string {

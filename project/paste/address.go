@@ -1,6 +1,7 @@
 package paste
 
 import (
+	"fmt"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -80,5 +81,9 @@ func checkHost(host string) error {
 
 // unknownFlagError suggests the flag that is most similar.
 func unknownFlagError(word, program string, known []string) error {
-	return &Error{Word: word, Reason: "unknown flag of " + program, Advice: project.HintKnown("flag", word, known)}
+	advice := program + " --help lists its flags"
+	if nearest := project.NearestName(word, known); nearest != "" {
+		advice = fmt.Sprintf("did you mean %q?", nearest)
+	}
+	return &Error{Word: word, Reason: "unknown flag of " + program, Advice: advice}
 }

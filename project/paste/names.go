@@ -7,13 +7,16 @@ import (
 	"strings"
 
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/draft"
 )
 
-// portNames are the services that usually listen on a port.
-var portNames = map[int]string{
-	1433: "sqlserver", 1521: "oracle", 1883: "mqtt", 2181: "zookeeper", 2379: "etcd", 3306: "mysql", 3389: "rdp", 4222: "nats", 5432: "postgres",
-	5601: "kibana", 5672: "rabbitmq", 5900: "vnc", 6379: "redis", 6443: "kubernetes", 8200: "vault", 8500: "consul", 9042: "cassandra", 9090: "prometheus",
-	9092: "kafka", 9200: "elasticsearch", 11211: "memcached", 15672: "rabbitmq-ui", 27017: "mongodb",
+// portNames returns the services that usually listen on a port.
+func portNames() map[int]string {
+	return map[int]string{
+		1433: "sqlserver", 1521: "oracle", 1883: "mqtt", 2181: "zookeeper", 2379: "etcd", 3306: "mysql", 3389: "rdp", 4222: "nats", 5432: "postgres",
+		5601: "kibana", 5672: "rabbitmq", 5900: "vnc", 6379: "redis", 6443: "kubernetes", 8200: "vault", 8500: "consul", 9042: "cassandra", 9090: "prometheus",
+		9092: "kafka", 9200: "elasticsearch", 11211: "memcached", 15672: "rabbitmq-ui", 27017: "mongodb",
+	}
 }
 
 // nameOfHost returns what a service is called: the first label of the host or, if that says nothing, what usually listens on the port, or the
@@ -22,7 +25,7 @@ func nameOfHost(host string, port int, server string) string {
 	if label := firstLabel(host); label != "" {
 		return label
 	}
-	if name := portNames[port]; name != "" {
+	if name := portNames()[port]; name != "" {
 		return name
 	}
 	if label := firstLabel(server); label != "" {
@@ -52,7 +55,7 @@ type names struct {
 func newNames(o Options) *names { return &names{options: o} }
 
 // choose returns the name of a service: that of the options, or one from its base. A number is appended if it is taken.
-func (n *names) choose(d *draft, count int) string {
+func (n *names) choose(d *pending, count int) string {
 	base := serviceName(d.base)
 	if n.options.Name != "" {
 		base = n.options.Name
@@ -74,29 +77,11 @@ func (n *names) choose(d *draft, count int) string {
 
 // isTaken reports whether a service has the name, or exports the same variables.
 func (n *names) isTaken(name string) bool {
-	return name == "supervisor" || slices.Contains(n.prefixes, project.EnvPrefix(name)) || n.options.IsNameTaken != nil && n.options.IsNameTaken(name)
+	return slices.Contains(n.prefixes, project.EnvPrefix(name)) || n.options.IsNameTaken != nil && n.options.IsNameTaken(name)
 }
 
 // serviceName turns a text into the name of a service.
-func serviceName(text string) string {
-	name := strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'A' && r <= 'Z':
-			return r + 'a' - 'A'
-		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '-', r == '_':
-			return r
-		}
-		return '-'
-	}, text)
-	name = strings.Trim(name, "-")
-	switch {
-	case strings.Trim(name, "-_") == "":
-		return "service"
-	case name[0] >= '0' && name[0] <= '9':
-		return "service-" + name
-	}
-	return name
-}
+func serviceName(text string) string { return draft.Names{}.Add(strings.ToLower(text)) }
 
 // ports decides the local ports.
 type ports struct {
@@ -121,7 +106,7 @@ func newPorts(r *reader) *ports { return &ports{reader: r} }
 const firstUnprivilegedPort = 1024
 
 // choose returns the local port of a service; 0: "auto".
-func (p *ports) choose(d *draft) int {
+func (p *ports) choose(d *pending) int {
 	endpoint, o := localEndpoint{d.LocalAddress, d.LocalPort}, p.reader.options
 	reason := ""
 	switch {

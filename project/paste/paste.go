@@ -108,9 +108,9 @@ func parseCommands(commands []shellCommand, o Options) (Result, error) {
 		}
 	}
 	switch {
-	case len(r.drafts) == 0 && unknown != nil:
+	case len(r.pending) == 0 && unknown != nil:
 		return Result{}, unknown
-	case len(r.drafts) == 0:
+	case len(r.pending) == 0:
 		return Result{}, &Error{Reason: "nothing to forward", Advice: "write for example: " + Examples[0]}
 	case unknown != nil:
 		r.note("%q has no effect", unknown.Word)
@@ -146,12 +146,12 @@ func unknownCommandError(word string) *Error {
 // reader collects the services of one text.
 type reader struct {
 	options Options
-	drafts  []draft
+	pending []pending
 	result  Result
 }
 
-// draft is a service whose name and port are not decided yet.
-type draft struct {
+// pending is a service whose name and port are not decided yet.
+type pending struct {
 	definition.Service        // LocalPort is the wanted one; 0: any
 	base               string // of the name
 	isPortChosen       bool   // the local port was written, not taken from the remote one
@@ -214,9 +214,9 @@ func (r *reader) readLeadingFlag(c shellCommand) error {
 func (r *reader) finish() Result {
 	names := newNames(r.options)
 	ports := newPorts(r)
-	for i := range r.drafts {
-		d := &r.drafts[i]
-		d.Name = names.choose(d, len(r.drafts))
+	for i := range r.pending {
+		d := &r.pending[i]
+		d.Name = names.choose(d, len(r.pending))
 		if !d.isReverse() {
 			d.LocalPort = ports.choose(d)
 		}
@@ -231,6 +231,6 @@ func (r *reader) finish() Result {
 	return r.result
 }
 
-func (d *draft) isReverse() bool {
-	return slices.ContainsFunc(d.Connection, func(e definition.Entry) bool { return e.Key == "reverse" })
+func (d *pending) isReverse() bool {
+	return d.Connection.Has("reverse")
 }

@@ -15,14 +15,19 @@ const (
 	sshBoolFlags  = "1246AaCfGgKkMNnqsTtVvXxYy"
 )
 
-// sshFlagOptions are the options that stand for a flag; those of boolean flags with their value.
-var (
-	sshFlagOptions = map[byte]string{'B': "BindInterface", 'b': "BindAddress", 'c': "Ciphers", 'I': "PKCS11Provider", 'm': "MACs", 'P': "Tag"}
-	sshBoolOptions = map[byte][2]string{
+// sshFlagOption returns the option that stands for a flag with a value; empty if there is none.
+func sshFlagOption(flag byte) string {
+	return map[byte]string{'B': "BindInterface", 'b': "BindAddress", 'c': "Ciphers", 'I': "PKCS11Provider", 'm': "MACs", 'P': "Tag"}[flag]
+}
+
+// sshBoolOption returns the option and the value that stand for a flag without one; empty if there is none.
+func sshBoolOption(flag byte) (name, value string) {
+	option := map[byte][2]string{
 		'4': {"AddressFamily", "inet"}, '6': {"AddressFamily", "inet6"}, 'C': {"Compression", "yes"}, 'K': {"GSSAPIAuthentication", "yes"},
 		'k': {"GSSAPIDelegateCredentials", "no"},
-	}
-)
+	}[flag]
+	return option[0], option[1]
+}
 
 // sshArgs are the arguments of ssh.
 type sshArgs struct {
@@ -67,7 +72,7 @@ func (r *reader) readSSH(words []string, program string) error {
 		a.connection.Set("options", a.options)
 	}
 	for _, forward := range a.forwards {
-		r.drafts = append(r.drafts, forward.draft(a))
+		r.pending = append(r.pending, forward.service(a))
 	}
 	return nil
 }
@@ -127,8 +132,8 @@ func (r *reader) readSSHFlags(a *sshArgs, word string, next []string) (usesNext 
 
 // setSSHBool applies a flag without a value. Those that make ssh wait in the background, or quiet, have no counterpart and need none.
 func (r *reader) setSSHBool(a *sshArgs, word string, flag byte) error {
-	if option, ok := sshBoolOptions[flag]; ok {
-		a.options.Set(option[0], option[1])
+	if option, value := sshBoolOption(flag); option != "" {
+		a.options.Set(option, value)
 		return nil
 	}
 	switch flag {
@@ -173,7 +178,7 @@ func (r *reader) setSSHValue(a *sshArgs, flag byte, value string) (err error) {
 	case 'W', 'w', 'O', 'Q':
 		return &Error{Word: "-" + string(flag), Reason: "this flag of ssh cannot be a service", Advice: "forward a port with -L LOCAL:HOST:PORT"}
 	}
-	if option := sshFlagOptions[flag]; option != "" {
+	if option := sshFlagOption(flag); option != "" {
 		a.options.Set(option, value)
 		return checkWord(value, false)
 	}
@@ -185,7 +190,7 @@ func (a *sshArgs) setPort(value string) error {
 	if err != nil {
 		return &Error{Word: value, Reason: "the port of the ssh host is not 1-65535"}
 	}
-	if !slices.ContainsFunc(a.connection, func(e definition.Entry) bool { return e.Key == "port" }) {
+	if !a.connection.Has("port") {
 		a.connection.Set("port", port)
 	}
 	return nil
@@ -289,9 +294,9 @@ type sshForward struct {
 	localAddress string
 }
 
-// draft returns the service that does the same.
-func (f sshForward) draft(a *sshArgs) draft {
-	d := draft{isPortChosen: true, base: f.baseName(a.host)}
+// service returns the service that does the same.
+func (f sshForward) service(a *sshArgs) pending {
+	d := pending{isPortChosen: true, base: f.baseName(a.host)}
 	d.Service = definition.Service{Technology: "ssh", LocalPort: f.bindPort, LocalAddress: f.localAddress, Connection: slices.Clone(a.connection)}
 	switch f.flag {
 	case 'D':

@@ -31,7 +31,7 @@ func (r *reader) readTCP(words []string) error {
 	}
 	host, remote, _ := net.SplitHostPort(words[0])
 	port, _ := parsePort(remote)
-	d := draft{base: nameOfHost(host, port, host)}
+	d := pending{base: nameOfHost(host, port, host)}
 	d.Service = definition.Service{Technology: "tcp", LocalPort: port, RemotePort: strconv.Itoa(port)}
 	d.Connection.Set("remote_host", host)
 	if len(words) == 2 {
@@ -41,7 +41,7 @@ func (r *reader) readTCP(words []string) error {
 			return &Error{Word: words[1], Reason: "the local port is not 1-65535", Advice: form}
 		}
 	}
-	r.drafts = append(r.drafts, d)
+	r.pending = append(r.pending, d)
 	return nil
 }
 
@@ -85,6 +85,6 @@ func (r *reader) readSocat(words []string) error {
 	if err := r.readTCP([]string{target, options[0]}); err != nil {
 		return err
 	}
-	r.drafts[len(r.drafts)-1].LocalAddress = localAddress
+	r.pending[len(r.pending)-1].LocalAddress = localAddress
 	return nil
 }

@@ -17,15 +17,18 @@ type urlScheme struct {
 	check func(*urlTarget) definition.Table // nil: the default check, of TCP
 }
 
-var urlSchemes = map[string]urlScheme{
-	"postgres": {5432, "postgres", postgresCheck}, "postgresql": {5432, "postgres", postgresCheck},
-	"mysql": {3306, "mysql", mysqlCheck}, "mariadb": {3306, "mysql", mysqlCheck},
-	"redis": {6379, "redis", redisCheck}, "rediss": {6379, "redis", redisCheck}, "valkey": {6379, "redis", redisCheck}, "valkeys": {6379, "redis", redisCheck},
-	"http": {80, "http", webCheck}, "https": {443, "https", webCheck}, "ws": {80, "http", nil}, "wss": {443, "https", nil},
-	"kafka": {9092, "kafka", kafkaCheck}, "mqtt": {1883, "mqtt", mqttCheck}, "mqtts": {8883, "mqtt", mqttCheck}, "grpc": {0, "grpc", grpcCheck},
-	"mongodb": {port: 27017, name: "mongodb"}, "amqp": {port: 5672, name: "rabbitmq"}, "amqps": {port: 5671, name: "rabbitmq"},
-	"nats": {port: 4222, name: "nats"}, "memcached": {port: 11211, name: "memcached"}, "sqlserver": {port: 1433, name: "sqlserver"}, "ldap": {port: 389, name: "ldap"},
-	"ldaps": {port: 636, name: "ldap"}, "clickhouse": {port: 9000, name: "clickhouse"}, "cassandra": {port: 9042, name: "cassandra"}, "tcp": {},
+// urlSchemes returns the known schemes. It is no variable: few runs of the program need it.
+func urlSchemes() map[string]urlScheme {
+	return map[string]urlScheme{
+		"postgres": {5432, "postgres", postgresCheck}, "postgresql": {5432, "postgres", postgresCheck},
+		"mysql": {3306, "mysql", mysqlCheck}, "mariadb": {3306, "mysql", mysqlCheck},
+		"redis": {6379, "redis", redisCheck}, "rediss": {6379, "redis", redisCheck}, "valkey": {6379, "redis", redisCheck}, "valkeys": {6379, "redis", redisCheck},
+		"http": {80, "http", webCheck}, "https": {443, "https", webCheck}, "ws": {80, "http", nil}, "wss": {443, "https", nil},
+		"kafka": {9092, "kafka", kafkaCheck}, "mqtt": {1883, "mqtt", mqttCheck}, "mqtts": {8883, "mqtt", mqttCheck}, "grpc": {0, "grpc", grpcCheck},
+		"mongodb": {port: 27017, name: "mongodb"}, "amqp": {port: 5672, name: "rabbitmq"}, "amqps": {port: 5671, name: "rabbitmq"},
+		"nats": {port: 4222, name: "nats"}, "memcached": {port: 11211, name: "memcached"}, "sqlserver": {port: 1433, name: "sqlserver"}, "ldap": {port: 389, name: "ldap"},
+		"ldaps": {port: 636, name: "ldap"}, "clickhouse": {port: 9000, name: "clickhouse"}, "cassandra": {port: 9042, name: "cassandra"}, "tcp": {},
+	}
 }
 
 // urlTarget is a URL whose server a service leads to.
@@ -58,7 +61,7 @@ func (r *reader) addURL(name string, words []string) error {
 	if err != nil {
 		return err
 	}
-	scheme, isKnown := urlSchemes[target.scheme]
+	scheme, isKnown := urlSchemes()[target.scheme]
 	port := scheme.port
 	if text := target.url.Port(); text != "" {
 		if port, err = parsePort(text); err != nil {
@@ -77,7 +80,7 @@ func (r *reader) addURL(name string, words []string) error {
 	if err := checkHost(host); err != nil {
 		return err
 	}
-	d := draft{base: name}
+	d := pending{base: name}
 	if name == "" {
 		d.base = nameOfHost(host, port, host)
 	}
@@ -119,13 +122,13 @@ func parseTarget(word string) (*urlTarget, error) {
 func (t *urlTarget) shown() string { return t.url.Redacted() }
 
 // addTarget adds the service with its health check, and the URL through the service.
-func (r *reader) addTarget(d draft, t *urlTarget, scheme urlScheme) {
+func (r *reader) addTarget(d pending, t *urlTarget, scheme urlScheme) {
 	password, hasPassword := t.url.User.Password()
 	if !hasPassword {
 		password = ""
 	}
 	isEncoded := url.UserPassword("", password).String() != ":"+password
-	if isEncoded {
+	if isEncoded && !t.isTLS() {
 		r.note("no variable with the URL is added: the password has characters that are written differently in a URL")
 	}
 	if !isEncoded && !t.isTLS() { // with TLS the certificate is not that of the local address
@@ -143,7 +146,7 @@ func (r *reader) addTarget(d draft, t *urlTarget, scheme urlScheme) {
 			svc.HealthCheck = scheme.check(t)
 		}
 	}
-	r.drafts = append(r.drafts, d)
+	r.pending = append(r.pending, d)
 }
 
 // passwordVariable is the variable of .env that has the password of a service.

@@ -65,7 +65,8 @@ func ListEvents(ctx context.Context, s *session.Session, t Target, ref session.R
 	for _, item := range list.Items {
 		object := item.InvolvedObject
 		isOwn := t.Name != "" && (object.Name == t.Name || strings.HasPrefix(object.Name, t.Name+"-"))
-		if !isOwn && !(object.Kind == "Pod" && slices.Contains(pods, object.Name)) {
+		isPod := object.Kind == "Pod" && slices.Contains(pods, object.Name)
+		if !isOwn && !isPod {
 			continue
 		}
 		event := Event{

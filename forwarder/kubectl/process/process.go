@@ -40,14 +40,14 @@ func (s Spec) argv() []string {
 // Open starts kubectl and returns when it listens. An error is a *forwarder.Failure, or that of ctx if it is canceled.
 func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, error) {
 	tunnel := &tunnel{
-		log:       run.Log,
+		log:       process.NewLogBuffer(run.Log),
 		spec:      spec,
 		startedAt: time.Now(),
 		addrCh:    make(chan string, 1),
 		refusalCh: make(chan forwarder.Refusal, 8),
 		startedCh: make(chan struct{}),
 	}
-	program := process.Command{Argv: spec.argv(), Dir: run.Dir, Env: run.Env, OnLine: tunnel.handleLine}
+	program := process.Command{Argv: spec.argv(), Dir: run.Dir, Env: run.Env, OnLine: tunnel.handleLine, OnRead: tunnel.log.Flush}
 	kubectl, err := process.Start(program)
 	if err != nil {
 		return nil, process.ClassifyStartError(err, program, "install kubectl: https://kubernetes.io/docs/tasks/tools/")

@@ -3,7 +3,6 @@ package process
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"time"
 
@@ -15,7 +14,7 @@ import (
 // tunnel is one run of kubectl port-forward.
 type tunnel struct {
 	*process.Child
-	log       io.Writer
+	log       *process.LogBuffer
 	spec      Spec
 	startedAt time.Time
 	addr      string
@@ -31,7 +30,7 @@ func (t *tunnel) handleLine(_ process.Stream, line string) {
 	if isHandlingLine(line) {
 		return
 	}
-	_, _ = io.WriteString(t.log, line+"\n")
+	t.log.Add(line)
 	if addr, ok := parseListenAddr(line); ok {
 		select {
 		case t.addrCh <- addr:

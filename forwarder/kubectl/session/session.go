@@ -4,6 +4,7 @@
 package session
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -136,6 +137,50 @@ func (s *Session) Get(ctx context.Context, path string, query url.Values, into a
 		return s.recordResult(fmt.Errorf("read the response of %s: %w", s.Server, err))
 	}
 	return nil
+}
+
+// Create sends an object and reads what the server makes of it. An error response of the server is a *StatusError.
+func (s *Session) Create(ctx context.Context, path string, object, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, responseTimeout)
+	defer cancel()
+	body, err := json.Marshal(object)
+	if err != nil {
+		return err
+	}
+	resp, err := s.sendAuthorized(ctx, func(cred *credential) (*http.Response, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.urlFor(path).String(), bytes.NewReader(body))
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("Accept", "application/json")
+		req.Header.Set("Content-Type", "application/json")
+		cred.setHeader(req)
+		return s.requestTripper.RoundTrip(req)
+	})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return json.NewDecoder(resp.Body).Decode(into)
+}
+
+// Version returns the server's version, and the time that its response has (RFC 9110, section 6.6.1); zero if it has none.
+func (s *Session) Version(ctx context.Context) (version string, date time.Time, err error) {
+	ctx, cancel := context.WithTimeout(ctx, responseTimeout)
+	defer cancel()
+	resp, err := s.sendGet(ctx, "/version", nil)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	defer resp.Body.Close()
+	var info struct {
+		GitVersion string `json:"gitVersion"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&info); err != nil {
+		return "", time.Time{}, s.recordResult(fmt.Errorf("read the response of %s: %w", s.Server, err))
+	}
+	date, _ = http.ParseTime(resp.Header.Get("Date"))
+	return info.GitVersion, date, nil
 }
 
 // sendGet sends a GET request. A response with an error status is returned as a *StatusError.

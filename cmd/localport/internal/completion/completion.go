@@ -62,7 +62,7 @@ type Words map[string][]string
 
 // kinds are the kinds of arguments and flags, by the names that the commands use.
 var kinds = map[string]string{
-	"service": Services, "tag": Tags, "logs service": Logs, "context": Contexts, "config": files, "dir": directories, "exec command": program,
+	"service": Services, "tag": Tags, "logs service": Logs, "context": Contexts, "kubeconfig": files, "init from": files, "init ssh-file": files, "remove name": Services, "config": files, "dir": directories, "exec command": program,
 }
 
 // Script returns the completion script of a shell: bash, zsh or fish.

@@ -18,31 +18,59 @@ const (
 	HTTPS    Protocol = "https"
 )
 
-// protocolOfPort has the ports that are registered with IANA, or that the servers use by default.
-var protocolOfPort = map[int]Protocol{
-	5432: Postgres, 3306: MySQL, 6379: Redis, 9092: Kafka, 1883: MQTT, 50051: GRPC,
-	80: HTTP, 3000: HTTP, 5601: HTTP, 8000: HTTP, 8080: HTTP, 8081: HTTP, 8088: HTTP, 9000: HTTP, 9090: HTTP, 9200: HTTP, 15672: HTTP, 443: HTTPS, 8443: HTTPS,
+// ProtocolOfPort returns the protocol of a port that is registered with IANA, or that a server uses by default.
+func ProtocolOfPort(port int) Protocol {
+	switch port {
+	case 5432:
+		return Postgres
+	case 3306:
+		return MySQL
+	case 6379:
+		return Redis
+	case 9092:
+		return Kafka
+	case 1883:
+		return MQTT
+	case 50051:
+		return GRPC
+	case 443, 8443:
+		return HTTPS
+	case 80, 3000, 5601, 8000, 8080, 8081, 8088, 9000, 9090, 9200, 15672:
+		return HTTP
+	}
+	return Unknown
 }
 
-// protocolOfWord has words that names of services, ports and images begin with or hold.
-var protocolOfWord = map[string]Protocol{
-	"postgres": Postgres, "postgresql": Postgres, "pgsql": Postgres, "psql": Postgres, "pgbouncer": Postgres, "timescaledb": Postgres, "postgis": Postgres, "pgvector": Postgres,
-	"mysql": MySQL, "mariadb": MySQL, "percona": MySQL,
-	"redis": Redis, "valkey": Redis, "keydb": Redis, "dragonfly": Redis,
-	"kafka": Kafka, "redpanda": Kafka,
-	"mqtt": MQTT, "mosquitto": MQTT, "emqx": MQTT,
-	"grpc": GRPC, "http": HTTP, "https": HTTPS, "nginx": HTTP, "httpd": HTTP, "caddy": HTTP, "traefik": HTTP, "elasticsearch": HTTP, "opensearch": HTTP, "grafana": HTTP, "prometheus": HTTP, "web": HTTP,
+// protocolOfWord returns the protocol that a word in the name of a service, a port or an image stands for. A map would be made at each start of
+// the program.
+func protocolOfWord(word string) Protocol {
+	switch word {
+	case "postgres", "postgresql", "pgsql", "psql", "pgbouncer", "timescaledb", "postgis", "pgvector":
+		return Postgres
+	case "mysql", "mariadb", "percona":
+		return MySQL
+	case "redis", "valkey", "keydb", "dragonfly":
+		return Redis
+	case "kafka", "redpanda":
+		return Kafka
+	case "mqtt", "mosquitto", "emqx":
+		return MQTT
+	case "grpc":
+		return GRPC
+	case "https":
+		return HTTPS
+	case "http", "web", "nginx", "httpd", "caddy", "traefik", "elasticsearch", "opensearch", "grafana", "prometheus":
+		return HTTP
+	}
+	return Unknown
 }
-
-// ProtocolOfPort returns the protocol of a well-known port.
-func ProtocolOfPort(port int) Protocol { return protocolOfPort[port] }
 
 // ProtocolOfName returns the protocol that the first known word of a name stands for: that of "tcp-postgresql", "my_redis" or
 // "bitnami/kafka:3.7".
 func ProtocolOfName(name string) Protocol {
 	words := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') })
 	for _, word := range words {
-		if protocol, ok := protocolOfWord[word]; ok {
+		if protocol := protocolOfWord(word); protocol != Unknown {
 			return protocol
 		}
 	}

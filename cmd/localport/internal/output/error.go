@@ -188,7 +188,7 @@ func Hints(err error) []string {
 	case errors.As(err, &notAllowed):
 		return []string{reviewHint}
 	case errors.As(err, &notFound):
-		return []string{"cd into a project, select one with -C DIR or -c FILE, or create " + project.ConfigName}
+		return []string{"cd into a project, select one with -C DIR or -c FILE, or create " + project.ConfigName + " with \"localport init\""}
 	case errors.As(err, &start) && start.Outcome == client.OutcomeNotAllowed:
 		return []string{reviewHint}
 	case errors.As(err, &start) && start.Outcome == client.OutcomeFailed:

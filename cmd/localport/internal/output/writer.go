@@ -2,6 +2,7 @@ package output
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,7 +21,10 @@ import (
 type Writer struct {
 	file io.Writer
 	// partial is the beginning of a character whose other bytes come with the next Write.
-	partial []byte
+	partial    []byte
+	isColored  bool  // set by SetColor
+	hasWritten bool  // something was written without an error
+	err        error // the first of writing
 }
 
 // NewWriter returns a Writer to a file.
@@ -34,18 +38,34 @@ func (w *Writer) Write(p []byte) (int, error) {
 	}
 	end := len(data) - partialLength(data)
 	w.partial = bytes.Clone(data[end:])
-	if _, err := w.file.Write(printable.EscapeBytes(data[:end])); err != nil {
+	if err := w.writeFile(printable.EscapeBytes(data[:end])); err != nil {
 		return 0, err
 	}
 	return len(p), nil
 }
 
+// writeFile writes to the file, and keeps the first error for Err.
+func (w *Writer) writeFile(data []byte) error {
+	if len(data) == 0 {
+		return nil
+	}
+	_, err := w.file.Write(data)
+	w.err = cmp.Or(w.err, err)
+	w.hasWritten = w.hasWritten || err == nil
+	return err
+}
+
+// HasWritten reports whether something was written without an error.
+func (w *Writer) HasWritten() bool { return w.hasWritten }
+
+// Err returns the first error of writing to the file through this Writer or the one of Data; nil if there was none.
+func (w *Writer) Err() error { return w.err }
+
 // Flush writes an incomplete character that Write has kept back.
 func (w *Writer) Flush() error {
 	data := printable.EscapeBytes(w.partial)
 	w.partial = nil
-	_, err := w.file.Write(data)
-	return err
+	return w.writeFile(data)
 }
 
 // partialLength returns the number of bytes at the end of data that may be the beginning of a character.
@@ -66,11 +86,30 @@ func (w *Writer) File() io.Writer { return w.file }
 
 // Data returns where to write what programs read: the file itself, unescaped, unless it is a terminal.
 func (w *Writer) Data() io.Writer {
-	if columns, _ := w.Size(); columns > 0 {
+	if w.IsTerminal() {
 		return w
 	}
-	return w.file
+	return dataWriter{w}
 }
+
+// dataWriter writes to the file of a Writer without escaping.
+type dataWriter struct{ w *Writer }
+
+func (d dataWriter) Write(p []byte) (int, error) {
+	if err := d.w.writeFile(p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// IsTerminal reports whether the file is a terminal.
+func (w *Writer) IsTerminal() bool {
+	columns, _ := w.Size()
+	return columns > 0
+}
+
+// Columns and rows of a terminal that does not know its own size, such as a serial line.
+const defaultColumns, defaultRows = 80, 24
 
 // Size returns the columns and rows of the terminal; 0, 0 if the file is not a terminal.
 func (w *Writer) Size() (columns, rows int) {
@@ -82,7 +121,7 @@ func (w *Writer) Size() (columns, rows int) {
 	if err != nil {
 		return 0, 0
 	}
-	return int(size.Col), int(size.Row)
+	return cmp.Or(int(size.Col), defaultColumns), cmp.Or(int(size.Row), defaultRows)
 }
 
 // EscapeLine returns text as one line with control characters escaped.

@@ -16,7 +16,7 @@ type Setup struct {
 	file  string
 }
 
-// Setups returns the recipes in the order of the README.
+// Setups returns the recipes in the order of the help topic agents.
 func Setups() []Setup {
 	setups := []Setup{
 		{Title: "direnv's `.envrc`", file: "direnv.envrc"},
@@ -55,7 +55,7 @@ func (s Setup) Summary() string {
 	return "`localport recipes " + s.Name + "` prints it"
 }
 
-// SetupNames returns the names of the setups, in the order of the README.
+// SetupNames returns the names of the setups, in the order of the help topic agents.
 func SetupNames() (names []string) {
 	for _, s := range Setups() {
 		names = append(names, s.Name)

@@ -17,6 +17,7 @@ type Model struct {
 	Height int
 
 	link        link
+	isWatching  bool // a Watch has not ended yet
 	status      api.Status
 	problem     string // why the project cannot be asked, in linkLost
 	connections map[string][]holder.Connection
@@ -42,6 +43,8 @@ type Options struct {
 	DescribeLeases func([]api.Lease) string
 	// ASCII is set if the terminal shows no other characters.
 	ASCII bool
+	// NoColor is set if the user wants no colours.
+	NoColor bool
 }
 
 // link is how the screen gets its status.

@@ -2,6 +2,7 @@ package top
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,7 +84,7 @@ func (m Model) overview(svc api.ServiceStatus) []string {
 	connections := m.connectionLines(svc)
 	if most := max(2, left/2); len(connections) > most {
 		rest := len(connections) - most + 1
-		connections = append(connections[:most-1:most-1], dim.paint(fmt.Sprintf("  and %d more", rest)))
+		connections = append(slices.Clip(connections[:most-1]), dim.paint(fmt.Sprintf("  and %d more", rest)))
 	}
 	if svc.Connections.Open == 0 && len(m.connections[svc.Name]) == 0 {
 		connections = nil
@@ -110,7 +111,10 @@ func sideBySide(left, right []string, width int) []string {
 // details are the service's target, health and what is wrong with it.
 func (m Model) details(svc api.ServiceStatus) []string {
 	lines := []string{m.labelled("target", clean(svc.Target))}
-	facts := []string{formatState(svc) + " for " + m.age(svc.Since)}
+	facts := []string{formatState(svc)}
+	if !svc.Since.IsZero() {
+		facts[0] += " for " + m.age(svc.Since)
+	}
 	if svc.Health.Checked != nil {
 		latency := time.Duration(svc.Health.Latency * float64(time.Second)).Round(100 * time.Microsecond)
 		facts = append(facts, fmt.Sprintf("%s check %s, %s ago", clean(svc.Health.Check), latency, m.age(*svc.Health.Checked)))
@@ -201,8 +205,7 @@ func (m Model) connectionLines(svc api.ServiceStatus) []string {
 // eventLines are the last events of the project, the newest first.
 func (m Model) eventLines() []string {
 	lines := []string{" " + bold.paint("events")}
-	for i := len(m.events) - 1; i >= 0; i-- {
-		event := m.events[i]
+	for _, event := range slices.Backward(m.events) {
 		name := event.Service
 		if name == "" {
 			name = "project"

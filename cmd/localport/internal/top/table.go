@@ -44,7 +44,7 @@ func (m Model) columns(services []api.ServiceStatus) []column {
 	address := column{title: "ADDRESS", text: func(_ Model, svc api.ServiceStatus, _ int) string { return formatAddress(svc) }}
 	address.width = widest(address.title, addressWidth, formatAddress)
 	conns := column{title: "CONNS", isRight: true, text: func(_ Model, svc api.ServiceStatus, _ int) string { return formatConnections(svc) }}
-	conns.width = widest(conns.title, 12, formatConnections)
+	conns.width = widest(conns.title, 10, formatConnections)
 	clients := column{title: "CLIENTS", text: func(m Model, svc api.ServiceStatus, _ int) string { return m.clientNames(svc.Name) }}
 	clients.width = widest(clients.title, 24, func(svc api.ServiceStatus) string { return m.clientNames(svc.Name) })
 	in := column{title: "IN/S", width: rateColumnWidth, isRight: true, text: func(m Model, svc api.ServiceStatus, _ int) string {
@@ -167,7 +167,7 @@ func formatConnections(svc api.ServiceStatus) string {
 	case svc.State == forwarder.Stopped:
 		return "-"
 	case svc.Connections.Waiting > 0:
-		return fmt.Sprintf("%d (%d wait)", svc.Connections.Open, svc.Connections.Waiting)
+		return fmt.Sprintf("%d (%dw)", svc.Connections.Open, svc.Connections.Waiting)
 	}
 	return fmt.Sprint(svc.Connections.Open)
 }

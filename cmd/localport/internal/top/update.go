@@ -21,6 +21,7 @@ func Update(m Model, msg any) (Model, []Effect) {
 	switch msg := msg.(type) {
 	case ResizeMsg:
 		m.Width, m.Height = msg.Width, msg.Height
+		return m, []Effect{Redraw{}}
 	case TickMsg:
 		m.Now = msg.Now
 		if !m.notice.until.IsZero() && m.Now.After(m.notice.until) {
@@ -35,7 +36,7 @@ func Update(m Model, msg any) (Model, []Effect) {
 		m.Now = msg.Now
 		return m.withStatus(msg.Status), nil
 	case WatchEndedMsg:
-		return m, nil // the next refresh finds out whether there is another supervisor to watch
+		m.isWatching = false // the next refresh finds out whether there is a supervisor to watch
 	case RefreshMsg:
 		return m.withRefresh(msg)
 	case CommandMsg:
@@ -54,8 +55,13 @@ func Update(m Model, msg any) (Model, []Effect) {
 func Start(now time.Time, status api.Status, options Options) (Model, []Effect) {
 	m := Model{Options: options, Now: now}.withStatus(status)
 	m.traffic = m.sampledTraffic(now, status.Services)
-	effects := []Effect{Refresh{m.status.Services}}
-	if m.link == linkRunning {
+	return m.watching([]Effect{Refresh{m.status.Services}})
+}
+
+// watching adds the effect Watch if there is a supervisor that is not watched.
+func (m Model) watching(effects []Effect) (Model, []Effect) {
+	if m.link == linkRunning && !m.isWatching {
+		m.isWatching = true
 		effects = append(effects, Watch{})
 	}
 	return m, effects
@@ -92,8 +98,6 @@ func (m Model) withStatus(status api.Status) Model {
 
 // withRefresh takes the result of a refresh over.
 func (m Model) withRefresh(msg RefreshMsg) (Model, []Effect) {
-	wasRunning := m.link == linkRunning
-	previousRun := m.run()
 	m.Now = msg.Now
 	if msg.Err != nil {
 		m.link, m.problem = linkLost, output.JoinLines(msg.Err.Error())
@@ -103,19 +107,7 @@ func (m Model) withRefresh(msg RefreshMsg) (Model, []Effect) {
 	m.traffic = m.sampledTraffic(msg.Now, msg.Status.Services)
 	m.connections = groupConnections(msg.Status.Services, msg.Connections)
 	m.events = msg.Events
-	effects := []Effect{Tick{}}
-	if m.link == linkRunning && (!wasRunning || m.run() != previousRun) {
-		effects = append(effects, Watch{})
-	}
-	return m, effects
-}
-
-// run is the id of the supervisor; empty if none runs.
-func (m Model) run() string {
-	if m.status.Supervisor == nil {
-		return ""
-	}
-	return m.status.Supervisor.Run
+	return m.watching([]Effect{Tick{}})
 }
 
 func (m Model) sampledTraffic(now time.Time, services []api.ServiceStatus) map[string]*traffic {

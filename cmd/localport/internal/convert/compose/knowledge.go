@@ -88,10 +88,31 @@ func (c *converter) readCredentials(s *container) (login credentials) {
 	if requirepass := s.redisPassword(); s.engine.protocol == convert.Redis && requirepass.Exists() {
 		passwordName, password = "REDIS_PASSWORD", requirepass
 	}
-	if password.Exists() && password.Text() != "" {
+	switch {
+	case password.Exists() && password.Text() != "":
 		login.password = c.secret(s, passwordName, password)
+	case len(s.engine.password) > 0:
+		login.password = c.secretElsewhere(s, s.engine.password[0])
 	}
 	return login
+}
+
+// secretElsewhere returns a reference to a password that the container has from a file; empty if it has none.
+func (c *converter) secretElsewhere(s *container, variable string) draft.Template {
+	if file, ok := s.environment[variable+"_FILE"]; ok {
+		variable = c.newSecret(s, variable)
+		c.report(file.Line(), "services."+s.name+".environment", "the password is in a file: put it into .env as %s=…", variable)
+		return convert.SecretReference(variable)
+	}
+	file := s.node.Member("env_file")
+	if !file.Exists() {
+		return ""
+	}
+	if file.Text() != ".env" {
+		variable = c.newSecret(s, variable)
+		c.report(file.Line(), "services."+s.name+".env_file", "LocalPort reads variables from .env only: put the password into it as %s=…", variable)
+	}
+	return convert.SecretReference(variable)
 }
 
 // valueOr returns a value of the file in our notation or, if it is or may be empty, the server's default.
@@ -137,16 +158,23 @@ func (s *container) redisPassword() yamlfile.Node {
 func (c *converter) secret(s *container, name string, value yamlfile.Node) draft.Template {
 	variable, fallback, isReference := wholeReference(value.Text())
 	if isReference && fallback == "" {
+		c.secrets[variable] = true
 		return draft.Template("${" + variable + ":-unset}")
 	}
 	if !isReference {
-		if variable = name; c.secrets[variable] {
-			variable = convert.VariableName(s.name + "_" + name)
-		}
-		c.secrets[variable] = true
+		variable = c.newSecret(s, name)
 	}
 	c.report(value.Line(), "services."+s.name+"."+name, "a secret, not copied: put it into .env as %s=…, which compose can read too: ${%s}", variable, variable)
 	return convert.SecretReference(variable)
+}
+
+// newSecret returns the name of a variable for a secret that no other container has.
+func (c *converter) newSecret(s *container, name string) string {
+	if c.secrets[name] {
+		name = convert.VariableName(s.name + "_" + name)
+	}
+	c.secrets[name] = true
+	return name
 }
 
 // urlFor returns the value of the engine's variable.

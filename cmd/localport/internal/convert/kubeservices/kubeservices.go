@@ -49,7 +49,6 @@ func newCandidate(name string, svc catalog.Service, port catalog.Port, kubeConte
 	c.Entries = append(c.Entries, draft.Entry{Key: "local_port", Value: localPort, Comment: comment})
 	c.Set("remote_port", remotePort(port))
 	connection := draft.Table{}
-	connection.Set("resource_type", "service")
 	connection.Set("resource_name", svc.Name)
 	connection.Set("namespace", svc.Namespace)
 	connection.Set("context", kubeContext)

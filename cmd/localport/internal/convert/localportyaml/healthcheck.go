@@ -11,9 +11,15 @@ import (
 	"github.com/localport-sh/localport/project/draft"
 )
 
-// checkTypes has our name for each type of health check.
-var checkTypes = map[string]string{
-	"tcp": "tcp", "http": "http", "https": "https", "kafka": "kafka", "postgres": "postgres", "postgresql": "postgres", "none": "none",
+// checkType returns our name for a type of health check; empty if it is unknown.
+func checkType(text string) string {
+	switch text {
+	case "tcp", "http", "https", "kafka", "postgres", "none":
+		return text
+	case "postgresql":
+		return "postgres"
+	}
+	return ""
 }
 
 // healthCheck converts a health check of a service or, if svc is nil, that of the defaults.
@@ -24,7 +30,7 @@ func (c *converter) healthCheck(f field, svc *draft.Service) (table draft.Table)
 	m := c.mapping(f)
 	name := m.take("type")
 	text, _ := c.plain(name)
-	kind := checkTypes[text]
+	kind := checkType(text)
 	if kind == "" && text != "" {
 		c.report(name, "%q became \"tcp\": must be tcp, http, https, kafka or postgres", text)
 	}

@@ -21,7 +21,7 @@ func Convert(path string, data []byte) (convert.Result, error) {
 	if err != nil {
 		return convert.Result{}, fmt.Errorf("%s: %s", path, refs.original(err.Error()))
 	}
-	if !root.IsMapping() || !root.Member("services").Exists() {
+	if !root.Member("services").IsSequence() {
 		return convert.Result{}, fmt.Errorf("%s: %w", path, ErrNoServices)
 	}
 	c := &converter{path: path, refs: refs, names: draft.Names{}, ports: map[int]string{}, contextsWithoutHealth: map[string]bool{}}
@@ -32,7 +32,7 @@ func Convert(path string, data []byte) (convert.Result, error) {
 }
 
 // ErrNoServices is the error about a file without a list of services.
-var ErrNoServices = errors.New(`it has no "services", so it is no config of the Python LocalPort`)
+var ErrNoServices = errors.New(`it has no list "services", so it is no config of the Python LocalPort`)
 
 // converter converts one file.
 type converter struct {
@@ -56,9 +56,6 @@ func (c *converter) convertRoot(root yamlfile.Node) {
 	c.convertDefaults(m.take("defaults"))
 	c.convertContexts(m.take("cluster_contexts"))
 	services := m.take("services")
-	if !services.value.IsSequence() {
-		c.report(services, "must be a list; no service was converted")
-	}
 	for i, item := range services.value.Items() {
 		c.convertService(field{fmt.Sprintf("services[%d]", i), item.Line(), item})
 	}

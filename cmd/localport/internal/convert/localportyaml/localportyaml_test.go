@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/convert/converttest"
+	"github.com/localport-sh/localport/cmd/localport/internal/convert/goldentest"
 )
 
 // everyKey are the keys that version 1.2.0 of the Python tool reads.
@@ -31,7 +32,7 @@ func TestConvert_ConvertsEveryKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	converttest.Golden(t, "testdata/complete.toml", result.Text())
+	goldentest.Compare(t, "testdata/complete.toml", result.Text())
 	converttest.Parse(t, result.Text(), map[string]string{"POSTGRES_PASSWORD": "x", "TRACE_TOKEN": "x", "BASTION": "bastion"})
 	for _, secret := range []string{"hunter2", "abc123", "plain$"} {
 		if strings.Contains(result.Text(), secret) {

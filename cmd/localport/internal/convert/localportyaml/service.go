@@ -120,7 +120,9 @@ func (c *converter) kubectlConnection(f field) (table draft.Table, missing strin
 		c.report(resourceType, "%q became \"service\": must be %s", kind, strings.Join(resourceTypes, ", "))
 		kind = "service"
 	}
-	table.Set("resource_type", kind)
+	if kind != "service" { // the default
+		table.Set("resource_type", kind)
+	}
 	table.Set("resource_name", resource)
 	namespace := m.take("namespace")
 	if table.Set("namespace", c.word(namespace)); !namespace.value.Exists() {

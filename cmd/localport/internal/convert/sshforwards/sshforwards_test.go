@@ -10,6 +10,7 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/internal/convert"
 	"github.com/localport-sh/localport/cmd/localport/internal/convert/converttest"
+	"github.com/localport-sh/localport/cmd/localport/internal/convert/goldentest"
 	"github.com/localport-sh/localport/forwarder/ssh"
 )
 
@@ -36,7 +37,7 @@ func TestConvert_WritesAServicePerForward(t *testing.T) {
 		hosts = append(hosts, Host{name, forwards})
 	}
 	result := Convert(hosts, "", &convert.LocalPorts{IsTaken: func(port int) bool { return port == 8200 }})
-	converttest.Golden(t, "testdata/forwards.toml", result.Text())
+	goldentest.Compare(t, "testdata/forwards.toml", result.Text())
 	converttest.Parse(t, result.Text(), nil)
 }
 

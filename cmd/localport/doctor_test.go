@@ -1,0 +1,420 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/localport-sh/localport/cmd/localport/internal/doctor"
+	"github.com/localport-sh/localport/testdata/cluster"
+	"github.com/localport-sh/localport/testdata/ports"
+	"github.com/localport-sh/localport/testdata/sshd"
+)
+
+// doctorEnv is an environment in which localport is in PATH, as the first program of ~/.local/bin.
+type doctorEnv struct {
+	*testEnv
+	bin string
+}
+
+func newDoctorEnv(t *testing.T) *doctorEnv {
+	w := &doctorEnv{testEnv: newTestEnv(t)}
+	w.bin = filepath.Join(w.home, ".local/bin")
+	if err := os.MkdirAll(w.bin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(w.exe, filepath.Join(w.bin, "localport")); err != nil {
+		t.Fatal(err)
+	}
+	w.env = append(w.env, "SHELL=/bin/bash", "PATH="+w.bin+":"+os.Getenv("PATH"))
+	w.writeFile(w.home, ".bashrc", "eval \"$(localport hook bash)\"\n")
+	return w
+}
+
+// diagnose returns what doctor has found, by the id of the check: all that is no success.
+func (w *doctorEnv) diagnose(dir string, args ...string) map[string][]doctor.Finding {
+	w.t.Helper()
+	o := w.localport(dir, append([]string{"doctor", "--json"}, args...)...)
+	return w.parseFindings(o)
+}
+
+func (w *doctorEnv) parseFindings(o commandResult) map[string][]doctor.Finding {
+	w.t.Helper()
+	var result struct{ Checks []doctor.Finding }
+	if err := json.Unmarshal([]byte(o.stdout), &result); err != nil {
+		w.t.Fatalf("%v: exit %d\n%s%s", err, o.code, o.stdout, o.stderr)
+	}
+	found, hasFailed := make(map[string][]doctor.Finding), false
+	for _, f := range result.Checks {
+		if !slices.Contains(doctor.IDs(), f.ID) {
+			w.t.Errorf("the check %q is unknown", f.ID)
+		}
+		if f.Status == doctor.Warn || f.Status == doctor.Fail {
+			found[f.ID] = append(found[f.ID], f)
+			if f.Fix == "" {
+				w.t.Errorf("%s has no fix: %s", f.ID, f.Text)
+			}
+		}
+		hasFailed = hasFailed || f.Status == doctor.Fail
+	}
+	if wantCode := map[bool]int{true: 1}[hasFailed]; o.code != wantCode {
+		w.t.Errorf("doctor: exit %d, want %d", o.code, wantCode)
+	}
+	return found
+}
+
+// requireFinding returns the only finding of a check, whose text must contain want.
+func (w *doctorEnv) requireFinding(dir, id string, status doctor.Status, want string) doctor.Finding {
+	w.t.Helper()
+	found := w.diagnose(dir)[id]
+	if len(found) != 1 || found[0].Status != status || !strings.Contains(found[0].Text, want) {
+		w.t.Fatalf("%s: got %+v, want a finding %s with %q", id, found, status, want)
+	}
+	return found[0]
+}
+
+// commandIn returns the command of a fix, which may stand behind what it is for: "make the key readable only by you: chmod 600 key".
+func commandIn(fix string) string {
+	if _, command, found := strings.Cut(fix, ": "); found {
+		return command
+	}
+	return fix
+}
+
+// fixAndCheck runs a fix as a user would, in a shell, and waits until the check finds nothing any more.
+func (w *doctorEnv) fixAndCheck(dir string, f doctor.Finding) {
+	w.t.Helper()
+	cmd := exec.Command("sh", "-c", commandIn(f.Fix))
+	cmd.Dir, cmd.Env = dir, w.env
+	if o := w.run(cmd); o.code != 0 {
+		w.t.Fatalf("%s: %s: exit %d\n%s%s", f.ID, f.Fix, o.code, o.stdout, o.stderr)
+	}
+	var left []doctor.Finding
+	eventually(w.t, fmt.Sprintf("%s finds nothing after %q", f.ID, f.Fix), func() bool {
+		left = w.diagnose(dir)[f.ID]
+		return len(left) == 0
+	})
+}
+
+func TestDoctor_HookIsFoundAndAdded(t *testing.T) {
+	t.Parallel()
+	w := newDoctorEnv(t)
+	if found := w.diagnose("/"); len(found["hook"]) > 0 {
+		t.Errorf("with the line: %+v", found["hook"])
+	}
+	w.writeFile(w.home, ".bashrc", "# eval \"$(localport hook bash)\"\n")
+	w.fixAndCheck("/", w.requireFinding("/", "hook", doctor.Warn, "does not load the hook"))
+	w.writeFile(w.home, ".bashrc", "eval \"$(localport hook bash)\"\nPROMPT_COMMAND='history -a'\n")
+	w.fixAndCheck("/", w.requireFinding("/", "hook", doctor.Warn, "replaces what runs at each prompt"))
+	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
+	sh := w.shell("bash", root)
+	file := filepath.Join(w.home, "findings")
+	if code := sh.Run(w.exe + " doctor --json >" + file); code != 0 {
+		t.Errorf("exit %d: %s", code, sh.Output())
+	}
+	if data, _ := os.ReadFile(file); !strings.Contains(string(data), "loaded in this bash") {
+		t.Errorf("in a shell with the hook: %s", data)
+	}
+}
+
+func TestDoctor_PathIsCorrected(t *testing.T) {
+	t.Parallel()
+	w := newDoctorEnv(t)
+	link := filepath.Join(w.bin, "localport")
+	w.env = append(w.env, "PATH="+w.bin+":/usr/bin:/bin")
+	if err := os.Remove(link); err != nil {
+		t.Fatal(err)
+	}
+	w.fixAndCheck("/", w.requireFinding("/", "path", doctor.Warn, "not in PATH"))
+	if err := os.Remove(link); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(link, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w.fixAndCheck("/", w.requireFinding("/", "path", doctor.Warn, "PATH finds "+link))
+	second := filepath.Join(w.home, "second")
+	if err := os.Mkdir(second, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(second, "localport"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w.env = append(w.env, "PATH="+w.bin+":"+second+":/usr/bin:/bin")
+	w.fixAndCheck("/", w.requireFinding("/", "path", doctor.Warn, "several"))
+}
+
+func TestDoctor_ProjectIsAllowedAndCorrected(t *testing.T) {
+	t.Parallel()
+	w := newDoctorEnv(t)
+	config := tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0"))
+	root := w.project(config + "remot_port = 1\n")
+	f := w.requireFinding(root, "config", doctor.Fail, "remot_port")
+	if !strings.Contains(f.Fix, "localport config validate") {
+		t.Errorf("%+v", f)
+	}
+	w.writeFile(root, ".localport.toml", config)
+	if found := w.diagnose(root)["config"]; len(found) > 0 {
+		t.Errorf("after the correction: %+v", found)
+	}
+	w.fixAndCheck(root, w.requireFinding(root, "trust", doctor.Fail, "new or changed"))
+	if _, hasProject := w.diagnose("/")["trust"]; hasProject {
+		t.Error("trust is checked outside of a project")
+	}
+}
+
+func TestDoctor_SupervisorThatDoesNotAnswerIsReplaced(t *testing.T) {
+	t.Parallel()
+	w := newDoctorEnv(t)
+	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	for _, pid := range w.processes() {
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.fixAndCheck(root, w.requireFinding(root, "supervisor", doctor.Fail, "did not answer"))
+}
+
+func TestDoctor_PortIsFreed(t *testing.T) {
+	t.Parallel()
+	w := newDoctorEnv(t)
+	port := ports.FreePort(t)
+	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	other := exec.Command(w.exe, fmt.Sprint(port))
+	other.Env = []string{upstreamVariable + "=1", "GOCOVERDIR=" + t.TempDir()}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = other.Wait() }()
+	defer func() { _ = other.Process.Kill(); <-ended }()
+	eventually(t, "the port is taken", func() bool { return len(w.diagnose(root)["ports"]) > 0 })
+	f := w.requireFinding(root, "ports", doctor.Fail, fmt.Sprintf("pid %d", other.Process.Pid))
+	w.fixAndCheck(root, f)
+}
+
+func TestDoctor_ProgramsAreMissed(t *testing.T) {
+	t.Parallel()
+	w := newDoctorEnv(t)
+	complete := w.env
+	root := w.allowedProject("[services.k]\ntechnology = \"kubectl\"\nlocal_port = \"auto\"\nremote_port = 80\nconnection = { resource_name = \"web\", context = \"c\", engine = \"kubectl\" }\n" +
+		"[services.s]\ntechnology = \"ssh\"\nlocal_port = \"auto\"\nremote_port = 80\nconnection.host = \"h.invalid\"\n")
+	w.env = append(w.env, "PATH="+w.bin)
+	for id, want := range map[string]string{"kubectl": "kubectl: not found in PATH", "ssh": "ssh: not found in PATH"} {
+		if f := w.requireFinding(root, id, doctor.Fail, want); !strings.HasPrefix(f.Fix, "install ") {
+			t.Errorf("%+v", f)
+		}
+	}
+	if found := w.diagnose("/"); len(found["ssh"])+len(found["kubectl"]) > 0 {
+		t.Errorf("outside of a project they are not needed: %+v", found)
+	}
+	w.env = complete
+	if found := w.diagnose(root); len(found["ssh"])+len(found["kubectl"]) > 0 {
+		t.Errorf("with the programs: %+v", found)
+	}
+}
+
+func TestDoctor_KeyOfAHostIsCorrected(t *testing.T) {
+	t.Parallel()
+	w := newDoctorEnv(t)
+	host := sshd.Start(t)
+	key := sshd.NewKey(t, filepath.Join(t.TempDir(), "key"), "")
+	host.Authorize(key)
+	if err := os.Chmod(key, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	root := w.allowedProject(strings.Replace(sshConfig("mail", ports.FreePort(t), host, 25), host.ConfigFile, host.WriteClientConfig("IdentityFile "+key), 1))
+	config, err := os.ReadFile(filepath.Join(root, ".localport.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(own, []byte("UserKnownHostsFile "+host.KnownHosts+"\nGlobalKnownHostsFile /dev/null\nIdentityAgent none\nIdentityFile "+key+"\nIdentitiesOnly yes\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before, rest, _ := strings.Cut(string(config), "config_file = \"")
+	_, after, _ := strings.Cut(rest, "\"")
+	w.writeFile(root, ".localport.toml", before+"config_file = \""+own+"\""+after)
+	w.mustRun(root, "allow")
+	w.fixAndCheck(root, w.requireFinding(root, "destinations", doctor.Fail, "bad permissions"))
+}
+
+func TestDoctor_RightToForwardIsMissed(t *testing.T) {
+	c := cluster.Start(t)
+	w := newDoctorEnv(t)
+	ns := c.Namespace(t)
+	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns, Replicas: 1})
+	kubeconfig := c.User(t, "viewer", ns, `{apiGroups: [""], resources: [pods, services], verbs: [get, list, watch]}`)
+	root := w.allowedProject(fmt.Sprintf("[services.web]\ntechnology = \"kubectl\"\nlocal_port = \"auto\"\nremote_port = 7000\n"+
+		"connection = { namespace = %q, resource_name = \"web\", kubeconfig = %q }\n", ns, kubeconfig))
+	f := w.requireFinding(root, "destinations", doctor.Fail, "may not forward ports")
+	if !strings.Contains(f.Fix, "kubectl auth can-i --list") {
+		t.Errorf("%+v", f)
+	}
+	c.User(t, "viewer", ns, `{apiGroups: [""], resources: [pods, services, pods/portforward], verbs: [get, list, watch, create]}`)
+	eventually(t, "the right is seen", func() bool { return len(w.diagnose(root)["destinations"]) == 0 })
+	c.APIServer.Kill()
+	w.requireFinding(root, "destinations", doctor.Fail, "cannot be reached")
+}
+
+func TestDoctor_FixRemovesWhatNobodyHolds(t *testing.T) {
+	t.Parallel()
+	w := newDoctorEnv(t)
+	web := serve(t, "127.0.0.1:0")
+	used := w.allowedProject(tcpConfig("web", ports.FreePort(t), web))
+	killed := w.allowedProject(tcpConfig("web", ports.FreePort(t), web))
+	vanished := w.allowedProject(tcpConfig("web", ports.FreePort(t), web))
+	w.mustRun(used, "start")
+	w.mustRun(vanished, "start")
+	w.mustRun(vanished, "stop")
+	before := w.processes()
+	child := w.command(killed, "exec", "--", "sleep", "1000")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the command runs", func() bool { return len(w.state(killed).Leases) == 1 && w.service(killed, "web").IsReady() })
+	for _, pid := range w.processes() { // the supervisor too, which would remove the lease
+		if !slices.Contains(before, pid) && pid != child.Process.Pid {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+	_ = child.Process.Kill()
+	_ = child.Wait()
+	eventually(t, "all are dead", func() bool { return len(w.processes()) <= len(before) })
+	if err := os.RemoveAll(filepath.Join(vanished, ".localport.toml")); err != nil {
+		t.Fatal(err)
+	}
+	lease := w.requireFinding("/", "leases", doctor.Warn, "1 lease of a process that has ended")
+	var leftovers []doctor.Finding
+	eventually(t, "a state directory, a socket and a run directory are found", func() bool { // when the killed processes have been reaped
+		leftovers = w.diagnose("/")["leftovers"]
+		return len(leftovers) == 3
+	})
+	for _, f := range leftovers {
+		if f.Fix != "localport doctor --fix" {
+			t.Errorf("%+v", f)
+		}
+	}
+	w.env = append(w.env, "LOCALPORT_FIX=1")
+	w.requireFinding("/", "leases", doctor.Warn, "1 lease") // the variable has fixed nothing
+	w.fixAndCheck("/", lease)
+	if found := w.diagnose("/")["leftovers"]; len(found) > 0 {
+		t.Errorf("left: %+v", found)
+	}
+	if svc := w.service(used, "web"); !svc.IsReady() {
+		t.Errorf("the service in use is %s", svc.State)
+	}
+}
+
+func TestDoctor_LimitOfFilesIsRaised(t *testing.T) {
+	t.Parallel()
+	w := newDoctorEnv(t)
+	diagnoseAfter := func(commands string) map[string][]doctor.Finding {
+		cmd := exec.Command("sh", "-c", commands+"; exec localport doctor --json")
+		cmd.Dir, cmd.Env = "/", w.env
+		return w.parseFindings(w.run(cmd))
+	}
+	found := diagnoseAfter("ulimit -n 60")["files"]
+	if len(found) != 1 || !strings.Contains(found[0].Text, "too few file descriptors") {
+		t.Fatalf("got %+v", found)
+	}
+	if exec.Command("sh", "-c", "ulimit -n 60 && ulimit -n 1024").Run() != nil {
+		if !strings.Contains(found[0].Fix, "limits.conf") {
+			t.Errorf("this user cannot raise the limit: %+v", found)
+		}
+		return
+	}
+	if found := diagnoseAfter("ulimit -n 60; " + found[0].Fix)["files"]; len(found) > 0 {
+		t.Errorf("after the fix: %+v", found)
+	}
+}
+
+func TestDoctor_ClockThatWasSetBackIsNoticed(t *testing.T) {
+	t.Parallel()
+	w := newDoctorEnv(t)
+	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	states, _ := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*/lock"))
+	if len(states) != 1 {
+		t.Fatalf("found %v", states)
+	}
+	future := time.Now().Add(time.Hour)
+	if err := os.Chtimes(states[0], future, future); err != nil {
+		t.Fatal(err)
+	}
+	w.fixAndCheck("/", w.requireFinding("/", "clock", doctor.Warn, "in the future"))
+}
+
+func TestDoctor_BridgeThatDoesNotExistIsNamed(t *testing.T) {
+	t.Parallel()
+	w := newDoctorEnv(t)
+	config := tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0"))
+	root := w.allowedProject(config + "bridge = \"nosuch0\"\n")
+	w.requireFinding(root, "network", doctor.Warn, `no network interface "nosuch0"`)
+	w.writeFile(root, ".localport.toml", config)
+	if found := w.diagnose(root)["network"]; len(found) > 0 {
+		t.Errorf("without the bridge: %+v", found)
+	}
+}
+
+func TestDoctor_DirectoriesAreMadeUsable(t *testing.T) {
+	t.Parallel()
+	w := newDoctorEnv(t)
+	w.writeFile(filepath.Join(w.home, "runtime"), "localport", "")
+	w.fixAndCheck("/", w.requireFinding("/", "runtime-dir", doctor.Warn, "is not a directory"))
+	if err := os.RemoveAll(filepath.Join(w.home, "state/localport")); err != nil {
+		t.Fatal(err)
+	}
+	w.writeFile(filepath.Join(w.home, "state"), "localport", "")
+	w.fixAndCheck("/", w.requireFinding("/", "state-dir", doctor.Fail, "is not a directory"))
+}
+
+func TestDoctor_ReportHasNoNames(t *testing.T) {
+	t.Parallel()
+	w := newDoctorEnv(t)
+	root := w.allowedProject("[services.orders-db]\ntechnology = \"ssh\"\nlocal_port = \"auto\"\nremote_port = 5432\n" +
+		"connection = { host = \"bastion.acme.invalid\", user = \"jane\", remote_host = \"${DB_PASSWORD}.internal\" }\n[services.api]\ntechnology = \"tcp\"\nlocal_port = \"auto\"\nremote_port = 80\nconnection.remote_host = \"10.1.2.3\"\n")
+	w.env = append(w.env, "DB_PASSWORD=hunter22", "USER=jane")
+	host, _ := os.Hostname()
+	text := w.localport(root, "doctor", "--report").stdout
+	for _, name := range []string{"bastion", "acme", "jane", "hunter22", "orders", "10.1.2.3", root, w.home} {
+		if strings.Contains(text, name) {
+			t.Errorf("the report has %q:\n%s", name, text)
+		}
+	}
+	if strings.Contains(text, " "+host+" ") || !strings.Contains(text, "1 ssh, 1 tcp") {
+		t.Errorf("got\n%s", text)
+	}
+	if text := w.localport(root, "doctor", "--report", "--with-names").stdout; !strings.Contains(text, "bastion.acme.invalid") || strings.Contains(text, "hunter22") {
+		t.Errorf("with names:\n%s", text)
+	}
+}
+
+// A flag that acts takes effect only where it is written: a variable that is left in the environment must not remove, stop or overwrite anything.
+func TestGrammar_FlagsThatActAreNotInTheEnvironment(t *testing.T) {
+	t.Parallel()
+	parser, err := kong.New(&grammar{}, kong.DefaultEnvars("LOCALPORT"), kong.Vars{"version": "0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	acting := []string{"fix", "force", "all", "yes", "save", "remove", "replace", "kill", "overwrite", "purge", "delete"}
+	err = kong.Visit(parser.Model, func(node kong.Visitable, next kong.Next) error {
+		if flag, isFlag := node.(*kong.Flag); isFlag && slices.Contains(acting, flag.Name) && len(flag.Envs) > 0 {
+			t.Errorf("--%s can be set by %v: it needs env:\"-\"", flag.Name, flag.Envs)
+		}
+		return next(nil)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

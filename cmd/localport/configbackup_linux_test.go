@@ -45,14 +45,14 @@ func TestConfigRestore_SurvivesAFullDisk(t *testing.T) {
 			if code != 1 || !strings.Contains(text, "nothing was written") || !strings.Contains(text, "no space left") {
 				t.Errorf("%d\n%s", code, text)
 			}
-			if got := readConfig(t, dir, project.ConfigName); got != changed {
+			if got := readConfigFile(t, dir, project.ConfigName); got != changed {
 				t.Errorf("the file is\n%s", got)
 			}
 			if err := os.Remove(filler.Name()); err != nil {
 				t.Fatal(err)
 			}
 			mustRunInProcess(t, dir, "config", "restore")
-			if got := readConfig(t, dir, project.ConfigName); got != backupTestConfig {
+			if got := readConfigFile(t, dir, project.ConfigName); got != backupTestConfig {
 				t.Errorf("restored is\n%s", got)
 			}
 		})

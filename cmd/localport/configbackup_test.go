@@ -11,7 +11,7 @@ import (
 
 const backupTestConfig = "# keep me\n[services.api]\ntechnology = \"tcp\"\nlocal_port = 8080\nremote_port = 80\nconnection = { remote_host = \"h\" }\n"
 
-func readConfig(t *testing.T, dir, name string) string {
+func readConfigFile(t *testing.T, dir, name string) string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
@@ -51,7 +51,7 @@ func TestConfigRestore_BringsBackWhatWasBackedUp(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}
 	}
-	if got := readConfig(t, dir, project.ConfigName); got != backupTestConfig {
+	if got := readConfigFile(t, dir, project.ConfigName); got != backupTestConfig {
 		t.Errorf("restored is\n%s", got)
 	}
 	if info, err := os.Stat(filepath.Join(dir, project.ConfigName)); err != nil || info.Mode().Perm() != 0o640 {
@@ -61,7 +61,7 @@ func TestConfigRestore_BringsBackWhatWasBackedUp(t *testing.T) {
 		t.Errorf("restore has allowed the config: %d %s", code, text)
 	}
 	mustRunInProcess(t, dir, "config", "restore") // undoes the restore
-	if got := readConfig(t, dir, project.ConfigName); got != changed {
+	if got := readConfigFile(t, dir, project.ConfigName); got != changed {
 		t.Errorf("after a second restore the file is\n%s", got)
 	}
 }
@@ -111,7 +111,7 @@ func TestConfigMigrate_WritesTheCurrentVersion(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}
 	}
-	if got := readConfig(t, dir, project.ConfigName); got != "# mine\nversion = \"1\" # old\n"+backupTestConfig {
+	if got := readConfigFile(t, dir, project.ConfigName); got != "# mine\nversion = \"1\" # old\n"+backupTestConfig {
 		t.Errorf("migrated is\n%s", got)
 	}
 	if text := mustRunInProcess(t, dir, "migrate"); !strings.Contains(text, "nothing to do") {
@@ -131,7 +131,7 @@ func TestConfigMigrate_ConvertsThePythonToolsConfig(t *testing.T) {
 		t.Errorf("it says\n%s", text)
 	}
 	mustRunInProcess(t, dir, "config", "validate")
-	if readConfig(t, dir, "localport.yaml") != yaml {
+	if readConfigFile(t, dir, "localport.yaml") != yaml {
 		t.Error("localport.yaml was changed")
 	}
 	if code, text := runInProcess(t, dir, "migrate", filepath.Join(dir, "localport.yaml")); code != 1 || !strings.Contains(text, "exists already") {

@@ -82,7 +82,7 @@ func (n *node) portPairAdvice() string {
 }
 
 // passwordAdvice is for keys of a connection that would hold a password.
-const passwordAdvice = `; a password does not belong in the config: "localport login" asks for it in your terminal, and ssh keys are named by key_file`
+const passwordAdvice = `a password does not belong in the config: "localport login" asks for it in your terminal, and ssh keys are named by key_file`
 
 // foreignKey is a key that people know from other tools, and what to do instead.
 type foreignKey struct {
@@ -98,7 +98,7 @@ var foreignKeys = []foreignKey{
 	{"", []string{"image", "build", "container_name", "volumes", "networks", "expose"}, "LocalPort forwards a port to what already runs; it starts no container"},
 	{"", []string{"hostname", "domain"}, "services are reached at localhost, and ${NAME.host} in [env] is the address"},
 	{"", []string{"cwd", "dir", "working_dir", "workdir"}, "commands run in the project's root"},
-	{connectionKey + ".", []string{"password", "passphrase", "pass"}, strings.TrimPrefix(passwordAdvice, "; ")},
+	{connectionKey + ".", []string{"password", "passphrase", "pass"}, passwordAdvice},
 	{connectionKey + ".", []string{"known_hosts", "strict_host_key_checking", "StrictHostKeyChecking"}, "host keys are ssh's own: set StrictHostKeyChecking in ~/.ssh/config or in connection.options"},
 	{connectionKey + ".", []string{"keepalive", "server_alive_interval", "ServerAliveInterval", "compression", "ciphers"}, `write it as ssh's own option: connection.options = { ServerAliveInterval = 30 }`},
 	{connectionKey + ".", []string{"token", "kube_token"}, "credentials come from the kubeconfig"},

@@ -67,3 +67,7 @@ cluster-build:
 # Stop that cluster and remove everything of it.
 @cluster-down:
     go run ./testdata/cluster/cmd/cluster down
+
+# Draw .github/top.svg: localport top in a real terminal. Needs tmux and bash.
+picture:
+    go run ./testdata/toppicture >top.svg.new && mv top.svg.new .github/top.svg

@@ -213,7 +213,7 @@ func validConfigs(t *testing.T) map[string]string {
 			configs[fmt.Sprintf("readme-%d", i)] = text
 		}
 	}
-	for _, pattern := range []string{"../cmd/localport/internal/recipes/*.toml", "../testdata/examples/*/" + ConfigName, "../testdata/examples/*.toml"} {
+	for _, pattern := range []string{"../cmd/localport/internal/recipes/*.toml", "../testdata/examples/*/" + ConfigName, "../cmd/localport/init.toml", "../cmd/localport/internal/convert/*/testdata/*.toml", "../testdata/examples/*.toml"} {
 		paths, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

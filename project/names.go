@@ -1,6 +1,7 @@
 package project
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -50,4 +51,19 @@ func (f *Files) LocalPorts() []int {
 func (f *Files) HasVariable(name string) bool {
 	_, isSet := parseDotEnv("", f.DotEnv, func(string) (string, bool) { return "", false }).values[name]
 	return isSet
+}
+
+// HasOldVersion reports whether a config gives its version in a form of the past: "1.0", or a number.
+func HasOldVersion(text []byte) bool {
+	var config struct {
+		Version any `toml:"version"`
+	}
+	_ = toml.Unmarshal(text, &config) // of a file with mistakes, what comes before them
+	switch version := config.Version.(type) {
+	case string:
+		return version == "1.0"
+	case int64, float64:
+		return fmt.Sprint(version) == "1"
+	}
+	return false
 }

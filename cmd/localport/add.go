@@ -129,17 +129,18 @@ func (c addCmd) parse(a *app, words []string, files *project.Files) (paste.Resul
 
 // printAddition prints what would be added, as the text of a config.
 func printAddition(a *app, pasted paste.Result) error {
-	text := definitionText(pasted)
+	var text strings.Builder
+	text.WriteString(definitionText(pasted))
 	if len(pasted.Env) > 0 {
-		text += "\n[env]\n"
+		text.WriteString("\n[env]\n")
 	}
 	for _, entry := range pasted.Env {
-		text += definition.RenderEntry(entry.Name, entry.Value)
+		text.WriteString(definition.RenderEntry(entry.Name, entry.Value))
 	}
 	for _, secret := range pasted.Secrets {
 		output.Info(a.err, "%s would be added to %s", secret.Name, project.EnvName)
 	}
-	_, err := fmt.Fprint(a.out.Data(), text)
+	_, err := fmt.Fprint(a.out.Data(), text.String())
 	return err
 }
 

@@ -147,13 +147,10 @@ func (c *configChange) write(a *app) error {
 
 // write writes the file. A new .env is the user's alone: it holds secrets.
 func (f changedFile) write() error {
-	switch {
-	case f.before != nil:
-		return edit.Replace(f.path, f.before, f.after)
-	case filepath.Base(f.path) == project.EnvName:
+	if f.before == nil && filepath.Base(f.path) == project.EnvName {
 		return edit.Create(f.path, f.after, 0o600)
 	}
-	return edit.Create(f.path, f.after, 0o644)
+	return edit.Replace(f.path, f.before, f.after)
 }
 
 func (f changedFile) restore() error {

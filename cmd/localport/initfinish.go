@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/doctor"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/environ"
 	"github.com/localport-sh/localport/shellhook"
 )
 
@@ -41,9 +42,9 @@ func (c initCmd) finish(ctx context.Context, a *app, d *dialog, target string, c
 	} else {
 		output.Info(a.err, `next: review it, then run "%s"`, allowCommand(a, target))
 	}
-	if hook, isMissing := missingHook(); isMissing {
-		output.Info(a.err, "no start-up file of %s loads the hook; add this line to ~/%s and open a new shell:", hook.shell, hook.files[0])
-		fmt.Fprintln(a.err, "    "+hook.line)
+	if shell, path, line, isMissing := doctor.MissingHook(environ.Parse(os.Environ())); isMissing {
+		output.Info(a.err, "%s does not load the hook yet; add this line to %s, and open a new shell:", shell, path)
+		fmt.Fprintln(a.err, "    "+line)
 		output.Info(a.err, "or run a command without the hook: localport exec -- COMMAND")
 	}
 	return nil
@@ -80,48 +81,4 @@ func (p commandProject) allowReviewed(ctx context.Context, text string) error {
 		return withAllowHint(err)
 	}
 	return p.allow(ctx, r)
-}
-
-// hookLine is how a shell loads the hook.
-type hookLine struct {
-	shell string
-	files []string // start-up files, relative to the home directory; the first is where the line belongs
-	line  string
-}
-
-var hookLines = []hookLine{
-	{"bash", []string{".bashrc", ".bash_profile", ".profile"}, `eval "$(localport hook bash)"`},
-	{"zsh", []string{".zshrc", ".zprofile", ".zshenv"}, `eval "$(localport hook zsh)"`},
-	{"fish", []string{".config/fish/config.fish", ".config/fish/conf.d/*.fish"}, "localport hook fish | source"},
-	{"tcsh", []string{".tcshrc", ".cshrc"}, "eval \"`localport hook tcsh`\""},
-	{"elvish", []string{".config/elvish/rc.elv"}, "eval (localport hook elvish | slurp)"},
-}
-
-// missingHook returns how to load the hook if no start-up file of the user's shell mentions it; false if one does, or if the shell is not known. The
-// shell itself cannot be asked: its hook leaves no trace in the environment of programs outside of projects.
-func missingHook() (hookLine, bool) {
-	home, shell := os.Getenv("HOME"), filepath.Base(os.Getenv("SHELL"))
-	for _, hook := range hookLines {
-		if hook.shell != shell || home == "" || os.Getenv("LOCALPORT_DIFF") != "" {
-			continue
-		}
-		for _, file := range hook.files {
-			paths, _ := filepath.Glob(filepath.Join(startupDir(shell, home), file))
-			for _, path := range paths {
-				if data, err := os.ReadFile(path); err == nil && strings.Contains(string(data), "localport hook") {
-					return hookLine{}, false
-				}
-			}
-		}
-		return hook, true
-	}
-	return hookLine{}, false
-}
-
-// startupDir returns the directory of a shell's start-up files: the home directory, unless ZDOTDIR names another for zsh.
-func startupDir(shell, home string) string {
-	if dir := os.Getenv("ZDOTDIR"); shell == "zsh" && dir != "" {
-		return dir
-	}
-	return home
 }

@@ -74,7 +74,10 @@ type grammar struct {
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`
 
 	// Other names of "localport config …".
-	Schema schemaCmd `cmd:"" hidden:"" help:"Print the JSON Schema of .localport.toml, for editors."`
+	Schema  schemaCmd  `cmd:"" hidden:"" help:"Print the JSON Schema of .localport.toml, for editors."`
+	Migrate migrateCmd `cmd:"" hidden:"" help:"Bring an older config, or the Python LocalPort's, to the current form."`
+	Backup  backupCmd  `cmd:"" hidden:"" help:"Copy the config into localport's data directory."`
+	Restore restoreCmd `cmd:"" hidden:"" help:"Replace the config by a backup."`
 }
 
 // app is what commands share: the directory or config that they act on, and their output. Results go to out, everything else to err. A

@@ -79,11 +79,17 @@ func (a *app) printSummary(ctx context.Context, r review, title string) {
 	}
 }
 
+var lineStyles = map[filediff.LineKind]output.Style{
+	filediff.Title: output.Heading, filediff.Section: output.Faint, filediff.Added: output.Good, filediff.Removed: output.Bad,
+}
+
 // printComparison prints the differences between two texts.
 func (a *app) printComparison(lines []filediff.Line) {
+	var styled []output.Line
 	for _, line := range filediff.Limit(lines, maxReviewLines) {
-		fmt.Fprintln(a.err, output.EscapeLine(line.Text))
+		styled = append(styled, output.Line{{Style: lineStyles[line.Kind], Text: line.Text}})
 	}
+	_ = a.err.PrintLines(styled) // like every message: a failure could be reported nowhere else
 	if slices.ContainsFunc(lines, filediff.Line.HidesSecret) {
 		output.Info(a.err, "*** stands for a secret")
 	}

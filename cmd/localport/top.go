@@ -35,7 +35,12 @@ func (topCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	if err != nil {
 		return err
 	}
-	return top.Run(source, status, top.Options{DescribeLeases: describeLeases, ASCII: !usesUTF8(os.Getenv)}, os.Stdin, out)
+	options := top.Options{DescribeLeases: describeLeases, ASCII: !usesUTF8(os.Getenv), NoColor: os.Getenv("NO_COLOR") != ""}
+	err = top.Run(source, status, options, os.Stdin, out)
+	if panicked, ok := errors.AsType[*top.PanicError](err); ok {
+		_, _ = a.err.Write(panicked.Stack)
+	}
+	return err
 }
 
 func shownTerm(term string) string {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/text"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/layout"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
@@ -82,7 +83,9 @@ func (r *whyReport) print(w io.Writer, width int) {
 			label = ""
 		}
 	}
-	printLines(w, wrapText(hint, width))
+	for _, line := range layout.Wrap(output.PlainLine(hint), width, messageIndent) {
+		fmt.Fprintln(w, strings.TrimRight(line.String(), " "))
+	}
 }
 
 // lines are the lines of an entry without its label. A long text is cut.

@@ -20,14 +20,9 @@ import (
 var ErrChanged = errors.New("the file was changed by another program meanwhile")
 
 // Replace replaces the contents before of a file by after. It writes a temporary file beside it, with the mode and the owner of the file, syncs and
-// renames it: if the disk is full, the file stays as it was. A symbolic link stays, and its target is replaced. If the file does not have the contents
-// before, the error is ErrChanged.
-func Replace(path string, before, after []byte) error {
-	if before == nil {
-		before = []byte{}
-	}
-	return replace(path, before, after, 0)
-}
+// renames it: if the disk is full, the file stays as it was. A symbolic link stays, and its target is replaced. before is nil for a new file. If the
+// file does not have the contents before, the error is ErrChanged.
+func Replace(path string, before, after []byte) error { return replace(path, before, after, 0o644) }
 
 // Create writes a new file, with a mode that the umask restricts. If there is one, the error is ErrChanged.
 func Create(path string, text []byte, mode fs.FileMode) error { return replace(path, nil, text, mode) }

@@ -179,6 +179,7 @@ func (r *reader) kubectlConnection(args *kubectlArgs) (table definition.Table, b
 	case args.selector != "":
 		table.Set("selector", args.selector)
 		_, base, _ = strings.Cut(args.selector, "=")
+		base, _, _ = strings.Cut(base, ",")
 	case len(args.positional) == 0:
 		return nil, "", &Error{Reason: "the resource is missing", Advice: "write for example: svc/postgres 5432"}
 	default:
@@ -225,7 +226,7 @@ func takeResource(args *kubectlArgs) (kind, name string, err error) {
 		name := args.positional[0]
 		args.positional = args.positional[1:]
 		if strings.Contains(name, "/") {
-			return "", "", &Error{Word: name, Reason: "a name without a slash is expected after " + first}
+			return "", "", &Error{Word: name, Reason: "a name without a slash is expected after " + first, Advice: "write " + first + "/NAME, or " + first + " NAME"}
 		}
 		kind, _, _ := project.SplitResource(first + "/" + name)
 		return kind, name, nil

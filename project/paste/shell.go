@@ -68,7 +68,7 @@ func (s *splitter) step() error {
 	case strings.ContainsRune("“”‘’„", r):
 		return &Error{Word: string(r), Reason: "a typographic quote", Advice: `write " or ' instead`}
 	case r == '$':
-		return s.readDollar()
+		return s.readDollar("{'\"0123456789?@*#!-")
 	case r == '`':
 		return errCommandSubstitution(s.rest)
 	case r == '\\' && len(s.rest) > 1:
@@ -108,7 +108,7 @@ func (s *splitter) readQuoted(quote byte) error {
 			s.rest = s.rest[1:]
 			return nil
 		case quote == '"' && c == '$':
-			if err := s.readDollar(); err != nil {
+			if err := s.readDollar("{0123456789?@*#!-"); err != nil {
 				return err
 			}
 			continue
@@ -129,8 +129,8 @@ func (s *splitter) readQuoted(quote byte) error {
 
 var variablePattern = lazyRegexp(`^\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(:-[^${}'"\\` + "`" + `]*)?\})`)
 
-// readDollar reads a variable, or a dollar that is not expanded.
-func (s *splitter) readDollar() error {
+// readDollar reads a variable, or a dollar that is not expanded. A shell expands it before the characters in special too.
+func (s *splitter) readDollar(special string) error {
 	match := variablePattern().FindStringSubmatch(s.rest)
 	switch {
 	case match != nil:
@@ -140,7 +140,7 @@ func (s *splitter) readDollar() error {
 		return nil
 	case strings.HasPrefix(s.rest, "$("):
 		return errCommandSubstitution(s.rest)
-	case len(s.rest) > 1 && strings.IndexByte("{'\"0123456789?@*#!-", s.rest[1]) >= 0:
+	case len(s.rest) > 1 && strings.IndexByte(special, s.rest[1]) >= 0:
 		return &Error{Word: firstWord(s.rest), Reason: "a config cannot expand this", Advice: "write its value instead"}
 	}
 	s.addLiteral("$")

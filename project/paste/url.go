@@ -128,7 +128,7 @@ func (r *reader) addTarget(d pending, t *urlTarget, scheme urlScheme) {
 		password = ""
 	}
 	isEncoded := url.UserPassword("", password).String() != ":"+password
-	if isEncoded {
+	if isEncoded && !t.isTLS() {
 		r.note("no variable with the URL is added: the password has characters that are written differently in a URL")
 	}
 	if !isEncoded && !t.isTLS() { // with TLS the certificate is not that of the local address

@@ -71,4 +71,6 @@ func parseClientLine(line string) (clientSocket, bool) {
 	return clientSocket{unmap(client), unmap(server), listeningSocket{inode: fields[9], uid: uid}}, isClient && isServer && err == nil
 }
 
-func unmap(addr netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()) }
+func unmap(addr netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+}

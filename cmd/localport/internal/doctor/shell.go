@@ -119,6 +119,20 @@ func checkHook(_ context.Context, s *Subject) []Finding {
 	return warn(fmt.Sprintf("%s does not load the hook: cd starts no forwards in %s", file.path, shell), file.appendCommand())
 }
 
+// MissingHook returns the start-up file of the shell that localport was started from, and the line that loads the hook there. It is not missing if the
+// file has it, if the shell has loaded it from elsewhere, or if the shell is not known.
+func MissingHook(env map[string]string) (shell, path, line string, isMissing bool) {
+	pid, shell, isInteractive := leaseholder.FindShell()
+	if !isInteractive {
+		shell = filepath.Base(env["SHELL"])
+	}
+	file, hasHook := startupFileOf(shell, env)
+	if !hasHook || os.Getenv("LOCALPORT_DIFF") != "" || file.read().hook > 0 || pid > 0 && hasShellLease(pid) {
+		return "", "", "", false
+	}
+	return shell, file.path, file.line, true
+}
+
 // hasShellLease reports whether a shell has a lease on a project, which its hook has taken.
 func hasShellLease(pid int) bool {
 	dirs, _ := lockstate.ListDirs()

@@ -2,6 +2,7 @@
 package filediff
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,13 +55,16 @@ func find(files []project.MaskedFile, name string) (project.MaskedFile, bool) {
 	return files[at], true
 }
 
+// emptyDigest is the digest of a file without contents. The text of any other file is empty only if it is not shown.
+var emptyDigest = fmt.Sprintf("%x", sha256.Sum256(nil))
+
 func compareFile(before, after project.MaskedFile, existed bool) []Line {
 	switch {
 	case before.Digest == after.Digest:
 		return nil
-	case before.Text != after.Text && (after.Text != "" || existed):
+	case before.Text != after.Text && (!existed || before.Text != "" || before.Digest == emptyDigest):
 		return diffLines(before, after, existed)
-	case existed && after.Text != "":
+	case existed && after.Text != "" && before.Text != "":
 		return []Line{{Note, after.Name + ": a secret changed, which is not shown"}}
 	case existed:
 		return []Line{{Note, after.Name + " changed; its contents are not shown"}}

@@ -43,6 +43,8 @@ type Options struct {
 	DescribeLeases func([]api.Lease) string
 	// ASCII is set if the terminal shows no other characters.
 	ASCII bool
+	// NoColor is set if the user wants no colours.
+	NoColor bool
 }
 
 // link is how the screen gets its status.

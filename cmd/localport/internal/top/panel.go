@@ -2,6 +2,7 @@ package top
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,7 +84,7 @@ func (m Model) overview(svc api.ServiceStatus) []string {
 	connections := m.connectionLines(svc)
 	if most := max(2, left/2); len(connections) > most {
 		rest := len(connections) - most + 1
-		connections = append(connections[:most-1:most-1], dim.paint(fmt.Sprintf("  and %d more", rest)))
+		connections = append(slices.Clip(connections[:most-1]), dim.paint(fmt.Sprintf("  and %d more", rest)))
 	}
 	if svc.Connections.Open == 0 && len(m.connections[svc.Name]) == 0 {
 		connections = nil
@@ -204,8 +205,7 @@ func (m Model) connectionLines(svc api.ServiceStatus) []string {
 // eventLines are the last events of the project, the newest first.
 func (m Model) eventLines() []string {
 	lines := []string{" " + bold.paint("events")}
-	for i := len(m.events) - 1; i >= 0; i-- {
-		event := m.events[i]
+	for _, event := range slices.Backward(m.events) {
 		name := event.Service
 		if name == "" {
 			name = "project"

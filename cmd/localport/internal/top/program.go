@@ -2,18 +2,16 @@ package top
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime/debug"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
-	tea "charm.land/bubbletea/v2"
-	uv "github.com/charmbracelet/ultraviolet"
+	"golang.org/x/sys/unix"
 
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/process/holder"
@@ -37,146 +35,188 @@ type Source interface {
 // tickInterval is how often everything is asked for that nobody reports.
 const tickInterval = time.Second
 
-// Run shows the project on a terminal until the user quits, or a signal ends the program.
-func Run(source Source, status api.Status, options Options, in, out *os.File) error {
+// PanicError is a panic, which Run returns as an error so that its stack is not printed before the terminal is as it was.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("a bug in localport: %v", e.Value) }
+
+// Run shows the project on a terminal until the user quits, a signal ends the program, or the terminal is gone.
+func Run(source Source, status api.Status, options Options, in, out *os.File) (err error) {
 	k, err := newKeyboard(in)
 	if err != nil {
 		return err
 	}
-	defer k.stop()
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &program{source: source, keyboard: k, in: in, out: out, ctx: ctx, cancel: cancel}
-	p.model, p.first = Start(time.Now(), status, options)
-	// Without an input, Bubble Tea sends no queries and leaves the terminal's modes alone: see keyboard.
-	p.tea = tea.NewProgram(p, tea.WithInput(nil), tea.WithOutput(out), tea.WithoutSignalHandler())
-	var background sync.WaitGroup
-	background.Go(func() { p.handleSignals(ctx) })
-	defer background.Wait()
+	p := &program{source: source, in: in, keyboard: k, screen: &screen{out: out}, messageCh: make(chan any), signalCh: make(chan os.Signal, 8)}
+	// SIGTSTP is not among them: Go would never give it its default action back, which stops this process together with a command in the foreground.
+	signal.Notify(p.signalCh, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGCONT, syscall.SIGWINCH)
+	defer signal.Stop(p.signalCh)
+	defer p.background.Wait()
 	defer cancel()
-	if err := k.start(p.tea.Send); err != nil {
+	defer p.recoverPanic(&err)
+	defer p.leaveTerminal()
+	if err := p.enterTerminal(ctx); err != nil {
 		return err
 	}
-	if _, err := p.tea.Run(); err != nil && !errors.Is(err, tea.ErrProgramKilled) {
-		return err
-	} else if errors.Is(err, tea.ErrProgramPanic) {
-		return err
-	}
+	p.loop(ctx, status, options)
 	return nil
 }
 
-// program is the tea.Model around a Model: it translates messages, and carries out effects.
+// program carries out the effects of Update. Its fields belong to the goroutine of Run.
 type program struct {
-	source   Source
-	keyboard *keyboard
-	in, out  *os.File
-	ctx      context.Context //nolint:containedctx // of the program: Bubble Tea's commands get none
-	tea      *tea.Program
-	cancel   context.CancelFunc
-	isAway   atomic.Bool // the terminal is used by another program
+	source    Source
+	in        *os.File
+	keyboard  *keyboard
+	screen    *screen
+	model     Model
+	hasEnded  bool
+	messageCh chan any
+	signalCh  chan os.Signal
 
-	model Model
-	first []Effect
+	background sync.WaitGroup // what effects have started
 }
 
-// Init implements tea.Model.
-func (p *program) Init() tea.Cmd { return p.commands(p.first) }
-
-// Update implements tea.Model.
-func (p *program) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
-	var effects []Effect
-	p.model, effects = Update(p.model, translate(msg))
-	return p, p.commands(effects)
+func (p *program) enterTerminal(ctx context.Context) error {
+	if err := p.keyboard.start(ctx, p.send); err != nil {
+		return err
+	}
+	p.screen.enter()
+	return nil
 }
 
-// View implements tea.Model.
-func (p *program) View() tea.View {
-	view := tea.NewView(View(p.model))
-	view.AltScreen = true
-	return view
+func (p *program) leaveTerminal() {
+	p.screen.leave()
+	p.keyboard.stop()
 }
 
-// translate returns a message of Bubble Tea as one of this package.
-func translate(msg tea.Msg) any {
+// recoverPanic turns a panic into an error.
+func (p *program) recoverPanic(err *error) {
+	if value := recover(); value != nil {
+		*err = asPanicError(value)
+	}
+}
+
+func asPanicError(value any) *PanicError {
+	if known, ok := value.(*PanicError); ok { // of another goroutine
+		return known
+	}
+	return &PanicError{Value: value, Stack: debug.Stack()}
+}
+
+// send delivers a message to the loop, unless the program ends.
+func (p *program) send(ctx context.Context, msg any) {
+	select {
+	case p.messageCh <- msg:
+	case <-ctx.Done():
+	}
+}
+
+// loop reads all inputs.
+func (p *program) loop(ctx context.Context, status api.Status, options Options) {
+	model, effects := Start(time.Now(), status, options)
+	size := p.screen.size()
+	model.Width, model.Height = size.Width, size.Height
+	p.apply(ctx, model, effects)
+	for !p.hasEnded {
+		select {
+		case msg := <-p.messageCh:
+			p.handleMessage(ctx, msg)
+		case received := <-p.signalCh:
+			p.handleSignal(ctx, received)
+		}
+	}
+}
+
+func (p *program) handleMessage(ctx context.Context, msg any) {
 	switch msg := msg.(type) {
-	case tea.KeyPressMsg:
-		return KeyMsg{Key: msg.String(), Text: msg.Key().Text}
-	case tea.PasteMsg:
-		return PasteMsg{msg.Content}
-	case tea.WindowSizeMsg:
-		return ResizeMsg{msg.Width, msg.Height}
+	case hungUp:
+		p.hasEnded = true
+	case *PanicError:
+		panic(msg)
+	default:
+		model, effects := Update(p.model, msg)
+		p.apply(ctx, model, effects)
 	}
-	return msg
 }
 
-func (p *program) commands(effects []Effect) tea.Cmd {
-	commands := make([]tea.Cmd, 0, len(effects))
+func (p *program) handleSignal(ctx context.Context, received os.Signal) {
+	switch received {
+	case syscall.SIGWINCH:
+		p.handleMessage(ctx, p.screen.size())
+	case syscall.SIGCONT: // another process had stopped this one, and the shell has set its own modes
+		_ = p.keyboard.setKeyMode()
+		p.screen.redraw()
+		p.screen.draw(View(p.model))
+	default:
+		p.hasEnded = true
+	}
+}
+
+// apply draws a model, and carries out effects.
+func (p *program) apply(ctx context.Context, model Model, effects []Effect) {
+	p.model = model
 	for _, effect := range effects {
-		commands = append(commands, p.command(effect))
+		p.perform(ctx, effect)
 	}
-	return tea.Batch(commands...)
+	if !p.hasEnded {
+		p.screen.draw(View(p.model))
+	}
 }
 
-// command returns what carries out an effect.
-func (p *program) command(effect Effect) tea.Cmd {
+// perform carries out an effect. What takes time is done in the background, and sends a message.
+func (p *program) perform(ctx context.Context, effect Effect) {
 	switch effect := effect.(type) {
 	case Quit:
-		return tea.Quit
+		p.hasEnded = true
 	case Redraw:
-		return redraw
-	case Suspend:
-		return p.inForeground(suspend, func(error) tea.Msg { return nil })
+		p.screen.redraw()
 	case Copy:
-		return tea.SetClipboard(effect.Text)
-	case Tick:
-		return p.tick
-	case Watch:
-		return p.watch
-	case Refresh:
-		return func() tea.Msg { return p.refresh(effect) }
-	case ReadLog:
-		return func() tea.Msg { return LogMsg{effect.Path, p.source.Log(effect.Service, effect.Path)} }
-	case RunCommand:
-		return func() tea.Msg { return p.runCommand(effect) }
+		p.screen.copyText(effect.Text)
+	case Suspend:
+		p.lendTerminal(ctx, func() { p.suspend() })
 	case RunInTerminal:
-		return p.inForeground(func() error { return p.runInTerminal(effect) }, func(err error) tea.Msg {
-			return CommandMsg{Now: time.Now(), Verb: effect.Verb, Service: effect.Service, Err: err}
-		})
+		p.lendTerminal(ctx, func() { p.runInTerminal(ctx, effect) })
+	case Tick:
+		p.inBackground(ctx, func() any { return tick(ctx) })
+	case Watch:
+		p.inBackground(ctx, func() any { return p.watch(ctx) })
+	case Refresh:
+		p.inBackground(ctx, func() any { return p.refresh(ctx, effect) })
+	case ReadLog:
+		p.inBackground(ctx, func() any { return LogMsg{effect.Path, p.source.Log(effect.Service, effect.Path)} })
+	case RunCommand:
+		p.inBackground(ctx, func() any { return p.runCommand(ctx, effect) })
 	}
-	return func() tea.Msg { panic(fmt.Sprintf("effect %T", effect)) }
 }
 
-// resetMargins lets the whole screen scroll (DECSTBM). To move lines, Bubble Tea limits the lines that scroll, and sets the limit back to the height of
-// the terminal. If that has grown meanwhile, the limit would stay.
-const resetMargins = "\x1b[r"
-
-// redraw draws the whole screen again.
-func redraw() tea.Msg { return tea.Sequence(tea.Raw(resetMargins), tea.ClearScreen)() }
-
-func (p *program) inForeground(run func() error, done tea.ExecCallback) tea.Cmd {
-	return tea.Exec(foreground(func() error {
-		p.isAway.Store(true)
-		defer p.isAway.Store(false)
-		p.keyboard.stop()
-		return errors.Join(run(), p.keyboard.start(p.tea.Send))
-	}), done)
+// inBackground runs a function, and sends the message that it returns. A panic is passed on to the loop.
+func (p *program) inBackground(ctx context.Context, run func() any) {
+	p.background.Go(func() {
+		defer func() {
+			if value := recover(); value != nil {
+				p.send(ctx, asPanicError(value))
+			}
+		}()
+		p.send(ctx, run())
+	})
 }
 
-// tick sends a TickMsg, unless the program ends before.
-func (p *program) tick() tea.Msg {
-	if !wait.Sleep(p.ctx, tickInterval) {
-		return nil
-	}
+func tick(ctx context.Context) any {
+	wait.Sleep(ctx, tickInterval)
 	return TickMsg{time.Now()}
 }
 
 // watch reports changes until the supervisor ends.
-func (p *program) watch() tea.Msg {
-	p.source.Watch(p.ctx, func(status api.Status) { p.tea.Send(StatusMsg{time.Now(), status}) })
+func (p *program) watch(ctx context.Context) any {
+	p.source.Watch(ctx, func(status api.Status) { p.send(ctx, StatusMsg{time.Now(), status}) })
 	return WatchEndedMsg{}
 }
 
-func (p *program) refresh(r Refresh) tea.Msg {
-	status, err := p.source.Status(p.ctx)
+func (p *program) refresh(ctx context.Context, r Refresh) any {
+	status, err := p.source.Status(ctx)
 	var connections []holder.Connection
 	for _, svc := range r.Services {
 		if svc.Connections.Open > 0 { // it takes milliseconds, and seldom anybody is connected to everything
@@ -186,71 +226,93 @@ func (p *program) refresh(r Refresh) tea.Msg {
 	return RefreshMsg{Now: time.Now(), Status: status, Err: err, Connections: connections, Events: p.source.Events()}
 }
 
-// runInTerminal runs a command with the terminal. What it said when it failed stays there until it was read.
-func (p *program) runInTerminal(r RunInTerminal) error {
-	cmd := p.source.Command(p.ctx, r.Verb, r.Service)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = p.in, p.out, p.out
-	err := cmd.Run()
-	if err != nil && p.ctx.Err() == nil {
-		fmt.Fprint(p.out, "localport: press Enter to return to top ")
-		waitForLine(p.ctx, p.in)
-	}
-	return err
-}
-
-// waitForLine returns when a line was typed, or ctx ends.
-func waitForLine(ctx context.Context, tty *os.File) {
-	reader, err := uv.NewCancelReader(tty)
-	if err != nil {
-		return
-	}
-	defer reader.Close()
-	defer context.AfterFunc(ctx, func() { reader.Cancel() })()
-	_, _ = reader.Read(make([]byte, 256)) // the terminal delivers whole lines
-}
-
 // commandTimeout limits the commands whose output is shown on the screen.
 const commandTimeout = 2 * time.Minute
 
-func (p *program) runCommand(r RunCommand) tea.Msg {
-	ctx, cancel := context.WithTimeout(p.ctx, commandTimeout)
+func (p *program) runCommand(ctx context.Context, r RunCommand) any {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 	text, err := p.source.Command(ctx, r.Verb, r.Service).CombinedOutput()
 	return CommandMsg{Now: time.Now(), Verb: r.Verb, Service: r.Service, Output: string(text), Err: err}
 }
 
-// handleSignals ends the program on the signals that end programs, and redraws the screen when it continues after another process stopped it.
-// SIGTSTP is not caught: Go would never give it its default action back, which stops this process together with a command in the foreground.
-func (p *program) handleSignals(ctx context.Context) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGCONT)
-	defer signal.Stop(signals)
+// lendTerminal runs a function while the terminal is as the shell had it.
+func (p *program) lendTerminal(ctx context.Context, run func()) {
+	p.leaveTerminal()
+	run()
+	if p.hasEnded {
+		return
+	}
+	if err := p.enterTerminal(ctx); err != nil {
+		p.hasEnded = true
+		return
+	}
+	size := p.screen.size() // it may have changed meanwhile
+	p.model.Width, p.model.Height = size.Width, size.Height
+}
+
+// suspend stops the process group, as Ctrl-Z in a shell does, and returns when it continues.
+func (p *program) suspend() {
+	if syscall.Kill(0, syscall.SIGTSTP) == nil {
+		p.awaitSignal(syscall.SIGCONT, nil)
+	}
+}
+
+// awaitSignal returns when the signal was received, doneCh is closed, or the program is to end.
+func (p *program) awaitSignal(expected os.Signal, doneCh <-chan struct{}) {
 	for {
 		select {
-		case <-ctx.Done():
+		case <-doneCh:
 			return
-		case received := <-signals:
-			switch {
-			case received == syscall.SIGCONT && !p.isAway.Load():
-				_ = p.keyboard.setKeyMode()
-				p.tea.Send(redraw())
-			case received == syscall.SIGCONT, received == os.Interrupt && p.isAway.Load():
-			default:
-				p.cancel() // a command that uses the terminal would be waited for
-				p.tea.Quit()
+		case received := <-p.signalCh:
+			switch received {
+			case expected:
+				return
+			case syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT:
+				p.hasEnded = true
+				return
 			}
 		}
 	}
 }
 
-// suspend stops the process group, as Ctrl-Z in a shell does, and returns when it continues.
-func suspend() error {
-	continued := make(chan os.Signal, 1)
-	signal.Notify(continued, syscall.SIGCONT)
-	defer signal.Stop(continued)
-	if err := syscall.Kill(0, syscall.SIGTSTP); err != nil {
-		return err
+// runInTerminal runs a command with the terminal. Ctrl-C is meant for the command, and what it said when it failed stays there until it was read.
+func (p *program) runInTerminal(ctx context.Context, r RunInTerminal) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	cmd := p.source.Command(ctx, r.Verb, r.Service)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = p.in, p.screen.out, p.screen.out
+	var err error
+	p.awaitEnd(cancel, func() { err = cmd.Run() })
+	if err != nil && !p.hasEnded {
+		p.screen.write("localport: press Enter to return to top ")
+		p.awaitEnd(cancel, func() { waitForLine(ctx, int(p.in.Fd())) })
 	}
-	<-continued
-	return nil
+	p.model, _ = Update(p.model, CommandMsg{Now: time.Now(), Verb: r.Verb, Service: r.Service, Err: err})
+}
+
+// awaitEnd runs a function, which ends when cancel is called: if the program is to end.
+func (p *program) awaitEnd(cancel context.CancelFunc, run func()) {
+	doneCh := make(chan struct{})
+	go func() {
+		defer close(doneCh)
+		run()
+	}()
+	p.awaitSignal(nil, doneCh)
+	if p.hasEnded {
+		cancel()
+	}
+	<-doneCh
+}
+
+// waitForLine returns when a line was typed, or ctx ends.
+func waitForLine(ctx context.Context, tty int) {
+	const interval = 100 // milliseconds, in which ctx is looked at
+	for ctx.Err() == nil {
+		fds := []unix.PollFd{{Fd: int32(tty), Events: unix.POLLIN}}
+		if ready, err := unix.Poll(fds, interval); err == nil && ready > 0 {
+			_, _ = unix.Read(tty, make([]byte, 256)) // the terminal delivers whole lines
+			return
+		}
+	}
 }

@@ -5,15 +5,17 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	tea "charm.land/bubbletea/v2"
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
 
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/testdata/syncbuf"
@@ -163,14 +165,6 @@ func TestRun_LeavesTheTerminalAsItWas(t *testing.T) {
 }
 
 func TestRun_LeavesTheTerminalAsItWasAfterAPanic(t *testing.T) {
-	stderr := os.Stderr
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer null.Close()
-	os.Stderr = null // Bubble Tea prints the stack there
-	defer func() { os.Stderr = stderr }()
 	var calls atomic.Int32
 	term := startTop(t, fixedSource{func() api.Status {
 		if calls.Add(1) > 1 {
@@ -178,7 +172,8 @@ func TestRun_LeavesTheTerminalAsItWasAfterAPanic(t *testing.T) {
 		}
 		return shop()
 	}})
-	if err := term.checkEnd(); !errors.Is(err, tea.ErrProgramPanic) {
+	var panicked *PanicError
+	if err := term.checkEnd(); !errors.As(err, &panicked) || !strings.Contains(string(panicked.Stack), "program_test.go") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -225,4 +220,71 @@ func TestRun_FollowsTheSizeOfTheTerminal(t *testing.T) {
 	if err := term.checkEnd(); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestRun_EndsWithTheTerminal(t *testing.T) {
+	term := startTop(t, fixedSource{shop})
+	term.user.Close()
+	select {
+	case <-term.doneCh: //nolint:errcheck // whatever it could not write
+	case <-time.After(awaitLimit):
+		t.Fatal("it does not end")
+	}
+}
+
+func TestDecodeKeys(t *testing.T) {
+	t.Parallel()
+	keys := func(names ...string) (messages []any) {
+		for _, name := range names {
+			text := ""
+			if len([]rune(name)) == 1 {
+				text = name
+			}
+			messages = append(messages, KeyMsg{Key: name, Text: text})
+		}
+		return messages
+	}
+	for _, tt := range []struct {
+		sent string
+		want []any
+		rest string // if more may come
+	}{
+		{"jé/日", keys("j", "é", "/", "日"), ""},
+		{"\x1b[A\x1bOB\x1b[1;5H\x1b[5~\x1b[H", keys("up", "down", "pgup", "home"), ""},
+		{"\r\t\x7f\x03\x1a\n", keys("enter", "tab", "backspace", "ctrl+c", "ctrl+z", "enter"), ""},
+		{"\x1b", nil, "\x1b"},
+		{"q\x1b[", keys("q"), "\x1b["},
+		{"\x1bq", keys("esc", "q"), ""},
+		{"\xe6\x97", nil, "\xe6\x97"},
+		{"\xffq", keys("q"), ""},
+		{"\x1b[200~rm -rf\r\x1b[201~q", append([]any{PasteMsg{"rm -rf\r"}}, keys("q")...), ""},
+		{"\x1b[200~half", nil, "\x1b[200~half"},
+		{"\x1b[<0;1;1Mq\x1b[?1;2cq", keys("q", "q"), ""}, // a mouse, an answer: nobody asked
+		{"\x1b[[Aq", keys("f1", "q"), ""},
+	} {
+		if got, rest := decodeKeys([]byte(tt.sent), false); !reflect.DeepEqual(got, tt.want) || string(rest) != tt.rest {
+			t.Errorf("%q: got %v, rest %q", tt.sent, got, rest)
+		}
+	}
+	if got, _ := decodeKeys([]byte("\x1b"), true); !reflect.DeepEqual(got, keys("esc")) {
+		t.Errorf("ESC alone: got %v", got)
+	}
+}
+
+func TestDecodeKeys_ReadsAnythingToItsEnd(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		data := []byte(rapid.StringOf(rapid.SampledFrom([]rune("\x1b[O0;~ABaq\r\x03 ü日"))).Draw(t, "data"))
+		whole, rest := decodeKeys(data, true)
+		if len(rest) != 0 {
+			t.Fatalf("rest %q", rest)
+		}
+		// However it is split, the keys are the same.
+		cut := rapid.IntRange(0, len(data)).Draw(t, "cut")
+		first, pending := decodeKeys(data[:cut], false)
+		second, _ := decodeKeys(append(slices.Clip(pending), data[cut:]...), true)
+		if got := append(first, second...); !reflect.DeepEqual(got, whole) {
+			t.Fatalf("%q cut at %d: got %v, want %v", data, cut, got, whole)
+		}
+	})
 }

@@ -2,8 +2,9 @@ package top
 
 import (
 	"strings"
+	"unicode/utf8"
 
-	"github.com/charmbracelet/x/ansi"
+	"github.com/jedib0t/go-pretty/v6/text"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
@@ -27,39 +28,89 @@ const (
 
 const resetStyle = "\x1b[m"
 
-func (s style) paint(text string) string {
-	if s == plain || text == "" {
-		return text
+func (s style) paint(shown string) string {
+	if s == plain || shown == "" {
+		return shown
 	}
-	return string(s) + text + resetStyle
+	return string(s) + shown + resetStyle
 }
 
 // clean returns text of other programs as one line without anything that a terminal acts on.
-func clean(text string) string { return strings.ReplaceAll(output.JoinLines(text), "\t", " ") }
+func clean(foreign string) string { return strings.ReplaceAll(output.JoinLines(foreign), "\t", " ") }
 
-// columns returns how many columns a text takes.
-func columns(text string) int { return ansi.StringWidthWc(text) }
+// columns returns how many columns a text with styles takes.
+func columns(styled string) int { return text.StringWidthWithoutEscSequences(styled) }
 
-// fit returns text in exactly width columns: shortened with "…", or filled up with blanks.
-func fit(text string, width int) string {
+// fit returns a text with styles in exactly width columns: shortened with "…", or filled up with blanks.
+func fit(styled string, width int) string {
 	if width <= 0 {
 		return ""
 	}
-	if columns(text) > width {
-		text = ansi.TruncateWc(text, width, "…")
+	taken := columns(styled)
+	if taken > width {
+		styled, taken = truncate(styled, width)
 	}
-	return text + strings.Repeat(" ", max(0, width-columns(text)))
+	return styled + strings.Repeat(" ", max(0, width-taken))
+}
+
+// truncate returns the beginning of a text with styles and "…", in at most width columns, and how many these are.
+func truncate(styled string, width int) (string, int) {
+	taken, end := 0, 0
+	for end < len(styled) {
+		if length := styleLength(styled[end:]); length > 0 {
+			end += length
+			continue
+		}
+		r, size := utf8.DecodeRuneInString(styled[end:])
+		if taken+text.RuneWidth(r) > width-1 {
+			break
+		}
+		taken, end = taken+text.RuneWidth(r), end+size
+	}
+	shortened := styled[:end] + "…"
+	if strings.Contains(shortened, "\x1b") {
+		shortened += resetStyle
+	}
+	return shortened, taken + 1
+}
+
+// styleLength returns the length of the SGR sequence that begins the text; 0 if none does.
+func styleLength(styled string) int {
+	if !strings.HasPrefix(styled, "\x1b[") {
+		return 0
+	}
+	return strings.IndexByte(styled, 'm') + 1
 }
 
 // fitRight is fit with the text at the right.
-func fitRight(text string, width int) string {
-	text = strings.TrimRight(fit(text, width), " ")
-	return strings.Repeat(" ", max(0, width-columns(text))) + text
+func fitRight(styled string, width int) string {
+	styled = strings.TrimRight(fit(styled, width), " ")
+	return strings.Repeat(" ", max(0, width-columns(styled))) + styled
 }
 
-// wrap breaks text between words, or within words that are too long, into lines of at most width columns.
-func wrap(text string, width int) []string {
-	return strings.Split(ansi.WrapWc(text, max(width, 1), ""), "\n")
+// wrap breaks text without styles between words, or within words that are too long, into lines of at most width columns.
+func wrap(plainText string, width int) []string {
+	width = max(width, 2) // a wide character must fit
+	var lines []string
+	line, taken := "", 0
+	for word := range strings.FieldsSeq(plainText) {
+		if line != "" && taken+1+columns(word) <= width {
+			line, taken = line+" "+word, taken+1+columns(word)
+			continue
+		}
+		if line != "" {
+			lines = append(lines, line)
+		}
+		line, taken = "", 0
+		for _, r := range word {
+			if taken+text.RuneWidth(r) > width {
+				lines = append(lines, line)
+				line, taken = "", 0
+			}
+			line, taken = line+string(r), taken+text.RuneWidth(r)
+		}
+	}
+	return append(lines, line)
 }
 
 // stateStyle is the colour of a service's state. The text says the same.
@@ -81,3 +132,6 @@ func stateStyle(svc api.ServiceStatus) style {
 var toASCII = strings.NewReplacer(
 	"▁", ".", "▂", ".", "▃", ":", "▄", ":", "▅", "+", "▆", "+", "▇", "#", "█", "#", "…", "~", "─", "-", "│", "|", "▸", ">", "·", "-", "→", ">", "↓", "v", "↑", "^",
 )
+
+// withoutColors keeps only bold, faint and inverse text (https://no-color.org).
+var withoutColors = strings.NewReplacer(string(boldCyan), string(bold), string(red), "", string(green), "", string(yellow), "", string(cyan), "")

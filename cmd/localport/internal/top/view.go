@@ -3,6 +3,7 @@ package top
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -25,6 +26,9 @@ func View(m Model) string {
 	text := strings.Join(lines, "\n")
 	if m.ASCII {
 		text = toASCII.Replace(text)
+	}
+	if m.NoColor {
+		text = withoutColors.Replace(text)
 	}
 	return text
 }
@@ -149,12 +153,12 @@ func (m Model) keyLine() string {
 	}
 	must := labels[len(labels)-2:]
 	labels = labels[:len(labels)-2]
-	width := func() int { return columns(strings.Join(append(labels[:len(labels):len(labels)], must...), "  ")) + 2 }
+	width := func() int { return columns(strings.Join(slices.Concat(labels, must), "  ")) + 2 }
 	for len(labels) > 0 && width() > m.Width {
 		labels = labels[:len(labels)-1]
 	}
 	var line strings.Builder
-	for _, label := range append(labels[:len(labels):len(labels)], must...) {
+	for _, label := range slices.Concat(labels, must) {
 		key, name, _ := strings.Cut(label, " ")
 		line.WriteString(" " + bold.paint(key) + " " + dim.paint(name) + " ")
 	}
@@ -196,11 +200,11 @@ func (m Model) denseHelp() []string {
 	var lines []string
 	for len(cells) > 0 {
 		n := min(perLine, len(cells))
-		line := ""
+		var line strings.Builder
 		for _, cell := range cells[:n] {
-			line += fit(cell, widest+1)
+			line.WriteString(fit(cell, widest+1))
 		}
-		lines, cells = append(lines, line), cells[n:]
+		lines, cells = append(lines, line.String()), cells[n:]
 	}
 	return lines
 }

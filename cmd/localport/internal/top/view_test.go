@@ -11,7 +11,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/charmbracelet/x/ansi"
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 )
@@ -33,7 +32,7 @@ func TestView_Golden(t *testing.T) {
 			screen := View(m)
 			checkScreen(t, m, screen)
 			path := filepath.Join("testdata", fmt.Sprintf("%s-%dx%d.txt", name, size.width, size.height))
-			text := strings.Join(trimLines(ansi.Strip(screen)), "\n") + "\n"
+			text := strings.Join(trimLines(strip(screen)), "\n") + "\n"
 			if *update {
 				if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 					t.Fatal(err)
@@ -59,6 +58,8 @@ func trimLines(screen string) []string {
 	return lines
 }
 
+func strip(styled string) string { return ownStyles.ReplaceAllString(styled, "") }
+
 var ownStyles = regexp.MustCompile("\x1b\\[[0-9;]*m")
 
 // checkScreen fails unless the screen has the terminal's size and nothing that a terminal acts on except our own styles.
@@ -71,7 +72,7 @@ func checkScreen(t interface{ Fatalf(string, ...any) }, m Model, screen string) 
 		if got := columns(line); got > m.Width {
 			t.Fatalf("%dx%d: a line has %d columns: %q", m.Width, m.Height, got, line)
 		}
-		for _, r := range ownStyles.ReplaceAllString(line, "") {
+		for _, r := range strip(line) {
 			if r < ' ' || r >= 0x7f && r <= 0x9f || r == 0x202e || !utf8.ValidString(line) {
 				t.Fatalf("%dx%d: the screen has %q: %q", m.Width, m.Height, r, line)
 			}
@@ -121,7 +122,7 @@ func TestView_ASCIIOnlyOnSuchTerminals(t *testing.T) {
 			continue
 		}
 		m.Width, m.Height, m.ASCII = 80, 24, true
-		for _, r := range ansi.Strip(View(m)) {
+		for _, r := range strip(View(m)) {
 			if r > '~' {
 				t.Errorf("%s has %q", name, r)
 			}

@@ -1,0 +1,80 @@
+package paste_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/localport-sh/localport/project/paste"
+)
+
+func TestParse_AvoidsTakenNamesAndPorts(t *testing.T) {
+	t.Parallel()
+	result, err := paste.Parse([]string{"deploy/web", "8080:80", "9090", "443", "5432"}, paste.Options{
+		Name:            "front",
+		IsNameTaken:     func(name string) bool { return name == "front" },
+		IsPortTaken:     func(port int) bool { return port == 9090 },
+		PrivilegedPorts: false,
+		SubstitutePort:  func(port int) int { return map[int]int{443: 8443, 9090: 8080}[port] },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	var ports []int
+	for _, svc := range result.Services {
+		names, ports = append(names, svc.Name), append(ports, svc.LocalPort)
+	}
+	if want := []string{"front-2", "front-9090", "front-443", "front-5432"}; !slices.Equal(names, want) {
+		t.Errorf("names %q, want %q", names, want)
+	}
+	if want := []int{8080, 0, 8443, 5432}; !slices.Equal(ports, want) { // 8080 is taken by the first
+		t.Errorf("ports %d, want %d", ports, want)
+	}
+	want := []string{
+		`local port 9090 of front-9090 becomes "auto": it is already in use`,
+		`local port 443 of front-443 becomes 8443: only root may open ports below 1024`,
+	}
+	if !slices.Equal(result.Notes, want) {
+		t.Errorf("notes %q, want %q", result.Notes, want)
+	}
+}
+
+func TestParse_LetsRootHaveEveryPort(t *testing.T) {
+	t.Parallel()
+	result, err := paste.Parse([]string{"svc/web", "80"}, paste.Options{PrivilegedPorts: true})
+	if err != nil || result.Services[0].LocalPort != 80 || len(result.Notes) > 0 {
+		t.Errorf("%+v, %v", result, err)
+	}
+}
+
+func TestParse_ResolvesRelativePaths(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]string{
+		"key": "/home/$$me/key", "../key": "/home/key", "/key": "/key", "~/key": "~/key",
+	} {
+		for _, words := range [][]string{
+			{"ssh", "-i", path, "-F", path, "-L", "8080:web:80", "host"}, {"kubectl", "port-forward", "svc/web", "8080:80", "--kubeconfig", path},
+		} {
+			result, err := paste.Parse(words, paste.Options{Dir: "/home/$me"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, key := range []string{"key_file", "config_file", "kubeconfig"} {
+				if got := result.Services[0].Connection.Text(key); got != "" && got != want {
+					t.Errorf("%q: %s = %q, want %q", words, key, got, want)
+				}
+			}
+		}
+	}
+}
+
+func TestIsProgram_TellsShortFormsFromOtherPrograms(t *testing.T) {
+	t.Parallel()
+	for word, want := range map[string]bool{
+		"kubectl": true, "/usr/bin/ssh": true, "ssh.exe": true, "sudo": true, "k3s": true, "svc/ssh": false, "pod/env": false, "tcp": false, "db": false,
+	} {
+		if paste.IsProgram(word) != want {
+			t.Errorf("%q: %t", word, !want)
+		}
+	}
+}

@@ -34,7 +34,7 @@ func newInitEnv(t *testing.T) (*testEnv, string) {
 	return w, dir
 }
 
-func readConfig(t *testing.T, dir string) string {
+func readInitialConfig(t *testing.T, dir string) string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(dir, project.ConfigName))
 	if err != nil {
@@ -68,7 +68,7 @@ func TestInit_WithoutATerminalWritesATemplateOnce(t *testing.T) {
 	checkOnlyFiles(t, dir)
 	w.mustRun("/", "-C", dir, "init")
 	checkOnlyFiles(t, dir, project.ConfigName)
-	if got := readConfig(t, dir); got != configTemplate {
+	if got := readInitialConfig(t, dir); got != configTemplate {
 		t.Errorf("wrote %q", got)
 	}
 	if out := w.mustRun(dir, "config", "validate"); !strings.Contains(out, "valid, 0 services") {
@@ -76,7 +76,7 @@ func TestInit_WithoutATerminalWritesATemplateOnce(t *testing.T) {
 	}
 	w.writeFile(dir, project.ConfigName, "# mine\n")
 	o := w.localport(dir, "init")
-	if o.code != 1 || !strings.Contains(o.stderr, "exists already") || readConfig(t, dir) != "# mine\n" {
+	if o.code != 1 || !strings.Contains(o.stderr, "exists already") || readInitialConfig(t, dir) != "# mine\n" {
 		t.Errorf("a second init: exit %d, %s", o.code, o.stderr)
 	}
 	if o := w.localport(dir, "start"); o.code != 4 {
@@ -264,9 +264,9 @@ func TestInit_ConversationWritesAndAllowsWhatWasShown(t *testing.T) {
 	if code != 0 || !strings.Contains(screen, "allowed "+filepath.Join(dir, project.ConfigName)) {
 		t.Errorf("exit %d\n%s", code, screen)
 	}
-	svc := converttest.Parse(t, readConfig(t, dir), nil).Services[0]
-	if svc.Name != "db" || svc.LocalPort != port || svc.RemotePort != "5432" || !strings.Contains(readConfig(t, dir), `# health_check = { type = "postgres"`) {
-		t.Errorf("wrote %s", readConfig(t, dir))
+	svc := converttest.Parse(t, readInitialConfig(t, dir), nil).Services[0]
+	if svc.Name != "db" || svc.LocalPort != port || svc.RemotePort != "5432" || !strings.Contains(readInitialConfig(t, dir), `# health_check = { type = "postgres"`) {
+		t.Errorf("wrote %s", readInitialConfig(t, dir))
 	}
 	if out := w.mustRun(dir, "port", "db"); strings.TrimSpace(out) != fmt.Sprint(port) {
 		t.Errorf("port: %q", out)
@@ -332,8 +332,8 @@ func TestInit_OffersTheFilesOfTheDirectory(t *testing.T) {
 	if code, screen := c.end(); code != 0 {
 		t.Errorf("exit %d\n%s", code, screen)
 	}
-	if !strings.Contains(readConfig(t, dir), "[services.cache]") {
-		t.Errorf("wrote %s", readConfig(t, dir))
+	if !strings.Contains(readInitialConfig(t, dir), "[services.cache]") {
+		t.Errorf("wrote %s", readInitialConfig(t, dir))
 	}
 }
 
@@ -345,8 +345,8 @@ func TestInit_FromComposeReachesARealServer(t *testing.T) {
 	w.writeFile(dir, "compose.yml", fmt.Sprintf("services:\n  db:\n    image: postgres\n    ports: ['127.0.0.1:%d:5432']\n"+
 		"    environment: {POSTGRES_USER: app, POSTGRES_PASSWORD: hunter2hunter2}\n", server.Port))
 	o := w.localport(dir, "init", "--from", "compose.yml")
-	if o.code != 0 || !strings.Contains(o.stderr, "put it into .env as POSTGRES_PASSWORD=") || strings.Contains(readConfig(t, dir)+o.stderr, "hunter2") {
-		t.Fatalf("exit %d: %s\n%s", o.code, o.stderr, readConfig(t, dir))
+	if o.code != 0 || !strings.Contains(o.stderr, "put it into .env as POSTGRES_PASSWORD=") || strings.Contains(readInitialConfig(t, dir)+o.stderr, "hunter2") {
+		t.Fatalf("exit %d: %s\n%s", o.code, o.stderr, readInitialConfig(t, dir))
 	}
 	w.writeFile(dir, ".env", "POSTGRES_PASSWORD=hunter2hunter2\n") // as the message says
 	w.mustRun(dir, "allow")
@@ -361,7 +361,7 @@ func TestInit_AsksNobodyInCI(t *testing.T) {
 	t.Parallel()
 	w, dir := newInitEnv(t)
 	w.env = append(w.env, "CI=true")
-	if code, screen := w.converse(dir, "init").end(); code != 0 || readConfig(t, dir) != configTemplate {
+	if code, screen := w.converse(dir, "init").end(); code != 0 || readInitialConfig(t, dir) != configTemplate {
 		t.Errorf("exit %d\n%s", code, cmp.Or(screen, "(nothing was printed)"))
 	}
 }

@@ -70,7 +70,7 @@ func TestInit_FromKubectl(t *testing.T) {
 			}
 		}
 		// Which local ports are free depends on the machine; kubeservices has tests of them.
-		text := regexp.MustCompile(`local_port = .*`).ReplaceAllString(readConfig(t, dir), "local_port = PORT")
+		text := regexp.MustCompile(`local_port = .*`).ReplaceAllString(readInitialConfig(t, dir), "local_port = PORT")
 		checkGolden(t, "init-kubectl.toml", strings.ReplaceAll(regexp.MustCompile(`hello web-[a-z0-9-]+`).ReplaceAllString(text, "hello POD"), ns, "shop"))
 		w.mustRun(dir, "config", "validate")
 		w.mustRun(dir, "allow")
@@ -124,7 +124,7 @@ func TestInit_FromKubectl(t *testing.T) {
 		if code != 0 {
 			t.Fatalf("exit %d\n%s", code, screen)
 		}
-		parsed := converttest.Parse(t, readConfig(t, dir), nil)
+		parsed := converttest.Parse(t, readInitialConfig(t, dir), nil)
 		var names []string
 		for _, svc := range parsed.Services {
 			names = append(names, svc.Name)

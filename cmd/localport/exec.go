@@ -28,7 +28,7 @@ type execCmd struct {
 
 // Help is the text below the usage.
 func (execCmd) Help() string {
-	return "With -C DIR the command runs in DIR. Your shell expands $VARIABLES before localport sets them; sh -c '…' expands them later.\n\n" +
+	return "With -C DIR the command runs in DIR. Your shell expands $VARIABLES before localport sets them; sh -c '...' expands them later.\n\n" +
 		"Example: localport exec -- sh -c 'psql \"$DATABASE_URL\"'\n\n" +
 		"Exit codes: those of the command; 125 localport has failed, also for wrong usage; 126 the command cannot be run; 127 it is not found."
 }

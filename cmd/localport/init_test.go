@@ -34,7 +34,9 @@ func newInitEnv(t *testing.T) (*testEnv, string) {
 	return w, dir
 }
 
-func readNewConfig(t *testing.T, dir string) string { return readProjectFile(t, dir, project.ConfigName) }
+func readNewConfig(t *testing.T, dir string) string {
+	return readProjectFile(t, dir, project.ConfigName)
+}
 
 // checkOnlyFiles fails the test if a directory has other files than these.
 func checkOnlyFiles(t *testing.T, dir string, want ...string) {

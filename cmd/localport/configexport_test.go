@@ -207,3 +207,12 @@ REFERENCE = "${DB_PASSWORD}"
 		}
 	}
 }
+
+func TestExport_WithoutAShellExportsTheConfig(t *testing.T) {
+	w := newTestEnv(t)
+	dir := t.TempDir()
+	writeConfig(t, dir, backupTestConfig)
+	if text := w.mustRun(dir, "export", "--format", "json"); !json.Valid([]byte(text)) {
+		t.Errorf("%s", text)
+	}
+}

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -116,7 +115,7 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 	if len(args) > 0 {
 		switch args[0] {
 		case "export":
-			if len(args) > 1 && !strings.HasPrefix(args[1], "-") { // the hook's command, with the shell first
+			if prompt.IsHookCommand(args) {
 				return prompt.Export(args[1:])
 			}
 			args = append([]string{"config", "export"}, args[1:]...)

@@ -14,7 +14,12 @@ import "os"
 //
 // A build that counts coverage starts to count in main, and runs export there.
 func init() {
-	if len(os.Args) > 1 && os.Args[1] == "export" && os.Getenv("GOCOVERDIR") == "" {
+	if IsHookCommand(os.Args[1:]) && os.Getenv("GOCOVERDIR") == "" {
 		os.Exit(Export(os.Args[2:]))
 	}
+}
+
+// IsHookCommand reports whether args are "export SHELL …". Without a shell, "export" is another name of "config export".
+func IsHookCommand(args []string) bool {
+	return len(args) > 1 && args[0] == "export" && args[1] != "" && args[1][0] != '-'
 }

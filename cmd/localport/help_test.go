@@ -46,18 +46,39 @@ func TestHelpTopics_ConfigsAreValid(t *testing.T) {
 			}
 		}
 		for _, config := range configs {
-			w := newTestEnv(t)
-			root := w.project(config)
-			w.writeFile(root, ".env", "PASSWORD=x\nPOSTGRES_PASSWORD=x\n")
-			if err := os.WriteFile(filepath.Join(root, "cloud-sql-proxy"), []byte("#!/bin/sh\n"), 0o755); err != nil { //nolint:gosec // a program
-				t.Fatal(err)
-			}
-			cmd := w.command(root, "config", "validate")
-			cmd.Env = append(cmd.Env, "PATH="+root+":"+os.Getenv("PATH"))
-			if o := w.run(cmd); o.code != 0 {
-				t.Errorf("%s: exit %d\n%s\n%s", topic.Name, o.code, o.stderr, config)
-			}
+			checkConfigIsValid(t, topic.Name, config)
 		}
+	}
+}
+
+func TestReadme_ConfigsAreValid(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	configs := regexp.MustCompile("(?s)```toml\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
+	if len(configs) == 0 {
+		t.Fatal("no config found")
+	}
+	for _, m := range configs {
+		checkConfigIsValid(t, "README.md", m[1])
+	}
+}
+
+// checkConfigIsValid runs validate on a config, where its variables are set and its program is installed.
+func checkConfigIsValid(t *testing.T, source, config string) {
+	t.Helper()
+	w := newTestEnv(t)
+	root := w.project(config)
+	w.writeFile(root, ".env", "PASSWORD=x\nPOSTGRES_PASSWORD=x\nPGPASSWORD=x\n")
+	if err := os.WriteFile(filepath.Join(root, "cloud-sql-proxy"), []byte("#!/bin/sh\n"), 0o755); err != nil { //nolint:gosec // a program
+		t.Fatal(err)
+	}
+	cmd := w.command(root, "config", "validate")
+	cmd.Env = append(cmd.Env, "PATH="+root+":"+os.Getenv("PATH"))
+	if o := w.run(cmd); o.code != 0 {
+		t.Errorf("%s: exit %d\n%s\n%s", source, o.code, o.stderr, config)
 	}
 }
 

@@ -1,6 +1,7 @@
 package prompt
 
 import (
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -11,7 +12,13 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain ends a process that an evaluation starts to look for mistakes: it is this test's own program, which would run all tests again.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == MistakeArg {
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func TestProjectSummary_QuietListsOnlyServicesThatNeedTheUser(t *testing.T) {
 	view := api.ProjectView{Services: []api.ServiceView{

@@ -135,7 +135,7 @@ func (r *waitReport) draw(reasons []waitReason) {
 		if i == 0 {
 			subject += fmt.Sprintf(" (%s of %s)", time.Since(r.startTime).Truncate(time.Second), r.limit)
 		}
-		line := output.Line{{Text: "localport: waiting for " + subject + ": "}, {Style: output.Busy, Text: reason.text}}
+		line := output.Line{{Text: "localport: waiting for " + subject + ": "}, {Style: output.Progress, Text: reason.text}}
 		lines = append(lines, line)
 	}
 	columns, _ := r.screen.size()

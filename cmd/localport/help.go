@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -15,6 +14,18 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/project"
 )
+
+// helpCmd is "localport help". Its words are not parsed: showHelp ignores flags among them.
+type helpCmd struct {
+	Words []string `arg:"" optional:"" help:"A topic or a command."`
+}
+
+func (c helpCmd) Run(a *app) error {
+	if code := showHelp(a, c.Words); code != 0 {
+		return output.WithExitCode(output.ErrReported, code)
+	}
+	return nil
+}
 
 // showHelp prints the help of what words name, a topic or a command; without words, that of the program. It returns the exit code.
 func showHelp(a *app, words []string) int {
@@ -39,7 +50,7 @@ func printTopic(a *app, words []string) (error, bool) {
 		return nil, false
 	}
 	columns, _ := a.out.Size()
-	_, err := io.WriteString(a.out.File(), topic.Render(textColumns(columns), columns > 0 && usesEscapes()))
+	_, err := io.WriteString(a.out.File(), topic.Render(textColumns(columns), a.out.IsColored()))
 	if isStdoutError(err) {
 		err = describeWriteError(err)
 	}
@@ -53,9 +64,6 @@ func textColumns(columns int) int {
 	}
 	return columns
 }
-
-// usesEscapes reports whether the user wants text to be bold, see https://no-color.org.
-func usesEscapes() bool { return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" }
 
 // unknownTopicError says that words are neither a topic nor a command.
 func unknownTopicError(words []string, model *kong.Application) error {

@@ -123,6 +123,31 @@ func TestHelpTopics_AreFoundByTheWordsThatPeopleUse(t *testing.T) {
 	}
 }
 
+func TestHelpTopics_AreBoldAsTheUserWants(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	for _, tt := range []struct {
+		env, flag string
+		want      bool
+	}{
+		{"", "", false}, // not a terminal
+		{"CLICOLOR_FORCE=1", "", true},
+		{"CLICOLOR_FORCE=1", "--color=never", false},
+		{"NO_COLOR=1", "--color=always", true},
+		{"LOCALPORT_COLOR=always", "", true},
+	} {
+		args := []string{"help", "wsl"}
+		if tt.flag != "" {
+			args = append([]string{tt.flag}, args...)
+		}
+		cmd := w.command("/", args...)
+		cmd.Env = append(cmd.Env, tt.env)
+		if o := w.run(cmd); o.code != 0 || strings.HasPrefix(o.stdout, "\x1b[1m") != tt.want {
+			t.Errorf("%s localport %v: exit %d, %q", tt.env, args, o.code, o.stdout[:min(len(o.stdout), 50)])
+		}
+	}
+}
+
 // No name of a topic leads to two of them.
 func TestHelpTopics_HaveNamesOfTheirOwn(t *testing.T) {
 	t.Parallel()

@@ -108,7 +108,7 @@ func queryProject(ctx context.Context, config string) listedProject {
 // lines returns a project with its services as lines that fit into width.
 func (p listedProject) lines(width int) []output.Line {
 	if p.Error != "" {
-		lines := layout.Wrap(output.Line{{Style: output.Heading, Text: p.Project}, {Text: ": "}, {Style: output.Bad, Text: p.Error}}, width, messageIndent)
+		lines := layout.Wrap(output.Line{{Style: output.Heading, Text: p.Project}, {Text: ": "}, {Style: output.Failure, Text: p.Error}}, width, messageIndent)
 		for _, hint := range p.hints {
 			lines = append(lines, layout.Wrap(output.PlainLine("hint: "+p.localHint(hint)), width, messageIndent)...)
 		}

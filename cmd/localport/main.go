@@ -69,6 +69,7 @@ type grammar struct {
 	Uninstall  uninstallCmd `cmd:"" group:"Advanced" help:"Show what LocalPort keeps on disk, and remove it."`
 	VersionCmd versionCmd   `cmd:"" group:"Advanced" name:"version" help:"Print the version."`
 
+	Help      helpCmd      `cmd:"" hidden:"" passthrough:"" help:"Show a help topic, or the help of a command."`
 	Man       manCmd       `cmd:"" hidden:"" help:"Print the manual page."`
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`
 
@@ -125,9 +126,6 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 			return output.PrintError(stderr, client.Detach(args[1:]))
 		case "hook":
 			args = loginShellName(args)
-		case "help":
-			catchBrokenPipe()
-			return showHelp(a, args[1:])
 		}
 	} else {
 		args = []string{"--help"}

@@ -80,7 +80,7 @@ func (a *app) printSummary(ctx context.Context, r review, title string) {
 }
 
 var lineStyles = map[filediff.LineKind]output.Style{
-	filediff.Title: output.Heading, filediff.Section: output.Faint, filediff.Added: output.Good, filediff.Removed: output.Bad,
+	filediff.Title: output.Heading, filediff.Section: output.Faint, filediff.Added: output.Success, filediff.Removed: output.Failure,
 }
 
 // printComparison prints the differences between two texts.

@@ -74,7 +74,7 @@ func statusMessages(status api.Status, withErrors bool) []output.Line {
 }
 
 func warningLine(text string) output.Line {
-	return output.Line{{Style: output.Busy, Text: "warning"}, {Text: ": " + output.JoinLines(text)}}
+	return output.Line{{Style: output.Progress, Text: "warning"}, {Text: ": " + output.JoinLines(text)}}
 }
 
 // problemMessages returns the errors of services and their hints. Services with the same ones share them.
@@ -98,7 +98,7 @@ func problemMessages(services []api.ServiceStatus, withErrors bool) []output.Lin
 	var messages []output.Line
 	for _, p := range problems {
 		if p.err != "" {
-			messages = append(messages, output.Line{{Style: output.Bad, Text: joinNames(names[p])}, {Text: ": " + p.err}})
+			messages = append(messages, output.Line{{Style: output.Failure, Text: joinNames(names[p])}, {Text: ": " + p.err}})
 		}
 		if p.hint != "" {
 			messages = append(messages, output.Line{{Text: joinNames(names[p]) + ": "}, {Style: output.Heading, Text: p.hint}})

@@ -76,7 +76,7 @@ func serviceStory(svc api.ServiceStatus, events []eventlog.Event) story {
 	s.add("description", svc.Description)
 	s = append(s, fact{"state", output.Line{stateSpan(svc), {Text: formatSince(svc)}}})
 	if text := formatLastError(svc); text != "" {
-		s = append(s, fact{"last error", output.Line{{Style: output.Bad, Text: text}}})
+		s = append(s, fact{"last error", output.Line{{Style: output.Failure, Text: text}}})
 	}
 	s.add("hint", output.JoinLines(hintOf(svc)))
 	s.addConfig(svc)

@@ -21,7 +21,7 @@ import (
 
 type topCmd struct{}
 
-// Run shows the project full screen. It takes no lease: the project ends as if nobody looked.
+// Run shows the project full screen. It takes no lease: viewing does not keep the project running.
 func (topCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	out, ok := a.out.File().(*os.File)
 	if !ok || !isTerminal(out) || !isTerminal(os.Stdin) {
@@ -35,7 +35,7 @@ func (topCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	if err != nil {
 		return err
 	}
-	options := top.Options{DescribeLeases: describeLeases, ASCII: !usesUTF8(os.Getenv), NoColor: os.Getenv("NO_COLOR") != ""}
+	options := top.Options{DescribeLeases: describeLeases, ASCII: !usesUTF8(os.Getenv), NoColor: !a.out.IsColored()}
 	err = top.Run(source, status, options, os.Stdin, out)
 	if panicked, ok := errors.AsType[*top.PanicError](err); ok {
 		_, _ = a.err.Write(panicked.Stack)

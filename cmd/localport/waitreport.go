@@ -25,15 +25,15 @@ type waitReport struct {
 	limit     time.Duration // of the wait
 	startTime time.Time
 	reasonsCh chan []waitReason
-	told      map[string]toldReason // by service
+	reported  map[string]reportedReason // by service
 	isShown   bool
 }
 
 // waitReason is why a command waits for a service; the service is empty if it waits for something else.
 type waitReason struct{ service, text string }
 
-// toldReason is what was said about a service.
-type toldReason struct {
+// reportedReason is what was printed about a service.
+type reportedReason struct {
 	text string
 	at   time.Time
 }
@@ -49,7 +49,7 @@ const reportInterval = time.Second
 const maxReportedServices = 8
 
 func newWaitReport(w *output.Writer, limit time.Duration) *waitReport {
-	r := &waitReport{w: w, limit: limit, startTime: time.Now(), reasonsCh: make(chan []waitReason, 1), told: make(map[string]toldReason)}
+	r := &waitReport{w: w, limit: limit, startTime: time.Now(), reasonsCh: make(chan []waitReason, 1), reported: make(map[string]reportedReason)}
 	if w.IsTerminal() && os.Getenv("TERM") != "dumb" && os.Getenv("CI") == "" {
 		r.screen = &screenView{out: w.File(), size: w.Size, encode: w.Encode}
 	}
@@ -135,7 +135,7 @@ func (r *waitReport) draw(reasons []waitReason) {
 		if i == 0 {
 			subject += fmt.Sprintf(" (%s of %s)", time.Since(r.startTime).Truncate(time.Second), r.limit)
 		}
-		line := output.Line{{Text: "localport: waiting for " + subject + ": "}, {Style: output.Busy, Text: reason.text}}
+		line := output.Line{{Text: "localport: waiting for " + subject + ": "}, {Style: output.Progress, Text: reason.text}}
 		lines = append(lines, line)
 	}
 	columns, _ := r.screen.size()
@@ -150,11 +150,11 @@ func (r *waitReport) printNew(reasons []waitReason) {
 	services := make(map[string][]string)
 	var texts []string
 	for _, reason := range reasons {
-		told, isTold := r.told[reason.service]
-		if isTold && (reason.text == told.text || reason.text == reasonOpening || told.text != reasonOpening && time.Since(told.at) < changedReasonInterval) {
+		previous, wasReported := r.reported[reason.service]
+		if wasReported && (reason.text == previous.text || reason.text == reasonOpening || previous.text != reasonOpening && time.Since(previous.at) < changedReasonInterval) {
 			continue
 		}
-		r.told[reason.service] = toldReason{reason.text, time.Now()}
+		r.reported[reason.service] = reportedReason{reason.text, time.Now()}
 		if services[reason.text] == nil {
 			texts = append(texts, reason.text)
 		}

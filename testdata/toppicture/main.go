@@ -45,12 +45,12 @@ func run() error {
 	if out, err := exec.Command("go", "build", "-o", exe, "./cmd/localport").CombinedOutput(); err != nil {
 		return fmt.Errorf("build localport: %w\n%s", err, out)
 	}
-	s := &stage{home: home, root: filepath.Join(home, "shop"), exe: exe}
-	defer s.close()
-	if err := s.startProject(); err != nil {
+	p := &demoProject{home: home, root: filepath.Join(home, "shop"), exe: exe}
+	defer p.close()
+	if err := p.startProject(); err != nil {
 		return err
 	}
-	lines, err := s.record()
+	lines, err := p.record()
 	if err != nil {
 		return err
 	}
@@ -58,28 +58,28 @@ func run() error {
 	return err
 }
 
-// stage has the project that is shown.
-type stage struct {
+// demoProject is the project that is shown.
+type demoProject struct {
 	home, root, exe string
 	closers         []func()
 }
 
-func (s *stage) close() {
-	for _, closer := range slices.Backward(s.closers) {
+func (p *demoProject) close() {
+	for _, closer := range slices.Backward(p.closers) {
 		closer()
 	}
 }
 
 // command returns a command with a HOME of its own.
-func (s *stage) command(name string, args ...string) *exec.Cmd {
+func (p *demoProject) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
-	cmd.Dir = s.root
-	cmd.Env = []string{"HOME=" + s.home, "PATH=" + s.home + ":" + os.Getenv("PATH"), "TERM=xterm-256color", "LANG=C.UTF-8", "XDG_RUNTIME_DIR=" + s.home, "PS1=$ "}
+	cmd.Dir = p.root
+	cmd.Env = []string{"HOME=" + p.home, "PATH=" + p.home + ":" + os.Getenv("PATH"), "TERM=xterm-256color", "LANG=C.UTF-8", "XDG_RUNTIME_DIR=" + p.home, "PS1=$ "}
 	return cmd
 }
 
-func (s *stage) run(name string, args ...string) (string, error) {
-	out, err := s.command(name, args...).CombinedOutput()
+func (p *demoProject) run(name string, args ...string) (string, error) {
+	out, err := p.command(name, args...).CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out)
 	}
@@ -87,8 +87,8 @@ func (s *stage) run(name string, args ...string) (string, error) {
 }
 
 // startProject starts a project with servers that answer, one that does not, and clients.
-func (s *stage) startProject() error {
-	if err := os.MkdirAll(s.root, 0o700); err != nil {
+func (p *demoProject) startProject() error {
+	if err := os.MkdirAll(p.root, 0o700); err != nil {
 		return err
 	}
 	var config strings.Builder
@@ -104,21 +104,21 @@ func (s *stage) startProject() error {
 			if err != nil {
 				return err
 			}
-			s.closers = append(s.closers, func() { listener.Close() })
+			p.closers = append(p.closers, func() { listener.Close() })
 			go serve(listener)
 			upstream = listener.Addr().(*net.TCPAddr).Port
 		}
 		fmt.Fprintf(&config, "[services.%s]\ntechnology = \"tcp\"\nlocal_port = %d\nremote_port = %d\nconnection.remote_host = \"127.0.0.1\"\n", svc.name, svc.port, upstream)
 	}
-	if err := os.WriteFile(filepath.Join(s.root, ".localport.toml"), []byte(config.String()), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(p.root, ".localport.toml"), []byte(config.String()), 0o600); err != nil {
 		return err
 	}
-	if _, err := s.run(s.exe, "allow"); err != nil {
+	if _, err := p.run(p.exe, "allow"); err != nil {
 		return err
 	}
-	s.closers = append(s.closers, func() { _, _ = s.run(s.exe, "stop") })
-	_, _ = s.run(s.exe, "start", "--no-wait") // kafka never becomes healthy
-	_, err := s.run(s.exe, "stop", "mail")
+	p.closers = append(p.closers, func() { _, _ = p.run(p.exe, "stop") })
+	_, _ = p.run(p.exe, "start", "--no-wait") // kafka never becomes healthy
+	_, err := p.run(p.exe, "stop", "mail")
 	return err
 }
 
@@ -149,13 +149,13 @@ func serve(listener net.Listener) {
 }
 
 // startClients connects programs, and sends what a wave tells.
-func (s *stage) startClients() error {
+func (p *demoProject) startClients() error {
 	for _, client := range []struct {
 		port  int
 		speed float64
 	}{{5432, 1}, {5432, 0.4}, {8080, 0.7}, {6379, 0.1}} {
 		script := fmt.Sprintf(`exec 3<>/dev/tcp/127.0.0.1/%d; cat <&3 >/dev/null & while read -r line; do printf %%s "$line" >&3; done`, client.port)
-		cmd := s.command("bash", "-c", script)
+		cmd := p.command("bash", "-c", script)
 		input, err := cmd.StdinPipe()
 		if err != nil {
 			return err
@@ -163,7 +163,7 @@ func (s *stage) startClients() error {
 		if err := cmd.Start(); err != nil {
 			return err
 		}
-		s.closers = append(s.closers, func() { input.Close(); _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		p.closers = append(p.closers, func() { input.Close(); _ = cmd.Process.Kill(); _ = cmd.Wait() })
 		go func() {
 			for i := 0; ; i++ {
 				size := int(client.speed * 900 * (1.1 + math.Sin(float64(i)/9) + 0.6*math.Sin(float64(i)*1.3)))
@@ -178,17 +178,17 @@ func (s *stage) startClients() error {
 }
 
 // record runs top, and returns the lines of its terminal.
-func (s *stage) record() ([]string, error) {
+func (p *demoProject) record() ([]string, error) {
 	tmux := func(args ...string) (string, error) {
-		return s.run("tmux", append([]string{"-L", "toppicture", "-f", "/dev/null"}, args...)...)
+		return p.run("tmux", append([]string{"-L", "toppicture", "-f", "/dev/null"}, args...)...)
 	}
-	if err := s.startClients(); err != nil {
+	if err := p.startClients(); err != nil {
 		return nil, err
 	}
-	if _, err := tmux("new-session", "-d", "-x", fmt.Sprint(columns), "-y", fmt.Sprint(rows), s.exe+" top"); err != nil {
+	if _, err := tmux("new-session", "-d", "-x", fmt.Sprint(columns), "-y", fmt.Sprint(rows), p.exe+" top"); err != nil {
 		return nil, err
 	}
-	s.closers = append(s.closers, func() { _, _ = tmux("kill-server") })
+	p.closers = append(p.closers, func() { _, _ = tmux("kill-server") })
 	time.Sleep(recording)
 	screen, err := tmux("capture-pane", "-e", "-p")
 	return strings.Split(strings.TrimRight(screen, "\n"), "\n"), err

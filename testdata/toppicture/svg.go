@@ -27,15 +27,15 @@ var theme = struct {
 	[8]string{"#3b4048", "#ff7a85", "#8fd18a", "#e8c268", "#74b2f8", "#cf8ef0", "#5fc8d6", "#d7dae0"},
 }
 
-// look is how a cell is drawn.
-type look struct {
+// cellStyle is how a cell is drawn.
+type cellStyle struct {
 	color                int // of SGR 30 to 37, less 30; -1: the default
 	bold, faint, inverse bool
 }
 
-// segment are neighbouring cells with one look.
+// segment are neighbouring cells of one style.
 type segment struct {
-	look
+	cellStyle
 	column, width int
 	text          string // empty: only the background
 }
@@ -91,7 +91,7 @@ func (r segment) svg(top int) string {
 
 // parseLine splits a line into segments without blanks at their ends. Before inverse ones is an empty one with their background.
 func parseLine(line string) (segments []segment) {
-	current, column := look{color: -1}, 0
+	current, column := cellStyle{color: -1}, 0
 	for line != "" {
 		if parameters, rest, ok := cutSGR(line); ok {
 			current, line = current.with(parameters), rest
@@ -121,7 +121,7 @@ func (r segment) split() []segment {
 		if trimmed := strings.TrimRight(piece, " "); trimmed != "" {
 			lead := len(trimmed) - len(strings.TrimLeft(trimmed, " "))
 			shown := trimmed[lead:]
-			pieces = append(pieces, segment{r.look, column + lead, text.StringWidthWithoutEscSequences(shown), shown})
+			pieces = append(pieces, segment{r.cellStyle, column + lead, text.StringWidthWithoutEscSequences(shown), shown})
 		}
 		column += width
 	}
@@ -137,28 +137,28 @@ func cutSGR(line string) (parameters, rest string, ok bool) {
 	return strings.Cut(body, "m")
 }
 
-// with returns the look after SGR parameters. Only those that top uses, and tmux repeats, are known.
-func (l look) with(parameters string) look {
+// with returns the style after SGR parameters. Only those that top uses, and tmux repeats, are known.
+func (s cellStyle) with(parameters string) cellStyle {
 	for parameter := range strings.SplitSeq(parameters, ";") {
 		n, _ := strconv.Atoi(parameter)
 		switch {
 		case n == 0:
-			l = look{color: -1}
+			s = cellStyle{color: -1}
 		case n == 1:
-			l.bold = true
+			s.bold = true
 		case n == 2:
-			l.faint = true
+			s.faint = true
 		case n == 7:
-			l.inverse = true
+			s.inverse = true
 		case n == 22:
-			l.bold, l.faint = false, false
+			s.bold, s.faint = false, false
 		case n == 27:
-			l.inverse = false
+			s.inverse = false
 		case n >= 30 && n <= 37:
-			l.color = n - 30
+			s.color = n - 30
 		case n == 39:
-			l.color = -1
+			s.color = -1
 		}
 	}
-	return l
+	return s
 }

@@ -10,9 +10,9 @@ import (
 
 // word is what is not broken between lines: a word, or code.
 type word struct {
-	text   string
-	isBold bool
-	glued  bool // no space precedes it
+	text          string
+	isBold        bool
+	noSpaceBefore bool
 }
 
 type words []word
@@ -31,14 +31,14 @@ var spans = sync.OnceValue(func() *regexp.Regexp {
 // words splits text. Without escape sequences code keeps its quotes.
 func (r *renderer) words(text string) words {
 	var all words
-	isGlued := false
+	isAfterSpace := true
 	plain := func(text string, isBold bool) {
 		fields := strings.Fields(text)
 		for i, field := range fields {
-			all = append(all, word{field, isBold, i == 0 && isGlued && !strings.HasPrefix(text, " ")})
+			all = append(all, word{field, isBold, i == 0 && !isAfterSpace && !strings.HasPrefix(text, " ")})
 		}
 		if text != "" {
-			isGlued = !strings.HasSuffix(text, " ")
+			isAfterSpace = strings.HasSuffix(text, " ")
 		}
 	}
 	at := 0
@@ -51,8 +51,8 @@ func (r *renderer) words(text string) words {
 			if !r.bold {
 				code = "`" + code + "`"
 			}
-			all = append(all, word{code, true, isGlued})
-			isGlued = true
+			all = append(all, word{code, true, !isAfterSpace})
+			isAfterSpace = false
 		case group(3) != "":
 			plain(group(3), true)
 		default:
@@ -68,7 +68,7 @@ func (ws words) width() int {
 	n := 0
 	for i, w := range ws {
 		n += utf8.RuneCountInString(w.text)
-		if i > 0 && !w.glued {
+		if i > 0 && !w.noSpaceBefore {
 			n++
 		}
 	}
@@ -79,7 +79,7 @@ func (ws words) width() int {
 func (ws words) join(r *renderer) line {
 	var b strings.Builder
 	for i, w := range ws {
-		if i > 0 && !w.glued {
+		if i > 0 && !w.noSpaceBefore {
 			b.WriteByte(' ')
 		}
 		if w.isBold {
@@ -97,7 +97,7 @@ func (r *renderer) wrap(text string, columns int) []line {
 	var current words
 	for rest := r.words(text); len(rest) > 0; {
 		n := 1 // words that stay together
-		for n < len(rest) && rest[n].glued {
+		for n < len(rest) && rest[n].noSpaceBefore {
 			n++
 		}
 		if len(current) > 0 && append(slices.Clip(current), rest[:n]...).width() > columns {

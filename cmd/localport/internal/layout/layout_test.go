@@ -13,7 +13,7 @@ import (
 func drawLine(t *rapid.T) output.Line {
 	var line output.Line
 	for _, text := range rapid.SliceOfN(rapid.StringOf(rapid.SampledFrom([]rune("abc d注🚀\té\x1b\u202e…"))), 0, 8).Draw(t, "texts") {
-		line = append(line, output.Span{Style: output.Style(rapid.IntRange(0, int(output.Bad)).Draw(t, "style")), Text: text})
+		line = append(line, output.Span{Style: output.Style(rapid.IntRange(0, int(output.Failure)).Draw(t, "style")), Text: text})
 	}
 	return line
 }

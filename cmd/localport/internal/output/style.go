@@ -17,26 +17,34 @@ const (
 	Plain     Style = iota
 	Heading         // titles
 	Faint           // what is not in use
-	Good            // what works
-	Busy            // what is being tried
+	Success         // what works
+	Progress        // what is being tried
 	Attention       // what only a person can change
-	Bad             // what has failed
+	Failure         // what has failed
 )
 
 // sgr are the parameters of the control sequence "select graphic rendition" (ECMA-48, 8.3.117) for each style.
-var sgr = [...]string{Heading: "1", Faint: "2", Good: "32", Busy: "33", Attention: "35;1", Bad: "31"}
+var sgr = [...]string{Heading: "1", Faint: "2", Success: "32", Progress: "33", Attention: "35;1", Failure: "31"}
+
+// Sequence returns the control sequence that begins the style; empty for Plain. "\x1b[m" ends it.
+func (s Style) Sequence() string {
+	if s == Plain {
+		return ""
+	}
+	return "\x1b[" + sgr[s] + "m"
+}
 
 // StateStyle returns the style in which a state is shown.
 func StateStyle(state forwarder.State) Style {
 	switch state {
 	case forwarder.Healthy, forwarder.Idle:
-		return Good
+		return Success
 	case forwarder.Starting, forwarder.Restarting:
-		return Busy
+		return Progress
 	case forwarder.NeedsAttention:
 		return Attention
 	case forwarder.Unhealthy, forwarder.Failed:
-		return Bad
+		return Failure
 	case forwarder.Stopped:
 		return Faint
 	}
@@ -73,7 +81,7 @@ func (l Line) encode(isColored bool) string {
 		visible -= len(text)
 		text = printable.EscapeLine(text)
 		if isColored && span.Style != Plain && text != "" {
-			text = "\x1b[" + sgr[span.Style] + "m" + text + "\x1b[0m"
+			text = span.Style.Sequence() + text + "\x1b[0m"
 		}
 		b.WriteString(text)
 	}
@@ -93,6 +101,9 @@ const (
 
 // SetColor sets when PrintLines and Encode use colours; before, they use none.
 func (w *Writer) SetColor(mode ColorMode) { w.isColored = mode.isColored(w.IsTerminal(), os.Getenv) }
+
+// IsColored reports whether PrintLines and Encode use colours.
+func (w *Writer) IsColored() bool { return w.isColored }
 
 func (m ColorMode) isColored(isTerminal bool, getenv func(string) string) bool {
 	switch {

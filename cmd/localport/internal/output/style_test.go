@@ -40,7 +40,7 @@ func TestColorMode_FollowsTheEnvironment(t *testing.T) {
 }
 
 func TestLine_EscapesItsTextsButNotItsColours(t *testing.T) {
-	line := Line{{Style: Bad, Text: "a\x1b[2J\n"}, {Text: " b  "}, {Style: Good, Text: "  "}}
+	line := Line{{Style: Failure, Text: "a\x1b[2J\n"}, {Text: " b  "}, {Style: Success, Text: "  "}}
 	if got, want := line.encode(false), `a\x1b[2J\n b`; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

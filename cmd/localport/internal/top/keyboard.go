@@ -27,10 +27,10 @@ func newKeyboard(tty *os.File) (*keyboard, error) {
 	return &keyboard{tty: tty, saved: *saved}, nil
 }
 
-// start makes the terminal deliver single keys, and calls send with each as a KeyMsg or PasteMsg, and with hungUp when the terminal is
+// start makes the terminal deliver single keys, and calls send with each as a KeyMsg or PasteMsg, and with hangupMsg when the terminal is
 // gone. send must return when its context ends.
 func (k *keyboard) start(ctx context.Context, send func(context.Context, any)) error {
-	sleeper, wake, err := os.Pipe()
+	stopReader, wake, err := os.Pipe()
 	if err == nil {
 		err = k.setKeyMode()
 	}
@@ -45,8 +45,8 @@ func (k *keyboard) start(ctx context.Context, send func(context.Context, any)) e
 	k.endedCh = make(chan struct{})
 	go func() {
 		defer close(k.endedCh)
-		defer sleeper.Close()
-		readKeys(int(k.tty.Fd()), int(sleeper.Fd()), func(msg any) { send(ctx, msg) })
+		defer stopReader.Close()
+		readKeys(int(k.tty.Fd()), int(stopReader.Fd()), func(msg any) { send(ctx, msg) })
 	}()
 	return nil
 }
@@ -70,14 +70,14 @@ func (k *keyboard) setKeyMode() error {
 	return unix.IoctlSetTermios(int(k.tty.Fd()), setTermios, &modes)
 }
 
-// hungUp says that the terminal is gone.
-type hungUp struct{}
+// hangupMsg says that the terminal is gone.
+type hangupMsg struct{}
 
 // escapeTimeout is how long the rest of a key's sequence may take to arrive: after it, ESC was the key of this name.
 const escapeTimeout = 50 * time.Millisecond
 
-// readKeys reads keys until the other end of sleeper is closed.
-func readKeys(tty, sleeper int, send func(any)) {
+// readKeys reads keys until the other end of stopReader is closed.
+func readKeys(tty, stopReader int, send func(any)) {
 	var pending []byte
 	buffer := make([]byte, 4096)
 	for {
@@ -85,7 +85,7 @@ func readKeys(tty, sleeper int, send func(any)) {
 		if len(pending) > 0 {
 			timeout = int(escapeTimeout.Milliseconds())
 		}
-		fds := []unix.PollFd{{Fd: int32(tty), Events: unix.POLLIN}, {Fd: int32(sleeper), Events: unix.POLLIN}}
+		fds := []unix.PollFd{{Fd: int32(tty), Events: unix.POLLIN}, {Fd: int32(stopReader), Events: unix.POLLIN}}
 		ready, err := unix.Poll(fds, timeout)
 		switch {
 		case err == unix.EINTR: //nolint:errorlint // it is an Errno
@@ -103,7 +103,7 @@ func readKeys(tty, sleeper int, send func(any)) {
 			pending = append(pending, buffer[:max(n, 0)]...)
 		}
 		if err != nil {
-			send(hungUp{})
+			send(hangupMsg{})
 			return
 		}
 		messages, rest := decodeKeys(pending, ready == 0)

@@ -16,10 +16,10 @@ type Model struct {
 	Width  int       // of the terminal, in columns
 	Height int
 
-	link        link
+	supervisor  supervisorState
 	isWatching  bool // a Watch has not ended yet
 	status      api.Status
-	problem     string // why the project cannot be asked, in linkLost
+	problem     string // why the project cannot be asked, in supervisorLost
 	connections map[string][]holder.Connection
 	traffic     map[string]*traffic
 	events      []Event
@@ -47,14 +47,14 @@ type Options struct {
 	NoColor bool
 }
 
-// link is how the screen gets its status.
-type link int
+// supervisorState says whether the supervisor answers, from which the screen gets its status.
+type supervisorState int
 
 const (
-	linkConnecting link = iota // no status yet
-	linkRunning                // a supervisor answers
-	linkStopped                // the project has no supervisor; it is looked for every second
-	linkLost                   // the project cannot be asked; that is repeated every second
+	supervisorConnecting supervisorState = iota // no status yet
+	supervisorRunning                           // a supervisor answers
+	supervisorStopped                           // the project has no supervisor; it is looked for every second
+	supervisorLost                              // the project cannot be asked; that is repeated every second
 )
 
 // mode is what keys mean.

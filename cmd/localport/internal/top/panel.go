@@ -52,11 +52,11 @@ func (m Model) logPanel(svc api.ServiceStatus) []string {
 	}
 	lines := make([]string, 0, len(m.logLines))
 	for _, line := range m.logLines {
-		look := plain
+		lineStyle := plain
 		if line.IsError {
-			look = red
+			lineStyle = red
 		}
-		lines = append(lines, " "+dim.paint(clock(line.Time))+" "+look.paint(clean(line.Text)))
+		lines = append(lines, " "+dim.paint(clock(line.Time))+" "+lineStyle.paint(clean(line.Text)))
 	}
 	return lines
 }
@@ -125,7 +125,7 @@ func sideBySide(left, right []string, width int) []string {
 
 // details are the service's target, health and what is wrong with it.
 func (m Model) details(svc api.ServiceStatus) []string {
-	lines := []string{m.labelled("target", clean(svc.Target))}
+	lines := []string{m.labelLine("target", clean(svc.Target))}
 	facts := []string{formatState(svc)}
 	if !svc.Since.IsZero() {
 		facts[0] += " for " + m.age(svc.Since)
@@ -137,44 +137,44 @@ func (m Model) details(svc api.ServiceStatus) []string {
 	if svc.Restarts > 0 {
 		facts = append(facts, count(svc.Restarts, "restart"))
 	}
-	lines = append(lines, m.labelled("state", strings.Join(facts, " · ")))
+	lines = append(lines, m.labelLine("state", strings.Join(facts, " · ")))
 	if svc.Shared != nil {
-		lines = append(lines, m.labelled("shared", "project "+clean(svc.Shared.Project)+" has the port"))
+		lines = append(lines, m.labelLine("shared", "project "+clean(svc.Shared.Project)+" has the port"))
 	}
-	trouble, hint := troubleOf(svc)
-	lines = append(lines, m.wrapped("error", trouble, red)...)
-	lines = append(lines, m.wrapped("hint", hint, yellow)...)
+	message, hint := currentError(svc)
+	lines = append(lines, m.wrapLabelled("error", message, red)...)
+	lines = append(lines, m.wrapLabelled("hint", hint, yellow)...)
 	return lines
 }
 
-// troubleOf returns what fails now, or else the last request that was refused, and what helps.
-func troubleOf(svc api.ServiceStatus) (trouble, hint string) {
+// currentError returns what fails now, or else the last request that was refused, and what helps.
+func currentError(svc api.ServiceStatus) (message, hint string) {
 	switch {
 	case svc.LastError != "" || svc.Hint != "":
-		trouble, hint = svc.LastError, svc.Hint
+		message, hint = svc.LastError, svc.Hint
 	case svc.LastRefusal != nil && svc.State != forwarder.Stopped:
-		trouble, hint = "request failed: "+svc.LastRefusal.Reason, svc.LastRefusal.Hint
+		message, hint = "request failed: "+svc.LastRefusal.Reason, svc.LastRefusal.Hint
 	}
 	if svc.State == forwarder.NeedsAttention && hint == "" {
 		hint = "press i to log in"
 	}
-	return clean(trouble), clean(hint)
+	return clean(message), clean(hint)
 }
 
 const labelWidth = 8
 
-func (m Model) labelled(label, text string) string {
+func (m Model) labelLine(label, text string) string {
 	return " " + dim.paint(fit(label, labelWidth)) + text
 }
 
-// wrapped returns text with a label, on as many lines as it needs; none if it is empty.
-func (m Model) wrapped(label, text string, look style) []string {
+// wrapLabelled returns text with a label, on as many lines as it needs; none if it is empty.
+func (m Model) wrapLabelled(label, text string, textStyle style) []string {
 	if text == "" {
 		return nil
 	}
 	var lines []string
 	for _, line := range wrap(text, m.Width-labelWidth-2) {
-		lines = append(lines, " "+dim.paint(fit(label, labelWidth))+look.paint(line))
+		lines = append(lines, " "+dim.paint(fit(label, labelWidth))+textStyle.paint(line))
 		label = ""
 	}
 	return lines
@@ -184,14 +184,14 @@ func (m Model) wrapped(label, text string, look style) []string {
 func (m Model) projectLines() []string {
 	var lines []string
 	for _, text := range []string{m.status.Failure, m.status.Pending} {
-		lines = append(lines, m.wrapped("project", clean(text), yellow)...)
+		lines = append(lines, m.wrapLabelled("project", clean(text), yellow)...)
 	}
 	for _, text := range m.status.Warnings {
-		lines = append(lines, m.wrapped("warning", clean(text), yellow)...)
+		lines = append(lines, m.wrapLabelled("warning", clean(text), yellow)...)
 	}
 	for _, cluster := range m.status.Clusters {
-		lines = append(lines, m.wrapped("cluster", clean(cluster.Trouble), red)...)
-		lines = append(lines, m.wrapped("hint", clean(cluster.Hint), yellow)...)
+		lines = append(lines, m.wrapLabelled("cluster", clean(cluster.Trouble), red)...)
+		lines = append(lines, m.wrapLabelled("hint", clean(cluster.Hint), yellow)...)
 	}
 	return lines
 }
@@ -203,13 +203,13 @@ func (m Model) connectionLines(svc api.ServiceStatus) []string {
 	if stats.Waiting > 0 {
 		title += fmt.Sprintf(", %d waiting", stats.Waiting)
 	}
-	lines := []string{" " + bold.paint(title) + dim.paint(fmt.Sprintf("  %d in all", stats.Total))}
+	lines := []string{" " + bold.paint(title) + dim.paint(fmt.Sprintf("  %d in total", stats.Total))}
 	known := m.connections[svc.Name]
 	for _, connection := range known {
 		lines = append(lines, fmt.Sprintf("   %s  %s", clean(connection.Holder.String()), dim.paint(connection.Client.String())))
 	}
 	if others := stats.Open - len(known); others > 0 {
-		lines = append(lines, dim.paint(fmt.Sprintf("   %d from elsewhere", others)))
+		lines = append(lines, dim.paint(fmt.Sprintf("   %d from other hosts or containers", others)))
 	}
 	if stats.Shortage != "" {
 		lines = append(lines, red.paint("   "+clean(stats.Shortage)))

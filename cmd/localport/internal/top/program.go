@@ -132,7 +132,7 @@ func (p *program) loop(ctx context.Context, status api.Status, options Options) 
 
 func (p *program) handleMessage(ctx context.Context, msg any) {
 	switch msg := msg.(type) {
-	case hungUp:
+	case hangupMsg:
 		p.hasEnded = true
 	case *PanicError:
 		panic(msg)
@@ -176,9 +176,9 @@ func (p *program) perform(ctx context.Context, effect Effect) {
 	case Copy:
 		p.screen.copyText(effect.Text)
 	case Suspend:
-		p.lendTerminal(ctx, func() { p.suspend() })
+		p.withTerminalReleased(ctx, func() { p.suspend() })
 	case RunInTerminal:
-		p.lendTerminal(ctx, func() { p.runInTerminal(ctx, effect) })
+		p.withTerminalReleased(ctx, func() { p.runInTerminal(ctx, effect) })
 	case Tick:
 		p.inBackground(ctx, func() any { return tick(ctx) })
 	case Watch:
@@ -236,8 +236,8 @@ func (p *program) runCommand(ctx context.Context, r RunCommand) any {
 	return CommandMsg{Now: time.Now(), Verb: r.Verb, Service: r.Service, Output: string(text), Err: err}
 }
 
-// lendTerminal runs a function while the terminal is as the shell had it.
-func (p *program) lendTerminal(ctx context.Context, run func()) {
+// withTerminalReleased runs a function while the terminal is as the shell had it.
+func (p *program) withTerminalReleased(ctx context.Context, run func()) {
 	p.leaveTerminal()
 	run()
 	if p.hasEnded {

@@ -178,7 +178,7 @@ func TestRun_LeavesTheTerminalAsItWasAfterAPanic(t *testing.T) {
 	}
 }
 
-func TestRun_LendsTheTerminalToALogin(t *testing.T) {
+func TestRun_ReleasesTheTerminalForALogin(t *testing.T) {
 	term := startTop(t, fixedSource{shop})
 	term.press("i")
 	term.await("ran login postgres")

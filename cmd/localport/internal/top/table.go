@@ -64,8 +64,8 @@ func (m Model) columns(services []api.ServiceStatus) []column {
 		{name, state, address},
 		{name, state},
 	} {
-		if spare := m.Width - tableWidth(layout); spare >= 0 {
-			return widen(layout, spare)
+		if freeWidth := m.Width - tableWidth(layout); freeWidth >= 0 {
+			return widen(layout, freeWidth)
 		}
 	}
 	name.width = max(4, m.Width-tableWidth([]column{name, state})+name.width)
@@ -73,10 +73,10 @@ func (m Model) columns(services []api.ServiceStatus) []column {
 }
 
 // widen gives the sparkline what is left of the line.
-func widen(layout []column, spare int) []column {
+func widen(layout []column, freeWidth int) []column {
 	for i := range layout {
 		if layout[i].title == "TRAFFIC" {
-			layout[i].width = min(layout[i].width+spare, maxSparkWidth)
+			layout[i].width = min(layout[i].width+freeWidth, maxSparkWidth)
 		}
 	}
 	return layout

@@ -7,11 +7,10 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
-	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
 )
 
-// style is how text looks, as an SGR sequence (ECMA-48, 8.3.117). Only the 16 colours that a terminal's theme defines are used.
+// style is the style of a text, as an SGR sequence (ECMA-48, 8.3.117). Only the 16 colours that a terminal's theme defines are used.
 type style string
 
 const (
@@ -19,11 +18,15 @@ const (
 	bold     style = "\x1b[1m"
 	dim      style = "\x1b[2m"
 	inverse  style = "\x1b[7m"
-	red      style = "\x1b[31m"
-	green    style = "\x1b[32m"
-	yellow   style = "\x1b[33m"
-	cyan     style = "\x1b[36m"
 	boldCyan style = "\x1b[1;36m"
+)
+
+// The styles that have the same meaning as in the output of other commands.
+var (
+	green       = style(output.Success.Sequence())
+	yellow      = style(output.Progress.Sequence())
+	boldMagenta = style(output.Attention.Sequence())
+	red         = style(output.Failure.Sequence())
 )
 
 const resetStyle = "\x1b[m"
@@ -113,19 +116,9 @@ func wrap(plainText string, width int) []string {
 	return append(lines, line)
 }
 
-// stateStyle is the colour of a service's state. The text says the same.
+// stateStyle is the style of a service's state, the same as in "localport status". The text says the same.
 func stateStyle(svc api.ServiceStatus) style {
-	switch svc.EffectiveState() {
-	case forwarder.Healthy:
-		return green
-	case forwarder.Idle:
-		return cyan
-	case forwarder.Starting, forwarder.Restarting:
-		return yellow
-	case forwarder.Unhealthy, forwarder.NeedsAttention, forwarder.Failed:
-		return red
-	}
-	return dim
+	return style(output.StateStyle(svc.EffectiveState()).Sequence())
 }
 
 // toASCII replaces what this package draws. Other text stays.
@@ -134,4 +127,4 @@ var toASCII = strings.NewReplacer(
 )
 
 // withoutColors keeps only bold, faint and inverse text (https://no-color.org).
-var withoutColors = strings.NewReplacer(string(boldCyan), string(bold), string(red), "", string(green), "", string(yellow), "", string(cyan), "")
+var withoutColors = strings.NewReplacer(string(boldCyan), string(bold), string(boldMagenta), string(bold), string(red), "", string(green), "", string(yellow), "")

@@ -54,13 +54,13 @@ func Update(m Model, msg any) (Model, []Effect) {
 // Start returns the model of a project, with its first status, and the first effects.
 func Start(now time.Time, status api.Status, options Options) (Model, []Effect) {
 	m := Model{Options: options, Now: now}.withStatus(status)
-	m.traffic = m.sampledTraffic(now, status.Services)
-	return m.watching([]Effect{Refresh{m.status.Services}})
+	m.traffic = m.sampleTraffic(now, status.Services)
+	return m.withWatch([]Effect{Refresh{m.status.Services}})
 }
 
-// watching adds the effect Watch if there is a supervisor that is not watched.
-func (m Model) watching(effects []Effect) (Model, []Effect) {
-	if m.link == linkRunning && !m.isWatching {
+// withWatch adds the effect Watch if there is a supervisor that is not watched.
+func (m Model) withWatch(effects []Effect) (Model, []Effect) {
+	if m.supervisor == supervisorRunning && !m.isWatching {
 		m.isWatching = true
 		effects = append(effects, Watch{})
 	}
@@ -77,21 +77,21 @@ func (m Model) readLog() []Effect {
 
 // withStatus takes a status over. What has become of the supervisor is said in the last line.
 func (m Model) withStatus(status api.Status) Model {
-	previous, hadStatus := m.status, m.link != linkConnecting
+	previous, hadStatus := m.status, m.supervisor != supervisorConnecting
 	m.status, m.problem = status, ""
 	switch {
 	case status.Supervisor == nil:
-		if m.link == linkRunning {
+		if m.supervisor == supervisorRunning {
 			m = m.withNotice("the supervisor has ended; waiting for the next one", false)
 		}
-		m.link = linkStopped
-	case hadStatus && m.link != linkRunning:
-		m.link = linkRunning
+		m.supervisor = supervisorStopped
+	case hadStatus && m.supervisor != supervisorRunning:
+		m.supervisor = supervisorRunning
 		m = m.withNotice(fmt.Sprintf("connected to the supervisor (pid %d)", status.Supervisor.PID), false)
 	case hadStatus && previous.Supervisor != nil && previous.Supervisor.Run != status.Supervisor.Run:
 		m = m.withNotice(fmt.Sprintf("the supervisor was replaced (pid %d by %d)", previous.Supervisor.PID, status.Supervisor.PID), false)
 	default:
-		m.link = linkRunning
+		m.supervisor = supervisorRunning
 	}
 	return m.withValidSelection()
 }
@@ -100,17 +100,17 @@ func (m Model) withStatus(status api.Status) Model {
 func (m Model) withRefresh(msg RefreshMsg) (Model, []Effect) {
 	m.Now = msg.Now
 	if msg.Err != nil {
-		m.link, m.problem = linkLost, output.JoinLines(msg.Err.Error())
+		m.supervisor, m.problem = supervisorLost, output.JoinLines(msg.Err.Error())
 		return m, []Effect{Tick{}}
 	}
 	m = m.withStatus(msg.Status)
-	m.traffic = m.sampledTraffic(msg.Now, msg.Status.Services)
+	m.traffic = m.sampleTraffic(msg.Now, msg.Status.Services)
 	m.connections = groupConnections(msg.Status.Services, msg.Connections)
 	m.events = msg.Events
-	return m.watching([]Effect{Tick{}})
+	return m.withWatch([]Effect{Tick{}})
 }
 
-func (m Model) sampledTraffic(now time.Time, services []api.ServiceStatus) map[string]*traffic {
+func (m Model) sampleTraffic(now time.Time, services []api.ServiceStatus) map[string]*traffic {
 	next := make(map[string]*traffic, len(services))
 	for _, svc := range services {
 		next[svc.Name] = m.traffic[svc.Name].withSample(now, svc.Connections)

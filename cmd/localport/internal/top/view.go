@@ -17,7 +17,7 @@ const (
 // View returns the screen: lines of at most m.Width columns, at most m.Height of them.
 func View(m Model) string {
 	if m.Width < minWidth || m.Height < minHeight {
-		return fit("too small", m.Width)
+		return fit("terminal too small", m.Width)
 	}
 	lines := m.screen()
 	for i := range lines {
@@ -70,26 +70,26 @@ func pad(lines []string, height int) []string {
 
 // header says which project this is, and how it is.
 func (m Model) header() string {
-	left := boldCyan.paint(" "+clean(filepath.Base(m.status.Project))) + "  " + m.describeLink()
+	left := boldCyan.paint(" "+clean(filepath.Base(m.status.Project))) + "  " + m.describeSupervisor()
 	var in, out float64
 	for _, t := range m.traffic {
 		in, out = in+t.inPerSec, out+t.outPerSec
 	}
 	right := fmt.Sprintf("in %sB/s  out %sB/s ", formatRate(in), formatRate(out))
 	gap := m.Width - columns(left) - columns(right)
-	if m.link != linkRunning || gap < 2 {
+	if m.supervisor != supervisorRunning || gap < 2 {
 		return left
 	}
 	return left + strings.Repeat(" ", gap) + right
 }
 
-func (m Model) describeLink() string {
-	switch m.link {
-	case linkConnecting:
+func (m Model) describeSupervisor() string {
+	switch m.supervisor {
+	case supervisorConnecting:
 		return yellow.paint("connecting")
-	case linkStopped:
+	case supervisorStopped:
 		return yellow.paint("stopped: no supervisor runs")
-	case linkLost:
+	case supervisorLost:
 		return red.paint("no answer: " + m.problem)
 	}
 	s := m.status.Supervisor
@@ -118,11 +118,11 @@ func (m Model) panelTitle() string {
 	}
 	parts := make([]string, 0, panelCount)
 	for p := range panelCount {
-		look := dim
+		titleStyle := dim
 		if p == m.panel {
-			look = bold
+			titleStyle = bold
 		}
-		parts = append(parts, look.paint(p.title()))
+		parts = append(parts, titleStyle.paint(p.title()))
 	}
 	title := dim.paint("── ") + boldCyan.paint(fit(clean(name), min(columns(clean(name)), m.Width/2))) + "  " + strings.Join(parts, dim.paint(" · ")) + " "
 	return title + dim.paint(strings.Repeat("─", max(0, m.Width-columns(title))))
@@ -151,14 +151,14 @@ func (m Model) keyLine() string {
 			labels = append(labels, b.keys[0]+" "+b.label)
 		}
 	}
-	must := labels[len(labels)-2:]
+	required := labels[len(labels)-2:]
 	labels = labels[:len(labels)-2]
-	width := func() int { return columns(strings.Join(slices.Concat(labels, must), "  ")) + 2 }
+	width := func() int { return columns(strings.Join(slices.Concat(labels, required), "  ")) + 2 }
 	for len(labels) > 0 && width() > m.Width {
 		labels = labels[:len(labels)-1]
 	}
 	var line strings.Builder
-	for _, label := range slices.Concat(labels, must) {
+	for _, label := range slices.Concat(labels, required) {
 		key, name, _ := strings.Cut(label, " ")
 		line.WriteString(" " + bold.paint(key) + " " + dim.paint(name) + " ")
 	}
@@ -178,11 +178,11 @@ func (m Model) helpLines() []string {
 	if len(lines) <= m.Height-1 {
 		return lines
 	}
-	return m.denseHelp()
+	return m.compactHelp()
 }
 
-// denseHelp are the keys on a terminal with few lines: as many as fit in columns side by side.
-func (m Model) denseHelp() []string {
+// compactHelp are the keys on a terminal with few lines: as many as fit in columns side by side.
+func (m Model) compactHelp() []string {
 	var cells []string
 	widest := 0
 	for _, b := range bindings() {

@@ -13,6 +13,8 @@ import (
 
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
+
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 )
 
 func TestMain(m *testing.M) {
@@ -136,6 +138,19 @@ func TestView_HasNoColorsWithoutColors(t *testing.T) {
 		m.Width, m.Height, m.NoColor = 80, 24, true
 		if screen := View(m); strings.Contains(screen, "\x1b[3") || strings.Contains(screen, ";3") {
 			t.Errorf("%s: %q", name, screen)
+		}
+	}
+}
+
+func TestView_ColorsOfStatesAreThoseOfStatus(t *testing.T) {
+	t.Parallel()
+	m := press(begin(shop()), "end") // mail is selected, and inverse
+	m.Width, m.Height = 80, 24
+	screen := View(m)
+	for _, svc := range m.services() {
+		want := output.StateStyle(svc.State).Sequence() + string(svc.State)
+		if svc.Name != m.selected && !strings.Contains(screen, want) {
+			t.Errorf("%s: %q is missing in %q", svc.Name, want, screen)
 		}
 	}
 }

@@ -43,7 +43,7 @@ func (f Finding) String() string {
 func (r Result) Text() string {
 	config := r.Config
 	if len(r.Findings) > 0 {
-		config.Trailer = append(slices.Clip(config.Trailer), "What could not be taken over as it was:")
+		config.Trailer = append(slices.Clip(config.Trailer), "Not converted, or converted with a difference:")
 		for _, finding := range r.Findings {
 			config.Trailer = append(config.Trailer, "- "+finding.String())
 		}

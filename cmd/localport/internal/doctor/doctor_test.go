@@ -16,7 +16,7 @@ func TestRun_ReportsACheckThatHangs(t *testing.T) {
 		checks := []check{
 			{"quick", false, func(context.Context, *Subject) []Finding { return ok("well") }},
 			{"hangs", false, func(context.Context, *Subject) []Finding { <-end; return nil }},
-			{"heeds", false, func(ctx context.Context, _ *Subject) []Finding { <-ctx.Done(); return fail("no answer", "wait") }},
+			{"honours", false, func(ctx context.Context, _ *Subject) []Finding { <-ctx.Done(); return fail("no answer", "wait") }},
 			{"project", true, func(context.Context, *Subject) []Finding { return ok("never") }},
 		}
 		startTime := time.Now()

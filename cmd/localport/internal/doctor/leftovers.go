@@ -45,7 +45,7 @@ func checkLeases(context.Context, *Subject) []Finding {
 	if live == 0 {
 		return orOK(findings, "none")
 	}
-	return orOK(findings, plural(live, "lease, which counts", "leases, all of which count"))
+	return orOK(findings, plural(live, "active lease", "active leases"))
 }
 
 // deadLeases counts the leases of a state whose processes have ended. A running supervisor removes them itself.
@@ -134,7 +134,7 @@ func Repair(ctx context.Context, say func(text string)) error {
 	}
 	return errors.Join(errs, lockstate.RemoveAbandonedRunDirs(func(run string) {
 		killed, _ := process.KillOrphans(run) // as the next supervisor would
-		say(fmt.Sprintf("removed what the killed supervisor %s has left, and ended %s of it", run, plural(killed, "process", "processes")))
+		say(fmt.Sprintf("removed the files of the killed supervisor %s and ended %s that it had started", run, plural(killed, "process", "processes")))
 	}))
 }
 

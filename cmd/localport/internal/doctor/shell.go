@@ -110,7 +110,7 @@ func checkHook(_ context.Context, s *Subject) []Finding {
 	case lines.hook > 0 && lines.replaced > lines.hook:
 		return warn(fmt.Sprintf("%s:%d replaces what runs at each prompt, after the hook was loaded at line %d", file.path, lines.replaced, lines.hook), file.appendCommand())
 	case lines.hook > 0 && !isLoaded && isInteractive && s.isReviewed() && len(s.Config.Services) > 0:
-		return warn(fmt.Sprintf("not loaded in this %s (pid %d), although %s has it: the shell is older than the line", shell, pid, file.path), "exec "+shell)
+		return warn(fmt.Sprintf("not loaded in this %s (pid %d), although %s has it: the shell was started before the line was added", shell, pid, file.path), "exec "+shell)
 	case lines.hook > 0:
 		return ok(fmt.Sprintf("%s, by %s", map[bool]string{true: "loaded in this " + shell, false: "loaded by new shells (" + shell + ")"}[isLoaded], lines.describe(file)))
 	case isLoaded:
@@ -165,7 +165,8 @@ func checkPath(_ context.Context, s *Subject) []Finding {
 	case err == nil && !os.SameFile(own, infos[0]):
 		return warn(fmt.Sprintf("PATH finds %s, but this is %s", found[0], s.Exe), "ln -sf "+shellhook.Quote(s.Exe)+" "+shellhook.Quote(found[0]))
 	case len(found) > 1:
-		return warn(fmt.Sprintf("PATH has several: %s counts, and %s does not", found[0], strings.Join(found[1:], ", ")), "rm "+shellhook.Quote(found[1]))
+		text := fmt.Sprintf("PATH has several localport programs: %s is used, %s", found[0], strings.Join(found[1:], ", "))
+		return warn(text+map[bool]string{true: " is not", false: " are not"}[len(found) == 2], "rm "+shellhook.Quote(found[1]))
 	}
 	return ok(found[0])
 }

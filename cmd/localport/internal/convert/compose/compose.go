@@ -109,7 +109,7 @@ func (c *converter) usablePorts(key string, item yamlfile.Node) (usable []publis
 		case port.isUDP:
 			c.report(port.line, key+".ports", "left out: UDP; only TCP can be forwarded")
 		case port.published == "":
-			c.report(port.line, key+".ports", `left out: docker chooses the port anew at each start; write "HOST:CONTAINER", such as "%d:%d"`, port.target, port.target)
+			c.report(port.line, key+".ports", `left out: docker chooses another port at each start; write "HOST:CONTAINER", such as "%d:%d"`, port.target, port.target)
 		case err != nil || number < 1 || number > 65535:
 			c.report(port.line, key+".ports", "left out: the published port is not known; give the variable a default, such as ${PORT:-5432}")
 		default:

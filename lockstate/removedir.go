@@ -122,7 +122,7 @@ func FindFootprints() ([]Footprint, error) {
 	if err != nil {
 		return nil, err
 	}
-	footprints := []Footprint{{home, existing(home, projectsName, sweptName)}}
+	footprints := []Footprint{{home, existing(home, projectsName, lastSweepName)}}
 	for _, dir := range runtimeDirs() {
 		if info, err := os.Lstat(dir); err != nil || !isOwnDirectory(info) || info.Mode().Perm()&0o077 != 0 {
 			continue // it is not ours
@@ -161,8 +161,8 @@ func existing(dir string, names ...string) (found []string) {
 	return found
 }
 
-// Remove removes the entries, and the directory if nothing else is in it. Links are removed, and not followed. Of the state directories only those are removed that
-// are empty: the others hold projects.
+// Remove removes the entries, and the directory if nothing else is in it. Links are removed, and not followed. Of the state directories only those
+// are removed that are empty: the others hold projects.
 func (f Footprint) Remove() error {
 	if info, err := os.Lstat(f.Dir); err != nil || !isOwnDirectory(info) {
 		return nil //nolint:nilerr // there is none, or a link to one

@@ -222,7 +222,7 @@ type State struct {
 	OtherBoots []BootRecords `json:"other_boots,omitempty"`
 	// ConfigBytes is Config where that is not UTF-8, which JSON cannot hold; else nil. Older versions drop it.
 	ConfigBytes []byte `json:"config_bytes,omitempty"`
-	// View is that of the last supervisor that was elected: see ownView. Older versions drop it.
+	// View is that of the last supervisor that was elected: see ownHostID. Older versions drop it.
 	View string `json:"view,omitempty"`
 }
 

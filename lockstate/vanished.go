@@ -20,9 +20,9 @@ const (
 )
 
 const (
-	projectsName = "projects"
-	absenceName  = "absent"     // in a state directory: the observations
-	sweptName    = "last-sweep" // in StateHome: its time is that of the last sweep
+	projectsName  = "projects"
+	absenceName   = "absent"     // in a state directory: the observations
+	lastSweepName = "last-sweep" // in StateHome: its time is that of the last sweep
 )
 
 // absence records that a project was seen to be absent.
@@ -43,8 +43,8 @@ func (a *absence) observe(now time.Time) {
 	}
 }
 
-// isCertain reports whether the project is gone for good.
-func (a *absence) isCertain(now, lastUsed time.Time) bool {
+// isConfirmed reports whether the project is gone for good.
+func (a *absence) isConfirmed(now, lastUsed time.Time) bool {
 	return a.Count >= minObservations && now.Sub(a.First) >= minAbsence && now.Sub(lastUsed) >= minAbsence
 }
 
@@ -55,7 +55,7 @@ func SweepVanished(now time.Time, onRemoved func(config string)) error {
 	if err != nil {
 		return err
 	}
-	swept := filepath.Join(home, sweptName)
+	swept := filepath.Join(home, lastSweepName)
 	if info, err := os.Stat(swept); err == nil && !info.ModTime().After(now) && now.Sub(info.ModTime()) < observationInterval {
 		return nil
 	}
@@ -90,7 +90,7 @@ func (s SurveyedDir) sweep(now time.Time, onRemoved func(config string)) error {
 		record = absence{}
 	}
 	record.observe(now)
-	if !record.isCertain(now, s.LastUsed) {
+	if !record.isConfirmed(now, s.LastUsed) {
 		data, err := json.Marshal(record)
 		if err != nil {
 			return err
@@ -117,5 +117,5 @@ func (s SurveyedDir) sweep(now time.Time, onRemoved func(config string)) error {
 // wasLastUsedHere reports whether the project was last used on this machine and in this mount namespace. A state of an older version does not say.
 func (s SurveyedDir) wasLastUsedHere() bool {
 	st, err := s.Read()
-	return err == nil && st.View != "" && st.View == ownView()
+	return err == nil && st.View != "" && st.View == ownHostID()
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/localport-sh/localport/project/definition"
 )
 
-// Options say what a definition must not collide with.
+// Options say which names and ports a service must not reuse, and what paths are relative to.
 type Options struct {
 	// Name is that of the only service, or what the names of several begin with; empty: it is derived.
 	Name string

@@ -25,7 +25,7 @@ func TestFootprint_IsRemovedAndNothingElse(t *testing.T) {
 		requireNoError(t, os.WriteFile(path, nil, 0o600))
 	}
 	requireNoError(t, os.Mkdir(theirs[1], 0o700))
-	footprints, err := FindFootprints()
+	footprints, err := FindOwnedFiles()
 	requireNoError(t, err)
 	if got := footprints[0].Names; !slices.Equal(got, []string{projectsName, lastSweepName}) {
 		t.Errorf("of the state: %q", got)

@@ -99,7 +99,7 @@ func (r *reader) readKubectl(c shellCommand, words []string) error {
 		if err != nil {
 			return err
 		}
-		d := pending{base: base, isPortChosen: port.isLocalGiven}
+		d := pendingService{base: base, isPortChosen: port.isLocalGiven}
 		if i > 0 {
 			d.base += "-" + port.remote
 		}

@@ -296,8 +296,8 @@ type sshForward struct {
 }
 
 // service returns the service that does the same.
-func (f sshForward) service(a *sshArgs) pending {
-	d := pending{isPortChosen: true, base: f.baseName(a.host)}
+func (f sshForward) service(a *sshArgs) pendingService {
+	d := pendingService{isPortChosen: true, base: f.baseName(a.host)}
 	d.Service = definition.Service{Technology: "ssh", LocalPort: f.bindPort, LocalAddress: f.localAddress, Connection: slices.Clone(a.connection)}
 	switch f.flag {
 	case 'D':

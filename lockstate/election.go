@@ -46,7 +46,7 @@ func (tx *Tx) Elect() (*Election, error) {
 			if err = checkSameFile(file, path); err == nil {
 				election := &Election{path: path, file: file}
 				tx.elections = append(tx.elections, election)
-				tx.View = ownView()
+				tx.HostID = ownHostID()
 				return election, nil
 			}
 			file.Close()

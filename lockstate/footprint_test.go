@@ -25,9 +25,9 @@ func TestFootprint_IsRemovedAndNothingElse(t *testing.T) {
 		requireNoError(t, os.WriteFile(path, nil, 0o600))
 	}
 	requireNoError(t, os.Mkdir(theirs[1], 0o700))
-	footprints, err := FindFootprints()
+	footprints, err := FindOwnedFiles()
 	requireNoError(t, err)
-	if got := footprints[0].Names; !slices.Equal(got, []string{projectsName, sweptName}) {
+	if got := footprints[0].Names; !slices.Equal(got, []string{projectsName, lastSweepName}) {
 		t.Errorf("of the state: %q", got)
 	}
 	if got := footprints[1].Names; !slices.Equal(got, []string{filepath.Base(socket), "killed02"}) {

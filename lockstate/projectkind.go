@@ -20,14 +20,14 @@ func (d *Dir) projectKind(view string) (kind DirKind, reason string) {
 		return DirIdle, ""
 	case !isAbsent(err):
 		return DirUnknown, err.Error()
-	case view != "" && view != ownView():
+	case view != "" && view != ownHostID():
 		return DirUnknown, "it was used on another machine or in a container"
 	}
 	existing, err := nearestExisting(d.Config)
 	switch {
 	case err != nil:
 		return DirUnknown, err.Error()
-	case isWhereDisksAreMounted(existing) || mayBeEmptyMountPoint(existing, d.createdAt()):
+	case isUnderMountParent(existing) || mayBeEmptyMountPoint(existing, d.createdAt()):
 		return DirUnknown, existing + " may be where a disk is mounted at times"
 	}
 	return DirVanished, d.Config + " does not exist"
@@ -56,8 +56,8 @@ func nearestExisting(path string) (string, error) {
 // mountParents are where systems mount removable disks and network file systems, each in a directory that may exist only meanwhile.
 var mountParents = []string{"/media", "/mnt", "/run/media", "/Volumes", "/net", "/misc", "/nfs", "/autofs"}
 
-// isWhereDisksAreMounted reports whether a directory is in one of mountParents, and not on a disk that is mounted there.
-func isWhereDisksAreMounted(dir string) bool {
+// isUnderMountParent reports whether a directory is in one of mountParents, and not on a disk that is mounted there.
+func isUnderMountParent(dir string) bool {
 	return slices.ContainsFunc(mountParents, func(parent string) bool {
 		isBelow := dir == parent || strings.HasPrefix(dir, parent+"/")
 		return isBelow && (isOnSameDevice(dir, parent) || isOnSameDevice(dir, filepath.Dir(parent)))
@@ -69,8 +69,8 @@ func isOnSameDevice(a, b string) bool {
 	return syscall.Stat(a, &stats[0]) == nil && syscall.Stat(b, &stats[1]) == nil && stats[0].Dev == stats[1].Dev
 }
 
-// mayBeEmptyMountPoint reports whether something that is not mounted now may belong into a directory: it is empty, and nothing has been removed from it since a
-// time at which the project existed.
+// mayBeEmptyMountPoint reports whether something that is not mounted now may belong into a directory: it is empty, and nothing has been removed from
+// it since a time at which the project existed.
 func mayBeEmptyMountPoint(dir string, then time.Time) bool {
 	file, err := os.Open(dir)
 	if err != nil {

@@ -18,13 +18,13 @@ func (e *HeldError) Error() string { return fmt.Sprintf("%s is in use: %s", e.Pa
 
 // Remove removes the directory, and what the project has left in the runtime directories, unless something holds it now: the error is
 // a *HeldError then. Links are removed, and not followed. A process that opens the project meanwhile makes a new directory.
-func (s SurveyedDir) Remove() error { return s.removeIf(false, func() bool { return true }) }
+func (s ScannedDir) Remove() error { return s.removeIf(false, func() bool { return true }) }
 
 // RemoveWithLeases is Remove also if processes have leases, as shells in a project that the user has stopped.
-func (s SurveyedDir) RemoveWithLeases() error { return s.removeIf(true, func() bool { return true }) }
+func (s ScannedDir) RemoveWithLeases() error { return s.removeIf(true, func() bool { return true }) }
 
 // removeIf is Remove if a condition holds while the directory is locked.
-func (s SurveyedDir) removeIf(ignoresLeases bool, isDue func() bool) error {
+func (s ScannedDir) removeIf(ignoresLeases bool, isDue func() bool) error {
 	if info, err := os.Lstat(s.Path); isAbsent(err) {
 		return nil
 	} else if err != nil || !isOwnDirectory(info) {
@@ -110,19 +110,19 @@ func (d *Dir) removeRuntimeFiles() {
 	}
 }
 
-// Footprint is what this package has made, for all projects: the entries of a directory that are ours.
-type Footprint struct {
+// OwnedFiles is what this package has made, for all projects: the entries of a directory that are ours.
+type OwnedFiles struct {
 	Dir   string
 	Names []string
 }
 
-// FindFootprints returns what exists of the state and in the runtime directories of this user.
-func FindFootprints() ([]Footprint, error) {
+// FindOwnedFiles returns what exists of the state and in the runtime directories of this user.
+func FindOwnedFiles() ([]OwnedFiles, error) {
 	home, err := StateHome()
 	if err != nil {
 		return nil, err
 	}
-	footprints := []Footprint{{home, existing(home, projectsName, sweptName)}}
+	footprints := []OwnedFiles{{home, existingFiles(home, projectsName, lastSweepName)}}
 	for _, dir := range runtimeDirs() {
 		if info, err := os.Lstat(dir); err != nil || !isOwnDirectory(info) || info.Mode().Perm()&0o077 != 0 {
 			continue // it is not ours
@@ -131,7 +131,7 @@ func FindFootprints() ([]Footprint, error) {
 		if err != nil {
 			return nil, err
 		}
-		f := Footprint{Dir: dir}
+		f := OwnedFiles{Dir: dir}
 		for _, entry := range entries {
 			if isRuntimeFile(dir, entry) {
 				f.Names = append(f.Names, entry.Name())
@@ -152,7 +152,7 @@ func isRuntimeFile(dir string, entry os.DirEntry) bool {
 	return extension == ".sock" || extension == fallbackSuffix
 }
 
-func existing(dir string, names ...string) (found []string) {
+func existingFiles(dir string, names ...string) (found []string) {
 	for _, name := range names {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
 			found = append(found, name)
@@ -161,9 +161,9 @@ func existing(dir string, names ...string) (found []string) {
 	return found
 }
 
-// Remove removes the entries, and the directory if nothing else is in it. Links are removed, and not followed. Of the state directories only those are removed that
-// are empty: the others hold projects.
-func (f Footprint) Remove() error {
+// Remove removes the entries, and the directory if nothing else is in it. Links are removed, and not followed. Of the state directories only those
+// are removed that are empty: the others hold projects.
+func (f OwnedFiles) Remove() error {
 	if info, err := os.Lstat(f.Dir); err != nil || !isOwnDirectory(info) {
 		return nil //nolint:nilerr // there is none, or a link to one
 	}

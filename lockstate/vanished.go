@@ -20,9 +20,9 @@ const (
 )
 
 const (
-	projectsName = "projects"
-	absenceName  = "absent"     // in a state directory: the observations
-	sweptName    = "last-sweep" // in StateHome: its time is that of the last sweep
+	projectsName  = "projects"
+	absenceName   = "absent"     // in a state directory: the observations
+	lastSweepName = "last-sweep" // in StateHome: its time is that of the last sweep
 )
 
 // absence records that a project was seen to be absent.
@@ -43,19 +43,19 @@ func (a *absence) observe(now time.Time) {
 	}
 }
 
-// isCertain reports whether the project is gone for good.
-func (a *absence) isCertain(now, lastUsed time.Time) bool {
+// isConfirmed reports whether the project is gone for good.
+func (a *absence) isConfirmed(now, lastUsed time.Time) bool {
 	return a.Count >= minObservations && now.Sub(a.First) >= minAbsence && now.Sub(lastUsed) >= minAbsence
 }
 
 // SweepVanished removes the state directories of projects that have vanished, calls onRemoved with the config of each, and records the absence of
-// those of which that is not certain yet. It does nothing if a sweep was made within observationInterval. Like Survey, it may hang.
+// those of which that is not certain yet. It does nothing if a sweep was made within observationInterval. Like ScanDirs, it may hang.
 func SweepVanished(now time.Time, onRemoved func(config string)) error {
 	home, err := StateHome()
 	if err != nil {
 		return err
 	}
-	swept := filepath.Join(home, sweptName)
+	swept := filepath.Join(home, lastSweepName)
 	if info, err := os.Stat(swept); err == nil && !info.ModTime().After(now) && now.Sub(info.ModTime()) < observationInterval {
 		return nil
 	}
@@ -65,7 +65,7 @@ func SweepVanished(now time.Time, onRemoved func(config string)) error {
 	if err := os.Chtimes(swept, now, now); err != nil {
 		return err
 	}
-	dirs, err := Survey()
+	dirs, err := ScanDirs()
 	for _, dir := range dirs {
 		err = errors.Join(err, dir.sweep(now, onRemoved))
 	}
@@ -73,7 +73,7 @@ func SweepVanished(now time.Time, onRemoved func(config string)) error {
 }
 
 // sweep records an observation of the directory, and removes it if the project is gone for good.
-func (s SurveyedDir) sweep(now time.Time, onRemoved func(config string)) error {
+func (s ScannedDir) sweep(now time.Time, onRemoved func(config string)) error {
 	if s.Kind == DirUsed || s.Kind == DirIdle {
 		if err := os.Remove(s.path(absenceName)); err != nil && !isAbsent(err) {
 			return err
@@ -90,7 +90,7 @@ func (s SurveyedDir) sweep(now time.Time, onRemoved func(config string)) error {
 		record = absence{}
 	}
 	record.observe(now)
-	if !record.isCertain(now, s.LastUsed) {
+	if !record.isConfirmed(now, s.LastUsed) {
 		data, err := json.Marshal(record)
 		if err != nil {
 			return err
@@ -101,7 +101,7 @@ func (s SurveyedDir) sweep(now time.Time, onRemoved func(config string)) error {
 		return nil
 	}
 	isRemoved := false
-	err := s.removeIf(false, func() bool { // nothing has used it since it was surveyed
+	err := s.removeIf(false, func() bool { // nothing has used it since it was scanned
 		isRemoved = now.Sub(lastWritten(s.Path)) >= minAbsence
 		return isRemoved
 	})
@@ -115,7 +115,7 @@ func (s SurveyedDir) sweep(now time.Time, onRemoved func(config string)) error {
 }
 
 // wasLastUsedHere reports whether the project was last used on this machine and in this mount namespace. A state of an older version does not say.
-func (s SurveyedDir) wasLastUsedHere() bool {
+func (s ScannedDir) wasLastUsedHere() bool {
 	st, err := s.Read()
-	return err == nil && st.View != "" && st.View == ownView()
+	return err == nil && st.HostID != "" && st.HostID == ownHostID()
 }

@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// ownView names what this process sees of the file system: the machine and, on Linux, the mount namespace. Home directories are shared between
+// ownHostID names what this process sees of the file system: the machine and, on Linux, the mount namespace. Home directories are shared between
 // machines and with containers, in which the projects of the others do not exist.
-var ownView = sync.OnceValue(func() string {
+var ownHostID = sync.OnceValue(func() string {
 	host, err := os.Hostname()
 	if err != nil {
 		return ""

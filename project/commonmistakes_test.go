@@ -36,8 +36,8 @@ func TestParse_FindsWhatPeopleGetWrong(t *testing.T) {
 		}
 		for _, d := range found {
 			_, why, _ := strings.Cut(d.Message, "missing: ")
-			if !strings.Contains(m.Said, d.Message) && why == "" {
-				t.Errorf("%s: %s\nand validate says\n%s", m.Name, d.Message, m.Said)
+			if !strings.Contains(m.Output, d.Message) && why == "" {
+				t.Errorf("%s: %s\nand validate says\n%s", m.Name, d.Message, m.Output)
 			}
 		}
 	}

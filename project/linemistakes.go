@@ -31,7 +31,7 @@ var foreignLines = []struct {
 	{exportLine, `the file must be TOML, not a shell script: write %s = "…" below [env]`},
 	{direnvLine, `the file must be TOML, not an .envrc: %q stays in .envrc; variables are entries of [env]`},
 	{sshConfigLine, `the file must be TOML, not an ssh config: %s stays in ~/.ssh/config, and a service names its host: connection = { host = "…" }`},
-	{shellCommandLine, `the file must be TOML, not a %s command line: a service begins with a line such as [services.api]`},
+	{shellCommandLine, `the file must be TOML, not a command line of %s: a service begins with a line such as [services.api]`},
 	{blockLine, `the file must be TOML: instead of "%s {", a service begins with a line such as [services.api]`},
 	{callLine, `the file must be TOML: instead of "%s(…)", a service begins with a line such as [services.api]`},
 }

@@ -155,7 +155,7 @@ func clusterHostAdvice(n *node) string {
 func (r *tableReader) misplacedKeyAdvice(n *node, f field, fields []field, prefix, technology string) string {
 	switch {
 	case prefix == connectionKey+"." && technology == "kubectl" && (n.name == "remote_host" || n.name == "host"):
-		r.meant[connectionKey+".resource_name"] = true
+		r.suggestedKeys[connectionKey+".resource_name"] = true
 		return clusterHostAdvice(n)
 	case prefix == healthCheckKey+"." && n.parent.member("type") == nil:
 		return fmt.Sprintf("; write type = %q beside it", f.types[0])

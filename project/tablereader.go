@@ -9,13 +9,13 @@ import (
 
 // tableReader reads a table of a config by the fields that it may have.
 type tableReader struct {
-	*report    // nil: errors are ignored, because another reader reports them
-	fields     []field
-	outer      []string        // the file's top-level keys, for messages about one that is in this table by mistake
-	isDefaults bool            // the table is [defaults], for services of every technology
-	given      map[string]bool // the keys seen, as "connection.host"
-	meant      map[string]bool // the keys that a message about another key suggests: that they are missing is not said again
-	isNested   bool            // the table holds a service of its own: what it lacks is not said
+	*report       // nil: errors are ignored, because another reader reports them
+	fields        []field
+	outer         []string        // the file's top-level keys, for messages about one that is in this table by mistake
+	isDefaults    bool            // the table is [defaults], for services of every technology
+	given         map[string]bool // the keys seen, as "connection.host"
+	suggestedKeys map[string]bool // a message about another key names them: that they are missing is not said again
+	isNested      bool            // the table holds a service of its own: what it lacks is not said
 
 	// What decides which keys a service has; empty: unknown, and every key may be right. It is known before anything else is
 	// read, because keys may stand in any order.
@@ -23,7 +23,7 @@ type tableReader struct {
 }
 
 func newTableReader(r *report, fields []field) *tableReader {
-	return &tableReader{report: r, fields: fields, given: map[string]bool{}, meant: map[string]bool{}}
+	return &tableReader{report: r, fields: fields, given: map[string]bool{}, suggestedKeys: map[string]bool{}}
 }
 
 // readTable reads the table n, which may be nil.
@@ -82,7 +82,7 @@ func (r *tableReader) readField(n *node, f field, prefix string) {
 			advice = fmt.Sprintf("; write health_check = { type = %q }", n.text)
 		}
 		if hostKey := map[string]string{"tcp": "remote_host", "ssh": "host"}[r.technology]; prefix == connectionKey+"." && n.kind == stringKind && hostKey != "" {
-			r.meant[prefix+hostKey] = true
+			r.suggestedKeys[prefix+hostKey] = true
 			advice = cmp.Or(n.hostTableAdvice(hostKey), advice)
 		}
 		r.reportError(n, fmt.Errorf("%w%s", n.typeError("a table"), advice))
@@ -105,7 +105,7 @@ func (r *tableReader) tableKind(prefix string) serviceKind {
 func (r *tableReader) unknownKeyAdvice(n *node, fields []field, prefix, technology string) string {
 	if advice, meant := mistakenKeyAdvice(n, prefix, technology); advice != "" {
 		for _, key := range meant {
-			r.meant[key] = true
+			r.suggestedKeys[key] = true
 		}
 		return advice
 	}
@@ -124,7 +124,7 @@ func (r *tableReader) unknownKeyAdvice(n *node, fields []field, prefix, technolo
 	case r.outer == nil && prefix == "" && suggestion == "":
 		return topLevelAdvice(n)
 	case prefix != "" && technology != "" && r.hasField(n.name):
-		r.meant[n.name] = true
+		r.suggestedKeys[n.name] = true
 		return "; it is a key of the service itself, not of this table"
 	case suggestion != "":
 		return suggestion
@@ -176,7 +176,7 @@ func plainName(key string) string {
 
 // suggest returns the end of a message about a key that is probably meant as another one.
 func (r *tableReader) suggest(prefix, name string) string {
-	r.meant[prefix+name] = true
+	r.suggestedKeys[prefix+name] = true
 	return didYouMean(name)
 }
 
@@ -188,7 +188,7 @@ func (r *tableReader) innerKeyAdvice(fields []field, n *node, prefix, technology
 			continue
 		}
 		key := f.name + "." + n.name
-		r.meant[prefix+key] = true
+		r.suggestedKeys[prefix+key] = true
 		if n.parent.member(f.name) != nil {
 			return fmt.Sprintf("; move it into the table %s", f.name)
 		}
@@ -208,7 +208,7 @@ func (r *tableReader) reportMissing(n *node, fields []field, prefix string) {
 			continue
 		}
 		isGiven := r.given[prefix+f.name]
-		if f.required && !isGiven && !r.meant[prefix+f.name] && (f.alternative == "" || !r.given[prefix+f.alternative]) {
+		if f.required && !isGiven && !r.suggestedKeys[prefix+f.name] && (f.alternative == "" || !r.given[prefix+f.alternative]) {
 			r.reportKey(n, "missing %q%s", prefix+f.name, f.example)
 		}
 		for _, other := range f.conflicts {

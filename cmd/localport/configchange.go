@@ -82,8 +82,8 @@ func (c *configChange) setLocal(change func(text []byte) ([]byte, error)) error 
 
 // explainEditError adds to an error of package edit the place in the file, and what to do there.
 func (c *configChange) explainEditError(err error, path string) error {
-	if byHand, ok := errors.AsType[*edit.ByHandError](err); ok {
-		return output.WithHint(fmt.Errorf("%s:%d:%d: %w", path, byHand.Line, byHand.Col, err), byHand.Advice+`, with "localport edit"`)
+	if unsupportedAt, ok := errors.AsType[*edit.UnsupportedSyntaxError](err); ok {
+		return output.WithHint(fmt.Errorf("%s:%d:%d: %w", path, unsupportedAt.Line, unsupportedAt.Col, err), unsupportedAt.Advice+`, with "localport edit"`)
 	}
 	if _, parseErr := c.project.parseConfig(c.before); parseErr != nil && errors.As(err, new(*edit.SyntaxError)) {
 		return output.WithHint(parseErr, "nothing was written; correct the file first: localport edit")

@@ -70,8 +70,8 @@ func explainSave(config string, err error) error {
 	if exists, ok := errors.AsType[*edit.ExistsError](err); ok {
 		return output.WithHint(fmt.Errorf("%s: %w", config, err), "choose another name: --save --name "+exists.Name+"-2")
 	}
-	if byHand, ok := errors.AsType[*edit.ByHandError](err); ok {
-		return output.WithHint(fmt.Errorf("%s:%d:%d: %w", config, byHand.Line, byHand.Col, err), byHand.Advice)
+	if unsupportedAt, ok := errors.AsType[*edit.UnsupportedSyntaxError](err); ok {
+		return output.WithHint(fmt.Errorf("%s:%d:%d: %w", config, unsupportedAt.Line, unsupportedAt.Col, err), unsupportedAt.Advice)
 	}
 	return fmt.Errorf("%s: %w", config, err)
 }

@@ -23,10 +23,10 @@ func TestMistakes_EachSaysWhatToWrite(t *testing.T) {
 		writeConfig(t, dir, m.Config)
 		_, said := runInProcess(t, dir, "config", "validate")
 		said = strings.ReplaceAll(said, dir+"/", "")
-		if !*update && said != m.Said {
-			t.Errorf("%s:\n%s\nsays\n%s\nwant\n%s", m.Name, m.Config, said, m.Said)
+		if !*update && said != m.Output {
+			t.Errorf("%s:\n%s\nsays\n%s\nwant\n%s", m.Name, m.Config, said, m.Output)
 		}
-		all[i].Said = said
+		all[i].Output = said
 	}
 	if *update {
 		if err := mistakes.Rewrite(all); err != nil {

@@ -56,8 +56,8 @@ func (d *Dependencies) set(now dependency, waitingCh chan<- struct{}) {
 	d.changes.Announce()
 }
 
-// culprit returns the service at the end of a chain of services that wait for each other: the one that has to become ready first.
-func (d *Dependencies) culprit(of dependency) dependency {
+// rootCause returns the service at the end of a chain of services that wait for each other: the one that has to become ready first.
+func (d *Dependencies) rootCause(of dependency) dependency {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for range d.states { // a config has no cycles, but two configs are in use during a reload
@@ -122,13 +122,13 @@ func (s *Service) showBlocked() bool {
 	}
 	reason := fmt.Sprintf("%s %q, which %s", verb, d.name, describeState(d.state))
 	if state == forwarder.Failed {
-		culprit := s.host.Dependencies.culprit(d)
-		if culprit.name != d.name {
-			reason += fmt.Sprintf(" because of %q, which %s", culprit.name, describeState(culprit.state))
+		rootCause := s.host.Dependencies.rootCause(d)
+		if rootCause.name != d.name {
+			reason += fmt.Sprintf(" because of %q, which %s", rootCause.name, describeState(rootCause.state))
 		}
-		hint = `"localport why ` + culprit.name + `" shows why; then run "localport restart ` + culprit.name + `"`
-		if culprit.hint != "" {
-			hint = culprit.name + ": " + culprit.hint
+		hint = `"localport why ` + rootCause.name + `" shows why; then run "localport restart ` + rootCause.name + `"`
+		if rootCause.hint != "" {
+			hint = rootCause.name + ": " + rootCause.hint
 		}
 	}
 	if s.status.state != state || s.status.lastError != reason || s.status.hint != hint {

@@ -450,7 +450,7 @@ func (p *outputParser) addKeyErrors(lines *process.Transcript, f *forwarder.Fail
 			f.Hint = fmt.Sprintf(`run "ssh-add %s", then "localport restart"; or, for one login, %s`, process.QuoteWord(keys.unusable), loginCommand)
 		}
 	case strings.HasSuffix(deniedLine, "(publickey).") && len(keys.offered) > 0 && keys.missing == "" && !isJump && f.Reason == deniedLine:
-		f.Hint = fmt.Sprintf("the server accepts keys only, and not %s: have its public half added to authorized_keys there, or use another key", strings.Join(keys.offered, ", "))
+		f.Hint = fmt.Sprintf("the server accepts keys only, and not %s: add its public key to authorized_keys on the server, or use another key", strings.Join(keys.offered, ", "))
 	case keys.missing != "":
 		f.Reason = fmt.Sprintf(missing, keys.missing, f.Reason)
 		f.Hint = fmt.Sprintf("correct IdentityFile in the ssh config, or create the key: %s; or, to log in with a password or a code, run %s", keys.missing, loginCommand)

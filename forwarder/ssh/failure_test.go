@@ -58,7 +58,7 @@ func TestDriver_FailedLoginHasClassReasonAndHint(t *testing.T) {
 		class        forwarder.Class
 		reason, hint string
 	}{
-		{"wrong key", func(c project.Settings) { c["key_file"] = wrong }, forwarder.NeedsUser, "Permission denied (publickey)", "have its public half added to authorized_keys there"},
+		{"wrong key", func(c project.Settings) { c["key_file"] = wrong }, forwarder.NeedsUser, "Permission denied (publickey)", "add its public key to authorized_keys on the server"},
 		{"too many attempts", func(c project.Settings) { c["key_file"], c["port"] = wrong, strict.Port }, forwarder.NeedsUser, ": Too many authentication failures", "set key_file to the key that the server accepts"},
 		{"passphrase", func(c project.Settings) { c["key_file"] = locked }, forwarder.NeedsUser, "it may have a passphrase", `to enter the passphrase, run "localport login"`},
 		{"missing key", func(c project.Settings) { c["key_file"] = dir + "/none" }, forwarder.NeedsUser, dir + "/none not accessible: ", "correct key_file, or create the key: " + dir + "/none"},

@@ -1,4 +1,4 @@
-// Package definition has the definitions of services that other command lines become.
+// Package definition describes services that were read from the command lines of other tools.
 package definition
 
 import (

@@ -164,10 +164,10 @@ func (d *document) lineEndAfter(offset int) int {
 // line returns the number of the line of an offset, from 1.
 func (d *document) line(offset int) int { return 1 + bytes.Count(d.text[:offset], []byte("\n")) }
 
-func (d *document) byHand(offset int, reason, advice string) *ByHandError {
+func (d *document) unsupportedAt(offset int, reason, advice string) *UnsupportedSyntaxError {
 	start := d.lineStart(offset)
 	indent := len(d.text[start:]) - len(bytes.TrimLeft(d.text[start:], " \t"))
-	return &ByHandError{Line: d.line(offset), Col: max(offset, start+indent) - start + 1, Reason: reason, Advice: advice}
+	return &UnsupportedSyntaxError{Line: d.line(offset), Col: max(offset, start+indent) - start + 1, Reason: reason, Advice: advice}
 }
 
 // withLineEnds returns text with the line ends of the file.

@@ -23,14 +23,14 @@ func (e *ExistsError) Error() string {
 	return fmt.Sprintf("service %q exists already, in line %d", e.Name, e.Line)
 }
 
-// ByHandError says that the file is written in a way that this package does not edit. Nothing was changed.
-type ByHandError struct {
+// UnsupportedSyntaxError says that the file is written in a way that this package does not edit. Nothing was changed.
+type UnsupportedSyntaxError struct {
 	Line, Col int    // from 1, the column in bytes
 	Reason    string // what is there: "services is an inline table"
 	Advice    string // what to do with an editor
 }
 
-func (e *ByHandError) Error() string { return e.Reason }
+func (e *UnsupportedSyntaxError) Error() string { return e.Reason }
 
 // AddService returns the config text with a service added below the last one, or at the end. table is its TOML text: [services.NAME], its
 // keys, subtables and comments. Line ends become those of text.
@@ -43,7 +43,7 @@ func AddService(text []byte, name, table string) ([]byte, error) {
 		return nil, &ExistsError{Name: name, Line: d.line(d.blocks[at].start)}
 	}
 	if at := d.findInline("services"); at >= 0 {
-		return nil, d.byHand(d.blocks[at].start, "services is an inline table",
+		return nil, d.unsupportedAt(d.blocks[at].start, "services is an inline table",
 			fmt.Sprintf("add the entry %q to it, or write the services as tables such as [services.%s]", name, keyText(name)))
 	}
 	added := d.withLineEnds(strings.TrimSpace(table) + "\n")
@@ -70,7 +70,7 @@ func RemoveService(text []byte, name string) ([]byte, error) {
 	regions := d.serviceRegions(name)
 	if len(regions) == 0 {
 		if at := d.findInline("services"); at >= 0 && d.hasValue("services", name) {
-			return nil, d.byHand(d.blocks[at].start, "services is an inline table", fmt.Sprintf("remove the entry %q from it", name))
+			return nil, d.unsupportedAt(d.blocks[at].start, "services is an inline table", fmt.Sprintf("remove the entry %q from it", name))
 		}
 		return nil, ErrNotFound
 	}

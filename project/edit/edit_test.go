@@ -64,7 +64,7 @@ func TestAddService_RefusesWhatItCannotDo(t *testing.T) {
 		t.Errorf("an existing name: %v", err)
 	}
 	_, err = AddService([]byte("# x\nservices = { db = { technology = \"tcp\" } }\n"), "web", webTable)
-	if byHand, ok := errors.AsType[*ByHandError](err); !ok || byHand.Line != 2 || byHand.Col != 1 || byHand.Reason != "services is an inline table" {
+	if unsupportedAt, ok := errors.AsType[*UnsupportedSyntaxError](err); !ok || unsupportedAt.Line != 2 || unsupportedAt.Col != 1 || unsupportedAt.Reason != "services is an inline table" {
 		t.Errorf("an inline table: %+v", err)
 	}
 	for _, table := range []string{"", "[services.other]\na = 1\n", webTable + "[env]\nA = \"b\"\n", "web = 1", "[services.web"} {
@@ -117,7 +117,7 @@ func TestRemoveService_RefusesWhatItCannotDo(t *testing.T) {
 		t.Errorf("an unknown name: %v", err)
 	}
 	_, err := RemoveService([]byte("\n  services = { db = { technology = \"tcp\" } }\n"), "db")
-	if byHand, ok := errors.AsType[*ByHandError](err); !ok || byHand.Line != 2 || byHand.Col != 3 || byHand.Advice != `remove the entry "db" from it` {
+	if unsupportedAt, ok := errors.AsType[*UnsupportedSyntaxError](err); !ok || unsupportedAt.Line != 2 || unsupportedAt.Col != 3 || unsupportedAt.Advice != `remove the entry "db" from it` {
 		t.Errorf("an inline table: %+v", err)
 	}
 	if _, err := RemoveService([]byte("services = { db = { technology = \"tcp\" } }\n"), "web"); !errors.Is(err, ErrNotFound) {
@@ -150,7 +150,7 @@ func TestSetKey_ReplacesOrAddsOneLine(t *testing.T) {
 
 func TestSetKey_RefusesWhatItCannotDo(t *testing.T) {
 	_, err := SetKey([]byte(shop), []string{"services", "db", "connection", "remote_host"}, `"x"`)
-	if byHand, ok := errors.AsType[*ByHandError](err); !ok || byHand.Line != 7 || byHand.Col != 14 || byHand.Advice != `write remote_host = "x" there` {
+	if unsupportedAt, ok := errors.AsType[*UnsupportedSyntaxError](err); !ok || unsupportedAt.Line != 7 || unsupportedAt.Col != 14 || unsupportedAt.Advice != `write remote_host = "x" there` {
 		t.Errorf("an inline table: %+v", err)
 	}
 	for _, value := range []string{"", "x", "1\nb = 2", "1 # x\n[y]"} {
@@ -168,7 +168,7 @@ func TestRemoveKey_RemovesItsLines(t *testing.T) {
 	if _, err := RemoveKey([]byte(text), []string{"env", "C"}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("an unknown key: %v", err)
 	}
-	if _, err := RemoveKey([]byte("env = { A = \"b\" }"), []string{"env", "A"}); !errors.As(err, new(*ByHandError)) {
+	if _, err := RemoveKey([]byte("env = { A = \"b\" }"), []string{"env", "A"}); !errors.As(err, new(*UnsupportedSyntaxError)) {
 		t.Errorf("an inline table: %v", err)
 	}
 }

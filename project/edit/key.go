@@ -100,11 +100,11 @@ func (d *document) findKey(key []string) int {
 	return slices.IndexFunc(d.blocks, func(b block) bool { return b.kind == keyValue && slices.Equal(b.key, key) })
 }
 
-// checkNotInline returns a *ByHandError if a key stands in an inline table.
+// checkNotInline returns a *UnsupportedSyntaxError if a key stands in an inline table.
 func (d *document) checkNotInline(key []string, advice string) error {
 	for n := 1; n < len(key); n++ {
 		if at := d.findInline(key[:n]...); at >= 0 {
-			return d.byHand(d.blocks[at].valueStart, joinKey(key[:n])+" is an inline table", advice)
+			return d.unsupportedAt(d.blocks[at].valueStart, joinKey(key[:n])+" is an inline table", advice)
 		}
 	}
 	return nil

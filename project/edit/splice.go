@@ -33,7 +33,7 @@ func (d *document) splice(changes []change, expect func(values map[string]any)) 
 	expect(want)
 	got, err := decode(result[len(d.bom):])
 	if err != nil || !reflect.DeepEqual(withoutEmptyTables(want), withoutEmptyTables(got)) {
-		return nil, d.byHand(changes[0].start, "this part of the file cannot be edited without changing other values", "make the change in an editor")
+		return nil, d.unsupportedAt(changes[0].start, "this part of the file cannot be edited without changing other values", "make the change in an editor")
 	}
 	return result, nil
 }

@@ -99,7 +99,7 @@ func (r *reader) readKubectl(c shellCommand, words []string) error {
 		if err != nil {
 			return err
 		}
-		d := pending{base: base, isPortChosen: port.isLocalGiven}
+		d := pendingService{base: base, isPortChosen: port.isLocalGiven}
 		if i > 0 {
 			d.base += "-" + port.remote
 		}
@@ -207,7 +207,7 @@ func (r *reader) kubectlConnection(args *kubectlArgs) (table definition.Table, b
 }
 
 // podSuffixPattern matches what a ReplicaSet and a Deployment append to a name (k8s.io/apimachinery/pkg/util/rand).
-var podSuffixPattern = lazyRegexp(`-[bcdfghjklmnpqrstvwxz2456789]{6,10}-[bcdfghjklmnpqrstvwxz2456789]{5}$`)
+var podSuffixPattern = project.LazyRegexp(`-[bcdfghjklmnpqrstvwxz2456789]{6,10}-[bcdfghjklmnpqrstvwxz2456789]{5}$`)
 
 // takeResource removes TYPE/NAME, TYPE NAME or the name of a pod from the arguments.
 func takeResource(args *kubectlArgs) (kind, name string, err error) {
@@ -244,11 +244,11 @@ type portPair struct {
 	isLocalGiven bool // also as ":REMOTE"
 }
 
-var portPairPattern = lazyRegexp(`^(?:[0-9]+|[0-9]*:[a-z0-9-]+)$`)
+var portPairPattern = project.LazyRegexp(`^(?:[0-9]+|[0-9]*:[a-z0-9-]+)$`)
 
 func isPortPair(word string) bool { return portPairPattern().MatchString(word) }
 
-var portNamePattern = lazyRegexp(`^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`)
+var portNamePattern = project.LazyRegexp(`^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`)
 
 func parseKubectlPort(word string) (portPair, error) {
 	local, remote, isPair := strings.Cut(word, ":")

@@ -46,16 +46,16 @@ func firstLabel(host string) string {
 	return label
 }
 
-// names makes the names of services unique.
-type names struct {
+// nameAllocator makes the names of services unique.
+type nameAllocator struct {
 	options  Options
 	prefixes []string // of the variables of those chosen
 }
 
-func newNames(o Options) *names { return &names{options: o} }
+func newNames(o Options) *nameAllocator { return &nameAllocator{options: o} }
 
 // choose returns the name of a service: that of the options, or one from its base. A number is appended if it is taken.
-func (n *names) choose(d *pending, count int) string {
+func (n *nameAllocator) choose(d *pendingService, count int) string {
 	base := serviceName(d.base)
 	if n.options.Name != "" {
 		base = n.options.Name
@@ -76,15 +76,15 @@ func (n *names) choose(d *pending, count int) string {
 }
 
 // isTaken reports whether a service has the name, or exports the same variables.
-func (n *names) isTaken(name string) bool {
+func (n *nameAllocator) isTaken(name string) bool {
 	return slices.Contains(n.prefixes, project.EnvPrefix(name)) || n.options.IsNameTaken != nil && n.options.IsNameTaken(name)
 }
 
 // serviceName turns a text into the name of a service.
 func serviceName(text string) string { return draft.Names{}.Add(strings.ToLower(text)) }
 
-// ports decides the local ports.
-type ports struct {
+// portAllocator decides the local ports.
+type portAllocator struct {
 	reader *reader
 	chosen []localEndpoint
 }
@@ -100,13 +100,13 @@ func (e localEndpoint) conflicts(other localEndpoint) bool {
 	return e.port == other.port && (e.address == other.address || e.address == "" && other.address == "::1" || e.address == "::1" && other.address == "")
 }
 
-func newPorts(r *reader) *ports { return &ports{reader: r} }
+func newPorts(r *reader) *portAllocator { return &portAllocator{reader: r} }
 
 // firstUnprivilegedPort is the lowest port that every user may open on Linux.
 const firstUnprivilegedPort = 1024
 
 // choose returns the local port of a service; 0: "auto".
-func (p *ports) choose(d *pending) int {
+func (p *portAllocator) choose(d *pendingService) int {
 	endpoint, o := localEndpoint{d.LocalAddress, d.LocalPort}, p.reader.options
 	reason := ""
 	switch {

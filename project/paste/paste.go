@@ -10,7 +10,7 @@ import (
 	"github.com/localport-sh/localport/project/definition"
 )
 
-// Options say what a definition must not collide with.
+// Options say which names and ports a service must not reuse, and what paths are relative to.
 type Options struct {
 	// Name is that of the only service, or what the names of several begin with; empty: it is derived.
 	Name string
@@ -146,12 +146,12 @@ func unknownCommandError(word string) *Error {
 // reader collects the services of one text.
 type reader struct {
 	options Options
-	pending []pending
+	pending []pendingService
 	result  Result
 }
 
-// pending is a service whose name and port are not decided yet.
-type pending struct {
+// pendingService is a service whose name and port are not decided yet.
+type pendingService struct {
 	definition.Service        // LocalPort is the wanted one; 0: any
 	base               string // of the name
 	isPortChosen       bool   // the local port was written, not taken from the remote one
@@ -231,6 +231,6 @@ func (r *reader) finish() Result {
 	return r.result
 }
 
-func (d *pending) isReverse() bool {
+func (d *pendingService) isReverse() bool {
 	return d.Connection.Has("reverse")
 }

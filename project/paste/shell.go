@@ -2,12 +2,11 @@ package paste
 
 import (
 	"path"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"unicode/utf8"
 
+	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/definition"
 )
 
@@ -127,7 +126,7 @@ func (s *splitter) readQuoted(quote byte) error {
 	return &Error{Word: firstWord(start), Reason: "the closing quote is missing", Advice: "paste the whole command line"}
 }
 
-var variablePattern = lazyRegexp(`^\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(:-[^${}'"\\` + "`" + `]*)?\})`)
+var variablePattern = project.LazyRegexp(`^\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(:-[^${}'"\\` + "`" + `]*)?\})`)
 
 // readDollar reads a variable, or a dollar that is not expanded. A shell expands it before the characters in special too.
 func (s *splitter) readDollar(special string) error {
@@ -179,15 +178,10 @@ func (s *splitter) endCommand() {
 	s.words = nil
 }
 
-// lazyRegexp is compiled when it is used first: most runs of the program do not need it.
-func lazyRegexp(pattern string) func() *regexp.Regexp {
-	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
-}
-
 var (
-	promptPattern = lazyRegexp(`^\s*(?:[\w.-]+@[\w.-]+[^\s$#%]*\s?[^\s$#%]*)?(?:[$%>❯➜»]|PS>)\s+`)
+	promptPattern = project.LazyRegexp(`^\s*(?:[\w.-]+@[\w.-]+[^\s$#%]*\s?[^\s$#%]*)?(?:[$%>❯➜»]|PS>)\s+`)
 	// A line that begins with "# " is a comment unless a known program follows.
-	rootPromptPattern = lazyRegexp(`^\s*(?:[\w.-]+@[\w.-]+[^\s#]*)?#\s+((?:kubectl|oc|k|ssh|autossh|socat|sudo)\s)`)
+	rootPromptPattern = project.LazyRegexp(`^\s*(?:[\w.-]+@[\w.-]+[^\s#]*)?#\s+((?:kubectl|oc|k|ssh|autossh|socat|sudo)\s)`)
 )
 
 // cutPrompt removes the prompt of a shell at the beginning of a line.
@@ -204,11 +198,11 @@ var (
 	wrappers      = []string{"sudo", "doas", "nohup", "exec", "command", "env", "nice", "setsid", "caffeinate", "winpty", "export", "watch", "proxychains", "proxychains4"}
 	// wrapperValueFlags are the flags of wrappers that are followed by a value.
 	wrapperValueFlags = []string{"-u", "-g", "-n"}
-	// fillers are the commands that loops and scripts around a forward consist of.
-	fillers = []string{"true", ":", "done", "fi", "}", "sleep", "wait", "cd", "set", "echo", "clear"}
+	// ignoredCommands are the commands that loops and scripts around a forward consist of.
+	ignoredCommands = []string{"true", ":", "done", "fi", "}", "sleep", "wait", "cd", "set", "echo", "clear"}
 )
 
-var assignmentPattern = lazyRegexp(`^[A-Za-z_][A-Za-z0-9_]*=`)
+var assignmentPattern = project.LazyRegexp(`^[A-Za-z_][A-Za-z0-9_]*=`)
 
 // withoutWrappers returns the command without the words before it that change nothing, and with the variables that are set for it. It has no
 // words if it does nothing that matters.
@@ -225,7 +219,7 @@ func (c shellCommand) withoutWrappers() shellCommand {
 			words = words[1:]
 		case slices.Contains(wrappers, first):
 			words = cutWrapper(first, words[1:])
-		case slices.Contains(fillers, first):
+		case slices.Contains(ignoredCommands, first):
 			words = nil
 		default:
 			c.words = words

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/definition"
 )
 
@@ -234,7 +235,7 @@ func (r *reader) setSSHOption(a *sshArgs, text string) error {
 	return checkWord("x"+value, false)
 }
 
-var optionNamePattern = lazyRegexp(`^[A-Za-z][A-Za-z0-9]*$`)
+var optionNamePattern = project.LazyRegexp(`^[A-Za-z][A-Za-z0-9]*$`)
 
 // cutOption splits a line of ssh_config(5): the name, blanks or one "=", the value.
 func cutOption(text string) (name, value string, found bool) {
@@ -295,8 +296,8 @@ type sshForward struct {
 }
 
 // service returns the service that does the same.
-func (f sshForward) service(a *sshArgs) pending {
-	d := pending{isPortChosen: true, base: f.baseName(a.host)}
+func (f sshForward) service(a *sshArgs) pendingService {
+	d := pendingService{isPortChosen: true, base: f.baseName(a.host)}
 	d.Service = definition.Service{Technology: "ssh", LocalPort: f.bindPort, LocalAddress: f.localAddress, Connection: slices.Clone(a.connection)}
 	switch f.flag {
 	case 'D':

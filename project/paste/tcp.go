@@ -31,7 +31,7 @@ func (r *reader) readTCP(words []string) error {
 	}
 	host, remote, _ := net.SplitHostPort(words[0])
 	port, _ := parsePort(remote)
-	d := pending{base: nameOfHost(host, port, host)}
+	d := pendingService{base: nameOfHost(host, port, host)}
 	d.Service = definition.Service{Technology: "tcp", LocalPort: port, RemotePort: strconv.Itoa(port)}
 	d.Connection.Set("remote_host", host)
 	if len(words) == 2 {

@@ -80,7 +80,7 @@ func (r *reader) addURL(name string, words []string) error {
 	if err := checkHost(host); err != nil {
 		return err
 	}
-	d := pending{base: name}
+	d := pendingService{base: name}
 	if name == "" {
 		d.base = nameOfHost(host, port, host)
 	}
@@ -122,7 +122,7 @@ func parseTarget(word string) (*urlTarget, error) {
 func (t *urlTarget) shown() string { return t.url.Redacted() }
 
 // addTarget adds the service with its health check, and the URL through the service.
-func (r *reader) addTarget(d pending, t *urlTarget, scheme urlScheme) {
+func (r *reader) addTarget(d pendingService, t *urlTarget, scheme urlScheme) {
 	password, hasPassword := t.url.User.Password()
 	if !hasPassword {
 		password = ""

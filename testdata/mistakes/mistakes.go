@@ -14,17 +14,17 @@ import (
 type Mistake struct {
 	Name   string
 	Config string
-	Said   string // what validate prints, with the path of the config as .localport.toml
+	Output string // what validate prints, with the path of the config as .localport.toml
 	file   string
 }
 
 //go:embed *.txt
 var files embed.FS
 
-// Each mistake is a line "== NAME", the config, a line "== says", and what validate prints.
+// Each mistake is a line "== NAME", the config, a line "== output", and what validate prints.
 const (
-	header = "== "
-	says   = "== says\n"
+	header       = "== "
+	outputHeader = "== output\n"
 )
 
 // All returns the mistakes, by file.
@@ -46,8 +46,8 @@ func parse(file, text string) (found []Mistake) {
 	for line := range strings.Lines(text) {
 		name, isHeader := strings.CutPrefix(line, header)
 		switch {
-		case line == says:
-			target = &m.Said
+		case line == outputHeader:
+			target = &m.Output
 		case isHeader:
 			found = append(found, Mistake{Name: strings.TrimSpace(name), file: file})
 			m = &found[len(found)-1]
@@ -63,7 +63,7 @@ func parse(file, text string) (found []Mistake) {
 func Rewrite(all []Mistake) error {
 	texts := make(map[string]string)
 	for _, m := range all {
-		texts[m.file] += header + m.Name + "\n" + m.Config + says + m.Said
+		texts[m.file] += header + m.Name + "\n" + m.Config + outputHeader + m.Output
 	}
 	_, source, _, _ := runtime.Caller(0)
 	for file, text := range texts {

@@ -196,7 +196,7 @@ func (c *Catalog) add(item serviceObject, allNamespaces bool) {
 		omit("", "it has no selector, so it has no pods to forward to")
 		return
 	case item.Spec.ClusterIP == "None":
-		omit("", "headless, which is usually the twin of another service")
+		omit("", "headless; usually another service leads to the same pods")
 		return
 	}
 	svc := Service{Namespace: item.Metadata.Namespace, Name: item.Metadata.Name}

@@ -26,12 +26,12 @@ type Finding struct {
 
 // String is "FILE:LINE: KEY: MESSAGE", without the parts that are not known.
 func (f Finding) String() string {
-	place := f.Path
+	position := f.Path
 	if f.Line > 0 {
-		place = strings.TrimPrefix(fmt.Sprintf("%s:%d", f.Path, f.Line), ":")
+		position = strings.TrimPrefix(fmt.Sprintf("%s:%d", f.Path, f.Line), ":")
 	}
 	var parts []string
-	for _, part := range []string{place, f.Key, f.Message} {
+	for _, part := range []string{position, f.Key, f.Message} {
 		if part != "" {
 			parts = append(parts, part)
 		}
@@ -43,7 +43,7 @@ func (f Finding) String() string {
 func (r Result) Text() string {
 	config := r.Config
 	if len(r.Findings) > 0 {
-		config.Trailer = append(slices.Clip(config.Trailer), "What could not be taken over as it was:")
+		config.Trailer = append(slices.Clip(config.Trailer), "Not converted, or converted with a difference:")
 		for _, finding := range r.Findings {
 			config.Trailer = append(config.Trailer, "- "+finding.String())
 		}

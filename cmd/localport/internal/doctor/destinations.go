@@ -52,7 +52,7 @@ const maxConcurrentLogins = 8
 // checkDestinations logs in to the hosts and clusters of the project, without asking anybody, and reports what keeps forwards from working there.
 func checkDestinations(ctx context.Context, s *Subject) []Finding {
 	if !s.isReviewed() {
-		return skip("the project is to be allowed first")
+		return skip("the project is not allowed yet")
 	}
 	destinations := destinationsOf(s)
 	if len(destinations) == 0 {

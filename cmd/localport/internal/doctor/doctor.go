@@ -123,13 +123,13 @@ func (c check) runWithin(ctx context.Context, s *Subject, timeout time.Duration)
 	select {
 	case found = <-resultCh:
 	case <-ctx.Done():
-		// A check that heeds ctx has an answer in a moment.
+		// A check that honours ctx returns soon after it ends.
 		grace := time.NewTimer(timeout / 10)
 		defer grace.Stop()
 		select {
 		case found = <-resultCh:
 		case <-grace.C:
-			found = []Finding{{Status: Warn, Text: "took longer than " + timeout.String(), Fix: "run localport doctor again; if this repeats, see what hangs: a network file system, a name server, a helper"}}
+			found = []Finding{{Status: Warn, Text: "took longer than " + timeout.String(), Fix: `run "localport doctor" again; if this repeats, see what hangs: a network file system, a name server, a helper`}}
 		}
 	}
 	for i := range found {

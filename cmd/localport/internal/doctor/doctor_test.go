@@ -16,7 +16,7 @@ func TestRun_ReportsACheckThatHangs(t *testing.T) {
 		checks := []check{
 			{"quick", false, func(context.Context, *Subject) []Finding { return ok("well") }},
 			{"hangs", false, func(context.Context, *Subject) []Finding { <-end; return nil }},
-			{"heeds", false, func(ctx context.Context, _ *Subject) []Finding { <-ctx.Done(); return fail("no answer", "wait") }},
+			{"honours", false, func(ctx context.Context, _ *Subject) []Finding { <-ctx.Done(); return fail("no answer", "wait") }},
 			{"project", true, func(context.Context, *Subject) []Finding { return ok("never") }},
 		}
 		startTime := time.Now()
@@ -46,10 +46,10 @@ func TestWorst_IsTheWorstResult(t *testing.T) {
 
 func TestStartupLines_KnowTheOrderOfHooks(t *testing.T) {
 	f, _ := startupFileOf("zsh", environ.Env{"HOME": t.TempDir()})
-	if found := f.read(); found.hook != 0 {
+	if found := f.read(); found.hookLine != 0 {
 		t.Errorf("without a file: %+v", found)
 	}
-	l := startupLines{hook: 3, others: map[string]int{"direnv": 2, "starship": 9}}
+	l := startupLines{hookLine: 3, otherHooks: map[string]int{"direnv": 2, "starship": 9}}
 	if got := l.describe(f); !strings.HasSuffix(got, ".zshrc:3, after direnv, before starship") {
 		t.Error(got)
 	}

@@ -45,7 +45,7 @@ func checkLeases(context.Context, *Subject) []Finding {
 	if live == 0 {
 		return orOK(findings, "none")
 	}
-	return orOK(findings, plural(live, "lease, which counts", "leases, all of which count"))
+	return orOK(findings, plural(live, "active lease", "active leases"))
 }
 
 // deadLeases counts the leases of a state whose processes have ended. A running supervisor removes them itself.
@@ -61,7 +61,7 @@ func deadLeases(state lockstate.State) int {
 
 // checkLeftovers finds what no process needs any more.
 func checkLeftovers(context.Context, *Subject) []Finding {
-	dirs, err := lockstate.Survey()
+	dirs, err := lockstate.ScanDirs()
 	var findings []Finding
 	counts := make(map[lockstate.DirKind]int)
 	for _, dir := range dirs {
@@ -86,7 +86,7 @@ func checkLeftovers(context.Context, *Subject) []Finding {
 }
 
 // staleSockets returns the sockets in the runtime directory that nobody listens on and whose project nobody uses.
-func staleSockets(dirs []lockstate.SurveyedDir) []string {
+func staleSockets(dirs []lockstate.ScannedDir) []string {
 	runtimeDir, err := lockstate.RuntimeDir()
 	if err != nil {
 		return nil
@@ -94,7 +94,7 @@ func staleSockets(dirs []lockstate.SurveyedDir) []string {
 	paths, _ := filepath.Glob(filepath.Join(runtimeDir, "*.sock"))
 	return slices.DeleteFunc(paths, func(path string) bool {
 		key := strings.TrimSuffix(filepath.Base(path), ".sock")
-		isUsed := slices.ContainsFunc(dirs, func(dir lockstate.SurveyedDir) bool {
+		isUsed := slices.ContainsFunc(dirs, func(dir lockstate.ScannedDir) bool {
 			return filepath.Base(dir.Path) == key && dir.Kind == lockstate.DirUsed
 		})
 		return isUsed || !isRefused(path)
@@ -113,7 +113,7 @@ func isRefused(socket string) bool {
 // supervisors have left. It calls say with a line about each thing. What is held meanwhile is left alone.
 func Repair(ctx context.Context, say func(text string)) error {
 	errs := removeDeadLeases(ctx, say)
-	dirs, err := lockstate.Survey()
+	dirs, err := lockstate.ScanDirs()
 	errs = errors.Join(errs, err)
 	for _, socket := range staleSockets(dirs) {
 		if err := os.Remove(socket); err == nil {
@@ -134,7 +134,7 @@ func Repair(ctx context.Context, say func(text string)) error {
 	}
 	return errors.Join(errs, lockstate.RemoveAbandonedRunDirs(func(run string) {
 		killed, _ := process.KillOrphans(run) // as the next supervisor would
-		say(fmt.Sprintf("removed what the killed supervisor %s has left, and ended %s of it", run, plural(killed, "process", "processes")))
+		say(fmt.Sprintf("removed the files of the killed supervisor %s and ended %s that it had started", run, plural(killed, "process", "processes")))
 	}))
 }
 

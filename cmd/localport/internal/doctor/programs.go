@@ -41,10 +41,10 @@ func checkKubectl(ctx context.Context, s *Subject) []Finding {
 		err = json.Unmarshal(out, &version)
 	}
 	if err != nil && !isNeeded {
-		return skip(path + " does not tell its version; it is not needed")
+		return skip(path + " does not print its version; it is not needed")
 	}
 	if err != nil {
-		return warn(path+" does not tell its version: "+err.Error(), path+" version --client")
+		return warn(path+" does not print its version: "+err.Error(), path+" version --client")
 	}
 	return ok(path + ", " + version.ClientVersion.GitVersion)
 }
@@ -60,7 +60,7 @@ func checkSSH(ctx context.Context, s *Subject) []Finding {
 	}
 	out, err := s.output(ctx, path, "-V")
 	if err != nil {
-		return warn(path+" does not tell its version: "+err.Error(), path+" -V")
+		return warn(path+" does not print its version: "+err.Error(), path+" -V")
 	}
 	version, _, _ := strings.Cut(strings.TrimSpace(string(out)), ",")
 	if !strings.HasPrefix(version, "OpenSSH") && isNeeded {

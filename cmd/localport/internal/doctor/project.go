@@ -29,14 +29,14 @@ func checkConfig(_ context.Context, s *Subject) []Finding {
 		}
 		return fail(text, `correct the file; "localport config validate" shows every mistake`)
 	case s.ConfigErr != nil:
-		return fail(s.ConfigErr.Error(), "correct what the message names, then run localport doctor again")
+		return fail(s.ConfigErr.Error(), `correct what the message names, then run "localport doctor" again`)
 	}
 	return ok(fmt.Sprintf("%s, %s", filepath.Base(s.Project.Config), plural(len(s.Config.Services), "service", "services")))
 }
 
 func checkTrust(_ context.Context, s *Subject) []Finding {
 	if s.ConfigErr != nil && s.Verdict != trust.Allowed {
-		return skip("the config is to be corrected first")
+		return skip("not checked: the config is invalid")
 	}
 	if s.Verdict == trust.Allowed {
 		return ok("the current contents are allowed")
@@ -70,7 +70,7 @@ func checkSupervisor(_ context.Context, s *Subject) []Finding {
 // checkPorts checks that nobody else has the ports of the config.
 func checkPorts(_ context.Context, s *Subject) []Finding {
 	if s.Config == nil {
-		return skip("the config is to be corrected first")
+		return skip("not checked: the config is invalid")
 	}
 	var findings []Finding
 	count := 0
@@ -87,7 +87,7 @@ func checkPorts(_ context.Context, s *Subject) []Finding {
 		}
 		count++
 	}
-	return orOK(findings, plural(count, "service has its port, or finds it free", "services have their ports, or find them free"))
+	return orOK(findings, plural(count, "service: its port is open or free", "services: their ports are open or free"))
 }
 
 // checkPort returns a finding if another process listens on an address; nil if none does.

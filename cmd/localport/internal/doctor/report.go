@@ -71,7 +71,7 @@ var (
 	addressPattern = project.LazyRegexp(`\b\d{1,3}(?:\.\d{1,3}){3}\b`)
 )
 
-// redact replaces names. Loopback addresses stay: they are everybody's.
+// redact replaces names. Loopback addresses stay: every machine has them.
 func (s *Subject) redact(text string) string {
 	type replacement struct{ name, with string }
 	var all []replacement

@@ -54,12 +54,12 @@ var (
 
 // startupLines is where a start-up file has which line, from 1; 0: nowhere.
 type startupLines struct {
-	hook, replaced int
-	others         map[string]int
+	hookLine, listResetLine int
+	otherHooks              map[string]int
 }
 
 func (f startupFile) read() startupLines {
-	lines := startupLines{others: make(map[string]int)}
+	lines := startupLines{otherHooks: make(map[string]int)}
 	data, _ := os.ReadFile(f.path)
 	number := 0
 	for line := range strings.Lines(string(data)) {
@@ -69,12 +69,12 @@ func (f startupFile) read() startupLines {
 		case strings.HasPrefix(line, "#"):
 			continue
 		case hookLinePattern().MatchString(line):
-			lines.hook = number
+			lines.hookLine = number
 		case listReplacedPattern().MatchString(line):
-			lines.replaced = number
+			lines.listResetLine = number
 		}
 		if match := otherToolPattern().FindStringSubmatch(line); match != nil {
-			lines.others[strings.Join(match[1:], "")] = number
+			lines.otherHooks[strings.Join(match[1:], "")] = number
 		}
 	}
 	return lines
@@ -82,10 +82,10 @@ func (f startupFile) read() startupLines {
 
 // describe names the place of the hook, and its order beside the hooks of other programs.
 func (l startupLines) describe(f startupFile) string {
-	parts := []string{fmt.Sprintf("%s:%d", f.path, l.hook)}
-	for _, name := range slices.Sorted(keysOf(l.others)) {
+	parts := []string{fmt.Sprintf("%s:%d", f.path, l.hookLine)}
+	for _, name := range slices.Sorted(keysOf(l.otherHooks)) {
 		order := "before"
-		if l.others[name] < l.hook {
+		if l.otherHooks[name] < l.hookLine {
 			order = "after"
 		}
 		parts = append(parts, order+" "+name)
@@ -107,11 +107,11 @@ func checkHook(_ context.Context, s *Subject) []Finding {
 	lines := file.read()
 	isLoaded := os.Getenv("LOCALPORT_DIFF") != "" || pid > 0 && hasShellLease(pid)
 	switch {
-	case lines.hook > 0 && lines.replaced > lines.hook:
-		return warn(fmt.Sprintf("%s:%d replaces what runs at each prompt, after the hook was loaded at line %d", file.path, lines.replaced, lines.hook), file.appendCommand())
-	case lines.hook > 0 && !isLoaded && isInteractive && s.isReviewed() && len(s.Config.Services) > 0:
-		return warn(fmt.Sprintf("not loaded in this %s (pid %d), although %s has it: the shell is older than the line", shell, pid, file.path), "exec "+shell)
-	case lines.hook > 0:
+	case lines.hookLine > 0 && lines.listResetLine > lines.hookLine:
+		return warn(fmt.Sprintf("%s:%d replaces what runs at each prompt, after the hook was loaded at line %d", file.path, lines.listResetLine, lines.hookLine), file.appendCommand())
+	case lines.hookLine > 0 && !isLoaded && isInteractive && s.isReviewed() && len(s.Config.Services) > 0:
+		return warn(fmt.Sprintf("not loaded in this %s (pid %d), although %s has it: the shell was started before the line was added", shell, pid, file.path), "exec "+shell)
+	case lines.hookLine > 0:
 		return ok(fmt.Sprintf("%s, by %s", map[bool]string{true: "loaded in this " + shell, false: "loaded by new shells (" + shell + ")"}[isLoaded], lines.describe(file)))
 	case isLoaded:
 		return ok(fmt.Sprintf("loaded in this %s, but not by %s", shell, file.path))
@@ -127,7 +127,7 @@ func MissingHook(env map[string]string) (shell, path, line string, isMissing boo
 		shell = filepath.Base(env["SHELL"])
 	}
 	file, hasHook := startupFileOf(shell, env)
-	if !hasHook || os.Getenv("LOCALPORT_DIFF") != "" || file.read().hook > 0 || pid > 0 && hasShellLease(pid) {
+	if !hasHook || os.Getenv("LOCALPORT_DIFF") != "" || file.read().hookLine > 0 || pid > 0 && hasShellLease(pid) {
 		return "", "", "", false
 	}
 	return shell, file.path, file.line, true
@@ -165,7 +165,8 @@ func checkPath(_ context.Context, s *Subject) []Finding {
 	case err == nil && !os.SameFile(own, infos[0]):
 		return warn(fmt.Sprintf("PATH finds %s, but this is %s", found[0], s.Exe), "ln -sf "+shellhook.Quote(s.Exe)+" "+shellhook.Quote(found[0]))
 	case len(found) > 1:
-		return warn(fmt.Sprintf("PATH has several: %s counts, and %s does not", found[0], strings.Join(found[1:], ", ")), "rm "+shellhook.Quote(found[1]))
+		text := fmt.Sprintf("PATH has several localport programs: %s is used, %s", found[0], strings.Join(found[1:], ", "))
+		return warn(text+map[bool]string{true: " is not", false: " are not"}[len(found) == 2], "rm "+shellhook.Quote(found[1]))
 	}
 	return ok(found[0])
 }

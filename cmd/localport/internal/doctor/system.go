@@ -24,7 +24,7 @@ import (
 
 func keysOf[V any](m map[string]V) iter.Seq[string] { return maps.Keys(m) }
 
-// What a machine with an editor and some watchers needs. Linux' own defaults were 8192 and 128 for long.
+// What a machine with an editor and some watchers needs. Linux' own defaults were 8192 and 128 for a long time.
 const (
 	minWatches   = 8192
 	minInstances = 64
@@ -50,7 +50,7 @@ func checkFiles(_ context.Context, s *Subject) []Finding {
 			findings = append(findings, warn(fmt.Sprintf("inotify %s is %d: changed files are noticed late", l.name, n), fmt.Sprintf("sudo sysctl fs.inotify.%s=%d", l.name, l.min))...)
 		}
 	}
-	return orOK(findings, fmt.Sprintf("a process may have %d open", limit))
+	return orOK(findings, fmt.Sprintf("a process may have %d open files", limit))
 }
 
 // usualLimit is a usual limit of open files, which is enough for some hundred services.
@@ -88,7 +88,7 @@ func checkClock(context.Context, *Subject) []Finding {
 	if ahead := time.Until(latest); ahead > futureTolerance {
 		return warn(fmt.Sprintf("%s was written %v in the future: the clock was set back", path, ahead.Round(time.Second)), "touch "+shellhook.Quote(path))
 	}
-	return ok("no file of LocalPort is from the future")
+	return ok("no file of LocalPort has a time in the future")
 }
 
 // skewFinding is what a server's clock tells of this machine's.
@@ -130,7 +130,7 @@ func checkNetwork(_ context.Context, s *Subject) []Finding {
 			findings = append(findings, checkBridge(svc)...)
 		}
 	}
-	return orOK(findings, "no container or WSL is involved")
+	return orOK(findings, "not in a container or WSL; no bridge is configured")
 }
 
 func checkBridge(svc project.Service) []Finding {

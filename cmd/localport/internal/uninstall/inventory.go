@@ -19,11 +19,11 @@ type Inventory struct {
 	Approval Place    // what the user has allowed
 	Sockets  []Place  // the runtime directories
 	Kept     []string // the user's own config, and the backups of configs
-	Dirs     []lockstate.SurveyedDir
+	Dirs     []lockstate.ScannedDir
 	Lines    []Line
 	Scripts  []string // files that localport has printed, in the shells' directories
 
-	footprints []lockstate.Footprint
+	footprints []lockstate.OwnedFiles
 }
 
 // Place is a directory of ours.
@@ -46,7 +46,7 @@ func Find(getenv func(string) string) (Inventory, error) {
 	if err := errors.Join(stateErr, dataErr, configErr, homeErr); err != nil {
 		return i, err
 	}
-	footprints, err := lockstate.FindFootprints()
+	footprints, err := lockstate.FindOwnedFiles()
 	if err != nil {
 		return i, err
 	}
@@ -64,7 +64,7 @@ func Find(getenv func(string) string) (Inventory, error) {
 	}
 	i.Lines = findLines(rcFiles(home, getenv))
 	i.Scripts = findScripts(scriptFiles(home, getenv))
-	i.Dirs, err = lockstate.Survey()
+	i.Dirs, err = lockstate.ScanDirs()
 	return i, err
 }
 
@@ -110,7 +110,7 @@ func (i Inventory) RemoveFiles() error {
 		errs = errors.Join(errs, dir.RemoveWithLeases())
 	}
 	errs = errors.Join(errs, removeApprovals(i.Approval.Path))
-	footprints, err := lockstate.FindFootprints() // as they are now
+	footprints, err := lockstate.FindOwnedFiles() // as they are now
 	errs = errors.Join(errs, err)
 	if errs != nil {
 		return errs // a project that still runs needs its sockets

@@ -129,8 +129,8 @@ const BackupSuffix = ".before-localport-uninstall"
 // errSyntax says that a file would have a syntax error without the line.
 var errSyntax = errors.New("without the line the file would have a syntax error; remove it by hand")
 
-// RemoveLines removes lines that are alone from their files, keeps a copy of each file, and returns the paths of the copies. All other bytes stay as they are, and so do
-// mode and owner. A file that changed since, or that its shell could not read without the lines, is left alone.
+// RemoveLines removes lines that are alone from their files, keeps a copy of each file, and returns the paths of the copies. All other bytes stay as
+// they are, and so do mode and owner. A file that changed since, or that its shell could not read without the lines, is left alone.
 func RemoveLines(lines []Line) (backups []string, err error) {
 	for _, file := range filesOf(lines) {
 		backup, fileErr := removeFromFile(file, slices.DeleteFunc(slices.Clone(lines), func(l Line) bool { return l.File != file || !l.IsAlone }))

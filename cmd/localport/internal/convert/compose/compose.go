@@ -66,7 +66,7 @@ type container struct {
 	name        string
 	line        int
 	node        yamlfile.Node
-	engine      *engine // nil: unknown
+	server      *knownServer // nil: unknown
 	environment map[string]yamlfile.Node
 }
 
@@ -75,8 +75,8 @@ func (c *converter) convertService(entry yamlfile.Entry) {
 	s := container{name: entry.Key, line: entry.Line, node: node, environment: readEnvironment(node.Member("environment"))}
 	key := "services." + s.name
 	image := withDefaults(node.Member("image").Text())
-	if s.engine = findEngine(image); s.engine == nil && image == "" {
-		s.engine = findEngine(s.name) // built from a Dockerfile
+	if s.server = findServer(image); s.server == nil && image == "" {
+		s.server = findServer(s.name) // built from a Dockerfile
 	}
 	if extends := node.Member("extends"); extends.Exists() {
 		c.report(extends.Line(), key+".extends", "what it inherits was not read; add its ports by hand")
@@ -109,7 +109,7 @@ func (c *converter) usablePorts(key string, item yamlfile.Node) (usable []publis
 		case port.isUDP:
 			c.report(port.line, key+".ports", "left out: UDP; only TCP can be forwarded")
 		case port.published == "":
-			c.report(port.line, key+".ports", `left out: docker chooses the port anew at each start; write "HOST:CONTAINER", such as "%d:%d"`, port.target, port.target)
+			c.report(port.line, key+".ports", `left out: docker chooses another port at each start; write "HOST:CONTAINER", such as "%d:%d"`, port.target, port.target)
 		case err != nil || number < 1 || number > 65535:
 			c.report(port.line, key+".ports", "left out: the published port is not known; give the variable a default, such as ${PORT:-5432}")
 		default:
@@ -122,7 +122,7 @@ func (c *converter) usablePorts(key string, item yamlfile.Node) (usable []publis
 // addPort adds a service for a published port; count is the number of those that the container has.
 func (c *converter) addPort(s *container, port publishedPort, count int) {
 	name := s.name
-	isMain := s.engine != nil && (port.target == s.engine.port || count == 1)
+	isMain := s.server != nil && (port.target == s.server.port || count == 1)
 	if count > 1 && !isMain {
 		name = fmt.Sprintf("%s-%d", s.name, port.target)
 	}
@@ -140,7 +140,7 @@ func (c *converter) addPort(s *container, port publishedPort, count int) {
 		svc.Set("optional", true)
 	}
 	svc.Set("connection", draft.Table{{Key: "remote_host", Value: port.remoteHost()}})
-	c.addKnowledge(s, &svc, port, isMain)
+	c.addServerSettings(s, &svc, port, isMain)
 	c.drafts = append(c.drafts, svc)
 	c.services[s.name] = append(c.services[s.name], svc.Name)
 }

@@ -82,7 +82,7 @@ func (c *converter) text(f field) any {
 	}
 	template, isExact := c.refs.template(f.value.Text())
 	if !isExact {
-		c.report(f, "the name in ${…} is not that of a variable; it was taken over as text")
+		c.report(f, "the name in ${…} is not that of a variable; it was kept as plain text")
 	}
 	return template
 }

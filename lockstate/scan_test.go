@@ -38,9 +38,9 @@ func makeProject(t *testing.T) string {
 }
 
 // survey returns the only state directory.
-func survey(t *testing.T) SurveyedDir {
+func survey(t *testing.T) ScannedDir {
 	t.Helper()
-	dirs, err := Survey()
+	dirs, err := ScanDirs()
 	requireNoError(t, err)
 	if len(dirs) != 1 {
 		t.Fatalf("%d state directories, want 1: %v", len(dirs), dirs)
@@ -173,7 +173,7 @@ func TestSurvey_TellsWhetherTheProjectExists(t *testing.T) {
 	want(DirUnknown, "symbolic links")
 	requireNoError(t, os.Remove(root))
 	update(t, d, func(tx *Tx) error {
-		tx.View = "another-machine/4026531841"
+		tx.HostID = "another-machine/4026531841"
 		return nil
 	})
 	want(DirUnknown, "another machine")
@@ -323,14 +323,14 @@ func TestSweepVanished_KeepsWhatMayComeBack(t *testing.T) {
 		},
 		"used on another machine": func(t *testing.T, d *Dir) {
 			update(t, d, func(tx *Tx) error {
-				tx.View = "another-machine/4026531841"
+				tx.HostID = "another-machine/4026531841"
 				return nil
 			})
 			sweepDaily(t, 0, 30)
 		},
 		"used by a version that did not say where": func(t *testing.T, d *Dir) {
 			update(t, d, func(tx *Tx) error {
-				tx.View = ""
+				tx.HostID = ""
 				return nil
 			})
 			sweepDaily(t, 0, 30)
@@ -374,7 +374,7 @@ func TestSurvey_MakesNoDirectoryThatIsBeingRemoved(t *testing.T) {
 	d := useOnce(t, makeProject(t))
 	s := survey(t)
 	requireNoError(t, os.RemoveAll(d.Path))
-	if _, err := surveyDir(d.Path); !os.IsNotExist(err) {
+	if _, err := scanDir(d.Path); !os.IsNotExist(err) {
 		t.Errorf("the error is %v", err)
 	}
 	requireNoError(t, s.Remove())

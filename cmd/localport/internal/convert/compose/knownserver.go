@@ -7,8 +7,8 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/convert"
 )
 
-// engine is a server that many compose files have: how it is configured, and how programs are told where it is.
-type engine struct {
+// knownServer is a server that many compose files have: how it is configured, and how programs are told where it is.
+type knownServer struct {
 	images   []string // words of an image's name
 	port     int
 	protocol convert.Protocol
@@ -21,7 +21,7 @@ type engine struct {
 	databaseIsUser bool
 }
 
-var engines = []engine{
+var knownServers = []knownServer{
 	{
 		images: []string{"postgres", "postgresql", "postgis", "timescaledb", "pgvector", "supabase"}, port: 5432, protocol: convert.Postgres,
 		variable: "DATABASE_URL", url: "postgres://USER:PASSWORD@ADDR/DATABASE",
@@ -57,15 +57,15 @@ var engines = []engine{
 	{images: []string{"mailpit", "mailhog"}, port: 1025, variable: "SMTP_ADDR", url: "ADDR"},
 }
 
-// findEngine returns the engine of an image, such as "docker.io/bitnami/postgresql:16"; nil if it is not known.
-func findEngine(image string) *engine {
+// findServer returns the server that an image contains, such as "docker.io/bitnami/postgresql:16"; nil if it is not known.
+func findServer(image string) *knownServer {
 	name, _, _ := strings.Cut(image, "@")
 	name = name[strings.LastIndexByte(name, '/')+1:]
 	name, _, _ = strings.Cut(name, ":")
 	words := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return r == '-' || r == '_' || r == '.' })
-	for i, engine := range engines {
-		if slices.ContainsFunc(engine.images, func(word string) bool { return slices.Contains(words, word) }) {
-			return &engines[i]
+	for i, server := range knownServers {
+		if slices.ContainsFunc(server.images, func(word string) bool { return slices.Contains(words, word) }) {
+			return &knownServers[i]
 		}
 	}
 	return nil

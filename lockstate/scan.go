@@ -26,8 +26,8 @@ func (k DirKind) String() string {
 	return [...]string{"used", "idle", "vanished", "unknown", "damaged"}[k]
 }
 
-// SurveyedDir is a state directory as Survey found it.
-type SurveyedDir struct {
+// ScannedDir is a state directory as ScanDirs found it.
+type ScannedDir struct {
 	*Dir // its Config is empty if the kind is DirDamaged
 	Kind DirKind
 	// Reason says in a few words why the directory has this kind: what holds it, or what cannot be told.
@@ -36,19 +36,19 @@ type SurveyedDir struct {
 	LastUsed time.Time
 }
 
-// Survey returns the state directories of all projects of this user, by kind. It takes the lock of each for a moment, waits for no process,
+// ScanDirs returns the state directories of all projects of this user, by kind. It takes the lock of each for a moment, waits for no process,
 // and asks the file system of each project whether the config exists: that may hang where a network file system does. An error names what could not
 // be read; the other directories are returned with it.
-func Survey() ([]SurveyedDir, error) {
+func ScanDirs() ([]ScannedDir, error) {
 	paths, err := dirPaths()
-	var dirs []SurveyedDir
+	var dirs []ScannedDir
 	for _, path := range paths {
-		dir, surveyErr := surveyDir(path)
-		if isAbsent(surveyErr) { // it was removed meanwhile
+		dir, scanErr := scanDir(path)
+		if isAbsent(scanErr) { // it was removed meanwhile
 			continue
 		}
-		if surveyErr != nil {
-			err = errors.Join(err, surveyErr)
+		if scanErr != nil {
+			err = errors.Join(err, scanErr)
 			continue
 		}
 		dirs = append(dirs, dir)
@@ -76,8 +76,8 @@ func dirPaths() ([]string, error) {
 	return paths, nil
 }
 
-func surveyDir(path string) (SurveyedDir, error) {
-	s := SurveyedDir{Dir: &Dir{Path: path, mustExist: true}, LastUsed: lastWritten(path)}
+func scanDir(path string) (ScannedDir, error) {
+	s := ScannedDir{Dir: &Dir{Path: path, mustExist: true}, LastUsed: lastWritten(path)}
 	var st State
 	data, err := readFile(filepath.Join(path, stateName))
 	notRegular := errors.As(err, new(*NotRegularError))
@@ -94,7 +94,7 @@ func surveyDir(path string) (SurveyedDir, error) {
 		s.Kind, s.Reason = DirDamaged, "it has no usable state file"
 		return s, nil
 	}
-	s.Kind, s.Reason = s.projectKind(st.View)
+	s.Kind, s.Reason = s.projectKind(st.HostID)
 	return s, nil
 }
 

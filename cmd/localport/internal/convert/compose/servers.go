@@ -14,13 +14,13 @@ import (
 // credentials are what a client of a server needs, in our notation; empty: none.
 type credentials struct{ user, password, database draft.Template }
 
-// addKnowledge adds what is known of the server behind a port: a health check, and a variable of [env].
-func (c *converter) addKnowledge(s *container, svc *draft.Service, port publishedPort, isMain bool) {
+// addServerSettings adds what is known of the server behind a port: a health check, and a variable of [env].
+func (c *converter) addServerSettings(s *container, svc *draft.Service, port publishedPort, isMain bool) {
 	path := s.healthPath()
 	if isMain {
 		login := c.readCredentials(s)
-		addCheck(svc, s.engine.protocol, login, path)
-		c.addVariable(s.engine.variable, svc.Name, s.engine.urlFor(svc.Name, login))
+		addCheck(svc, s.server.protocol, login, path)
+		c.addVariable(s.server.variable, svc.Name, s.server.urlFor(svc.Name, login))
 		return
 	}
 	protocol := convert.ProtocolOfPort(port.target)
@@ -77,28 +77,28 @@ func (s *container) healthPath() string {
 
 // readCredentials reads user, password and database from the container's environment and, for Redis, from its command.
 func (c *converter) readCredentials(s *container) (login credentials) {
-	passwordName, password := s.find(s.engine.password)
-	_, user := s.find(s.engine.user)
-	_, database := s.find(s.engine.database)
-	login.user = valueOr(user.Text(), draft.Template(s.engine.defaultUser))
-	if s.engine.databaseIsUser {
+	passwordName, password := s.find(s.server.password)
+	_, user := s.find(s.server.user)
+	_, database := s.find(s.server.database)
+	login.user = valueOr(user.Text(), draft.Template(s.server.defaultUser))
+	if s.server.databaseIsUser {
 		login.database = login.user
 	}
 	login.database = valueOr(database.Text(), login.database)
-	if requirepass := s.redisPassword(); s.engine.protocol == convert.Redis && requirepass.Exists() {
+	if requirepass := s.redisPassword(); s.server.protocol == convert.Redis && requirepass.Exists() {
 		passwordName, password = "REDIS_PASSWORD", requirepass
 	}
 	switch {
 	case password.Exists() && password.Text() != "":
 		login.password = c.secret(s, passwordName, password)
-	case len(s.engine.password) > 0:
-		login.password = c.secretElsewhere(s, s.engine.password[0])
+	case len(s.server.password) > 0:
+		login.password = c.secretFromFile(s, s.server.password[0])
 	}
 	return login
 }
 
-// secretElsewhere returns a reference to a password that the container has from a file; empty if it has none.
-func (c *converter) secretElsewhere(s *container, variable string) draft.Template {
+// secretFromFile returns a reference to a password that the container has from a file; empty if it has none.
+func (c *converter) secretFromFile(s *container, variable string) draft.Template {
 	if file, ok := s.environment[variable+"_FILE"]; ok {
 		variable = c.newSecret(s, variable)
 		c.report(file.Line(), "services."+s.name+".environment", "the password is in a file: put it into .env as %s=…", variable)
@@ -177,8 +177,8 @@ func (c *converter) newSecret(s *container, name string) string {
 	return name
 }
 
-// urlFor returns the value of the engine's variable.
-func (e *engine) urlFor(service string, login credentials) draft.Template {
+// urlFor returns the value of the server's variable.
+func (e *knownServer) urlFor(service string, login credentials) draft.Template {
 	text := e.url
 	switch {
 	case login.password == "" && login.user == "":

@@ -17,28 +17,28 @@ import (
 	"github.com/localport-sh/localport/forwarder/client"
 )
 
-// waitReport tells a person what a command waits for, if it waits for longer than a moment: on a terminal by lines that are rewritten, otherwise
-// by a line for each change.
+// waitReport tells a person what a command waits for, if it waits for longer than a moment: on a terminal in lines that are updated in
+// place, otherwise by a line for each change.
 type waitReport struct {
 	w         *output.Writer
-	screen    *screenView   // nil: not a terminal whose lines can be rewritten
+	screen    *screenView   // nil: not a terminal whose lines can be updated
 	limit     time.Duration // of the wait
 	startTime time.Time
 	reasonsCh chan []waitReason
-	told      map[string]toldReason // by service
+	reported  map[string]reportedReason // by service
 	isShown   bool
 }
 
 // waitReason is why a command waits for a service; the service is empty if it waits for something else.
 type waitReason struct{ service, text string }
 
-// toldReason is what was said about a service.
-type toldReason struct {
+// reportedReason is what was printed about a service.
+type reportedReason struct {
 	text string
 	at   time.Time
 }
 
-// changedReasonInterval is the time between two reasons for one service, where lines are not rewritten: some reasons differ at each attempt, by a
+// changedReasonInterval is the time between two reasons for one service, where lines are not updated: some reasons differ at each attempt, by a
 // pid for example.
 const changedReasonInterval = 5 * time.Second
 
@@ -49,7 +49,7 @@ const reportInterval = time.Second
 const maxReportedServices = 8
 
 func newWaitReport(w *output.Writer, limit time.Duration) *waitReport {
-	r := &waitReport{w: w, limit: limit, startTime: time.Now(), reasonsCh: make(chan []waitReason, 1), told: make(map[string]toldReason)}
+	r := &waitReport{w: w, limit: limit, startTime: time.Now(), reasonsCh: make(chan []waitReason, 1), reported: make(map[string]reportedReason)}
 	if w.IsTerminal() && os.Getenv("TERM") != "dumb" && os.Getenv("CI") == "" {
 		r.screen = &screenView{out: w.File(), size: w.Size, encode: w.Encode}
 	}
@@ -150,11 +150,11 @@ func (r *waitReport) printNew(reasons []waitReason) {
 	services := make(map[string][]string)
 	var texts []string
 	for _, reason := range reasons {
-		told, isTold := r.told[reason.service]
-		if isTold && (reason.text == told.text || reason.text == reasonOpening || told.text != reasonOpening && time.Since(told.at) < changedReasonInterval) {
+		last, wasReported := r.reported[reason.service]
+		if wasReported && (reason.text == last.text || reason.text == reasonOpening || last.text != reasonOpening && time.Since(last.at) < changedReasonInterval) {
 			continue
 		}
-		r.told[reason.service] = toldReason{reason.text, time.Now()}
+		r.reported[reason.service] = reportedReason{reason.text, time.Now()}
 		if services[reason.text] == nil {
 			texts = append(texts, reason.text)
 		}

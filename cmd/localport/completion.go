@@ -44,8 +44,9 @@ func (c completionCmd) Run(a *app, command *kong.Context) error {
 	return err
 }
 
-// completeNames prints names of a kind from the project's config files, or the kubeconfig, for the completion scripts. It asks nobody, and says nothing if there is no
-// project, or if its config cannot be read: the terminal shows a command line that is being edited. args are the kind, -C and -c.
+// completeNames prints names of a kind from the project's config files, or the kubeconfig, for the completion scripts. It asks nobody, and says
+// nothing if there is no project, or if its config cannot be read: the terminal shows a command line that is being edited. args are the kind, -C
+// and -c.
 func completeNames(a *app, args []string) int {
 	for i := 1; i+1 < len(args); i += 2 {
 		switch args[i] {

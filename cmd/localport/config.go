@@ -19,9 +19,9 @@ type configCmd struct {
 	Validate validateCmd     `cmd:"" help:"Check the config; the project need not be allowed."`
 	Show     configShowCmd   `cmd:"" help:"Print every value of the config, and where it comes from."`
 	Export   configExportCmd `cmd:"" help:"Print the config as TOML, YAML or JSON, without secrets."`
-	Migrate  migrateCmd      `cmd:"" help:"Bring an older config, or the Python LocalPort's, to the current form."`
+	Migrate  migrateCmd      `cmd:"" help:"Convert an older config, or that of the Python LocalPort."`
 	Backup   backupCmd       `cmd:"" help:"Copy the config into localport's data directory."`
-	Restore  restoreCmd      `cmd:"" help:"Replace the config by a backup."`
+	Restore  restoreCmd      `cmd:"" help:"Restore the config from a backup."`
 	Schema   schemaCmd       `cmd:"" help:"Print the JSON Schema of .localport.toml, for editors."`
 }
 

@@ -14,13 +14,13 @@ import (
 type configExportCmd struct {
 	Format       string   `enum:"toml,yaml,json" default:"toml" help:"Format: ${enum}."`
 	Tag          []string `short:"t" sep:"none" placeholder:"TAG" help:"Only the services with this tag, and those that they depend on; can be repeated."`
-	WithDefaults bool     `help:"Write the keys too that have their defaults."`
+	WithDefaults bool     `help:"Also write keys that have their default values."`
 }
 
 // Help says what the result is for.
 func (configExportCmd) Help() string {
-	return "The config as it is, with .localport.local.toml merged and ${NAME} as written. There is no secret in it: one that the config holds itself " +
-		"becomes ${NAME}, which is said. The TOML can be used as a .localport.toml."
+	return "The config as it is, with .localport.local.toml merged and ${NAME} as written. Secrets are not printed: one that the config contains is " +
+		"replaced by ${NAME}, with a message. The TOML can be used as a .localport.toml."
 }
 
 // Run prints the config.

@@ -20,7 +20,7 @@ type configShowCmd struct {
 
 // Help explains what is printed.
 func (configShowCmd) Help() string {
-	return "After each value stands where it comes from: a line of a file, with the variables in it, or \"default\". Secrets are shown as ***.\n\n" +
+	return "Each value is followed by its origin: a line of a file, with the variables in it, or \"default\". Secrets are shown as ***.\n\n" +
 		"Example:\n  localport config show db"
 }
 

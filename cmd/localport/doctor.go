@@ -24,7 +24,7 @@ type doctorCmd struct {
 
 // Help is the text below the usage.
 func (doctorCmd) Help() string {
-	return `Checks the shell's hook, programs, the project's hosts and clusters, ports, limits, and what earlier processes have left. Each check has an id and takes at most 3 seconds. Outside of a project, what belongs to one is left out. A fix is a command for your shell, or says what to do.
+	return `Checks the shell's hook, programs, the project's hosts and clusters, ports, limits, and what earlier processes have left. Each check has an id and takes at most 3 seconds. Outside of a project, the checks of the project are skipped. A fix is a command for your shell, or says what to do.
 
 Example: localport doctor
 

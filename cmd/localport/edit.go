@@ -31,19 +31,19 @@ func (editCmd) Help() string {
 		"Exit codes: 0 written, or unchanged; 1 not written; 3 the text has mistakes: it is kept in a file that is named."
 }
 
-// editing is one run of the editor on a copy of a file.
-type editing struct {
+// editSession is one run of the editor on a copy of a file.
+type editSession struct {
 	*app
-	project commandProject
-	dialog  *dialog
-	path    string // of the file
-	before  []byte // its text; nil: it is new
-	copied  string // the path of the copy
+	project  commandProject
+	dialog   *dialog
+	path     string // of the file
+	before   []byte // its text; nil: it is new
+	copyPath string
 }
 
 // Run edits a copy, checks it, and writes it back. ctx is not used: a person takes longer.
 func (c editCmd) Run(a *app, p commandProject) error {
-	e := editing{app: a, project: p, path: p.Config, dialog: openDialog()}
+	e := editSession{app: a, project: p, path: p.Config, dialog: openDialog()}
 	defer e.dialog.close()
 	files, err := project.ReadFiles(p.Config)
 	if err != nil {
@@ -63,21 +63,21 @@ func (c editCmd) Run(a *app, p commandProject) error {
 }
 
 // createCopy writes the text to a file of the same name in a directory of its own.
-func (e *editing) createCopy() error {
+func (e *editSession) createCopy() error {
 	dir, err := os.MkdirTemp("", "localport-edit-")
 	if err != nil {
 		return err
 	}
-	e.copied = filepath.Join(dir, filepath.Base(e.path))
-	return os.WriteFile(e.copied, e.before, 0o600)
+	e.copyPath = filepath.Join(dir, filepath.Base(e.path))
+	return os.WriteFile(e.copyPath, e.before, 0o600)
 }
 
-func (e *editing) removeCopy() { _ = os.RemoveAll(filepath.Dir(e.copied)) }
+func (e *editSession) removeCopy() { _ = os.RemoveAll(filepath.Dir(e.copyPath)) }
 
-func (e *editing) run() error {
+func (e *editSession) run() error {
 	for {
-		editorErr := runEditor(e.copied)
-		text, err := os.ReadFile(e.copied)
+		editorErr := runEditor(e.copyPath)
+		text, err := os.ReadFile(e.copyPath)
 		if err != nil {
 			return err
 		}
@@ -104,7 +104,7 @@ func (e *editing) run() error {
 }
 
 // check returns the change, valid.
-func (e *editing) check(text []byte) (*configChange, error) {
+func (e *editSession) check(text []byte) (*configChange, error) {
 	change, err := newConfigChange(e.project)
 	if err != nil {
 		return nil, err
@@ -124,7 +124,7 @@ const (
 )
 
 // askAgain shows mistakes, and asks what to do about them. Without a terminal, the text is kept.
-func (e *editing) askAgain(mistakes error) (again bool, err error) {
+func (e *editSession) askAgain(mistakes error) (again bool, err error) {
 	if e.dialog == nil {
 		return false, e.keepCopy(mistakes)
 	}
@@ -143,14 +143,14 @@ func (e *editing) askAgain(mistakes error) (again bool, err error) {
 }
 
 // keepCopy returns an error that says where the text is.
-func (e *editing) keepCopy(err error) error {
+func (e *editSession) keepCopy(err error) error {
 	code := output.ExitCode(err)
-	return output.WithExitCode(output.WithHint(err, fmt.Sprintf("%s is as it was; your text is in %s", e.path, e.copied)), code)
+	return output.WithExitCode(output.WithHint(err, fmt.Sprintf("%s is as it was; your text is in %s", e.path, e.copyPath)), code)
 }
 
 // finish shows and writes the change. It is allowed if the files before were, and if the user, who has seen it, agrees: an agent may be able to run an
 // editor.
-func (e *editing) finish(change *configChange) error {
+func (e *editSession) finish(change *configChange) error {
 	change.print(e.app)
 	if err := change.write(e.app); err != nil {
 		return e.keepCopy(err)

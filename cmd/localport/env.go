@@ -23,7 +23,7 @@ import (
 type envCmd struct {
 	Format string `enum:"sh,fish,json,dotenv,github,docker" default:"sh" help:"Output format: ${enum}."`
 	JSON   bool   `help:"Same as --format=json."`
-	Lease  bool   `env:"-" help:"Start the project, and keep it running as long as the process lives that runs this command: the agent, editor or shell."`
+	Lease  bool   `env:"-" help:"Start the project, and keep it running until the process that runs this command ends: the agent, editor or shell."`
 }
 
 // Run prints the project's variables. Without --lease it starts nothing: of a stopped project it prints the ports that it would use.

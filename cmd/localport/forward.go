@@ -265,7 +265,7 @@ func (f *forward) follow(ctx context.Context) error {
 		if len(f.servicesToLogIn(last)) > 0 {
 			return errLoginNeeded
 		}
-		if err := f.report.uselessError(last); err != nil {
+		if err := f.report.startError(last); err != nil {
 			return err
 		}
 		return f.report.show(last)
@@ -347,7 +347,7 @@ func (f *forward) login(ctx context.Context, status api.Status) error {
 	for _, name := range names {
 		f.isAsked[name] = true
 	}
-	f.report.forgetTrouble(names)
+	f.report.forgetError(names)
 	return nil
 }
 

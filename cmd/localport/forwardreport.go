@@ -27,15 +27,15 @@ type forwardReport struct {
 
 // reportedService is what was printed about a service.
 type reportedService struct {
-	isListed  bool // its address was printed
-	state     forwarder.State
-	trouble   string // the last error
-	troubleAt time.Time
-	wasReady  bool
-	failedAt  time.Time // since when it is not ready, after it was
-	clients   uint64
-	open      int
-	waiting   int
+	isListed    bool // its address was printed
+	state       forwarder.State
+	lastError   string
+	lastErrorAt time.Time
+	wasReady    bool
+	failedAt    time.Time // since when it is not ready, after it was
+	clients     uint64
+	open        int
+	waiting     int
 }
 
 func newForwardReport(out, err io.Writer, parsed *project.Project, isVerbose bool) *forwardReport {
@@ -97,8 +97,8 @@ func (r *forwardReport) addressLine(svc api.ServiceStatus) string {
 	return svc.Address + " -> " + target
 }
 
-// troubleInterval is the time between two different errors of one service: some differ at each attempt, by a pod's name for example.
-const troubleInterval = 5 * time.Second
+// errorInterval is the time between two different errors of one service: some differ at each attempt, by a pod's name for example.
+const errorInterval = 5 * time.Second
 
 // showState prints a change of a service's state, and its error.
 func (r *forwardReport) showState(svc api.ServiceStatus, known *reportedService) {
@@ -113,10 +113,10 @@ func (r *forwardReport) showState(svc api.ServiceStatus, known *reportedService)
 			known.failedAt = time.Now()
 			output.Info(r.err, "%s: connection lost; new clients wait", svc.Name)
 		}
-	case svc.LastError == known.trouble && before == state,
-		before == state && time.Since(known.troubleAt) < troubleInterval:
+	case svc.LastError == known.lastError && before == state,
+		before == state && time.Since(known.lastErrorAt) < errorInterval:
 	default:
-		r.showTrouble(svc, known)
+		r.showError(svc, known)
 	}
 }
 
@@ -129,12 +129,12 @@ func (r *forwardReport) showReady(svc api.ServiceStatus, known *reportedService,
 	case !before.IsReady():
 		output.Info(r.err, "%s: connected again", svc.Name)
 	}
-	known.wasReady, known.failedAt, known.trouble = true, time.Time{}, ""
+	known.wasReady, known.failedAt, known.lastError = true, time.Time{}, ""
 }
 
-func (r *forwardReport) showTrouble(svc api.ServiceStatus, known *reportedService) {
-	isNewHint := svc.LastError != known.trouble
-	known.trouble, known.troubleAt = svc.LastError, time.Now()
+func (r *forwardReport) showError(svc api.ServiceStatus, known *reportedService) {
+	isNewHint := svc.LastError != known.lastError
+	known.lastError, known.lastErrorAt = svc.LastError, time.Now()
 	if known.wasReady && known.failedAt.IsZero() {
 		known.failedAt = time.Now()
 	}
@@ -168,10 +168,10 @@ func (r *forwardReport) showClients(svc api.ServiceStatus, known *reportedServic
 	known.clients, known.open, known.waiting = connections.Total, connections.Open, connections.Waiting
 }
 
-// forgetTrouble has the next error of services printed even if it is the same.
-func (r *forwardReport) forgetTrouble(names []string) {
+// forgetError has the next error of services printed even if it is the same.
+func (r *forwardReport) forgetError(names []string) {
 	for _, name := range names {
-		r.services[name].trouble, r.services[name].state = "", ""
+		r.services[name].lastError, r.services[name].state = "", ""
 	}
 }
 
@@ -185,18 +185,18 @@ func (r *forwardReport) wasAnyReady() bool {
 	return false
 }
 
-// isUseless reports whether only another command line, or a person, can get the service started.
-func (r *forwardReport) isUseless(svc api.ServiceStatus) bool {
+// cannotStart reports whether only another command line, or a person, can get the service started.
+func (r *forwardReport) cannotStart(svc api.ServiceStatus) bool {
 	state := svc.EffectiveState()
 	return !r.services[svc.Name].wasReady && (state == forwarder.Failed || state == forwarder.NeedsAttention)
 }
 
-// uselessError is an error if no service has ever been ready and none can be without a person: waiting would be in vain.
-func (r *forwardReport) uselessError(status api.Status) error {
+// startError returns an error if no service has ever been ready and none can be without a person: waiting would not help.
+func (r *forwardReport) startError(status api.Status) error {
 	var problems []error
 	var hints hintList
 	for _, svc := range status.Services {
-		if !r.isUseless(svc) {
+		if !r.cannotStart(svc) {
 			return nil
 		}
 		problems = append(problems, fmt.Errorf("%s: %s", svc.Name, output.JoinLines(svc.LastError)))

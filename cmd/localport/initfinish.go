@@ -18,7 +18,7 @@ import (
 // everything that would be allowed was on the screen: not if the directory has a .env or a .localport.local.toml.
 func (c initCmd) finish(ctx context.Context, a *app, d *dialog, target string, config newConfig) error {
 	if above, _, err := project.Find(filepath.Dir(filepath.Dir(target))); err == nil {
-		output.Info(a.err, "in this directory, it counts instead of %s", filepath.Join(above, project.ConfigName))
+		output.Info(a.err, "in this directory, it is used instead of %s", filepath.Join(above, project.ConfigName))
 	}
 	if dir := filepath.Dir(target); dir == os.Getenv("HOME") {
 		output.Warn(a.err, "every directory below "+dir+" belongs to this project now; a project usually has a directory of its own")

@@ -29,7 +29,7 @@ import (
 type grammar struct {
 	Config   string           `short:"c" placeholder:"FILE" type:"path" help:"Use this config file instead of the nearest .localport.toml."`
 	Dir      string           `short:"C" placeholder:"DIR" type:"path" help:"Run as if started in DIR."`
-	Verbose  bool             `short:"v" help:"Log in detail; same as --log-level=debug."`
+	Verbose  bool             `short:"v" help:"Write debug messages to the log; same as --log-level=debug."`
 	LogLevel string           `enum:",debug,info,warn,error" default:"" placeholder:"LEVEL" help:"Log level of the supervisor, also if it is running: debug, info, warn or error."`
 	Color    output.ColorMode `enum:"auto,always,never" default:"auto" placeholder:"WHEN" help:"Use colours: auto, always or never."`
 	Version  versionFlag      `env:"-" help:"Print the version."`
@@ -44,7 +44,7 @@ type grammar struct {
 	Env     envCmd     `cmd:"" group:"Daily" help:"Print the project's environment variables."`
 	Logs    logsCmd    `cmd:"" group:"Daily" help:"Print the services' logs."`
 
-	Init       initCmd       `cmd:"" group:"Config" help:"Write a .localport.toml: by questions, from a cluster, compose file, ssh config or example."`
+	Init       initCmd       `cmd:"" group:"Config" help:"Write a .localport.toml: interactively, or from a cluster, compose file, ssh config or example."`
 	Add        addCmd        `cmd:"" group:"Config" help:"Add a service: paste a kubectl port-forward or ssh command, or a URL."`
 	Remove     removeCmd     `cmd:"" group:"Config" aliases:"rm" help:"Remove services from the config."`
 	Edit       editCmd       `cmd:"" group:"Config" help:"Edit the config in your editor, and check it."`
@@ -75,9 +75,9 @@ type grammar struct {
 
 	// Other names of "localport config …".
 	Schema  schemaCmd  `cmd:"" hidden:"" help:"Print the JSON Schema of .localport.toml, for editors."`
-	Migrate migrateCmd `cmd:"" hidden:"" help:"Bring an older config, or the Python LocalPort's, to the current form."`
+	Migrate migrateCmd `cmd:"" hidden:"" help:"Convert an older config, or that of the Python LocalPort."`
 	Backup  backupCmd  `cmd:"" hidden:"" help:"Copy the config into localport's data directory."`
-	Restore restoreCmd `cmd:"" hidden:"" help:"Replace the config by a backup."`
+	Restore restoreCmd `cmd:"" hidden:"" help:"Restore the config from a backup."`
 }
 
 // app is what commands share: the directory or config that they act on, and their output. Results go to out, everything else to err. A

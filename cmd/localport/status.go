@@ -33,7 +33,7 @@ type statusCmd struct {
 
 // Help is the text below the usage.
 func (statusCmd) Help() string {
-	return "A table that fits the terminal; in a pipe, one line per service with everything.\n\n" +
+	return "A table that fits the terminal; in a pipe, one line per service with all columns.\n\n" +
 		"Example: localport status --exit-code >/dev/null || localport restart\n\n" +
 		"Exit codes: 0 shown; 1 the supervisor does not answer, or with --exit-code: a service is not healthy, idle or shared; " +
 		"2 wrong usage; 3 the config is invalid."
@@ -120,7 +120,7 @@ func (c statusCmd) print(w *output.Writer, p commandProject, status api.Status) 
 	}
 	columns, _ := w.Size()
 	if len(c.Services) > 0 {
-		return w.PrintLines(p.storyLines(status, columns))
+		return w.PrintLines(p.detailLines(status, columns))
 	}
 	lines := statusLines(status, columns)
 	if text := p.describeDeathOnce(status.Supervisor); text != "" {

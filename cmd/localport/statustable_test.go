@@ -106,7 +106,7 @@ func TestGolden_StatusAtEachWidth(t *testing.T) {
 	for _, width := range []int{0, 40, 60, 80, 100, 120, 200} {
 		svc := variedServices(2)[1]
 		svc.Since = time.Time{} // which would differ from day to day
-		text := linesText(statusLines(variedStatus(10), width)) + "\n" + linesText(serviceStory(svc, nil).lines(width))
+		text := linesText(statusLines(variedStatus(10), width)) + "\n" + linesText(newServiceDetails(svc, nil).lines(width))
 		checkGolden(t, fmt.Sprintf("status-%d.txt", width), text)
 	}
 }

@@ -290,7 +290,8 @@ func (v *screenView) draw(lines []output.Line) error {
 	v.drawn = v.drawn[:0]
 	for _, line := range lines {
 		line = layout.TruncateLine(line, columns)
-		b.WriteString(clearLine + v.encode(line) + "\n") // in this order: after a full line, the cursor is still on the last character, which clearLine would erase
+		// In this order: after a full line, the cursor is still on the last character, which clearLine would erase.
+		b.WriteString(clearLine + v.encode(line) + "\n")
 		v.drawn = append(v.drawn, layout.Width(line.String()))
 	}
 	b.WriteString(clearRest)

@@ -16,7 +16,8 @@ var timeLayouts = []string{
 	"2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly,
 }
 
-// localTimeLayout is the form of times that people read: local, with the zone, so that they can be compared with those of other machines. They can be given to --since.
+// localTimeLayout is the form of times that people read: local, with the zone, so that they can be compared with those of other
+// machines. They can be given to --since.
 const localTimeLayout = "2006-01-02 15:04:05 -07:00"
 
 func formatLocalTime(t time.Time) string { return t.Local().Format(localTimeLayout) }

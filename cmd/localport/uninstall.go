@@ -24,7 +24,7 @@ type uninstallCmd struct {
 // Help says what is kept.
 func (uninstallCmd) Help() string {
 	return "At a terminal, it shows what LocalPort keeps on disk and what runs, and asks before it stops all of your projects and removes it. " +
-		"Without a terminal, or if the answer is not \"yes\", nothing is changed.\n\n" +
+		"Without --yes, nothing is changed unless you answer \"yes\" at a terminal.\n\n" +
 		"It never removes .localport.toml files, your own config.toml, backups of configs, or the program itself: for that it prints the command.\n\n" +
 		"Examples:\n\n  localport uninstall                    # show, and ask\n  localport uninstall --yes --rc-files"
 }
@@ -142,7 +142,7 @@ func printInventory(a *app, i uninstall.Inventory) {
 		counts[dir.Kind]++
 	}
 	if len(i.Dirs) > 0 {
-		fmt.Fprintf(a.out, "Projects: %d, %d in use, %d vanished\n", len(i.Dirs), counts[lockstate.DirUsed], counts[lockstate.DirVanished])
+		fmt.Fprintf(a.out, "Projects: %d, %d in use, %d whose config no longer exists\n", len(i.Dirs), counts[lockstate.DirUsed], counts[lockstate.DirVanished])
 	}
 	for _, dir := range i.Dirs {
 		if dir.Kind == lockstate.DirUsed {
@@ -168,7 +168,7 @@ func printInventory(a *app, i uninstall.Inventory) {
 
 func printPlace(a *app, what string, place uninstall.Place) {
 	if place.Files > 0 {
-		fmt.Fprintf(a.out, "  %-15s %s (%d %s, %s)\n", what, shortPath(place.Path), place.Files, plural("file", place.Files), formatSize(place.Bytes))
+		fmt.Fprintf(a.out, "  %-15s %s (%d %s, %s)\n", what, shortPath(place.Path), place.Files, plural("file", place.Files), formatBytes(uint64(place.Bytes)))
 	}
 }
 
@@ -190,16 +190,4 @@ func shortPath(path string) string {
 		path = "~" + path[len(strings.TrimSuffix(home, "/")):]
 	}
 	return output.EscapeLine(path)
-}
-
-// formatSize returns a number of bytes as people read it.
-func formatSize(bytes int64) string {
-	const kilo = 1000
-	switch {
-	case bytes < kilo:
-		return fmt.Sprintf("%d B", bytes)
-	case bytes < kilo*kilo:
-		return fmt.Sprintf("%.1f kB", float64(bytes)/kilo)
-	}
-	return fmt.Sprintf("%.1f MB", float64(bytes)/kilo/kilo)
 }

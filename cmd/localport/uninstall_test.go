@@ -54,7 +54,7 @@ func TestUninstall_ShowsAndChangesNothingUnlessAsked(t *testing.T) {
 	}
 	for _, want := range []string{
 		"~/state/localport (", "~/data/localport/trust (", "~/runtime/localport (",
-		"Projects: 1, 1 in use, 0 vanished\n  " + root + "/.localport.toml: a supervisor is running\n",
+		"Projects: 1, 1 in use, 0 whose config no longer exists\n  " + root + "/.localport.toml: a supervisor is running\n",
 		"~/.bashrc:2: " + rcHookLine, "~/.bashrc:4: " + rcHookLine + "    remove this one by hand",
 		"kept            ~/config/localport/config.toml", "Program: " + w.exe + "\n  to remove it: rm " + w.exe,
 	} {

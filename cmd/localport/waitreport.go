@@ -17,11 +17,11 @@ import (
 	"github.com/localport-sh/localport/forwarder/client"
 )
 
-// waitReport tells a person what a command waits for, if it waits for longer than a moment: on a terminal by lines that are rewritten, otherwise
-// by a line for each change.
+// waitReport tells a person what a command waits for, if it waits for longer than a moment: on a terminal in lines that are updated in
+// place, otherwise by a line for each change.
 type waitReport struct {
 	w         *output.Writer
-	screen    *screenView   // nil: not a terminal whose lines can be rewritten
+	screen    *screenView   // nil: not a terminal whose lines can be updated
 	limit     time.Duration // of the wait
 	startTime time.Time
 	reasonsCh chan []waitReason
@@ -38,7 +38,7 @@ type reportedReason struct {
 	at   time.Time
 }
 
-// changedReasonInterval is the time between two reasons for one service, where lines are not rewritten: some reasons differ at each attempt, by a
+// changedReasonInterval is the time between two reasons for one service, where lines are not updated: some reasons differ at each attempt, by a
 // pid for example.
 const changedReasonInterval = 5 * time.Second
 

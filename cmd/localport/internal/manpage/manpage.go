@@ -9,17 +9,17 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-//go:embed before.man
-var before string // the sections before the commands
+//go:embed header.man
+var headerText string // the sections before the commands
 
-//go:embed after.man
-var after string // the sections after the global options
+//go:embed footer.man
+var footerText string // the sections after the global options
 
 // Page returns the manual page. date is that of the program, 2026-01-31; it may be empty.
 func Page(model *kong.Application, date string) string {
 	p := &page{}
 	p.raw(`.TH LOCALPORT 1 "` + date + `" "LocalPort" "User Commands"` + "\n")
-	p.raw(before)
+	p.raw(headerText)
 	p.macro("SH", "COMMANDS")
 	for _, group := range groupsOf(model.Node) {
 		if group.title != "" {
@@ -32,7 +32,7 @@ func Page(model *kong.Application, date string) string {
 	p.macro("SH", "GLOBAL OPTIONS")
 	p.text("Every command accepts these.")
 	p.flags(model.Flags)
-	p.raw(after)
+	p.raw(footerText)
 	return p.String()
 }
 

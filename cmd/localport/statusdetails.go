@@ -15,16 +15,16 @@ import (
 	"github.com/localport-sh/localport/forwarder/eventlog"
 )
 
-// maxStoryEvents is how many of a service's last events are shown.
-const maxStoryEvents = 5
+// maxDetailEvents is how many of a service's last events are shown.
+const maxDetailEvents = 5
 
-// storyLines returns everything that is known about the services of a status, which are those that the user has named.
-func (p commandProject) storyLines(status api.Status, width int) []output.Line {
+// detailLines returns everything that is known about the services of a status, which are those that the user has named.
+func (p commandProject) detailLines(status api.Status, width int) []output.Line {
 	lines := layout.Wrap(projectLine(filepath.Base(status.Project), status), width, messageIndent)
 	events := p.lastEvents()
 	for _, svc := range status.Services {
 		lines = append(lines, output.Line{})
-		lines = append(lines, serviceStory(svc, events[svc.Name]).lines(width)...)
+		lines = append(lines, newServiceDetails(svc, events[svc.Name]).lines(width)...)
 	}
 	status.Services, status.Clusters = nil, nil
 	return append(lines, messageLines(status, width, false)...)
@@ -34,105 +34,105 @@ func (p commandProject) storyLines(status api.Status, width int) []output.Line {
 func (p commandProject) lastEvents() map[string][]eventlog.Event {
 	reader := eventlog.NewEventReader(p.Dir.LogDir())
 	defer reader.Close()
-	found, _ := reader.Read(time.Time{}) // the rest of the story can be told without them
+	found, _ := reader.Read(time.Time{}) // the details are useful without them
 	events := make(map[string][]eventlog.Event)
 	for _, event := range found {
 		own := append(events[event.Service], event)
-		events[event.Service] = own[max(0, len(own)-maxStoryEvents):]
+		events[event.Service] = own[max(0, len(own)-maxDetailEvents):]
 	}
 	return events
 }
 
-// story is a list of facts, each with a name, about the service that the first is the name of.
-type story []fact
+// serviceDetails is a list of facts about a service, each with a name; the first is the name of the service.
+type serviceDetails []fact
 
 type fact struct {
 	name  string
 	value output.Line
 }
 
-func (s *story) add(name, value string) {
+func (d *serviceDetails) add(name, value string) {
 	if value != "" {
-		*s = append(*s, fact{name, output.PlainLine(value)})
+		*d = append(*d, fact{name, output.PlainLine(value)})
 	}
 }
 
 // lines returns the facts as lines that fit into width, the values below each other.
-func (s story) lines(width int) []output.Line {
+func (d serviceDetails) lines(width int) []output.Line {
 	nameWidth := 0
-	for _, f := range s {
+	for _, f := range d {
 		nameWidth = max(nameWidth, layout.Width(f.name))
 	}
 	var lines []output.Line
-	for _, f := range s {
+	for _, f := range d {
 		name := output.Span{Style: output.Faint, Text: f.name + strings.Repeat(" ", nameWidth+2-layout.Width(f.name))}
 		lines = append(lines, layout.Wrap(append(output.Line{name}, f.value...), width, nameWidth+2)...)
 	}
 	return lines
 }
 
-func serviceStory(svc api.ServiceStatus, events []eventlog.Event) story {
-	s := story{{"service", output.Line{{Style: output.Heading, Text: svc.Name}}}}
-	s.add("description", svc.Description)
-	s = append(s, fact{"state", output.Line{stateSpan(svc), {Text: formatSince(svc)}}})
+func newServiceDetails(svc api.ServiceStatus, events []eventlog.Event) serviceDetails {
+	d := serviceDetails{{"service", output.Line{{Style: output.Heading, Text: svc.Name}}}}
+	d.add("description", svc.Description)
+	d = append(d, fact{"state", output.Line{stateSpan(svc), {Text: formatSince(svc)}}})
 	if text := formatLastError(svc); text != "" {
-		s = append(s, fact{"last error", output.Line{{Style: output.Failure, Text: text}}})
+		d = append(d, fact{"last error", output.Line{{Style: output.Failure, Text: text}}})
 	}
-	s.add("hint", output.JoinLines(hintOf(svc)))
-	s.addConfig(svc)
-	s.addRuntime(svc)
-	s.add("log", svc.Log)
+	d.add("hint", output.JoinLines(hintOf(svc)))
+	d.addConfig(svc)
+	d.addRuntime(svc)
+	d.add("log", svc.Log)
 	for i, event := range events {
 		name := ""
 		if i == 0 {
 			name = "last events"
 		}
-		s = append(s, fact{name, output.PlainLine(formatServiceEvent(event))})
+		d = append(d, fact{name, output.PlainLine(formatServiceEvent(event))})
 	}
-	return s
+	return d
 }
 
 // addConfig adds what the config says.
-func (s *story) addConfig(svc api.ServiceStatus) {
+func (d *serviceDetails) addConfig(svc api.ServiceStatus) {
 	switch {
 	case svc.Reverse:
-		s.add("address", "none here: the server listens, and forwards to this machine")
+		d.add("address", "none here: the server listens, and forwards to this machine")
 	default:
-		s.add("address", strings.Join(svc.Addresses, ", "))
+		d.add("address", strings.Join(svc.Addresses, ", "))
 	}
 	if svc.Bridge != nil {
-		s.add("containers", svc.Bridge.Address+svc.Bridge.Reason)
+		d.add("containers", svc.Bridge.Address+svc.Bridge.Reason)
 	}
-	s.add("target", svc.Target)
-	s.add("technology", svc.Technology)
-	s.add("depends on", strings.Join(svc.DependsOn, ", "))
-	s.add("tags", strings.Join(svc.Tags, ", "))
+	d.add("target", svc.Target)
+	d.add("technology", svc.Technology)
+	d.add("depends on", strings.Join(svc.DependsOn, ", "))
+	d.add("tags", strings.Join(svc.Tags, ", "))
 	if svc.Optional {
-		s.add("optional", "yes: commands that do not name it do not wait for it")
+		d.add("optional", "yes: commands that do not name it do not wait for it")
 	}
 	if !svc.Enabled {
-		s.add("enabled", "no: it is started only by its name")
+		d.add("enabled", "no: it is started only by its name")
 	}
 	if svc.Shared != nil {
-		s.add("shared", fmt.Sprintf("service %s of the project %s has the port", svc.Shared.Service, svc.Shared.Project))
+		d.add("shared", fmt.Sprintf("service %s of the project %s has the port", svc.Shared.Service, svc.Shared.Project))
 	}
-	s.add("shared with", strings.Join(svc.SharedWith, ", "))
+	d.add("shared with", strings.Join(svc.SharedWith, ", "))
 }
 
 // addRuntime adds what has happened since the supervisor started.
-func (s *story) addRuntime(svc api.ServiceStatus) {
-	s.add("health check", formatHealthHistory(svc.Health))
+func (d *serviceDetails) addRuntime(svc api.ServiceStatus) {
+	d.add("health check", formatHealthHistory(svc.Health))
 	if svc.State == forwarder.Stopped {
 		return
 	}
 	if svc.UpSince != nil {
-		s.add("tunnel", "up for "+formatAge(*svc.UpSince))
+		d.add("tunnel", "up for "+formatAge(*svc.UpSince))
 	} else if svc.Shared == nil {
-		s.add("tunnel", "none")
+		d.add("tunnel", "none")
 	}
-	s.add("restarts", formatCounts(fmt.Sprint(svc.Restarts), svc.RestartReasons))
-	s.add("connections", formatConnectionHistory(svc.Connections))
-	s.add("traffic", fmt.Sprintf("%s from clients, %s to clients", formatBytes(svc.Connections.BytesIn), formatBytes(svc.Connections.BytesOut)))
+	d.add("restarts", formatCounts(fmt.Sprint(svc.Restarts), svc.RestartReasons))
+	d.add("connections", formatConnectionHistory(svc.Connections))
+	d.add("traffic", fmt.Sprintf("%s from clients, %s to clients", formatBytes(svc.Connections.BytesIn), formatBytes(svc.Connections.BytesOut)))
 }
 
 // formatSince says since when a service has been in its state.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,7 +29,7 @@ func (k DirKind) String() string {
 
 // ScannedDir is a state directory as ScanDirs found it.
 type ScannedDir struct {
-	*Dir // its Config is empty if the kind is DirDamaged
+	*Dir // its Config is empty if the kind is DirDamaged, or if nothing has been recorded yet
 	Kind DirKind
 	// Reason says in a few words why the directory has this kind: what holds it, or what cannot be told.
 	Reason string
@@ -87,8 +88,13 @@ func scanDir(path string) (ScannedDir, error) {
 	case err == nil && decodeState(data, &st) == nil && stateKey(st.Config) == filepath.Base(path):
 		s.Config = st.Config
 	}
-	if s.Reason, err = s.holder(); err != nil || s.Reason != "" {
-		return s, err
+	var holderErr error
+	if s.Reason, holderErr = s.holder(); holderErr != nil || s.Reason != "" {
+		return s, holderErr
+	}
+	if s.Config == "" && isAbsent(err) && isUnused(path) {
+		s.Kind, s.Reason = DirIdle, "nothing has been recorded in it yet"
+		return s, nil
 	}
 	if s.Config == "" {
 		s.Kind, s.Reason = DirDamaged, "it has no usable state file"
@@ -96,6 +102,18 @@ func scanDir(path string) (ScannedDir, error) {
 	}
 	s.Kind, s.Reason = s.projectKind(st.HostID)
 	return s, nil
+}
+
+// isUnused reports whether a state directory has only what Open makes, for a command that has recorded nothing: its lock, and no logs.
+func isUnused(path string) bool {
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return false
+	}
+	logs, err := os.ReadDir(filepath.Join(path, "log"))
+	return (err == nil || isAbsent(err)) && len(logs) == 0 && !slices.ContainsFunc(entries, func(entry os.DirEntry) bool {
+		return entry.Name() != lockName && entry.Name() != "log"
+	})
 }
 
 // lastWritten returns the time of the newest file in a state directory and its logs, without the record of the project's absence.

@@ -110,6 +110,7 @@ func (c addCmd) parse(a *app, words []string, files *project.Files) (paste.Resul
 		Name: c.Name, IsNameTaken: isNameTaken, IsPortTaken: func(port int) bool { return slices.Contains(ports, port) },
 		PrivilegedPorts: canOpenPort(1), Dir: a.dir,
 	}
+	options.Home, _ = os.UserHomeDir() // else paths are written in full
 	var pasted paste.Result
 	var err error
 	if len(words) == 1 && words[0] == "-" {

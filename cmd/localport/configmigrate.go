@@ -80,6 +80,9 @@ func (p commandProject) migrateVersion(a *app) error {
 		return err
 	}
 	if len(change.files) == 0 {
+		if _, err := p.parseConfig(change.before); err != nil { // a version that is unknown is none that is older
+			return err
+		}
 		output.Info(a.err, "%s has the current version: nothing to do", p.Config)
 		return nil
 	}

@@ -286,7 +286,7 @@ func TestForward_SavesWhatItForwards(t *testing.T) {
 		`service "echo" exists already, in line`:          {"--name", "echo"},
 		"not saved: the config would not be valid":        {"--name", "other"}, // the port is echo's
 		`"--nam": unknown flag of kubectl port-forward`:   {"--nam", "x"},
-		`hint: choose another name: --save --name echo-2`: {"--name", "echo"},
+		`hint: choose another name: localport forward --save --name echo-2 …`: {"--name", "echo"},
 	} {
 		if o := w.localport(root, append(append([]string{"forward"}, words...), args...)...); o.code == 0 || !strings.Contains(o.stderr, message) {
 			t.Errorf("%q: exit %d\n%s", words, o.code, o.stderr)

@@ -68,7 +68,7 @@ func addServices(text []byte, pasted paste.Result) (after []byte, err error) {
 // explainSave adds to an error of package edit what to do.
 func explainSave(config string, err error) error {
 	if exists, ok := errors.AsType[*edit.ExistsError](err); ok {
-		return output.WithHint(fmt.Errorf("%s: %w", config, err), "choose another name: --save --name "+exists.Name+"-2")
+		return output.WithHint(fmt.Errorf("%s: %w", config, err), "choose another name: localport forward --save --name "+exists.Name+"-2 …")
 	}
 	if unsupportedAt, ok := errors.AsType[*edit.UnsupportedSyntaxError](err); ok {
 		return output.WithHint(fmt.Errorf("%s:%d:%d: %w", config, unsupportedAt.Line, unsupportedAt.Col, err), unsupportedAt.Advice)

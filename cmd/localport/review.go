@@ -29,8 +29,9 @@ type review struct {
 	secrets []string
 	project *project.Project // nil: a variable is set nowhere, which the files need
 	unset   []project.Diagnostic
-	verdict trust.Verdict // before
-	last    trust.Copy    // what was allowed before
+	missing []project.Diagnostic // what this machine lacks: files, programs, variables of [env]
+	verdict trust.Verdict        // before
+	last    trust.Copy           // what was allowed before
 	hasLast bool
 }
 
@@ -44,7 +45,7 @@ func (p commandProject) reviewFiles(files *project.Files, verdict trust.Verdict)
 		if err := checkHealthChecks(parsed); err != nil {
 			return r, output.WithExitCode(err, output.ExitInvalid)
 		}
-		r.project, r.secrets = parsed, parsed.Secrets
+		r.project, r.secrets, r.missing = parsed, parsed.Secrets, p.findMissing(files)
 	case isInvalid && !slices.ContainsFunc(invalid.Diagnostics, func(d project.Diagnostic) bool { return !d.IsUnset }):
 		r.unset, r.secrets = invalid.Diagnostics, invalid.Secrets
 	default:
@@ -53,6 +54,17 @@ func (p commandProject) reviewFiles(files *project.Files, verdict trust.Verdict)
 	r.masked = files.MaskedFiles(r.secrets)
 	r.last, r.hasLast = p.Store.LastAllowed(files)
 	return r, nil
+}
+
+// findMissing returns what "config validate" reports about valid files: what they name is missing here. It may be there when a service starts.
+func (p commandProject) findMissing(files *project.Files) []project.Diagnostic {
+	options := p.parseOptions()
+	options.CheckPath = p.checkPath
+	_, err := project.Parse(files, options)
+	if invalid, ok := errors.AsType[*project.InvalidError](err); ok {
+		return invalid.Diagnostics
+	}
+	return nil
 }
 
 // printReview prints what changed since the files were allowed last or, for the first time, where their services lead and what they run.
@@ -67,7 +79,7 @@ func (a *app) printReview(ctx context.Context, r review) {
 	default:
 		a.printSummary(ctx, r, name+" is allowed for the first time:")
 	}
-	for _, d := range r.unset {
+	for _, d := range slices.Concat(r.unset, r.missing) {
 		fmt.Fprintln(a.err, "warning:", output.Diagnostic(d))
 	}
 }

@@ -47,10 +47,14 @@ func (r *reader) localAddress(addresses []string) (string, error) {
 
 // path returns the path of a file as it is written in the config.
 func (r *reader) path(text string) string {
-	if r.options.Dir == "" || text == "" || filepath.IsAbs(text) || text[0] == '~' || strings.HasPrefix(text, "${") {
-		return text
+	path := text
+	if r.options.Dir != "" && text != "" && !filepath.IsAbs(text) && text[0] != '~' && !strings.HasPrefix(text, "${") {
+		path = filepath.Join(definition.Literal(r.options.Dir), text)
 	}
-	return filepath.Join(definition.Literal(r.options.Dir), text)
+	if rest, isBelow := strings.CutPrefix(path, definition.Literal(r.options.Home)+"/"); isBelow && r.options.Home != "" {
+		return "~/" + rest
+	}
+	return path
 }
 
 // checkWord rejects what a config rejects: an empty text, or one that a program would take for a flag, and blanks in a name.

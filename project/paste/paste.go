@@ -24,6 +24,8 @@ type Options struct {
 	SubstitutePort func(port int) int
 	// Dir is what relative paths of files are relative to; empty: they are kept, and relative to the project's root.
 	Dir string
+	// Home is the user's home directory: a path below it is written with ~, because a config is shared. It may be empty.
+	Home string
 }
 
 // Result is what was read.

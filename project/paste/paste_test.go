@@ -58,3 +58,17 @@ func describe(t *testing.T, text string) string {
 	}
 	return out
 }
+
+// The shell has expanded the ~ of a pasted command line; a config that others use must not name this user's home directory.
+func TestParse_WritesPathsBelowTheHomeDirectoryWithATilde(t *testing.T) {
+	t.Parallel()
+	for arg, want := range map[string]string{"/home/you/.ssh/id": "~/.ssh/id", "/home/yours/id": "/home/yours/id", "id": "~/shop/id"} {
+		result, err := paste.Parse([]string{"ssh", "-i", arg, "-L", "6379:10.0.0.5:6379", "bastion"}, paste.Options{Dir: "/home/you/shop", Home: "/home/you"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := result.Services[0].Connection.Text("key_file"); got != want {
+			t.Errorf("%s: key_file = %q, want %q", arg, got, want)
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
@@ -92,7 +93,7 @@ func (q Query) source() (session.Source, error) {
 	}
 	if location.Context == "" && session.InClusterNamespace(q.Env) == "" {
 		return session.Source{}, &forwarder.Failure{
-			Class: forwarder.NeedsUser, Reason: fmt.Sprintf("no kubeconfig has a current context (looked in %v)", files),
+			Class: forwarder.NeedsUser, Reason: fmt.Sprintf("no kubeconfig has a current context (looked in %s)", strings.Join(files, ", ")),
 			Hint: "log in to a cluster, set KUBECONFIG to its file, or name a context of it with --context",
 		}
 	}

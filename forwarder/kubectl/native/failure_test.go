@@ -144,7 +144,7 @@ func TestOpen_FailureOfServersAndContexts(t *testing.T) {
 		{"refused", c.KubeconfigFor(t, "refused", admin, closed), specFor("service/web:80", ns), forwarder.Transient, "the API server " + closed + " cannot be reached: connect: connection refused", "cluster-info"},
 		{"unresolvable", c.KubeconfigFor(t, "unresolvable", admin, "https://no.such.host.invalid:6443"), specFor("service/web:80", ns), forwarder.Transient, "cannot be resolved: no.such.host.invalid", "cluster-info"},
 		{"no context", c.Kubeconfig(), other, forwarder.Permanent, `context "staging" does not exist`, "contexts: "},
-		{"no kubeconfig", "/no/such/file", specFor("service/web:80", ns), forwarder.NeedsUser, "no cluster is configured (looked in [/no/such/file])", "KUBECONFIG"},
+		{"no kubeconfig", "/no/such/file", specFor("service/web:80", ns), forwarder.NeedsUser, "no cluster is configured (looked in /no/such/file)", "KUBECONFIG"},
 		{"token", c.KubeconfigFor(t, "token", "{token: nonsense}", c.Server()), specFor("service/web:80", ns), forwarder.NeedsUser, "You must be logged in to the server", "log in"},
 		{"expired", c.KubeconfigFor(t, "expired", old, c.Server()), specFor("service/web:80", ns), forwarder.NeedsUser, "You must be logged in to the server", "log in"},
 		{

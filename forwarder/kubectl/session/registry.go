@@ -339,7 +339,7 @@ func describeSearch(files []string) string {
 	if len(files) == 0 {
 		return "(KUBECONFIG and HOME are not set)"
 	}
-	return fmt.Sprintf("(looked in %v)", files)
+	return fmt.Sprintf("(looked in %s)", strings.Join(files, ", "))
 }
 
 // retiredAuthProviders has, for each auth provider that client-go has removed, what replaces it.

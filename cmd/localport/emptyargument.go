@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
 	"github.com/localport-sh/localport/shellhook"
@@ -36,7 +37,7 @@ func explainEmptyArgument(argv []string, entries []project.EnvEntry, shell envir
 	}
 	words := make([]string, len(argv))
 	for i, arg := range argv {
-		words[i] = shellhook.Quote(arg)
+		words[i] = process.QuoteWord(arg)
 	}
 	words[first] = fmt.Sprintf(`"$%s"`, name)
 	return fmt.Sprintf("%s is empty; the shell expands variables such as $%s before localport sets them", what, name),

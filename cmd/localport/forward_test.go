@@ -283,9 +283,9 @@ func TestForward_SavesWhatItForwards(t *testing.T) {
 		t.Errorf("the config was allowed: exit %d\n%s", o.code, o.stderr)
 	}
 	for message, words := range map[string][]string{
-		`service "echo" exists already, in line`:          {"--name", "echo"},
-		"not saved: the config would not be valid":        {"--name", "other"}, // the port is echo's
-		`"--nam": unknown flag of kubectl port-forward`:   {"--nam", "x"},
+		`service "echo" exists already, in line`:                              {"--name", "echo"},
+		"not saved: the config would not be valid":                            {"--name", "other"}, // the port is echo's
+		`"--nam": unknown flag of kubectl port-forward`:                       {"--nam", "x"},
 		`hint: choose another name: localport forward --save --name echo-2 …`: {"--name", "echo"},
 	} {
 		if o := w.localport(root, append(append([]string{"forward"}, words...), args...)...); o.code == 0 || !strings.Contains(o.stderr, message) {

@@ -16,6 +16,15 @@ import (
 
 type allowCmd struct{}
 
+// Help is the text below the usage.
+func (allowCmd) Help() string {
+	return `Shows what has changed since the files were allowed last. A running project reloads them.
+
+Example: localport allow
+
+Exit codes: 0 allowed; 1 it could not be done; 2 wrong usage; 3 the files have mistakes, nothing is allowed; 4 your own config requires a terminal for this.`
+}
+
 // Run shows what changed since the files were allowed last, allows their current contents, and has a running supervisor reload them. Files with a
 // mistake are not allowed.
 func (allowCmd) Run(ctx context.Context, a *app, p commandProject) error {
@@ -96,6 +105,13 @@ func mentionsTerminal(path string) bool {
 }
 
 type denyCmd struct{}
+
+// Help is the text below the usage.
+func (denyCmd) Help() string {
+	return `Example: localport deny
+
+Exit codes: 0 denied and stopped; 1 it could not be done; 2 wrong usage.`
+}
 
 // Run revokes the approval and stops the project.
 func (denyCmd) Run(ctx context.Context, a *app, p commandProject) error {

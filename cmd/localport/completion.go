@@ -27,7 +27,8 @@ func (completionCmd) Help() string {
 	return "The script is static: create it again after an upgrade, or evaluate it in the shell's start-up file:\n\n" +
 		"  source <(localport completion bash)        # ~/.bashrc\n" +
 		"  source <(localport completion zsh)         # ~/.zshrc, after compinit\n" +
-		"  localport completion fish > ~/.config/fish/completions/localport.fish"
+		"  localport completion fish > ~/.config/fish/completions/localport.fish\n\n" +
+		"Exit codes: 0 printed; 1 not printed; 2 unknown shell."
 }
 
 // Run prints the completion script of a shell.

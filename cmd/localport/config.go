@@ -30,7 +30,9 @@ type schemaCmd struct{}
 // Help says how editors use the schema.
 func (schemaCmd) Help() string {
 	return "With the line \"#:schema " + project.SchemaURL + "\" at the beginning of .localport.toml, editors complete and check the file " +
-		"(Even Better TOML, taplo, tombi). A copy on this machine works too: \"#:schema ./localport.schema.json\"."
+		"(Even Better TOML, taplo, tombi). A copy on this machine works too: \"#:schema ./localport.schema.json\".\n\n" +
+		"Example: localport config schema > localport.schema.json\n\n" +
+		"Exit codes: 0 printed; 1 not printed; 2 wrong usage."
 }
 
 // Run prints the schema.
@@ -40,6 +42,15 @@ func (schemaCmd) Run(a *app) error {
 }
 
 type validateCmd struct{}
+
+// Help is the text below the usage.
+func (validateCmd) Help() string {
+	return `It also checks that the files and programs that the config names exist.
+
+Example: localport config validate
+
+Exit codes: 0 valid, also with warnings; 1 the config is missing or cannot be read; 2 wrong usage; 3 it, or your own config, is invalid.`
+}
 
 // Run reports every error of the project's config or, if it has none, every error of the user's config.
 func (validateCmd) Run(a *app, p commandProject) error {

@@ -24,7 +24,8 @@ type backupCmd struct {
 func (backupCmd) Help() string {
 	return "Copies .localport.toml and .localport.local.toml, with their modes and owners, into localport's data directory, and prints where. " +
 		"Nothing is copied if nothing has changed since the last backup.\n\n" +
-		"Example:\n  localport config backup\n  localport config restore"
+		"Examples:\n  localport config backup\n  localport config restore\n\n" +
+		"Exit codes: 0 copied, or unchanged since the last backup; 1 not copied; 2 wrong usage."
 }
 
 // Run makes a backup.
@@ -49,7 +50,8 @@ type restoreCmd struct {
 func (restoreCmd) Help() string {
 	return "Shows the difference, makes a backup of the files as they are, and replaces them. A second \"localport config restore\" undoes the first. " +
 		"Nothing is allowed: if the restored contents were not allowed before, run \"localport allow\".\n\n" +
-		"Example:\n  localport config restore --list\n  localport config restore 20260102T150405Z"
+		"Examples:\n  localport config restore --list\n  localport config restore 20260102T150405Z\n\n" +
+		"Exit codes: 0 restored, or unchanged; 1 not restored; 2 wrong usage."
 }
 
 // Run restores a backup.

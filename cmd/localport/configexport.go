@@ -20,7 +20,9 @@ type configExportCmd struct {
 // Help says what the result is for.
 func (configExportCmd) Help() string {
 	return "The config as it is, with .localport.local.toml merged and ${NAME} as written. Secrets are not printed: one that the config contains is " +
-		"replaced by ${NAME}, with a message. The TOML can be used as a .localport.toml."
+		"replaced by ${NAME}, with a message. The TOML can be used as a .localport.toml.\n\n" +
+		"Example: localport config export --format json\n\n" +
+		"Exit codes: 0 printed; 1 a tag is unknown, or the config cannot be read; 2 wrong usage; 3 the config is invalid."
 }
 
 // Run prints the config.

@@ -23,7 +23,8 @@ type migrateCmd struct {
 func (migrateCmd) Help() string {
 	return "Brings an older .localport.toml to the current version, or writes a .localport.toml from the localport.yaml of the Python LocalPort, which " +
 		"stays as it is. It shows the difference, makes a backup first, and allows nothing. What has no counterpart is listed.\n\n" +
-		"Example:\n  localport config migrate\n  localport config migrate ../old/localport.yaml"
+		"Examples:\n  localport config migrate\n  localport config migrate ../old/localport.yaml\n\n" +
+		"Exit codes: 0 written, or nothing to do; 1 not written; 2 wrong usage."
 }
 
 // pythonConfigNames are the names of the Python LocalPort's configs.

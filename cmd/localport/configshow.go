@@ -21,7 +21,8 @@ type configShowCmd struct {
 // Help explains what is printed.
 func (configShowCmd) Help() string {
 	return "Each value is followed by its origin: a line of a file, with the variables in it, or \"default\". Secrets are shown as ***.\n\n" +
-		"Example:\n  localport config show db"
+		"Example: localport config show db\n\n" +
+		"Exit codes: 0 printed; 1 a service is unknown, or the config cannot be read; 2 wrong usage; 3 the config is invalid."
 }
 
 // Run prints the values.

@@ -28,6 +28,15 @@ type daemonCmd struct {
 
 type daemonStartCmd struct{}
 
+// Help is the text below the usage.
+func (daemonStartCmd) Help() string {
+	return `It returns when the ports are open, and does not wait for the services to become healthy.
+
+Example: localport daemon start
+
+Exit codes: 0 running; 1 not started; 2 wrong usage; 3 the config is invalid; 4 it is not allowed.`
+}
+
 // Run takes a lease that no shell holds. It returns when every port accepts connections.
 func (daemonStartCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	verdict, _, err := p.AskTrust()
@@ -60,12 +69,30 @@ func (a *app) printDaemon(ctx context.Context, client client.Client, outcome str
 
 type daemonStopCmd struct{}
 
+// Help is the text below the usage.
+func (daemonStopCmd) Help() string {
+	return `Same as "localport stop" without names.
+
+Example: localport daemon stop
+
+Exit codes: 0 stopped, also if it was not running; 1 it could not be stopped; 2 wrong usage.`
+}
+
 // Run stops the supervisor. Prompts do not start it again.
 func (daemonStopCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	return p.shutDown(ctx, a.err)
 }
 
 type daemonRestartCmd struct{}
+
+// Help is the text below the usage.
+func (daemonRestartCmd) Help() string {
+	return `The new supervisor has the environment of this shell. If none is running, one is started.
+
+Example: localport daemon restart
+
+Exit codes: 0 restarted; 1 not restarted; 2 wrong usage; 3 the config is invalid; 4 it is not allowed.`
+}
 
 // replaceTimeout is how long a new supervisor may take to be ready, and a little more. A keeper that is busy starting one is not
 // terminated sooner: it holds the clients.
@@ -186,6 +213,15 @@ func (p commandProject) restartHere(ctx context.Context, a *app) error {
 
 type daemonReloadCmd struct{}
 
+// Help is the text below the usage.
+func (daemonReloadCmd) Help() string {
+	return `A config that is rejected changes nothing: the previous one stays in use.
+
+Example: localport daemon reload
+
+Exit codes: 0 reloaded; 1 rejected, or the project is not running; 2 wrong usage; 3 the config is invalid; 4 it is not allowed.`
+}
+
 // Run reloads the config, and returns when the change has been applied or rejected.
 func (daemonReloadCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	running, _, err := p.findRunning(ctx)
@@ -213,6 +249,13 @@ func (p commandProject) findRunning(ctx context.Context) (*client.Client, api.St
 }
 
 type daemonStatusCmd struct{ outputFormat }
+
+// Help is the text below the usage.
+func (daemonStatusCmd) Help() string {
+	return `Example: localport daemon status --json
+
+Exit codes: 0 running; 1 not running, or it does not answer; 2 wrong usage.`
+}
 
 // Run shows the supervisor. If none is running, the exit code is 1, for scripts.
 func (c daemonStatusCmd) Run(ctx context.Context, a *app, p commandProject) error {

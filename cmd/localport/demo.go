@@ -22,6 +22,15 @@ import (
 
 type demoCmd struct{}
 
+// Help is the text below the usage.
+func (demoCmd) Help() string {
+	return `It needs no config and takes a few seconds; everything is removed at the end.
+
+Example: localport demo
+
+Exit codes: 0 shown; 1 something failed, or it was interrupted; 2 wrong usage.`
+}
+
 // demo is the temporary project: a directory that is removed when the demo ends, and the server that the project's service forwards to.
 type demo struct {
 	*app

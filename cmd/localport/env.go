@@ -26,6 +26,16 @@ type envCmd struct {
 	Lease  bool   `env:"-" help:"Start the project, and keep it running until the process that runs this command ends: the agent, editor or shell."`
 }
 
+// Help is the text below the usage.
+func (envCmd) Help() string {
+	return `Of a stopped project, the ports that it would use are printed.
+
+  localport env
+  localport env --format github >> "$GITHUB_ENV"
+
+Exit codes: 0 printed; 1 not printed, or a service has no variables: then those of the others are printed; 2 wrong usage; 3 the config is invalid; 4 it is not allowed.`
+}
+
 // Run prints the project's variables. Without --lease it starts nothing: of a stopped project it prints the ports that it would use.
 func (c envCmd) Run(ctx context.Context, a *app) error {
 	if c.Lease {

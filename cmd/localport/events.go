@@ -21,6 +21,16 @@ type eventsCmd struct {
 	outputFormat
 }
 
+// Help is the text below the usage.
+func (eventsCmd) Help() string {
+	return `It works for a stopped project too.
+
+  localport events -n 20
+  localport events -f db
+
+Exit codes: 0 printed, also if there are none; 1 a service is unknown, or the log cannot be read; 2 wrong usage.`
+}
+
 // Run prints what happened in the project, whether it runs or not.
 func (c eventsCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	logged, err := eventlog.ListLogs(p.Dir.LogDir())

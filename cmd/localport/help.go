@@ -20,6 +20,13 @@ type helpCmd struct {
 	Words []string `arg:"" optional:"" help:"A topic or a command."`
 }
 
+// Help is the text below the usage.
+func (helpCmd) Help() string {
+	return `Example: localport help config
+
+Exit codes: 0 shown; 1 not shown; 2 there is no such topic or command.`
+}
+
 func (c helpCmd) Run(a *app) error {
 	if code := showHelp(a, c.Words); code != 0 {
 		return output.WithExitCode(output.ErrReported, code)

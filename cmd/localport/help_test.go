@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/localport-sh/localport/cmd/localport/help"
@@ -98,6 +99,28 @@ func TestHelpTopics_NameCommandsThatExist(t *testing.T) {
 			if !isCommand(m[1:2], model) {
 				t.Errorf("%s names the command %q", topic.Name, m[1])
 			}
+		}
+	}
+}
+
+// The help of each command says what it does, and has an example and the exit codes.
+func TestHelp_HasSentenceExampleAndExitCodes(t *testing.T) {
+	t.Parallel()
+	example := regexp.MustCompile(`(?m)^(?: {2,}|Example: )localport `) // kong indents examples by four spaces
+	leaves := newParser(context.Background(), &app{}, &grammar{}).Model.Leaves(true)
+	if len(leaves) == 0 {
+		t.Fatal("no command found")
+	}
+	for _, node := range leaves {
+		switch {
+		case node.Help == "":
+			t.Errorf("%s: no sentence", node.FullPath())
+		case !example.MatchString(node.Detail):
+			t.Errorf("%s: no example", node.FullPath())
+		case !strings.Contains(node.Detail, "\n\nExit codes: 0 ") && node.Name != "exec":
+			t.Errorf("%s: no exit codes", node.FullPath())
+		case strings.ContainsFunc(node.Detail, func(r rune) bool { return r > unicode.MaxASCII }):
+			t.Errorf("%s: not only ASCII", node.FullPath())
 		}
 	}
 }

@@ -17,6 +17,15 @@ type hookCmd struct {
 	OnCd  bool   `help:"In bash, have cd, pushd and popd enter and leave projects at once, as in \"cd shop && make\". zsh and fish always do."`
 }
 
+// Help is the text below the usage.
+func (hookCmd) Help() string {
+	return `The hook starts a project's forwards when you enter its directory, and sets its variables.
+
+  localport hook fish | source
+
+Exit codes: 0 printed; 1 not printed; 2 unknown shell.`
+}
+
 // Run prints the hook, which calls this program by its absolute path.
 func (c hookCmd) Run(a *app) error {
 	shell, err := shellhook.Lookup(c.Shell)

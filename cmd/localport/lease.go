@@ -21,6 +21,16 @@ type leaseCmd struct {
 	IfProject bool   `help:"Outside a project, print nothing and exit 0."`
 }
 
+// Help is the text below the usage.
+func (leaseCmd) Help() string {
+	return `The lease ends with the process.
+
+  localport lease --format json
+  localport lease --pid $$
+
+Exit codes: 0 printed, with --if-project also outside a project; 1 no lease was taken, or a service has no variables: then those of the others are printed; 2 wrong usage; 3 the config is invalid; 4 it is not allowed.`
+}
+
 // Run takes a lease for a process and prints the variables. The lease ends with the process.
 func (c leaseCmd) Run(ctx context.Context, a *app) error {
 	find := leaseholder.Find

@@ -23,6 +23,15 @@ type loginCmd struct {
 	Services []string `arg:"" optional:"" name:"service" help:"Services; if none is given, those that need attention."`
 }
 
+// Help is the text below the usage.
+func (loginCmd) Help() string {
+	return `A login that several services share is run once. Then the services are waited for.
+
+Example: localport login db
+
+Exit codes: 0 the services are healthy, or none needs a login; 1 otherwise, also if the project is not running; 2 wrong usage; 3 the config is invalid; 4 it is not allowed.`
+}
+
 // Run runs the login of each service in this terminal, a shared login only once, and waits until the services have retried.
 func (c loginCmd) Run(a *app, p commandProject) error {
 	parsed, err := p.parseAllowed() // a login runs programs that files of the project may name

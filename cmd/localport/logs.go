@@ -23,6 +23,16 @@ type logsCmd struct {
 	Path bool `help:"Print the paths of the log files."`
 }
 
+// Help is the text below the usage.
+func (logsCmd) Help() string {
+	return `The lines are ordered by time.
+
+  localport logs -f db
+  localport logs --since 10m --grep refused
+
+Exit codes: 0 printed, also if there are none; 1 a service is unknown, or the logs cannot be read; 2 wrong usage.`
+}
+
 // supervisorLog is the name of the supervisor's own log.
 const supervisorLog = "supervisor"
 

@@ -17,6 +17,15 @@ type portCmd struct {
 	outputFormat
 }
 
+// Help is the text below the usage.
+func (portCmd) Help() string {
+	return `Of a stopped project, it is the port that the service would use.
+
+Example: localport port db
+
+Exit codes: 0 printed; 1 the service is unknown, or does not have its port; 2 wrong usage; 3 the config of the stopped project is invalid.`
+}
+
 // Run prints the local port of a service, also if it is stopped. A port that another program has is an error.
 func (c portCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	status, err := p.queryOrReadStatus(ctx)

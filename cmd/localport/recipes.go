@@ -20,7 +20,9 @@ func (recipesCmd) Help() string {
 		"Others are for programs that have no prompt, and say in which file to write what: " + strings.Join(recipes.SetupNames(), ", ") + ".\n\n" +
 		"Any program that can listen on a given port works the same way: \"command\" is the program and its arguments, with {port} for the port. " +
 		"\"ready\" is a regular expression for the line that it prints when it is ready; \"needs_login\" is one for the line that it prints when you " +
-		"must log in. \"login\" is the program that \"localport login\" then runs in your terminal."
+		"must log in. \"login\" is the program that \"localport login\" then runs in your terminal.\n\n" +
+		"Example: localport recipes cloud-sql\n\n" +
+		"Exit codes: 0 printed; 1 not printed; 2 unknown recipe."
 }
 
 // Run prints recipes.

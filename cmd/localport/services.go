@@ -37,6 +37,16 @@ type startCmd struct {
 	NoWait bool `xor:"wait" help:"Return when the ports are open, without waiting for the services to become healthy."`
 }
 
+// Help is the text below the usage.
+func (startCmd) Help() string {
+	return `Waits at most 30 seconds until the services are healthy. They run until "localport stop".
+
+  localport start
+  localport start db cache
+
+Exit codes: 0 healthy, or with --no-wait: the ports are open; 1 a service is unknown or not healthy; 2 wrong usage; 3 the config is invalid; 4 it is not allowed.`
+}
+
 // Run records a start lease, which needs no process, and starts the services.
 func (c startCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	return p.startServices(ctx, a, api.ActionStart, c.selection, !c.NoWait)
@@ -46,6 +56,15 @@ type restartCmd struct {
 	selection
 	Wait   bool `hidden:"" xor:"wait" env:"-" help:"Wait, which is the default."`
 	NoWait bool `xor:"wait" help:"Return at once, without waiting for the services to become healthy."`
+}
+
+// Help is the text below the usage.
+func (restartCmd) Help() string {
+	return `Waits at most 30 seconds until the services are healthy. A stopped project is started.
+
+Example: localport restart db
+
+Exit codes: 0 healthy, or with --no-wait: reconnecting; 1 a service is unknown or not healthy; 2 wrong usage; 3 the config is invalid; 4 it is not allowed.`
 }
 
 // Run reconnects the services; in a stopped project it starts them.
@@ -123,6 +142,16 @@ func startOptions(names []string, sel selection, verdict trust.Verdict, action a
 }
 
 type stopCmd struct{ selection }
+
+// Help is the text below the usage.
+func (stopCmd) Help() string {
+	return `Services that depend on a stopped one are stopped too.
+
+  localport stop
+  localport stop db
+
+Exit codes: 0 stopped, without names also if the project is not running; 1 it could not be done; 2 wrong usage.`
+}
 
 // Run stops services for every shell, or the whole project.
 func (c stopCmd) Run(ctx context.Context, a *app, p commandProject) error {

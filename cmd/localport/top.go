@@ -21,6 +21,15 @@ import (
 
 type topCmd struct{}
 
+// Help is the text below the usage.
+func (topCmd) Help() string {
+	return `The key "?" lists all keys.
+
+Example: localport top
+
+Exit codes: 0 ended by a key or signal; 1 there is no terminal, or the supervisor does not answer; 2 wrong usage; 3 the config of the stopped project is invalid.`
+}
+
 // Run shows the project full screen. It takes no lease: viewing does not keep the project running.
 func (topCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	out, ok := a.out.File().(*os.File)

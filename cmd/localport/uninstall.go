@@ -26,7 +26,8 @@ func (uninstallCmd) Help() string {
 	return "At a terminal, it shows what LocalPort keeps on disk and what runs, and asks before it stops all of your projects and removes it. " +
 		"Without --yes, nothing is changed unless you answer \"yes\" at a terminal.\n\n" +
 		"It never removes .localport.toml files, your own config.toml, backups of configs, or the program itself: for that it prints the command.\n\n" +
-		"Examples:\n\n  localport uninstall                    # show, and ask\n  localport uninstall --yes --rc-files"
+		"Examples:\n\n  localport uninstall                    # show, and ask\n  localport uninstall --yes --rc-files\n\n" +
+		"Exit codes: 0 removed, or only shown; 1 something could not be removed; 2 wrong usage."
 }
 
 // Run shows what there is and, if the user wants that, stops all projects and removes it.

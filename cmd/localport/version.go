@@ -11,6 +11,13 @@ import (
 
 type versionCmd struct{}
 
+// Help is the text below the usage.
+func (versionCmd) Help() string {
+	return `Example: localport version
+
+Exit codes: 0 printed; 1 not printed; 2 wrong usage.`
+}
+
 func (versionCmd) Run(a *app) error {
 	_, err := fmt.Fprintln(a.out, "localport", version.Own())
 	return err

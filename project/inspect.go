@@ -6,7 +6,8 @@ type PathUse struct {
 	IsProgram bool
 }
 
-// inspectPaths asks Options.CheckPath about every file and program that the service names. Of a service that is not enabled it only advises.
+// inspectPaths asks Options.CheckPath about every file and program that the service names. Of a service that is not
+// enabled, or that nothing waits for, it only advises.
 func (p *parser) inspectPaths(s *Service, table *node) {
 	if p.options.CheckPath == nil {
 		return
@@ -56,7 +57,7 @@ func (p *parser) inspectKey(s *Service, key Key, settings Settings, n *node) {
 	err := p.options.CheckPath(use)
 	switch {
 	case err == nil:
-	case s.Enabled:
+	case s.Enabled && !s.Optional:
 		p.reportError(n, err)
 	default:
 		p.advice.reportValue(n, "%v", err)

@@ -267,6 +267,9 @@ func TestDoctor_RightToForwardIsMissed(t *testing.T) {
 	eventually(t, "the right is seen", func() bool { return len(w.diagnose(root)["destinations"]) == 0 })
 	c.APIServer.Kill()
 	w.requireFinding(root, "destinations", doctor.Fail, "cannot be reached")
+	if err := c.APIServer.Start(); err != nil { // the namespace is deleted at the end
+		t.Fatal(err)
+	}
 }
 
 func TestDoctor_FixRemovesWhatNobodyHolds(t *testing.T) {

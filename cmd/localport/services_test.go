@@ -183,7 +183,7 @@ func TestOptionalService_IsNotWaitedFor(t *testing.T) {
 		t.Errorf("cache: %+v", svc)
 	}
 	o := w.localport(root, "config", "validate")
-	if o.code != 0 || !strings.Contains(o.stderr, "services.search.optional: has no effect") || strings.Contains(o.stderr, "services.cache") {
+	if o.code != 0 || !strings.Contains(o.stderr, "services.search.optional: has no effect") || strings.Contains(o.stderr, "services.cache.optional") {
 		t.Errorf("config validate: exit %d, %q", o.code, o.stderr)
 	}
 }

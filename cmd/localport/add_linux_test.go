@@ -9,7 +9,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 )
 
-func TestAdd_FullDiskLeavesTheFile(t *testing.T) {
+func TestAdd_FullDiskLeavesTheFileNamespace(t *testing.T) {
 	w := newTestEnvWithSmallDisk(t)
 	root := filepath.Join(w.home, "state/shop")
 	if err := os.Mkdir(root, 0o700); err != nil {

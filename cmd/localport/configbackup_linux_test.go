@@ -13,7 +13,7 @@ import (
 )
 
 // A full disk, of the project or of the backups, changes and loses nothing.
-func TestConfigRestore_SurvivesAFullDisk(t *testing.T) {
+func TestConfigRestore_SurvivesAFullDiskNamespace(t *testing.T) {
 	for _, full := range []string{"project", "backups"} {
 		t.Run(full, func(t *testing.T) {
 			isolateConfigCommands(t)

@@ -251,7 +251,7 @@ func TestDoctor_KeyOfAHostIsCorrected(t *testing.T) {
 	w.fixAndCheck(root, w.requireFinding(root, "destinations", doctor.Fail, "bad permissions"))
 }
 
-func TestDoctor_RightToForwardIsMissed(t *testing.T) {
+func TestDoctor_RightToForwardInAClusterIsMissed(t *testing.T) {
 	c := cluster.Start(t)
 	w := newDoctorEnv(t)
 	ns := c.Namespace(t)

@@ -47,8 +47,8 @@ metadata: {name: other}
 spec: {selector: {app: web}, ports: [{port: 7000}]}
 `
 
-// TestInit_FromKubectl runs init against one real cluster.
-func TestInit_FromKubectl(t *testing.T) {
+// TestInit_FromACluster runs init against one real cluster.
+func TestInit_FromACluster(t *testing.T) {
 	c := cluster.Start(t)
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})

@@ -221,7 +221,7 @@ func TestGolden_WhySSH(t *testing.T) {
 	}
 }
 
-func TestGolden_WhyKubernetes(t *testing.T) {
+func TestGolden_WhyInACluster(t *testing.T) {
 	c := cluster.Start(t)
 	ns := c.Namespace(t)
 	p := &whyProject{testEnv: newTestEnv(t)}

@@ -49,7 +49,7 @@ func makeReadOnly(t testing.TB, dir string) {
 	}
 }
 
-func TestReplace_FullDiskLeavesTheFile(t *testing.T) {
+func TestReplace_FullDiskLeavesTheFileNamespace(t *testing.T) {
 	t.Parallel()
 	dir := smallDisk(t)
 	path := filepath.Join(dir, "config")
@@ -66,7 +66,7 @@ func TestReplace_FullDiskLeavesTheFile(t *testing.T) {
 	checkDir(t, dir, map[string]string{"config": "before"})
 }
 
-func TestReplace_ReadOnlyDiskLeavesTheFile(t *testing.T) {
+func TestReplace_ReadOnlyDiskLeavesTheFileNamespace(t *testing.T) {
 	t.Parallel()
 	dir := smallDisk(t)
 	path := filepath.Join(dir, "config")

@@ -71,7 +71,7 @@ func convertFile(path string) (newConfig, error) {
 	case info.IsDir():
 		return newConfig{}, fmt.Errorf("%s is a directory: name the file in it", path)
 	case info.Size() > maxSourceFile:
-		return newConfig{}, fmt.Errorf("%s has more than %d MB: it is no config", path, maxSourceFile>>20)
+		return newConfig{}, fmt.Errorf("%s is larger than %d MB, the limit for a config", path, maxSourceFile>>20)
 	case strings.HasSuffix(path, ".toml"):
 		return newConfig{}, output.WithHint(fmt.Errorf("%s is TOML: only YAML of other tools can be converted", path), "to use a config of LocalPort, copy it: cp "+shellhook.Quote(displayPath(path))+" "+project.ConfigName)
 	}

@@ -38,7 +38,7 @@ func (c uninstallCmd) Run(ctx context.Context, a *app) error {
 	}
 	printInventory(a, inventory)
 	c.printProgram(ctx, a)
-	isEmpty := inventory.IsEmpty() && (!c.RCFiles || !inventory.HasStartup())
+	isEmpty := inventory.IsEmpty() && (!c.RCFiles || !inventory.HasHookLines())
 	switch {
 	case isEmpty:
 		return nil
@@ -55,7 +55,7 @@ func (c uninstallCmd) Run(ctx context.Context, a *app) error {
 			}
 			return nil
 		}
-		if !c.RCFiles && inventory.HasStartup() {
+		if !c.RCFiles && inventory.HasHookLines() {
 			if c.RCFiles, _, err = confirm("Remove the lines from start-up files, and the scripts?"); err != nil {
 				return err
 			}
@@ -74,7 +74,7 @@ func (c uninstallCmd) remove(a *app, inventory uninstall.Inventory) error {
 	}
 	errs = append(errs, inventory.RemoveFiles())
 	if c.RCFiles {
-		backups, err := inventory.RemoveStartup()
+		backups, err := inventory.RemoveHookLines()
 		for _, backup := range backups {
 			output.Info(a.err, "kept a copy of a start-up file: %s", shortPath(backup))
 		}

@@ -26,8 +26,20 @@ func findWithLsof(addr netip.AddrPort) (Holder, bool) {
 	return parseLsof(string(out), addr)
 }
 
-// parseLsof parses the output of lsof -F: one field a line, a letter and its value; a process comes before its sockets.
-func parseLsof(out string, addr netip.AddrPort) (Holder, bool) {
+// parseLsof parses the output of lsof -F for listening sockets.
+func parseLsof(out string, addr netip.AddrPort) (found Holder, ok bool) {
+	readLsof(out, func(h Holder, name string) {
+		localAddr, err := netip.ParseAddrPort(name)
+		if !ok && (strings.HasPrefix(name, "*:") || err == nil && localAddr == addr) {
+			found, ok = h, true
+		}
+	})
+	return found, ok
+}
+
+// readLsof calls onSocket with the name of each socket in the output of lsof -F, and the process that has it: one field a line, a letter and its
+// value; a process comes before its sockets.
+func readLsof(out string, onSocket func(h Holder, name string)) {
 	var h Holder
 	for line := range strings.Lines(out) {
 		line = strings.TrimRight(line, "\n")
@@ -44,12 +56,9 @@ func parseLsof(out string, addr netip.AddrPort) (Holder, bool) {
 		case 'u':
 			h.UID, _ = strconv.Atoi(value)
 		case 'n':
-			if localAddr, err := netip.ParseAddrPort(value); strings.HasPrefix(value, "*:") || err == nil && localAddr == addr {
-				return h, true
-			}
+			onSocket(h, value)
 		}
 	}
-	return Holder{}, false
 }
 
 // connectionsWithLsof runs lsof, for at most lsofTimeout, for the ports of the addresses.
@@ -71,30 +80,14 @@ func connectionsWithLsof(addrs []netip.AddrPort) []Connection {
 
 // parseLsofConnections parses the output of lsof -F for connected sockets, whose names are CLIENT->SERVER.
 func parseLsofConnections(out string, addrs []netip.AddrPort) (connections []Connection) {
-	var h Holder
-	for line := range strings.Lines(out) {
-		line = strings.TrimRight(line, "\n")
-		if line == "" {
-			continue
+	readLsof(out, func(h Holder, name string) {
+		clientText, serverText, _ := strings.Cut(name, "->")
+		client, clientErr := netip.ParseAddrPort(clientText)
+		server, serverErr := netip.ParseAddrPort(serverText)
+		if clientErr == nil && serverErr == nil && slices.Contains(addrs, server) {
+			connections = append(connections, Connection{Client: client, Server: server, Holder: h})
 		}
-		value := line[1:]
-		switch line[0] {
-		case 'p':
-			pid, _ := strconv.Atoi(value)
-			h = Holder{PID: pid}
-		case 'c':
-			h.Name = value
-		case 'u':
-			h.UID, _ = strconv.Atoi(value)
-		case 'n':
-			clientText, serverText, _ := strings.Cut(value, "->")
-			client, clientErr := netip.ParseAddrPort(clientText)
-			server, serverErr := netip.ParseAddrPort(serverText)
-			if clientErr == nil && serverErr == nil && slices.Contains(addrs, server) {
-				connections = append(connections, Connection{Client: client, Server: server, Holder: h})
-			}
-		}
-	}
+	})
 	slices.SortStableFunc(connections, func(a, b Connection) int { return a.Client.Compare(b.Client) })
 	return slices.CompactFunc(connections, func(a, b Connection) bool { return a.Client == b.Client }) // a socket that processes share
 }

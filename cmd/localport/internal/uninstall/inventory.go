@@ -73,13 +73,13 @@ func (i Inventory) IsEmpty() bool {
 	return i.States.Files == 0 && i.Approval.Files == 0 && len(i.Sockets) == 0 && len(i.Dirs) == 0
 }
 
-// HasStartup reports whether there is something that RemoveStartup would remove.
-func (i Inventory) HasStartup() bool {
+// HasHookLines reports whether there is something that RemoveHookLines would remove.
+func (i Inventory) HasHookLines() bool {
 	return len(i.Scripts) > 0 || slices.ContainsFunc(i.Lines, func(l Line) bool { return l.IsAlone })
 }
 
-// RemoveStartup removes the scripts, and the lines as RemoveLines does.
-func (i Inventory) RemoveStartup() (backups []string, err error) {
+// RemoveHookLines removes the scripts, and the lines as RemoveLines does.
+func (i Inventory) RemoveHookLines() (backups []string, err error) {
 	for _, script := range i.Scripts {
 		err = errors.Join(err, os.Remove(script))
 	}

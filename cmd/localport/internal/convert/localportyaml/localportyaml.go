@@ -32,7 +32,7 @@ func Convert(path string, data []byte) (convert.Result, error) {
 }
 
 // ErrNoServices is the error about a file without a list of services.
-var ErrNoServices = errors.New(`it has no list "services", so it is no config of the Python LocalPort`)
+var ErrNoServices = errors.New(`it has no list "services", so it is not a config of the Python LocalPort`)
 
 // converter converts one file.
 type converter struct {

@@ -76,8 +76,10 @@ func (s *Shell) Output() string {
 		text = text[:end]
 	}
 	_, text, _ = strings.Cut(text, "\n")
-	if s.setup.repeatsPrompt {
-		text = strings.Replace(text, prompt{number: s.prompt.number - 1}.text(), "", 1)
+	if s.setup.repeatsPrompt { // the last line's and, when the screen is drawn again, its own
+		for _, number := range []int{s.prompt.number - 1, s.prompt.number} {
+			text = strings.ReplaceAll(text, strings.TrimSpace(prompt{number: number}.text()), "")
+		}
 	}
 	return strings.TrimSpace(text)
 }

@@ -21,7 +21,7 @@ func TestStoredLine_IsNeverNewerThanTheView(t *testing.T) {
 }
 
 func TestRetry_OfNothingIsEmpty(t *testing.T) {
-	h, err := parseArgs([]string{"bash", "--pid", "1", "--retry", ""})
+	h, err := parseArgs([]string{"bash", "--pid", "1", "--retry", ""}, func(string) string { return "" })
 	if err != nil || !h.canRetry || h.isRetry || h.retry.encode() != "" {
 		t.Errorf("%+v, %v", h, err)
 	}

@@ -147,7 +147,7 @@ func newHandler(b Backend, handOvers *sync.WaitGroup) http.Handler {
 	mux.Handle("POST /v1/handover", handleUpgrade(b.TakeOver, http.StatusConflict, handOvers))
 	// Another network namespace has a loopback of its own. A refusal is no conflict, which would be logged: it is asked for each second.
 	mux.Handle("POST /v1/borrow", refuseForeignIn(handleUpgrade(b.Borrow, http.StatusPreconditionFailed, handOvers), networkNamespace))
-	mux.Handle("POST "+promptapi.Path, refuseForeignIn(handlePrompt(b), networkNamespace))
+	mux.Handle("POST "+promptapi.Path, handlePrompt(b))
 	mux.Handle("POST /v1/end", refuseForeign(handleJSON(func(ctx context.Context, _ struct{}) (struct{}, error) {
 		return struct{}{}, b.End(ctx)
 	})))
@@ -157,9 +157,13 @@ func newHandler(b Backend, handOvers *sync.WaitGroup) http.Handler {
 // maxRequest is the length of the longest body of a request, in bytes; an environment is the longest part.
 const maxRequest = 8 << 20
 
-// handlePrompt evaluates a prompt as package promptapi describes it.
+// handlePrompt evaluates a prompt as package promptapi describes it, for clients in the same namespaces.
 func handlePrompt(b Backend) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(namespacesOfClient(r.Context(), networkNamespace)) > 0 { // or the client has ended
+			w.WriteHeader(http.StatusPreconditionFailed)
+			return
+		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 		if err != nil {
 			http.Error(w, "read the request: "+err.Error(), http.StatusBadRequest)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/internal/doctor"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/cmd/localport/internal/prompt"
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/project"
@@ -110,7 +111,7 @@ func printFinding(a *app, columns int, f doctor.Finding) {
 
 // newSubject collects what the checks look at. Without a project, only what belongs to none is checked.
 func (a *app) newSubject(ctx context.Context) (*doctor.Subject, error) {
-	exe, err := invokedPath()
+	exe, err := prompt.InvokedPath()
 	if err != nil {
 		return nil, err
 	}

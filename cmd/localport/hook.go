@@ -1,14 +1,11 @@
 package main
 
 import (
-	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
+	"io"
 	"slices"
 	"strings"
 
-	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/cmd/localport/internal/prompt"
 	"github.com/localport-sh/localport/shellhook"
 )
 
@@ -28,43 +25,11 @@ Exit codes: 0 printed; 1 not printed; 2 unknown shell.`
 
 // Run prints the hook, which calls this program by its absolute path.
 func (c hookCmd) Run(a *app) error {
-	shell, err := shellhook.Lookup(c.Shell)
-	if err != nil {
-		return output.Usage(err)
-	}
-	exe, err := invokedPath()
-	if err != nil {
-		return err
-	}
-	hook := shell.Hook(exe)
-	if wrapper, ok := shell.(shellhook.CdWrapper); ok && c.OnCd {
-		hook += wrapper.OnCd()
-	}
-	_, err = fmt.Fprint(a.out.Data(), hook)
-	return err
-}
-
-// invokedPath returns the absolute path that this program was called by, without resolving links: Homebrew's and Nix' lead to a file
-// that the next upgrade deletes. It falls back to the file itself.
-func invokedPath() (string, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	path, err := exec.LookPath(os.Args[0])
+	hook, err := prompt.Hook(c.Shell, c.OnCd)
 	if err == nil {
-		path, err = filepath.Abs(path)
+		_, err = io.WriteString(a.out.Data(), hook)
 	}
-	if err != nil || !isSameFile(path, exe) {
-		return exe, nil
-	}
-	return path, nil
-}
-
-func isSameFile(a, b string) bool {
-	infoA, errA := os.Stat(a)
-	infoB, errB := os.Stat(b)
-	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
+	return err
 }
 
 // loginShellName returns args with a login shell's $0, such as "-bash", replaced by the name of the shell: it is not a flag.

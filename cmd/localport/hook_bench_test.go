@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -27,7 +28,7 @@ var repeatCode = map[string]string{
 var scriptArgs = map[string][]string{"bash": {"--norc", "-c"}, "zsh": {"-f", "-c"}, "fish": {"--no-config", "-c"}}
 
 // BenchmarkHooks measures what a prompt where nothing changed, and a cd into a project and out of it, cost in each shell: without a hook, with
-// ours, direnv's and mise's. CPU time is that of the shell and all that it starts; forks are counted by strace, if that may trace.
+// ours, direnv's and mise's. CPU time is that of the shell and all that it starts, and that of the supervisor in addition; forks are counted by strace, if that may trace.
 func BenchmarkHooks(b *testing.B) {
 	w := newReleaseEnv(b)
 	root := w.project(tcpConfig("web", `"auto"`, serve(b, "127.0.0.1:0")))
@@ -68,7 +69,10 @@ func BenchmarkHooks(b *testing.B) {
 				}
 				for b.Loop() {
 					b.ReportMetric(h.cost(b, "prompt", prompts), "µs/prompt")
-					b.ReportMetric(h.cost(b, "cd /; prompt; cd "+h.dir+"; prompt", 10)/2, "µs/cd")
+					before := w.supervisorCPU(b, root)
+					const cds = 50
+					b.ReportMetric(h.cost(b, "cd /; prompt; cd "+h.dir+"; prompt", cds)/2, "µs/cd")
+					b.ReportMetric(float64((w.supervisorCPU(b, root)-before).Microseconds())/(2*cds), "µs-supervisor/cd")
 				}
 				b.ReportMetric(h.forks(b, "prompt"), "forks/prompt")
 				b.ReportMetric(h.forks(b, "cd /; prompt; cd "+h.dir+"; prompt")/2, "forks/cd")
@@ -76,6 +80,26 @@ func BenchmarkHooks(b *testing.B) {
 			})
 		}
 	}
+}
+
+// supervisorCPU returns the CPU time that a project's supervisor has used, in steps of a clock tick (10 ms).
+func (w releaseEnv) supervisorCPU(b *testing.B, root string) time.Duration {
+	b.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", w.supervisor(root).PID))
+	if err != nil {
+		b.Fatal(err)
+	}
+	// Fields 14 and 15 of proc_pid_stat(5), counted after the name in parentheses.
+	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+	ticks := 0
+	for _, field := range fields[11:13] {
+		n, err := strconv.Atoi(field)
+		if err != nil {
+			b.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
 // hookScript runs code in a shell with a hook, in a directory that the hook has entered.

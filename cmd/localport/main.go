@@ -17,6 +17,7 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/internal/prompt"
+	"github.com/localport-sh/localport/cmd/localport/internal/promptclient"
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/handoff"
@@ -117,6 +118,9 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 		switch args[0] {
 		case "export":
 			if prompt.IsHookCommand(args) {
+				if status, ok := promptclient.Run(args[1:]); ok { // again, unless this build counts coverage
+					return status
+				}
 				return prompt.Export(args[1:])
 			}
 			args = append([]string{"config", "export"}, args[1:]...)

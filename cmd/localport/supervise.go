@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/cmd/localport/internal/prompt"
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/ephemeral"
@@ -69,7 +70,7 @@ func (c superviseCmd) supervise(config, logLevel string) error {
 	})
 	err = supervisor.Run(ctx, supervisor.Options{
 		Config: config, Version: version.Own(), Exe: exe, RunID: strings.ToLower(rand.Text()[:8]), LogLevel: level,
-		OnStartResult: client.ReportReadiness, Inherit: inherit,
+		OnStartResult: client.ReportReadiness, Inherit: inherit, AcceptPrompt: prompt.NewEvaluator().Accept,
 	})
 	cleanupCtx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()

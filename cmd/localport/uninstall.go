@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/cmd/localport/internal/prompt"
 	"github.com/localport-sh/localport/cmd/localport/internal/uninstall"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/process"
@@ -174,7 +175,7 @@ func printPlace(a *app, what string, place uninstall.Place) {
 }
 
 func (uninstallCmd) printProgram(ctx context.Context, a *app) {
-	exe, err := invokedPath()
+	exe, err := prompt.InvokedPath()
 	if err != nil {
 		return
 	}

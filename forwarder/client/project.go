@@ -14,8 +14,11 @@ import (
 
 // PromptTimeout is how long a prompt may wait for the lock, a start and a supervisor's answer in total: two seconds,
 // or LOCALPORT_LIMIT, for slow machines.
-func PromptTimeout() time.Duration {
-	if limit, err := project.ParseDuration(os.Getenv("LOCALPORT_LIMIT")); err == nil {
+func PromptTimeout() time.Duration { return PromptTimeoutFrom(os.Getenv) }
+
+// PromptTimeoutFrom is PromptTimeout with another environment.
+func PromptTimeoutFrom(getenv func(name string) string) time.Duration {
+	if limit, err := project.ParseDuration(getenv("LOCALPORT_LIMIT")); err == nil {
 		return limit
 	}
 	return 2 * time.Second
@@ -32,7 +35,9 @@ type Project struct {
 	Store  trust.Store
 	// AnswerTimeout is how long the caller waits for an answer; NoAnswerError shows it.
 	AnswerTimeout time.Duration
-	logLevel      string // of the supervisor's log
+	// Getenv looks up a variable of the environment in which the caller's commands run: os.Getenv, unless this process works for another.
+	Getenv   func(name string) string
+	logLevel string // of the supervisor's log
 	// version is this program's: a supervisor of an older release is replaced.
 	version string
 }
@@ -51,7 +56,7 @@ func Open(config string, onWarning func(text string), logLevel, version string) 
 	}
 	return &Project{
 		Config: config, Root: filepath.Dir(config), Dir: dir,
-		Store: trust.Store{Dir: filepath.Join(data, "trust")}, AnswerTimeout: CommandTimeout(), logLevel: logLevel, version: version,
+		Store: trust.Store{Dir: filepath.Join(data, "trust")}, AnswerTimeout: CommandTimeout(), Getenv: os.Getenv, logLevel: logLevel, version: version,
 	}, nil
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/printable"
+	"github.com/localport-sh/localport/forwarder/promptapi"
 )
 
 // Backend implements the control API. Its methods must be safe for concurrent use.
@@ -36,6 +37,9 @@ type Backend interface {
 	Login(ctx context.Context, r api.LoginRequest) error
 	Replace(ctx context.Context, r api.ReplaceRequest) error
 	End(ctx context.Context) error
+	// AcceptPrompt returns how long the evaluation of a prompt may take, and a function that evaluates it, which the caller calls once; nil if the
+	// client has to evaluate the prompt itself. The function returns false if the client has to do that nevertheless.
+	AcceptPrompt(r promptapi.Request) (limit time.Duration, evaluate func(context.Context) (promptapi.Response, bool))
 	// TakeOver returns a function that receives another supervisor's listeners on a connection, and closes the connection.
 	TakeOver(h api.HandOverRequest) (func(context.Context, *net.UnixConn), error)
 	// Borrow returns a function that shares a service with another project on a connection, and closes the connection.
@@ -143,10 +147,47 @@ func newHandler(b Backend, handOvers *sync.WaitGroup) http.Handler {
 	mux.Handle("POST /v1/handover", handleUpgrade(b.TakeOver, http.StatusConflict, handOvers))
 	// Another network namespace has a loopback of its own. A refusal is no conflict, which would be logged: it is asked for each second.
 	mux.Handle("POST /v1/borrow", refuseForeignIn(handleUpgrade(b.Borrow, http.StatusPreconditionFailed, handOvers), networkNamespace))
+	mux.Handle("POST "+promptapi.Path, handlePrompt(b))
 	mux.Handle("POST /v1/end", refuseForeign(handleJSON(func(ctx context.Context, _ struct{}) (struct{}, error) {
 		return struct{}{}, b.End(ctx)
 	})))
 	return mux
+}
+
+// maxRequest is the length of the longest body of a request, in bytes; an environment is the longest part.
+const maxRequest = 8 << 20
+
+// handlePrompt evaluates a prompt as package promptapi describes it, for clients in the same namespaces.
+func handlePrompt(b Backend) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(namespacesOfClient(r.Context(), networkNamespace)) > 0 { // or the client has ended
+			w.WriteHeader(http.StatusPreconditionFailed)
+			return
+		}
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+		if err != nil {
+			http.Error(w, "read the request: "+err.Error(), http.StatusBadRequest)
+			return
+		}
+		request, ok := promptapi.ParseRequest(body)
+		if !ok {
+			http.Error(w, "the request is incomplete", http.StatusBadRequest)
+			return
+		}
+		limit, evaluate := b.AcceptPrompt(request)
+		if evaluate == nil {
+			w.WriteHeader(http.StatusPreconditionFailed)
+			return
+		}
+		_, err = w.Write(promptapi.EncodeLimit(int(limit.Milliseconds())))
+		if err == nil {
+			err = http.NewResponseController(w).Flush()
+		}
+		response, ok := evaluate(r.Context()) // also after an error: the function frees what AcceptPrompt has taken
+		if err == nil && ok {
+			_, _ = w.Write(response.Encode()) // an error means that the client has disconnected
+		}
+	})
 }
 
 // connKey is the key of a request's connection in its context.
@@ -200,8 +241,7 @@ func handleJSON[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var request Q
 		if r.Method == http.MethodPost {
-			const limit = 8 << 20 // bytes; an environment is the longest part of a request
-			if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit)).Decode(&request); err != nil {
+			if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest)).Decode(&request); err != nil {
 				writeJSON(w, http.StatusBadRequest, api.ErrorResponse{Error: "read the request: " + err.Error()})
 				return
 			}

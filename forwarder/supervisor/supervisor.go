@@ -17,6 +17,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/filelimit"
 	"github.com/localport-sh/localport/forwarder/handoff"
+	"github.com/localport-sh/localport/forwarder/promptapi"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/forwarder/wait"
@@ -35,6 +36,16 @@ type Options struct {
 	OnStartResult func(client.Readiness)
 	// Inherit receives what a keeper holds; nil if a client started this supervisor.
 	Inherit func() (*handoff.KeeperLink, *handoff.Inheritance, error)
+	// AcceptPrompt is what server.Backend calls; nil: no prompts are evaluated here.
+	AcceptPrompt func(r promptapi.Request) (limit time.Duration, evaluate func(context.Context) (promptapi.Response, bool))
+}
+
+// AcceptPrompt implements server.Backend.
+func (s *Supervisor) AcceptPrompt(r promptapi.Request) (limit time.Duration, evaluate func(context.Context) (promptapi.Response, bool)) {
+	if s.options.AcceptPrompt == nil {
+		return 0, nil
+	}
+	return s.options.AcceptPrompt(r)
 }
 
 // maxConcurrentChecks is the limit on health checks that run at the same time.

@@ -42,6 +42,9 @@ func (e Env) List() []string {
 	return list
 }
 
+// Get is os.Getenv of this environment.
+func (e Env) Get(name string) string { return e[name] }
+
 // Lookup is os.LookupEnv of this environment.
 func (e Env) Lookup(name string) (string, bool) {
 	value, ok := e[name]

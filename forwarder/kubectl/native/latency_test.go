@@ -301,7 +301,7 @@ func TestPool_UpstreamInUseSurvivesATimedOutConnection(t *testing.T) {
 			second <- conn
 		}
 	}()
-	for limit := time.After(30 * time.Second); !drainOthers(); {
+	for limit := time.After(2 * time.Minute); !drainOthers(); {
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-limit:

@@ -67,8 +67,8 @@ func (r retry) encode() string {
 	return string(data)
 }
 
-func parseArgs(args []string) (hookArgs, error) {
-	h := hookArgs{limit: client.PromptTimeout()}
+func parseArgs(args []string, getenv func(string) string) (hookArgs, error) {
+	h := hookArgs{limit: client.PromptTimeoutFrom(getenv)}
 	if len(args) > 0 {
 		h.shell, args = args[0], args[1:]
 	}
@@ -115,15 +115,18 @@ type evaluation struct {
 
 	root, stateDir, line, reported string // what the shell stores until the next prompt
 	retry                          retry
-	used                           []string // the variables that [env] uses
-	recheck                        bool     // the next prompt must evaluate again
-	isUnjoined                     bool     // the project is not allowed, or down
-	isStamped                      bool     // the ages of the files are recorded
-	isPending                      bool     // the files wait for "localport allow"
-	held                           string   // messages for the next prompt
-	viewLine                       uint64   // the line's number when the supervisor made the view; 0: unknown
+	used                           []string        // the variables that [env] uses
+	recheck                        bool            // the next prompt must evaluate again
+	isUnjoined                     bool            // the project is not allowed, or down
+	isStamped                      bool            // the ages of the files are recorded
+	isPending                      bool            // the files wait for "localport allow"
+	held                           strings.Builder // messages for the next prompt, if the shell is editing a line
+	viewLine                       uint64          // the line's number when the supervisor made the view; 0: unknown
 
 	userConfig func() (project.UserConfig, error) // read once, and only if there is a message
+	// bySupervisor is set if the project's supervisor evaluates the prompt of a shell, and not a process that the shell has started. It starts
+	// nothing: no supervisor, and no program that looks for mistakes.
+	bySupervisor bool
 }
 
 // Export prints the statements that the shell evaluates, and returns the exit code. args are the arguments of `localport export`.
@@ -134,31 +137,18 @@ func Export(args []string) int {
 
 // run prints the bookkeeping even if something failed: without it, the hook would run export at every prompt.
 func run(args []string, stdout, stderr io.Writer) error {
-	h, err := parseArgs(args)
+	cwd, _ := os.Getwd() // a deleted directory is in no project
+	e, err := newEvaluation(args, cwd, os.Environ(), stderr)
 	if err != nil {
 		return err
 	}
-	shell, err := shellhook.Lookup(h.shell)
-	if err != nil {
-		return output.Usage(err)
-	}
-	var held strings.Builder
-	if h.hold {
-		stderr = output.NewWriter(&held)
-	}
-	cwd, _ := os.Getwd() // a deleted directory is in no project
-	before := environ.Parse(os.Environ())
-	e := &evaluation{
-		args: h, err: stderr, cwd: cwd, shell: shell, before: before, after: environ.Undo(before), reported: h.reported,
-		userConfig: sync.OnceValues(client.ReadUser),
-	}
 	// The last tenth of the limit is for the error message.
-	ctx, cancel := context.WithTimeout(context.Background(), h.limit-h.limit/10)
+	ctx, cancel := context.WithTimeout(context.Background(), e.args.limit-e.args.limit/10)
 	defer cancel()
 	// Calls to a file system that hangs do not return at a deadline, but the prompt must.
-	watchdog := time.AfterFunc(h.limit+200*time.Millisecond, func() {
-		if !h.isRetry && !h.hold {
-			output.Info(stderr, "no result within %v in %s: the file system or the supervisor does not respond", h.limit, cwd)
+	watchdog := time.AfterFunc(e.args.limit+watchdogDelay, func() {
+		if !e.args.isRetry && !e.args.hold {
+			e.printNoResult(stderr)
 		}
 		os.Exit(output.ExitFailed)
 	})
@@ -166,17 +156,46 @@ func run(args []string, stdout, stderr io.Writer) error {
 
 	err = e.evaluate(ctx)
 	e.printChangedVariables()
-	if h.hold {
-		err = output.ReportOnOneLine(stderr, err)
-		if code := output.PrintError(stderr, err); err != nil {
+	if e.args.hold {
+		err = output.ReportOnOneLine(e.err, err)
+		if code := output.PrintError(e.err, err); err != nil {
 			err = output.WithExitCode(output.ErrReported, code)
 		}
-		e.held = held.String()
 	}
 	if _, writeErr := io.WriteString(stdout, e.shellCode()); writeErr != nil {
 		return writeErr
 	}
-	return output.ReportOnOneLine(stderr, err)
+	return output.ReportOnOneLine(e.err, err)
+}
+
+// printNoResult prints that the evaluation has not ended in time.
+func (e *evaluation) printNoResult(stderr io.Writer) {
+	output.Info(stderr, "no result within %v in %s: the file system or the supervisor does not respond", e.args.limit, e.cwd)
+}
+
+// watchdogDelay is how long after its limit a prompt ends at the latest.
+const watchdogDelay = 200 * time.Millisecond
+
+// newEvaluation returns the evaluation of a prompt of a shell in the directory cwd, with the environment env. Messages are written to stderr or,
+// if the shell is editing a line, kept for its next prompt.
+func newEvaluation(args []string, cwd string, env []string, stderr io.Writer) (*evaluation, error) {
+	before := environ.Parse(env)
+	h, err := parseArgs(args, before.Get)
+	if err != nil {
+		return nil, err
+	}
+	shell, err := shellhook.Lookup(h.shell)
+	if err != nil {
+		return nil, output.Usage(err)
+	}
+	e := &evaluation{
+		args: h, err: stderr, cwd: cwd, shell: shell, before: before, after: environ.Undo(before), reported: h.reported,
+		userConfig: sync.OnceValues(client.ReadUser),
+	}
+	if h.hold {
+		e.err = output.NewWriter(&e.held)
+	}
+	return e, nil
 }
 
 func (e *evaluation) evaluate(ctx context.Context) error {
@@ -221,9 +240,9 @@ func storedLine(line string, viewLine uint64) string {
 }
 
 func (e *evaluation) openProject(root string) (*client.Project, error) {
-	p, err := client.Open(filepath.Join(root, project.ConfigName), func(text string) { output.Warn(e.err, text) }, os.Getenv("LOCALPORT_LOG_LEVEL"), version.Own())
+	p, err := client.Open(filepath.Join(root, project.ConfigName), func(text string) { output.Warn(e.err, text) }, e.before.Get("LOCALPORT_LOG_LEVEL"), version.Own())
 	if err == nil {
-		p.AnswerTimeout = e.args.limit
+		p.AnswerTimeout, p.Getenv = e.args.limit, e.before.Get
 	}
 	return p, err
 }
@@ -305,7 +324,7 @@ func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error 
 	j, err := p.Join(ctx, client.JoinOptions{
 		Lease:            lockstate.Lease{Kind: lockstate.ShellLease, Process: shell, Dir: e.cwd, Since: time.Now().UTC()},
 		ReleasedBySocket: slices.Contains(e.args.retry.BySocket, e.root),
-		RestartStopped:   isEntering, Allowed: verdict == trust.Allowed,
+		RestartStopped:   isEntering, Allowed: verdict == trust.Allowed, OnlyRunning: e.bySupervisor,
 		OnUpdate: func(tx *lockstate.Tx, isAlive bool) {
 			if isStampChanged {
 				tx.Bump()
@@ -323,7 +342,7 @@ func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error 
 	if e.isUnjoined && verdict == trust.Denied {
 		return nil
 	}
-	if e.isUnjoined {
+	if e.isUnjoined && !e.bySupervisor {
 		if mistake := findMistake(ctx, p); mistake.Text != "" {
 			err = output.WithExitCode(errors.New(mistake.Describe(false)), output.ExitNotAllowed)
 		}
@@ -343,6 +362,9 @@ func (e *evaluation) exportVariables(ctx context.Context, p *client.Project, j *
 	var pending error
 	if verdict != trust.Allowed {
 		text := files.DescribeChange(j.View.Files) + `; still using the previous config until you run "localport allow"`
+		if e.bySupervisor {
+			return errors.New(text)
+		}
 		if mistake := findMistake(ctx, p); mistake.Text != "" {
 			text = mistake.Describe(true)
 		}
@@ -398,7 +420,7 @@ func (e *evaluation) shellCode() string {
 		b.WriteString(e.shell.Set(shellhook.VariablesVariable, strings.Join(environ.ReadDiff(e.after).Names(e.after), " ")))
 	}
 	if e.args.hold {
-		b.WriteString(e.shell.Set(shellhook.HeldVariable, e.held))
+		b.WriteString(e.shell.Set(shellhook.HeldVariable, e.held.String()))
 	}
 	for _, change := range environ.ListChanges(e.before, e.after) {
 		b.WriteString(e.changeVariable(change))

@@ -2,7 +2,7 @@ package prompt
 
 import "os"
 
-// This init runs the hook's command and exits before most packages of the program are initialised: a prompt needs neither the
+// This init runs the hook's command, and the one that prints the hook, and exits before most packages of the program are initialised: a prompt needs neither the
 // supervisor nor the probes, and every cd would pay for their initialisation.
 //
 // The order of initialisation is part of the language: of the packages whose imports are all initialised, the one with the smallest
@@ -14,8 +14,12 @@ import "os"
 //
 // A build that counts coverage starts to count in main, and runs export there.
 func init() {
-	if IsHookCommand(os.Args[1:]) && os.Getenv("GOCOVERDIR") == "" {
+	switch {
+	case os.Getenv("GOCOVERDIR") != "":
+	case IsHookCommand(os.Args[1:]):
 		os.Exit(Export(os.Args[2:]))
+	case printHook(os.Args[1:]):
+		os.Exit(0)
 	}
 }
 

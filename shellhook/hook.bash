@@ -311,6 +311,11 @@ __localport_export() {
   fi
   # Nor is it final if the directory was moved meanwhile: when it is back, that is the same reason.
   [[ $__localport_code != [34] || $__localport_why == 'enter moved '* || . -ef $PWD && ( -z $__localport_root || -e $__localport_root ) ]] || __localport_tried=''
+  # Another edit is the same reason as this one, if this one has been seen.
+  if [[ $__localport_why == 'file '* && $__localport_code == [034] && -n $__localport_dir ]]; then
+    __localport_list_files
+    \builtin [ ${__localport_files[@]+"${__localport_files[@]}"} ] || __localport_tried=''
+  fi
 }
 
 # __localport_find_program sets __localport_program to localport: at the path that the hook was installed with or, if an upgrade has

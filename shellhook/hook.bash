@@ -57,32 +57,34 @@ fi
 # __localport_prompt checks whether something has changed. As an element of its own in PROMPT_COMMAND it need not return the status
 # that it was called with, which would run an ERR trap: bash restores $?, PIPESTATUS and $_ after each element. Its first line is the
 # only one that set -x shows, and must not change $? before it is saved.
-#
-# The conditions hold at nearly all prompts, and say that __localport_run would find nothing to do. They stand here because bash copies a
-# function at each call, and are written with [[ ]] on variables that hold whole paths: a word costs as much as what it names, [ and an array
-# several times as much. x != X: not with nocasematch.
 __localport_prompt() {
   [[ ${__localport_status:=$?}$- != $__localport_options ]] ||
     { \local -; \set +aETuvx; \builtin export -n __localport_status; } 2>/dev/null
-  if [[ -n $__localport_arrays && $BASH_SUBSHELL$__localport_undo$__localport_wait$__localport_tried$__localport_uses$__localport_recheck${bash_preexec_imported-}${__bp_imported-}${__vsc_initialized-}${DIRENV_DIFF-}${__MISE_DIFF-} == 000 &&
-    ${PWD-} == "$__localport_pwd" && x != X && ${PROMPT_COMMAND[@]: -1} == __localport_prompt && $PROMPT_COMMAND != __localport_prompt &&
-    ( ! -e ./.localport.toml || . -ef $__localport_root ) && ( -z $__localport_root || -f $__localport_file ) ]] && {
-    [[ -z $__localport_above1 ]] || ! __localport_is_above
-  } && {
-    [[ -z $__localport_root ]] || {
-      \builtin read -rN 99 __localport_now <"$__localport_file"
-      [[ $__localport_now == "$__localport_expected" && ! $__localport_process -nt $__localport_file && -e $__localport_process/exe &&
-        ! $__localport_config -nt $__localport_config_stamp && ! $__localport_config -ot $__localport_config_stamp && ! -e $__localport_new1 && ! -e $__localport_new2 &&
-        ( -z $__localport_old1 || ! $__localport_old1 -nt $__localport_stamp1 && ! $__localport_old1 -ot $__localport_stamp1 ) &&
-        ( -z $__localport_old2 || ! $__localport_old2 -nt $__localport_stamp2 && ! $__localport_old2 -ot $__localport_stamp2 ) ]]
-    }
-  } || __localport_run || [[ $- == *e* ]]; then # as a condition, so that neither set -e nor an ERR trap counts in it
+  if __localport_check || [[ $- == *e* ]]; then # as a condition, so that neither set -e nor an ERR trap counts in it
     __localport_status=''
   else
     \set -- "$__localport_status"
     __localport_status=''
     \return "$1"
   fi
+}
+
+# __localport_check calls __localport_run unless that would find nothing to do, as at nearly all prompts. It is short, because bash copies a
+# function at each call, and tests variables that hold whole paths with [[ ]]: a word costs as much as what it names, [ and an array several
+# times as much. x != X: not with nocasematch, with which a directory could be another one.
+__localport_check() {
+  if [[ -n $__localport_arrays && $BASH_SUBSHELL$__localport_undo$__localport_wait$__localport_tried$__localport_uses$__localport_recheck${bash_preexec_imported-}${__bp_imported-}${__vsc_initialized-}${DIRENV_DIFF-}${__MISE_DIFF-} == 000 &&
+    ${PWD-} == "$__localport_pwd" && x != X && ${PROMPT_COMMAND[@]: -1} == __localport_prompt && $PROMPT_COMMAND != __localport_prompt &&
+    ( ! -e ./.localport.toml || . -ef $__localport_root ) && ( -z $__localport_root || -f $__localport_file ) ]] &&
+    { [[ -z $__localport_above1 ]] || ! __localport_is_above; }; then
+    [[ -n $__localport_root ]] || \return 0
+    \builtin read -rN 99 __localport_now <"$__localport_file"
+    [[ $__localport_now == "$__localport_expected" && ! $__localport_process -nt $__localport_file && -e $__localport_process/exe &&
+      ! $__localport_config -nt $__localport_config_stamp && ! $__localport_config -ot $__localport_config_stamp && ! -e $__localport_new1 && ! -e $__localport_new2 &&
+      ( -z $__localport_old1 || ! $__localport_old1 -nt $__localport_stamp1 && ! $__localport_old1 -ot $__localport_stamp1 ) &&
+      ( -z $__localport_old2 || ! $__localport_old2 -nt $__localport_stamp2 && ! $__localport_old2 -ot $__localport_stamp2 ) ]] && \return 0
+  fi
+  __localport_run
 }
 
 # __localport_run returns 0 if the prompt hooks that follow do not need the status of the command line: bash restores it for them. It is one
@@ -640,7 +642,7 @@ __localport_status=''
 __localport_install
 __localport_unexport # also those inherited from a parent
 if [[ $- == *a* ]]; then
-  \builtin export -fn __localport_prompt __localport_run __localport_look_further __localport_settle __localport_move __localport_install \
+  \builtin export -fn __localport_prompt __localport_check __localport_run __localport_look_further __localport_settle __localport_move __localport_install \
     __localport_find_root __localport_walk_up __localport_is_above __localport_compare __localport_list_files __localport_is_edited __localport_is_alive __localport_is_due __localport_export __localport_find_program \
     __localport_report_missing __localport_unexport __localport_set __localport_define __localport_restore \
     __localport_report_kept __localport_keeps __localport_assign __localport_keep_first __localport_save_base __localport_restore_base __localport_compare_ours \

@@ -16,11 +16,10 @@ if [[ ${__localport_shell-} != $$ ]]; then
   typeset -g __localport_why=""   # why this prompt must run an export; empty if it need not
   typeset -g __localport_tried="" # the last reason for an export, and how many exports did not resolve it
   typeset -g __localport_tries=0
-  typeset -g __localport_file=""     # $__localport_dir/prompt; empty if the files have to be listed again
-  typeset -g __localport_expected="" # the content of that file whose process was last found alive
   # Directories, each with a newline, of exports that may have entered a project before they were interrupted; the names of the variables of
-  # the project in this shell; messages for the next prompt.
-  typeset -g __localport_wait="" __localport_unfinished="" __localport_variables="" __localport_held=""
+  # the project in this shell; messages for the next prompt; $__localport_dir/prompt, empty if the files have to be listed again; the content of that
+  # file whose process was last found alive.
+  typeset -g __localport_wait="" __localport_unfinished="" __localport_variables="" __localport_held="" __localport_file="" __localport_expected=""
   typeset -g __localport_shell=$$
 fi
 if [[ -z ${__localport_undo-} ]]; then # also if an older hook set the others
@@ -43,8 +42,8 @@ fi
 # What was there before another tool has set what is in __localport_was, or before a list was changed, and our values then.
 typeset -gA __localport_first __localport_firstour
 typeset -ga __localport_above # arguments of a test: whether a config has appeared above
-typeset -g __localport_file=${__localport_file-} __localport_expected=${__localport_expected-} # also if an older hook set the others
-typeset -g __localport_tools=${__localport_tools-} # what direnv and mise had changed at the last export
+# What direnv and mise had changed at the last export. If an older hook set the others, it did not set these.
+typeset -g __localport_tools=${__localport_tools-} __localport_file=${__localport_file-} __localport_expected=${__localport_expected-}
 typeset -g +x -m "__localport_*"
 
 # __localport_prompt is called before a prompt and after a cd, also after one in a subshell: (cd x).

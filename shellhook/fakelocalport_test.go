@@ -76,6 +76,10 @@ func runFakeLocalport(args []string) int {
 		return 1
 	}
 	fmt.Print(statements(shell, base, c))
+	if code, err := os.ReadFile(filepath.Join(base, "refuse")); err == nil {
+		n, _ := strconv.Atoi(string(code))
+		return n
+	}
 	return 0
 }
 

@@ -18,12 +18,16 @@ if [[ ${__localport_shell-} != "$$" ]]; then
   __localport_why=''  # why this prompt must run an export; '' if it need not
   __localport_tried='' # the last reason for an export, and how many exports did not resolve it
   __localport_tries=0
-  __localport_alive='' # the line whose process was last found alive
   __localport_wait=''
   __localport_unfinished=''
   __localport_recheck='' # 1 if an export at a cd found variables missing that another hook may set before the prompt
   __localport_not_wrapped='' # functions of the user of which --on-cd has said that they stay
   __localport_variables=''
+  __localport_above=() # paths of configs that would be found if they appeared
+  # The first of these paths.
+  __localport_above1='' __localport_above2='' __localport_above3='' __localport_above4='' __localport_above5='' __localport_above6='' __localport_above7=''
+  __localport_file=''     # $__localport_dir/prompt; '' if the files have to be listed again
+  __localport_expected='' # the content of that file whose process was last found alive
   __localport_read_only='' # 1 if it was said that the hook cannot be installed
   __localport_shell=$$
 fi
@@ -38,6 +42,9 @@ if [[ -z ${__localport_undo-} ]]; then # also if an older hook set the others
   __localport_seen=''  # their values at the last export
 fi
 __localport_unfinished=${__localport_unfinished-} # directories, each with a newline, of exports that may have entered a project before they were interrupted
+if [[ -z ${__localport_above1+x} ]]; then # an older hook set the others
+  __localport_pwd='' __localport_above1='' __localport_file='' __localport_expected='' __localport_recheck=${__localport_recheck-}
+fi
 __localport_tools=${__localport_tools-} # what direnv and mise had changed at the last export
 __localport_variables=${__localport_variables-}   # the names of the project's variables in this shell
 if [[ -z ${__localport_wait-} ]]; then # also if an older hook set the others
@@ -53,13 +60,31 @@ fi
 __localport_prompt() {
   [[ ${__localport_status:=$?}$- != $__localport_options ]] ||
     { \local -; \set +aETuvx; \builtin export -n __localport_status; } 2>/dev/null
-  if __localport_run || [[ $- == *e* ]]; then # as a condition, so that neither set -e nor an ERR trap counts in it
+  if __localport_check || [[ $- == *e* ]]; then # as a condition, so that neither set -e nor an ERR trap counts in it
     __localport_status=''
   else
     \set -- "$__localport_status"
     __localport_status=''
     \return "$1"
   fi
+}
+
+# __localport_check calls __localport_run unless that would find nothing to do, as at nearly all prompts. It is short, because bash copies a
+# function at each call, and tests variables that hold whole paths with [[ ]]: a word costs as much as what it names, [ and an array several
+# times as much. x != X: not with nocasematch, with which a directory could be another one.
+__localport_check() {
+  if [[ -n $__localport_arrays && $BASH_SUBSHELL$__localport_undo$__localport_wait$__localport_tried$__localport_uses$__localport_recheck${bash_preexec_imported-}${__bp_imported-}${__vsc_initialized-}${DIRENV_DIFF-}${__MISE_DIFF-} == 000 &&
+    ${PWD-} == "$__localport_pwd" && x != X && ${PROMPT_COMMAND[@]: -1} == __localport_prompt && $PROMPT_COMMAND != __localport_prompt &&
+    ( ! -e ./.localport.toml || . -ef $__localport_root ) && ( -z $__localport_root || -f $__localport_file ) ]] &&
+    { [[ -z $__localport_above1 ]] || ! __localport_is_above; }; then
+    [[ -n $__localport_root ]] || \return 0
+    \builtin read -rN 99 __localport_now <"$__localport_file"
+    [[ $__localport_now == "$__localport_expected" && ! $__localport_process -nt $__localport_file && -e $__localport_process/exe &&
+      ! $__localport_config -nt $__localport_config_stamp && ! $__localport_config -ot $__localport_config_stamp && ! -e $__localport_new1 && ! -e $__localport_new2 &&
+      ( -z $__localport_old1 || ! $__localport_old1 -nt $__localport_stamp1 && ! $__localport_old1 -ot $__localport_stamp1 ) &&
+      ( -z $__localport_old2 || ! $__localport_old2 -nt $__localport_stamp2 && ! $__localport_old2 -ot $__localport_stamp2 ) ]] && \return 0
+  fi
+  __localport_run
 }
 
 # __localport_run returns 0 if the prompt hooks that follow do not need the status of the command line: bash restores it for them. It is one
@@ -72,11 +97,11 @@ __localport_run() {
   elif [[ -e ./.localport.toml && ! . -ef $__localport_root ]]; then
     __localport_why="enter $PWD"
     [[ . -ef $PWD ]] || __localport_why="enter moved $PWD" # so that the reason differs when the directory is back
-  elif [[ -n ${__localport_above-} ]] && \builtin [ ${__localport_above[@]+"${__localport_above[@]}"} ]; then
+  elif [[ -n $__localport_above1 ]] && __localport_is_above; then
     __localport_find_root # a config has appeared
   fi
   [[ -z $__localport_root || -n $__localport_why ]] || __localport_compare
-  if [[ -z $__localport_why && $__localport_uses${__localport_recheck-}$__localport_wait${DIRENV_DIFF-}${__MISE_DIFF-} == 0 ]]; then
+  if [[ -z $__localport_why && $__localport_uses$__localport_recheck$__localport_wait${DIRENV_DIFF-}${__MISE_DIFF-} == 0 ]]; then
     __localport_tried=''
   else
     __localport_look_further
@@ -94,7 +119,7 @@ __localport_look_further() {
   if [[ -z $__localport_why && -n $__localport_root ]]; then
     \builtin [ "${DIRENV_DIFF-}${__MISE_DIFF-}" = "$__localport_tools" ] || __localport_compare_ours
   fi
-  [[ -n $__localport_why || -z ${__localport_recheck-} || -n ${__localport_at_cd-} ]] || __localport_why=recheck
+  [[ -n $__localport_why || -z $__localport_recheck || -n ${__localport_at_cd-} ]] || __localport_why=recheck
   if [[ -z $__localport_why && $__localport_wait != 0 ]]; then
     if [[ $__localport_code == 0 ]]; then
       __localport_wait=0 # it resolved the reason
@@ -164,19 +189,26 @@ __localport_move() {
   fi
 }
 
-# __localport_find_root walks up from a new directory. ./.. is physical, like the project's root. It sets
-# __localport_above to the arguments of a test: whether a directory above this one, up to that root, has a config.
+# __localport_find_root walks up from a new directory, and lists the configs that would be found if they appeared: those in the directories above
+# this one, up to the project's root.
 __localport_find_root() {
+  __localport_above=()
+  __localport_walk_up
+  __localport_above1=${__localport_above[0]-} __localport_above2=${__localport_above[1]-} __localport_above3=${__localport_above[2]-}
+  __localport_above4=${__localport_above[3]-} __localport_above5=${__localport_above[4]-} __localport_above6=${__localport_above[5]-}
+  __localport_above7=${__localport_above[6]-}
+}
+
+# __localport_walk_up walks up. ./.. is physical, like the project's root.
+__localport_walk_up() {
   \local __localport_at=. __localport_last="$__localport_pwd" __localport_hit=''
   __localport_pwd=${PWD-}
-  __localport_above=()
   while [[ -e $__localport_at ]]; do
     if [[ -e $__localport_at/.localport.toml ]]; then
       [[ ! $__localport_at -ef $__localport_root ]] || \return 0
       __localport_why="enter ${PWD-}" __localport_hit=1
     fi
-    [[ -z ${__localport_above[*]-} ]] || __localport_above+=(-o)
-    [[ $__localport_at == . ]] || __localport_above+=(-e "$__localport_at/.localport.toml")
+    [[ $__localport_at == . ]] || __localport_above+=("$__localport_at/.localport.toml")
     [[ -z $__localport_hit ]] || \return 0
     [[ ! $__localport_at -ef / ]] || \break
     __localport_at+=/..
@@ -188,6 +220,18 @@ __localport_find_root() {
   fi
 }
 
+# __localport_is_above tells whether one of the configs that __localport_find_root has listed has appeared.
+__localport_is_above() {
+  [[ ! -e $__localport_above1 && ! -e $__localport_above2 && ! -e $__localport_above3 && ! -e $__localport_above4 && ! -e $__localport_above5 &&
+    ! -e $__localport_above6 && ! -e $__localport_above7 ]] || \return 0
+  [[ -n $__localport_above7 ]] || \return
+  \local __localport_at
+  for __localport_at in ${__localport_above[@]+"${__localport_above[@]}"}; do
+    [[ ! -e $__localport_at ]] || \return 0
+  done
+  \return 1
+}
+
 # __localport_compare compares the project with its state at the last export: the line "N PID START", the files, and
 # whether the process PID still runs. Without locals: they cost more than what they hold.
 __localport_compare() {
@@ -195,48 +239,53 @@ __localport_compare() {
     [[ -e $__localport_root/.localport.toml ]] || __localport_why="file $PWD"
     \return
   fi
+  [[ -n $__localport_file ]] || __localport_list_files
   __localport_now=''
-  if [[ -f $__localport_dir/prompt ]]; then
-    IFS='' \builtin read -r __localport_now <"$__localport_dir/prompt"
+  if [[ -f $__localport_file ]]; then
+    IFS='' \builtin read -r __localport_now <"$__localport_file"
   fi
   if [[ $__localport_now != "$__localport_line" ]]; then
     __localport_why="line $__localport_now $PWD"
     \return
   fi
-  [[ -n ${__localport_files-} ]] || __localport_list_files
-  if \builtin [ ${__localport_files[@]+"${__localport_files[@]}"} ]; then
+  if __localport_is_edited; then
     __localport_why="file $PWD"
     \return
   fi
 
   # The process of this line was alive before, and no other has had its pid since: /proc/PID is as old as its
   # first use. A zombie has no exe.
-  [[ $__localport_line != "$__localport_alive" || /proc/$__localport_pid -nt $__localport_dir/prompt ||
-    ! -e /proc/$__localport_pid/exe ]] || \return
+  [[ -z $__localport_expected || $__localport_process -nt $__localport_file || ! -e $__localport_process/exe ]] || \return
   [[ $__localport_pid == [1-9]* ]] || \return
   if __localport_is_alive 2>/dev/null; then
-    __localport_alive=$__localport_line
+    __localport_expected=$__localport_line$__localport_newline
   else
     __localport_why="gone $__localport_line $PWD"
   fi
 }
 
-# __localport_list_files sets __localport_files to the arguments of a test: whether one of the project's files has changed since its stamp was
-# written. Without a stamp there was no file. In bash a missing file is older than any other. It also splits the line.
+# __localport_list_files stores the paths of what prompts compare, and splits the line. A file that had a stamp at the last export, because it
+# existed, is in __localport_old1 or __localport_old2, one that had none in __localport_new1 or __localport_new2.
 __localport_list_files() {
   __localport_start=${__localport_line##* }
   __localport_pid=${__localport_line% *}
   __localport_pid=${__localport_pid##* }
-  \local __localport_text __localport_file="$__localport_root/.localport.toml" __localport_stamp="$__localport_dir/stamp.config"
-  __localport_files=("$__localport_file" -nt "$__localport_stamp" -o "$__localport_file" -ot "$__localport_stamp")
-  for __localport_text in .localport.local.toml/stamp.local .env/stamp.env; do
-    __localport_file=$__localport_root/${__localport_text%/*} __localport_stamp=$__localport_dir/${__localport_text#*/}
-    if [[ -e $__localport_stamp ]]; then
-      __localport_files+=(-o "$__localport_file" -nt "$__localport_stamp" -o "$__localport_file" -ot "$__localport_stamp")
-    else
-      __localport_files+=(-o -e "$__localport_file")
-    fi
-  done
+  __localport_process=/proc/$__localport_pid
+  __localport_expected=''
+  __localport_file=$__localport_dir/prompt
+  __localport_config=$__localport_root/.localport.toml __localport_config_stamp=$__localport_dir/stamp.config
+  __localport_new1=$__localport_root/.localport.local.toml __localport_old1='' __localport_stamp1=$__localport_dir/stamp.local
+  __localport_new2=$__localport_root/.env __localport_old2='' __localport_stamp2=$__localport_dir/stamp.env
+  [[ ! -e $__localport_stamp1 ]] || __localport_old1=$__localport_new1 __localport_new1=''
+  [[ ! -e $__localport_stamp2 ]] || __localport_old2=$__localport_new2 __localport_new2=''
+}
+
+# __localport_is_edited tells whether one of the project's files has changed since its stamp was written. In bash a missing file is older
+# than any other.
+__localport_is_edited() {
+  [[ $__localport_config -nt $__localport_config_stamp || $__localport_config -ot $__localport_config_stamp || -e $__localport_new1 || -e $__localport_new2 ||
+    $__localport_old1 -nt $__localport_stamp1 && -n $__localport_old1 || $__localport_old1 -ot $__localport_stamp1 && -n $__localport_old1 ||
+    $__localport_old2 -nt $__localport_stamp2 && -n $__localport_old2 || $__localport_old2 -ot $__localport_stamp2 && -n $__localport_old2 ]]
 }
 
 # __localport_is_alive tells whether the process __localport_pid runs, and started at __localport_start. That
@@ -311,6 +360,11 @@ __localport_export() {
   fi
   # Nor is it final if the directory was moved meanwhile: when it is back, that is the same reason.
   [[ $__localport_code != [34] || $__localport_why == 'enter moved '* || . -ef $PWD && ( -z $__localport_root || -e $__localport_root ) ]] || __localport_tried=''
+  # Another edit is the same reason as this one, if this one has been seen.
+  if [[ $__localport_why == 'file '* && $__localport_code == [034] && -n $__localport_dir ]]; then
+    __localport_list_files
+    __localport_is_edited || __localport_tried=''
+  fi
 }
 
 # __localport_find_program sets __localport_program to localport: at the path that the hook was installed with or, if an upgrade has
@@ -527,7 +581,7 @@ __localport_watch() {
   __localport_read_used
   __localport_seen=$__localport_now
   __localport_tools=${DIRENV_DIFF-}${__MISE_DIFF-}
-  __localport_files=() # the stamps may be others
+  __localport_file='' # the stamps may be others
 }
 
 # __localport_read_used sets __localport_now to the values of the variables in __localport_uses.
@@ -588,8 +642,8 @@ __localport_status=''
 __localport_install
 __localport_unexport # also those inherited from a parent
 if [[ $- == *a* ]]; then
-  \builtin export -fn __localport_prompt __localport_run __localport_look_further __localport_settle __localport_move __localport_install \
-    __localport_find_root __localport_compare __localport_list_files __localport_is_alive __localport_is_due __localport_export __localport_find_program \
+  \builtin export -fn __localport_prompt __localport_check __localport_run __localport_look_further __localport_settle __localport_move __localport_install \
+    __localport_find_root __localport_walk_up __localport_is_above __localport_compare __localport_list_files __localport_is_edited __localport_is_alive __localport_is_due __localport_export __localport_find_program \
     __localport_report_missing __localport_unexport __localport_set __localport_define __localport_restore \
     __localport_report_kept __localport_keeps __localport_assign __localport_keep_first __localport_save_base __localport_restore_base __localport_compare_ours \
     __localport_left __localport_undo_again __localport_watch __localport_read_used

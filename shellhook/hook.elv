@@ -99,14 +99,14 @@ fn is-gone {|pid start|
 
 # compare returns why the project at $__localport_root needs an export; '' if it does not.
 fn compare {
-  var line = ''
+  var line files = '' (read-files $__localport_root)
   if (not-eq $__localport_dir '') {
     set line = (str:trim-right (read-file $__localport_dir/prompt) "\n")
   }
   if (not-eq $line $__localport_line) {
     put 'line '$line' '$pwd-seen
-  } elif (not-eq (read-files $__localport_root) $files-seen) {
-    put 'file '$pwd-seen
+  } elif (not-eq $files $files-seen) {
+    put 'file '$pwd-seen' '$files # each edit is another reason
   } elif (eq $line '') {
     put ''
   } else {

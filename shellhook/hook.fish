@@ -270,6 +270,11 @@ function __localport_export
     else
         set __localport_since (builtin path mtime -R -- /)
     end
+    # Another edit is the same reason as this one, if this one has been seen.
+    if string match -q 'file *' -- "$__localport_why"; and builtin contains -- $__localport_code 0 3 4; and test -n "$__localport_dir"
+        __localport_list_files
+        test $__localport_files; or set __localport_tried ''
+    end
 end
 
 # __localport_find_program sets __localport_program to localport: at the path that the hook was installed with or, if an upgrade has

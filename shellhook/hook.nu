@@ -74,7 +74,8 @@ def __localport_compare [] {
     __localport_read ($state.dir | path join prompt) | default "" | str trim --right
   })
   if $line != $state.line { return $"line ($line) ($state.pwd)" }
-  if (__localport_files $state.root) != $state.files { return $"file ($state.pwd)" }
+  let files = (__localport_files $state.root)
+  if $files != $state.files { return $"file ($state.pwd) ($files | to nuon)" } # each edit is another reason
   if $line == "" { return "" }
   let words = ($line | split row " " | append [0 0])
   if (__localport_is_gone $words.1 $words.2) { $"gone ($line) ($state.pwd)" } else { "" }

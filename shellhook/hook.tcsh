@@ -229,6 +229,12 @@ if ($__localport_run) then
   @ __localport_files[4] = -Z "${__localport_root:q}/.localport.local.toml"
   @ __localport_files[5] = -I "${__localport_root:q}/.env"
   @ __localport_files[6] = -Z "${__localport_root:q}/.env"
+  # Another edit is the same reason as this one, if this one has been seen.
+  if ("$__localport_why:q" =~ "file "* && ("$__localport_code" == 0 || "$__localport_code" == 3 || "$__localport_code" == 4)) then
+    if (-M "${__localport_root:q}/.localport.toml" == -M "${__localport_dir:q}/stamp.config" \
+        && -M "${__localport_root:q}/.localport.local.toml" == -M "${__localport_dir:q}/stamp.local" \
+        && -M "${__localport_root:q}/.env" == -M "${__localport_dir:q}/stamp.env") set __localport_tried = ""
+  endif
   set __localport_words = ( $__localport_line 0 0 )
   @ __localport_alive = -M /proc/$__localport_words[2]
 endif

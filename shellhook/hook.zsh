@@ -16,10 +16,10 @@ if [[ ${__localport_shell-} != $$ ]]; then
   typeset -g __localport_why=""   # why this prompt must run an export; empty if it need not
   typeset -g __localport_tried="" # the last reason for an export, and how many exports did not resolve it
   typeset -g __localport_tries=0
-  typeset -g __localport_alive="" # the line whose process was last found alive
   # Directories, each with a newline, of exports that may have entered a project before they were interrupted; the names of the variables of
-  # the project in this shell; messages for the next prompt.
-  typeset -g __localport_wait="" __localport_unfinished="" __localport_variables="" __localport_held=""
+  # the project in this shell; messages for the next prompt; $__localport_dir/prompt, empty if the files have to be listed again; the content of that
+  # file whose process was last found alive.
+  typeset -g __localport_wait="" __localport_unfinished="" __localport_variables="" __localport_held="" __localport_file="" __localport_expected=""
   typeset -g __localport_shell=$$
 fi
 if [[ -z ${__localport_undo-} ]]; then # also if an older hook set the others
@@ -41,14 +41,27 @@ if [[ -z ${__localport_wait-} ]]; then # also if an older hook set the others
 fi
 # What was there before another tool has set what is in __localport_was, or before a list was changed, and our values then.
 typeset -gA __localport_first __localport_firstour
-typeset -ga __localport_files
-typeset -g __localport_tools=${__localport_tools-} # what direnv and mise had changed at the last export
+typeset -ga __localport_above # arguments of a test: whether a config has appeared above
+# What direnv and mise had changed at the last export. If an older hook set the others, it did not set these.
+typeset -g __localport_tools=${__localport_tools-} __localport_file=${__localport_file-} __localport_expected=${__localport_expected-}
 typeset -g +x -m "__localport_*"
 
 # __localport_prompt is called before a prompt and after a cd, also after one in a subshell: (cd x).
 # The first command removes the user's traps until the function returns; with no_debug_before_cmd not even it runs them.
 __localport_prompt() {
   builtin trap - DEBUG ZERR
+  # These conditions hold at nearly all prompts, and say that what follows would find nothing to do. One [[ ]] costs less than the commands that
+  # they would be.
+  if [[ $ZSH_SUBSHELL$__localport_undo$__localport_wait$__localport_tried$__localport_uses$__localport_recheck${__localport_held-}${precmd_functions[-1]-}${${chpwd_functions[-1]-}#__localport_cd}${DIRENV_DIFF-}${__MISE_DIFF-} == 000__localport_prompt &&
+    $PWD == "$__localport_pwd" && ( ! -e ./.localport.toml || . -ef $__localport_root ) && ( -z $__localport_root ||
+    -f $__localport_file && $(<$__localport_file) == "$__localport_expected" && ! $__localport_process -nt $__localport_file && -e $__localport_process/exe &&
+    -e $__localport_config && ! $__localport_config -nt $__localport_config_stamp && ! $__localport_config -ot $__localport_config_stamp &&
+    ( -z $__localport_new1 || ! -e $__localport_new1 ) && ( -z $__localport_new2 || ! -e $__localport_new2 ) &&
+    ( -z $__localport_old1 || -e $__localport_old1 && ! $__localport_old1 -nt $__localport_stamp1 && ! $__localport_old1 -ot $__localport_stamp1 ) &&
+    ( -z $__localport_old2 || -e $__localport_old2 && ! $__localport_old2 -nt $__localport_stamp2 && ! $__localport_old2 -ot $__localport_stamp2 ) ) ]] &&
+    { [[ -z $__localport_above[1] ]] || ! builtin [ $__localport_above ] }; then
+    return 0
+  fi
   [[ $ZSH_SUBSHELL$__localport_undo${__localport_held-}${precmd_functions[-1]-}${chpwd_functions[-1]-} == 00__localport_prompt(|__localport_cd) ]] ||
     __localport_prepare || return 0
   __localport_why=""
@@ -152,14 +165,13 @@ __localport_compare() {
     [[ -e $__localport_root/.localport.toml ]] || __localport_why="file $PWD"
     return
   fi
-  [[ ! -f $__localport_dir/prompt ]] || __localport_now=$(<$__localport_dir/prompt)
+  [[ -n $__localport_file ]] || __localport_list_files
+  [[ ! -f $__localport_file ]] || __localport_now=$(<$__localport_file)
   if [[ $__localport_now != "$__localport_line" ]]; then
     __localport_why="line $__localport_now $PWD"
     return
   fi
-
-  (( $#__localport_files )) || __localport_list_files
-  if builtin [ "${(@)__localport_files}" ]; then
+  if __localport_is_edited; then
     __localport_why="file $PWD"
     return
   fi
@@ -167,30 +179,36 @@ __localport_compare() {
   # The process of this line was alive before, and no other has had its pid since: /proc/PID is as old as its
   # first use. A zombie has no exe.
   argv=(${=__localport_line})
-  [[ $__localport_line != "$__localport_alive" || /proc/$2 -nt $__localport_dir/prompt || ! -e /proc/$2/exe ]] || return
+  [[ -z $__localport_expected || $__localport_process -nt $__localport_file || ! -e $__localport_process/exe ]] || return
   [[ ${2-} == <1-> ]] || return
   if __localport_is_alive $2 $3 2>/dev/null; then
-    __localport_alive=$__localport_line
+    __localport_expected=$__localport_line
   else
     __localport_why="gone $__localport_line $PWD"
   fi
 }
 
-# __localport_list_files sets __localport_files to the arguments of a test: whether one of the project's files has changed since its stamp was
-# written. Without a stamp there was no file.
+# __localport_list_files stores the paths of what prompts compare. A file that had a stamp at the last export, because it existed, is in
+# __localport_old1 or __localport_old2, one that had none in __localport_new1 or __localport_new2.
 __localport_list_files() {
-  local __localport_file __localport_stamp
-  typeset -ga __localport_files
-  __localport_files=()
-  for __localport_file __localport_stamp in .localport.toml stamp.config .localport.local.toml stamp.local .env stamp.env; do
-    __localport_file=$__localport_root/$__localport_file __localport_stamp=$__localport_dir/$__localport_stamp
-    __localport_files+=(${__localport_files[1]:+-o})
-    if [[ -e $__localport_stamp ]]; then
-      __localport_files+=(! -e $__localport_file -o $__localport_file -nt $__localport_stamp -o $__localport_file -ot $__localport_stamp)
-    else
-      __localport_files+=(-e $__localport_file)
-    fi
-  done
+  argv=(${=__localport_line})
+  __localport_process=/proc/${2-}
+  __localport_expected=""
+  __localport_file=$__localport_dir/prompt
+  __localport_config=$__localport_root/.localport.toml __localport_config_stamp=$__localport_dir/stamp.config
+  __localport_new1=$__localport_root/.localport.local.toml __localport_old1="" __localport_stamp1=$__localport_dir/stamp.local
+  __localport_new2=$__localport_root/.env __localport_old2="" __localport_stamp2=$__localport_dir/stamp.env
+  [[ ! -e $__localport_stamp1 ]] || __localport_old1=$__localport_new1 __localport_new1=""
+  [[ ! -e $__localport_stamp2 ]] || __localport_old2=$__localport_new2 __localport_new2=""
+}
+
+# __localport_is_edited tells whether one of the project's files has changed since its stamp was written. In zsh a missing file is neither
+# newer nor older.
+__localport_is_edited() {
+  [[ ! -e $__localport_config || $__localport_config -nt $__localport_config_stamp || $__localport_config -ot $__localport_config_stamp ||
+    -n $__localport_new1 && -e $__localport_new1 || -n $__localport_new2 && -e $__localport_new2 ]] && return
+  [[ -n $__localport_old1 && ( ! -e $__localport_old1 || $__localport_old1 -nt $__localport_stamp1 || $__localport_old1 -ot $__localport_stamp1 ) ||
+    -n $__localport_old2 && ( ! -e $__localport_old2 || $__localport_old2 -nt $__localport_stamp2 || $__localport_old2 -ot $__localport_stamp2 ) ]]
 }
 
 # __localport_is_alive PID START tells whether that process runs. Field 22 of /proc/PID/stat is the start time,
@@ -260,6 +278,11 @@ __localport_export() {
   fi
   # Nor is it final if the directory was moved meanwhile: when it is back, that is the same reason.
   [[ $__localport_code != [34] || $__localport_why == 'enter moved '* || . -ef $PWD && ( -z $__localport_root || -e $__localport_root ) ]] || __localport_tried=''
+  # Another edit is the same reason as this one, if this one has been seen.
+  if [[ $__localport_why == 'file '* && $__localport_code == [034] && -n $__localport_dir ]]; then
+    __localport_list_files
+    __localport_is_edited || __localport_tried=""
+  fi
 }
 
 # __localport_find_program sets __localport_program to localport: at the path that the hook was installed with or, if an upgrade has
@@ -426,7 +449,7 @@ __localport_watch() {
   __localport_read_used
   __localport_seen=$__localport_now
   __localport_tools=${DIRENV_DIFF-}${__MISE_DIFF-}
-  __localport_files=() # the stamps may be others
+  __localport_file="" # the stamps may be others
 }
 
 # __localport_read_used sets __localport_now to the values of the variables in __localport_uses.

@@ -3,6 +3,7 @@ package shellhook_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -75,6 +76,37 @@ func TestHook_DoesNotRepeatADefinitiveFailure(t *testing.T) {
 		w.expectExports(s, cd(root), 1)
 		w.expectExports(s, advanceClock(shell, 100), 0)
 	})
+}
+
+// Each edit is another reason for an export, also if none of the prompts between finds everything unchanged: the user edits a file, sees what
+// is wrong with it, and edits it again.
+func TestHook_ExportsOnceForEachOfSeveralEditsInARow(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish", "elvish", "nu", "tcsh"} {
+		for _, code := range []string{"0", "3", "4"} { // resolved; invalid; not allowed
+			for _, name := range []string{".localport.toml", ".localport.local.toml", ".env"} {
+				t.Run(strings.Join([]string{shell, code, name}, " "), func(t *testing.T) {
+					t.Parallel()
+					w := newTestEnv(t)
+					root, enter, noop := w.project("p"), "", "true"
+					enter = cd(root)
+					if syntax, isOther := otherShells[shell]; isOther {
+						enter, noop = syntax.cd(root), syntax.noop
+					}
+					s := w.start(shell)
+					w.expectExports(s, enter, 1)
+					defer w.setBehaviour("refuse", code)()
+					for i := range 6 {
+						text := strings.Repeat("# edited\n", i+1)
+						if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
+							t.Fatal(err)
+						}
+						w.expectExports(s, noop, 1)
+					}
+					w.expectExports(s, noop, 0)
+				})
+			}
+		}
+	}
 }
 
 func TestHook_ExportsAgainWhenADirectoryIsBack(t *testing.T) {

@@ -76,8 +76,8 @@ func (w *testEnv) setLine(root, line string) {
 	}
 }
 
-// setBehaviour makes the fake localport fail with an exit code ("fail"), hang until a signal ("hang") or print a message ("say"), until
-// clear is called.
+// setBehaviour makes the fake localport fail with an exit code ("fail"), print its statements and end with an exit code ("refuse"), hang until a
+// signal ("hang") or print a message ("say"), until clear is called.
 func (w *testEnv) setBehaviour(name, text string) (clear func()) {
 	w.t.Helper()
 	path := filepath.Join(filepath.Dir(w.exe), name)

@@ -218,7 +218,7 @@ func TestPrompt_NamesTheFirstMistake(t *testing.T) {
 		if out := sh.Output(); out != "" {
 			t.Errorf("the prompt after allow printed %q", out)
 		}
-	})
+	}, "tcsh", "elvish", "nu")
 }
 
 func TestPrompt_NamesTheFirstMistakeOfANewProject(t *testing.T) {

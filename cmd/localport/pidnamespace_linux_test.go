@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/shellhook"
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
@@ -128,4 +130,85 @@ func TestPIDNamespace_ASandboxWithoutTheSocketNamesItsDirectory(t *testing.T) {
 	if o := w.run(sandboxed(t, cmd)); o.code != output.ExitExecFailed || o.stderr != want {
 		t.Errorf("exit %d\n%s", o.code, o.stderr)
 	}
+}
+
+// siblingShell is a script that is a shell with the hook in a PID namespace of its own: before each prompt it evaluates a line that it reads, and
+// then prints the project's line and port.
+var siblingShell = map[string]string{
+	"bash": promptCode["bash"] + `eval "$(EXE hook bash)"; cd ROOT; prompt; echo running
+while IFS= read -r line; do eval "$line"; prompt; echo "${__localport_line// /-}:$WEB_PORT"; done`,
+	"zsh": promptCode["zsh"] + `eval "$(EXE hook zsh)"; cd ROOT; prompt; echo running
+while IFS= read -r line; do eval "$line"; prompt; echo "${__localport_line// /-}:$WEB_PORT"; done`,
+	"fish": promptCode["fish"] + `EXE hook fish | source; cd ROOT; prompt; echo running
+while read -l line; eval $line; prompt; echo (string replace -a ' ' - $__localport_line):$WEB_PORT; end`,
+}
+
+// The container whose supervisor a shell in another container uses ends, with the supervisor: neither sees the other's processes.
+func TestPIDNamespace_PromptOfASiblingStartsAnotherSupervisor(t *testing.T) {
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnv(t)
+		port := ports.FreePort(t)
+		addr := fmt.Sprintf("127.0.0.1:%d", port)
+		root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+		first := w.startInside(t, root, containerOptions[1:])
+		before, ok := w.state(root).Supervisor.VisibleProcess()
+		if !ok {
+			t.Fatal("the supervisor is not visible")
+		}
+		cmd := w.command(w.home)
+		script := strings.NewReplacer("EXE", shellhook.Quote(w.exe), "ROOT", shellhook.Quote(root)).Replace(siblingShell[kind])
+		cmd.Path, cmd.Args = mustLookPath(t, kind), slices.Concat([]string{kind}, scriptArgs[kind], []string{script})
+		cmd = unshared(t, cmd, containerOptions[1:]...)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers := bufio.NewReader(out)
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		second := &insideProcess{cmd: cmd, in: in}
+		t.Cleanup(second.close)
+		prompt := func(line string) string {
+			t.Helper()
+			if _, err := fmt.Fprintln(in, line); err != nil {
+				t.Fatal(err)
+			}
+			answer, err := answers.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			return strings.TrimSpace(answer)
+		}
+		if answer, err := answers.ReadString('\n'); answer != "running\n" {
+			t.Fatalf("the shell printed %q: %v", answer, err)
+		}
+		for range 5 { // it does not take the supervisor that it cannot see for dead
+			if answer := prompt("true"); !strings.HasSuffix(answer, fmt.Sprintf("-%d:%d", before.Start, port)) {
+				t.Errorf("a prompt printed %s, want the supervisor %+v", answer, before)
+			}
+		}
+		if now, ok := w.state(root).Supervisor.VisibleProcess(); !ok || now != before {
+			t.Errorf("the supervisor is %+v, was %+v", now, before)
+		}
+
+		first.close()
+		w.waitExit(before)
+		advance := "SECONDS=$((SECONDS + 60))"
+		if kind == "fish" {
+			advance = "set -g __localport_since (math $__localport_since - 60)"
+		}
+		answer := prompt(advance)
+		now, ok := w.state(root).Supervisor.VisibleProcess()
+		if !ok || now == before || !strings.HasSuffix(answer, fmt.Sprintf(":%d", port)) {
+			t.Errorf("the supervisor is %+v, was %+v; the prompt printed %s", now, before, answer)
+		}
+		checkServed(t, addr)
+		second.close()
+		w.waitExit(now)
+	})
 }

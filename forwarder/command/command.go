@@ -3,9 +3,11 @@
 package command
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -101,12 +103,12 @@ func (driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) 
 	for i, arg := range s.argv {
 		argv[i] = strings.ReplaceAll(arg, portPlaceholder, strconv.Itoa(int(port)))
 	}
-	tunnel := &tunnel{programSpec: s, id: run.ID, dir: run.SocketDir, port: port, program: filepath.Base(argv[0]), log: process.NewLogBuffer(run.Log), readyCh: make(chan struct{}), startedCh: make(chan struct{})}
+	tunnel := &tunnel{programSpec: s, id: run.ID, dir: run.SocketDir, port: port, program: filepath.Base(argv[0]), log: run.Log, readyCh: make(chan struct{}), startedCh: make(chan struct{})}
 	if s.readyPattern == nil {
 		close(tunnel.readyCh)
 	}
 	spec := process.Command{
-		Argv: argv, Dir: run.Dir, Env: append(slices.Clip(run.Env), forwarder.TunnelVariable+"="+run.ID), OnLine: tunnel.handleLine, OnRead: tunnel.log.Flush,
+		Argv: argv, Dir: run.Dir, Env: append(slices.Clip(run.Env), forwarder.TunnelVariable+"="+run.ID), OnLines: tunnel.handleLines,
 	}
 	program, err := process.Start(spec)
 	if err != nil {
@@ -138,7 +140,7 @@ type tunnel struct {
 	dir     string // of the run; empty: none
 	port    uint16 // that the program must listen on
 	program string
-	log     *process.LogBuffer
+	log     io.Writer
 	addr    netip.AddrPort
 	// isDetached: a process outside the program's group listens, and may outlive it.
 	isDetached bool
@@ -147,22 +149,30 @@ type tunnel struct {
 	startedCh  chan struct{}      // closed when Child is set
 	readyCh    chan struct{}      // closed when a line has matched readyPattern, or there is none
 
-	// Written by handleLine; others may read it after Done.
+	// Written by handleLines; others may read it after Done.
 	hasPrintedReady bool
 	loginLine       string // the first line that matched loginPattern
 }
 
-// handleLine handles a line that the program prints. A request for a login ends the program.
-func (t *tunnel) handleLine(_ process.Stream, line string) {
-	t.log.Add(line)
-	if t.readyPattern != nil && !t.hasPrintedReady && t.readyPattern.MatchString(line) {
-		t.hasPrintedReady = true
-		close(t.readyCh)
+// handleLines handles lines that the program prints. A request for a login ends the program.
+func (t *tunnel) handleLines(_ process.Stream, lines []byte) {
+	_, _ = t.log.Write(lines) // a log reports its own errors
+	isAwaitingReady := t.readyPattern != nil && !t.hasPrintedReady
+	isAwaitingLogin := t.loginPattern != nil && t.loginLine == ""
+	if !isAwaitingReady && !isAwaitingLogin {
+		return
 	}
-	if t.loginPattern != nil && t.loginLine == "" && t.loginPattern.MatchString(line) {
-		t.loginLine = line
-		<-t.startedCh
-		t.Kill()
+	for line := range bytes.Lines(lines) {
+		line = bytes.TrimRight(line, "\r\n")
+		if isAwaitingReady && t.readyPattern.Match(line) {
+			isAwaitingReady, t.hasPrintedReady = false, true
+			close(t.readyCh)
+		}
+		if isAwaitingLogin && t.loginPattern.Match(line) {
+			isAwaitingLogin, t.loginLine = false, string(line)
+			<-t.startedCh
+			t.Kill()
+		}
 	}
 }
 

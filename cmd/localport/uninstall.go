@@ -143,7 +143,7 @@ func printInventory(a *app, i uninstall.Inventory) {
 		counts[dir.Kind]++
 	}
 	if len(i.Dirs) > 0 {
-		fmt.Fprintf(a.out, "Projects: %d, %d in use, %d whose config no longer exists\n", len(i.Dirs), counts[lockstate.DirUsed], counts[lockstate.DirVanished])
+		fmt.Fprintf(a.out, "Projects: %d, %d in use, %d whose config no longer exists\n", len(i.Dirs), counts[lockstate.DirUsed], counts[lockstate.DirOrphaned])
 	}
 	for _, dir := range i.Dirs {
 		if dir.Kind == lockstate.DirUsed {

@@ -31,7 +31,21 @@ import (
 const portPlaceholder = "{port}"
 
 // Technology registers "command".
-var Technology = forwarder.Technology{TechnologyType: project.TechnologyType{Name: "command", Keys: configKeys}, New: New, Login: newLogin, VariableUse: variableUse}
+var Technology = forwarder.Technology{TechnologyType: project.TechnologyType{Name: "command", Keys: configKeys}, New: New, Login: newLogin, VariableUse: variableUse, Preflight: preflight}
+
+// preflight looks for the program.
+func preflight(svc project.Service, run forwarder.Run) *forwarder.Failure {
+	spec := process.Command{Argv: svc.Connection.Settings.TextList("command"), Dir: run.Dir, Env: run.Env}
+	if _, err := process.LookPath(spec.Argv[0], spec.Env, spec.Dir); err != nil {
+		return process.ClassifyStartError(err, spec, installHint())
+	}
+	return nil
+}
+
+// installHint is the next step if the program is missing.
+func installHint() string {
+	return "install it, or set its full path in command; " + project.HintLocal("path")
+}
 
 // variableUse says that a program uses every variable: all are in its environment, and nothing tells which it reads.
 func variableUse(project.Service, string, []string) func(string) bool {
@@ -112,7 +126,7 @@ func (driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) 
 	}
 	program, err := process.Start(spec)
 	if err != nil {
-		return nil, process.ClassifyStartError(err, spec, "install it, or set its full path in command; "+project.HintLocal("path"))
+		return nil, process.ClassifyStartError(err, spec, installHint())
 	}
 	tunnel.Child = program
 	close(tunnel.startedCh)

@@ -206,6 +206,16 @@ type Run struct {
 	IsUrgent bool
 	// AskSocket is the path of a unix socket where the user answers questions; empty unless the attempt is a login.
 	AskSocket string
+	// OnProgress, if not nil, is called by Driver.Open with what it waits for, in a few words without a secret: "ssh is logging in to bastion". It does not
+	// block.
+	OnProgress func(text string)
+}
+
+// ReportProgress calls OnProgress, if there is one.
+func (r Run) ReportProgress(text string) {
+	if r.OnProgress != nil {
+		r.OnProgress(text)
+	}
 }
 
 // SharedFailureTime is longer than services take, one after the other, to notice the same change.

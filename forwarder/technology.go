@@ -28,6 +28,9 @@ type Technology struct {
 	// pods. Only Dir and Env of run are used. It runs programs and reads files that the config names, so the config must be allowed. It asks
 	// nobody anything, and returns what it knows when ctx ends. The facts hold no secret. Nil: there is nothing to find out.
 	Explain func(ctx context.Context, svc project.Service, run Run) []Fact
+	// Preflight returns the first thing that a service's tunnel needs on this machine and that is missing: its program, a key file, a context of the
+	// kubeconfig. It connects to nothing, and runs nothing. Dir and Env of run are set. Nil: nothing is needed.
+	Preflight func(svc project.Service, run Run) *Failure
 	// Verify connects to where a service's tunnel leads, as the tunnel would, and reports whether the user may forward there. It opens no port,
 	// and asks nobody anything. Services with the same Login.Key have the same result. Dir, Env, Log and SocketDir of run are set. Nil: there
 	// is nothing to verify beside the service itself.

@@ -13,7 +13,7 @@ func TestFootprint_IsRemovedAndNothingElse(t *testing.T) {
 	setRuntimeDir(t)
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	d := useOnce(t, makeProject(t))
-	requireNoError(t, SweepVanished(time.Now(), func(string) {}))
+	requireNoError(t, PruneDirs(time.Now(), func(ScannedDir) {}))
 	run, err := CreateRunDir("killed02")
 	requireNoError(t, err)
 	run.Release()
@@ -27,7 +27,7 @@ func TestFootprint_IsRemovedAndNothingElse(t *testing.T) {
 	requireNoError(t, os.Mkdir(theirs[1], 0o700))
 	footprints, err := FindOwnedFiles()
 	requireNoError(t, err)
-	if got := footprints[0].Names; !slices.Equal(got, []string{projectsName, lastSweepName}) {
+	if got := footprints[0].Names; !slices.Equal(got, []string{projectsName, lastPruneName}) {
 		t.Errorf("of the state: %q", got)
 	}
 	if got := footprints[1].Names; !slices.Equal(got, []string{filepath.Base(socket), "killed02"}) {

@@ -30,7 +30,7 @@ func (d *Dir) projectKind(view string) (kind DirKind, reason string) {
 	case isUnderMountParent(existing) || mayBeEmptyMountPoint(existing, d.createdAt()):
 		return DirUnknown, existing + " may be where a disk is mounted at times"
 	}
-	return DirVanished, d.Config + " does not exist"
+	return DirOrphaned, d.Config + " does not exist"
 }
 
 // createdAt returns when the state directory was made: nothing is ever written to its lock file.

@@ -122,7 +122,7 @@ func FindOwnedFiles() ([]OwnedFiles, error) {
 	if err != nil {
 		return nil, err
 	}
-	footprints := []OwnedFiles{{home, existingFiles(home, projectsName, lastSweepName)}}
+	footprints := []OwnedFiles{{home, existingFiles(home, projectsName, lastPruneName)}}
 	for _, dir := range runtimeDirs() {
 		if info, err := os.Lstat(dir); err != nil || !isOwnDirectory(info) || info.Mode().Perm()&0o077 != 0 {
 			continue // it is not ours

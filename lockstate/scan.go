@@ -18,18 +18,19 @@ type DirKind int
 const (
 	DirUsed     DirKind = iota // a process holds it: a supervisor, a keeper, a lease, or whoever has its lock
 	DirIdle                    // nothing holds it, and the project exists
-	DirVanished                // nothing holds it, and the project's config does not exist
+	DirOrphaned                // nothing holds it, and the project's config does not exist
+	DirUnused                  // nothing holds it, and nothing was ever recorded in it: a command has only asked
 	DirUnknown                 // nothing holds it, and whether the project exists cannot be told from here and now
 	DirDamaged                 // nothing holds it, and it has no usable state: the project is not known
 )
 
 func (k DirKind) String() string {
-	return [...]string{"used", "idle", "vanished", "unknown", "damaged"}[k]
+	return [...]string{"used", "idle", "orphaned", "unused", "unknown", "damaged"}[k]
 }
 
 // ScannedDir is a state directory as ScanDirs found it.
 type ScannedDir struct {
-	*Dir // its Config is empty if the kind is DirDamaged, or if nothing has been recorded yet
+	*Dir // its Config is empty if the kind is DirDamaged or DirUnused
 	Kind DirKind
 	// Reason says in a few words why the directory has this kind: what holds it, or what cannot be told.
 	Reason string
@@ -93,7 +94,7 @@ func scanDir(path string) (ScannedDir, error) {
 		return s, holderErr
 	}
 	if s.Config == "" && isAbsent(err) && isUnused(path) {
-		s.Kind, s.Reason = DirIdle, "nothing has been recorded in it yet"
+		s.Kind, s.Reason = DirUnused, "nothing has been recorded in it"
 		return s, nil
 	}
 	if s.Config == "" {
@@ -104,7 +105,8 @@ func scanDir(path string) (ScannedDir, error) {
 	return s, nil
 }
 
-// isUnused reports whether a state directory has only what Open makes, for a command that has recorded nothing: its lock, and no logs.
+// isUnused reports whether a state directory has only what Open makes, for a command that has recorded nothing: its lock, and no logs. A
+// record of PruneDirs may have been added.
 func isUnused(path string) bool {
 	entries, err := os.ReadDir(path)
 	if err != nil {
@@ -112,18 +114,18 @@ func isUnused(path string) bool {
 	}
 	logs, err := os.ReadDir(filepath.Join(path, "log"))
 	return (err == nil || isAbsent(err)) && len(logs) == 0 && !slices.ContainsFunc(entries, func(entry os.DirEntry) bool {
-		return entry.Name() != lockName && entry.Name() != "log"
+		return !slices.Contains([]string{lockName, observationsName, "log"}, entry.Name())
 	})
 }
 
-// lastWritten returns the time of the newest file in a state directory and its logs, without the record of the project's absence.
+// lastWritten returns the time of the newest file in a state directory and its logs, without the record of PruneDirs.
 func lastWritten(path string) time.Time {
 	var newest time.Time
 	for _, dir := range []string{path, filepath.Join(path, "log")} {
 		entries, _ := os.ReadDir(dir)
 		for _, entry := range entries {
 			info, err := entry.Info()
-			if err == nil && entry.Name() != absenceName && !info.IsDir() && info.ModTime().After(newest) {
+			if err == nil && entry.Name() != observationsName && !info.IsDir() && info.ModTime().After(newest) {
 				newest = info.ModTime()
 			}
 		}

@@ -122,7 +122,7 @@ func TestSurvey_SaysWhatHoldsADirectory(t *testing.T) {
 				t.Error("Remove returned no HeldError")
 			}
 			release()
-			if s := survey(t); s.Kind != DirVanished {
+			if s := survey(t); s.Kind != DirOrphaned {
 				t.Errorf("after the release: %s: %s", s.Kind, s.Reason)
 			}
 			requireNoError(t, s.Remove())
@@ -160,14 +160,14 @@ func TestSurvey_TellsWhetherTheProjectExists(t *testing.T) {
 	age(t, d, time.Hour)
 	want(DirIdle, "")
 	requireNoError(t, os.Remove(config))
-	want(DirVanished, "does not exist")
+	want(DirOrphaned, "does not exist")
 	requireNoError(t, os.Symlink("/nowhere", config))
 	want(DirIdle, "") // its target may come back
 	root := filepath.Dir(config)
 	requireNoError(t, os.RemoveAll(root))
-	want(DirVanished, "does not exist")
+	want(DirOrphaned, "does not exist")
 	requireNoError(t, os.WriteFile(root, nil, 0o600))
-	want(DirVanished, "does not exist")
+	want(DirOrphaned, "does not exist")
 	requireNoError(t, os.Remove(root))
 	requireNoError(t, os.Symlink(root, root))
 	want(DirUnknown, "symbolic links")
@@ -179,7 +179,7 @@ func TestSurvey_TellsWhetherTheProjectExists(t *testing.T) {
 	want(DirUnknown, "another machine")
 }
 
-func TestSurvey_UnmountedDiskIsNoVanishedProject(t *testing.T) {
+func TestSurvey_UnmountedDiskIsNoOrphan(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	disk := t.TempDir() // an empty mount point
 	d := useOnce(t, filepath.Join(disk, "shop", ".localport.toml"))
@@ -189,7 +189,7 @@ func TestSurvey_UnmountedDiskIsNoVanishedProject(t *testing.T) {
 	age(t, d, time.Hour)
 	now := time.Now()
 	requireNoError(t, os.Chtimes(disk, now, now)) // as if the project had been removed from it
-	if s := survey(t); s.Kind != DirVanished {
+	if s := survey(t); s.Kind != DirOrphaned {
 		t.Errorf("directory that became empty: %s: %s", s.Kind, s.Reason)
 	}
 	requireNoError(t, os.WriteFile(filepath.Join(disk, "file"), nil, 0o600))
@@ -248,28 +248,28 @@ func TestRemove_RemovesSocketAndFallback(t *testing.T) {
 	}
 }
 
-// sweepDaily sweeps once a day from the first to the last day from now, and returns the configs of what was removed.
-func sweepDaily(t *testing.T, first, last int) (removed []string) {
+// pruneDaily runs PruneDirs once a day from the first to the last day from now, and returns the configs of what was removed.
+func pruneDaily(t *testing.T, first, last int) (removed []string) {
 	t.Helper()
 	for day := first; day <= last; day++ {
 		now := time.Now().AddDate(0, 0, day)
-		requireNoError(t, SweepVanished(now, func(config string) { removed = append(removed, config) }))
+		requireNoError(t, PruneDirs(now, func(dir ScannedDir) { removed = append(removed, dir.Config) }))
 	}
 	return removed
 }
 
-func TestSweepVanished_RemovesAfterAWeekOfAbsence(t *testing.T) {
+func TestPruneDirs_RemovesAfterAWeekOfAbsence(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	config := makeProject(t)
 	d := useOnce(t, config)
-	if removed := sweepDaily(t, 0, 30); len(removed) > 0 {
+	if removed := pruneDaily(t, 0, 30); len(removed) > 0 {
 		t.Fatalf("removed the state of a project that exists: %v", removed)
 	}
 	requireNoError(t, os.RemoveAll(filepath.Dir(config)))
-	if removed := sweepDaily(t, 31, 37); len(removed) > 0 {
+	if removed := pruneDaily(t, 31, 37); len(removed) > 0 {
 		t.Fatalf("removed within a week: %v", removed)
 	}
-	if removed := sweepDaily(t, 38, 38); len(removed) != 1 || removed[0] != config {
+	if removed := pruneDaily(t, 38, 38); len(removed) != 1 || removed[0] != config {
 		t.Fatalf("removed %v, want %s", removed, config)
 	}
 	if _, err := os.Stat(d.Path); !os.IsNotExist(err) {
@@ -277,67 +277,67 @@ func TestSweepVanished_RemovesAfterAWeekOfAbsence(t *testing.T) {
 	}
 }
 
-func TestSweepVanished_KeepsWhatMayComeBack(t *testing.T) {
+func TestPruneDirs_KeepsWhatMayComeBack(t *testing.T) {
 	tests := map[string]func(t *testing.T, d *Dir){
 		"the project came back for a day": func(t *testing.T, d *Dir) {
-			sweepDaily(t, 0, 6)
+			pruneDaily(t, 0, 6)
 			root := filepath.Dir(d.Config)
 			requireNoError(t, os.Mkdir(root, 0o700))
 			requireNoError(t, os.WriteFile(d.Config, nil, 0o600))
-			sweepDaily(t, 7, 7)
+			pruneDaily(t, 7, 7)
 			requireNoError(t, os.RemoveAll(root))
-			sweepDaily(t, 8, 14)
+			pruneDaily(t, 8, 14)
 		},
 		"the project was used in between": func(t *testing.T, d *Dir) {
-			sweepDaily(t, 0, 5)
+			pruneDaily(t, 0, 5)
 			then := time.Now().AddDate(0, 0, 6)
 			requireNoError(t, os.Chtimes(d.path(stateName), then, then))
-			sweepDaily(t, 6, 12)
+			pruneDaily(t, 6, 12)
 		},
 		"two observations": func(t *testing.T, d *Dir) {
-			sweepDaily(t, 0, 0)
-			sweepDaily(t, 100, 100)
+			pruneDaily(t, 0, 0)
+			pruneDaily(t, 100, 100)
 		},
-		"many sweeps on two days": func(t *testing.T, _ *Dir) {
+		"many runs on two days": func(t *testing.T, _ *Dir) {
 			for _, day := range []int{0, 100} {
 				for range 10 {
-					sweepDaily(t, day, day)
+					pruneDaily(t, day, day)
 				}
 			}
 		},
 		"the clock was wrong": func(t *testing.T, d *Dir) {
-			sweepDaily(t, 5000, 5002)
-			sweepDaily(t, 0, 6)
+			pruneDaily(t, 5000, 5002)
+			pruneDaily(t, 0, 6)
 		},
 		"the record is damaged": func(t *testing.T, d *Dir) {
-			sweepDaily(t, 0, 6)
-			requireNoError(t, os.WriteFile(d.path(absenceName), []byte("{"), 0o600))
-			sweepDaily(t, 7, 13)
+			pruneDaily(t, 0, 6)
+			requireNoError(t, os.WriteFile(d.path(observationsName), []byte("{"), 0o600))
+			pruneDaily(t, 7, 13)
 		},
 		"a shell has a lease": func(t *testing.T, d *Dir) {
 			update(t, d, func(tx *Tx) error {
 				tx.AddLease(Lease{Kind: ShellLease, Process: Self(), Since: time.Now()})
 				return nil
 			})
-			sweepDaily(t, 0, 30)
+			pruneDaily(t, 0, 30)
 		},
 		"used on another machine": func(t *testing.T, d *Dir) {
 			update(t, d, func(tx *Tx) error {
 				tx.HostID = "another-machine/4026531841"
 				return nil
 			})
-			sweepDaily(t, 0, 30)
+			pruneDaily(t, 0, 30)
 		},
 		"used by a version that did not say where": func(t *testing.T, d *Dir) {
 			update(t, d, func(tx *Tx) error {
 				tx.HostID = ""
 				return nil
 			})
-			sweepDaily(t, 0, 30)
+			pruneDaily(t, 0, 30)
 		},
 		"damaged state": func(t *testing.T, d *Dir) {
 			requireNoError(t, os.WriteFile(d.path(stateName), nil, 0o600))
-			sweepDaily(t, 0, 30)
+			pruneDaily(t, 0, 30)
 		},
 	}
 	for name, test := range tests {
@@ -353,17 +353,17 @@ func TestSweepVanished_KeepsWhatMayComeBack(t *testing.T) {
 	}
 }
 
-func TestSweepVanished_SeesAUseDuringTheSweep(t *testing.T) {
+func TestPruneDirs_SeesAUseMeanwhile(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	d := useOnce(t, makeProject(t))
 	requireNoError(t, os.RemoveAll(filepath.Dir(d.Config)))
 	now := time.Now().AddDate(0, 0, 30)
-	data, err := json.Marshal(absence{First: now.AddDate(0, 0, -20), Last: now.AddDate(0, 0, -1), Count: 9})
+	data, err := json.Marshal(observations{First: now.AddDate(0, 0, -20), Last: now.AddDate(0, 0, -1), Count: 9})
 	requireNoError(t, err)
-	requireNoError(t, os.WriteFile(d.path(absenceName), data, 0o600))
+	requireNoError(t, os.WriteFile(d.path(observationsName), data, 0o600))
 	s := survey(t)
 	requireNoError(t, os.Chtimes(d.path(stateName), now, now))
-	requireNoError(t, s.sweep(now, func(config string) { t.Errorf("removed %s", config) }))
+	requireNoError(t, s.prune(now, func(dir ScannedDir) { t.Errorf("removed %s", dir.Config) }))
 	if _, err := os.Stat(d.Path); err != nil {
 		t.Error(err)
 	}

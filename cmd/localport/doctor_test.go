@@ -128,6 +128,178 @@ func TestDoctor_HookIsFoundAndAdded(t *testing.T) {
 	}
 }
 
+// runFix runs a fix as a user does who pastes it into a shell.
+func (w *doctorEnv) runFix(shell, fix string) {
+	w.t.Helper()
+	cmd := exec.Command(shell, "-c", fix)
+	cmd.Dir, cmd.Env = "/", w.env
+	if o := w.run(cmd); o.code != 0 {
+		w.t.Errorf("%s: %s: exit %d\n%s%s", shell, fix, o.code, o.stdout, o.stderr)
+	}
+}
+
+// reportedFix returns the fix of a check in the text for bug reports.
+func (w *doctorEnv) reportedFix(id string) string {
+	w.t.Helper()
+	text := w.localport("/", "doctor", "--report").stdout
+	_, after, _ := strings.Cut(text, "\nwarn "+id+" ")
+	_, fix, isFound := strings.Cut(after, "fix: ")
+	fix, _, _ = strings.Cut(fix, "\n")
+	if !isFound {
+		w.t.Fatalf("no fix of %s in\n%s", id, text)
+	}
+	return fix
+}
+
+func eachPastingShell(t *testing.T, f func(t *testing.T, w *doctorEnv, shell string)) {
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		t.Run(shell, func(t *testing.T) {
+			t.Parallel()
+			path, err := exec.LookPath(shell)
+			if err != nil {
+				t.Skipf("%s is not installed", shell)
+			}
+			w := newDoctorEnv(t)
+			w.env = append(w.env, "SHELL="+path)
+			f(t, w, shell)
+		})
+	}
+}
+
+func TestDoctor_FixesWorkInEachShell(t *testing.T) {
+	t.Parallel()
+	eachPastingShell(t, func(t *testing.T, w *doctorEnv, shell string) {
+		// A home directory whose name every shell must quote.
+		w.home = filepath.Join(w.home, `it's $HOME \ (!x)`)
+		link := filepath.Join(w.home, ".local/bin/localport")
+		if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		w.env = append(w.env, "HOME="+w.home, "XDG_CONFIG_HOME=", "XDG_STATE_HOME="+w.home+"/state dir", "XDG_RUNTIME_DIR="+w.home+"/run dir", "ZDOTDIR=")
+		if err := os.MkdirAll(filepath.Join(w.home, "run dir"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		fixed := func(id string, f doctor.Finding, fix string) {
+			t.Helper()
+			if strings.Contains(fix, w.home) || !strings.Contains(fix, "~/") {
+				t.Errorf("%s names the home directory: %s", id, fix)
+			}
+			w.runFix(shell, fix)
+			if left := w.diagnose("/")[id]; len(left) > 0 {
+				t.Errorf("%s after %q: %+v", id, f.Fix, left)
+			}
+		}
+		f := w.requireFinding("/", "hook", doctor.Warn, "does not load the hook")
+		fixed("hook", f, w.reportedFix("hook"))
+		w.env = append(w.env, "PATH="+filepath.Dir(link)+":/usr/bin:/bin")
+		f = w.requireFinding("/", "path", doctor.Warn, "not in PATH")
+		fixed("path", f, f.Fix)
+		w.writeFile(filepath.Join(w.home, "run dir"), "localport", "")
+		f = w.requireFinding("/", "runtime-dir", doctor.Warn, "is not a directory")
+		fixed("runtime-dir", f, f.Fix)
+		if err := os.RemoveAll(filepath.Join(w.home, "state dir/localport")); err != nil {
+			t.Fatal(err)
+		}
+		w.writeFile(filepath.Join(w.home, "state dir"), "localport", "")
+		f = w.requireFinding("/", "state-dir", doctor.Fail, "is not a directory")
+		fixed("state-dir", f, f.Fix)
+		file, future := filepath.Join(w.home, "state dir/localport/file"), time.Now().Add(time.Hour)
+		w.writeFile(filepath.Dir(file), "file", "")
+		if err := os.Chtimes(file, future, future); err != nil {
+			t.Fatal(err)
+		}
+		f = w.requireFinding("/", "clock", doctor.Warn, "in the future")
+		fixed("clock", f, w.reportedFix("clock"))
+	})
+}
+
+func TestDoctor_AddsItsDirectoryToPATHInEachShell(t *testing.T) {
+	t.Parallel()
+	eachPastingShell(t, func(t *testing.T, w *doctorEnv, shell string) {
+		dir := filepath.Join(w.home, "my programs")
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		program := filepath.Join(dir, "localport")
+		if err := os.Symlink(w.exe, program); err != nil {
+			t.Fatal(err)
+		}
+		w.env = append(w.env, "PATH=/usr/bin:/bin")
+		w.exe = program
+		f := w.requireFinding("/", "path", doctor.Warn, "not in PATH")
+		w.runFix(shell, f.Fix)
+		cmd := exec.Command(shell, "-ic", "localport version")
+		cmd.Dir, cmd.Env = "/", w.env
+		if o := w.run(cmd); o.code != 0 || o.stdout == "" {
+			t.Errorf("after %s: exit %d\n%s%s", f.Fix, o.code, o.stdout, o.stderr)
+		}
+	})
+}
+
+func TestDoctor_HookOfShellsWithOtherDirectories(t *testing.T) {
+	t.Parallel()
+	eachPastingShell(t, func(t *testing.T, w *doctorEnv, shell string) {
+		elsewhere := filepath.Join(t.TempDir(), "dot files")
+		w.env = append(w.env, "ZDOTDIR="+elsewhere, "XDG_CONFIG_HOME="+elsewhere)
+		if shell == "bash" { // it knows neither
+			if err := os.Remove(filepath.Join(w.home, ".bashrc")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f := w.requireFinding("/", "hook", doctor.Warn, "does not load the hook")
+		w.runFix(shell, f.Fix)
+		if left := w.diagnose("/")["hook"]; len(left) > 0 {
+			t.Errorf("after %q: %+v", f.Fix, left)
+		}
+		cmd := exec.Command(shell, "-ic", map[string]string{"bash": "declare -F", "zsh": "functions", "fish": "functions -a"}[shell])
+		cmd.Dir, cmd.Env = "/", w.env
+		if o := w.run(cmd); !strings.Contains(o.stdout, "__localport") {
+			t.Errorf("%s does not load the hook after %s: %s%s", shell, f.Fix, o.stdout, o.stderr)
+		}
+	})
+}
+
+func TestDoctor_WithoutAUsableHome(t *testing.T) {
+	t.Parallel()
+	eachPastingShell(t, func(t *testing.T, w *doctorEnv, shell string) {
+		w.env = append(w.env, "ZDOTDIR=", "XDG_CONFIG_HOME=", "XDG_STATE_HOME=")
+		base := w.env
+		w.env = append(base, "HOME=/dev/null")
+		f := w.requireFinding("/", "hook", doctor.Warn, "HOME is /dev/null, which is not a directory")
+		if !strings.Contains(f.Fix, "localport hook "+shell) || strings.Contains(f.Fix, ">>") {
+			t.Errorf("HOME=/dev/null: %+v", f)
+		}
+		w.runFix(shell, f.Fix)
+		f = w.requireFinding("/", "state-dir", doctor.Fail, "/dev/null")
+		if !strings.HasPrefix(f.Fix, "set HOME to your home directory") {
+			t.Errorf("HOME=/dev/null: %+v", f)
+		}
+		readOnly := filepath.Join(t.TempDir(), "home")
+		if err := os.Mkdir(readOnly, 0o555); err != nil {
+			t.Fatal(err)
+		}
+		w.env = append(base, "HOME="+readOnly)
+		f = w.requireFinding("/", "hook", doctor.Warn, "does not load the hook")
+		if isRoot := os.Getuid() == 0; strings.Contains(f.Text, "you may not write to it") == isRoot || strings.Contains(f.Fix, ">>") != isRoot {
+			t.Errorf("a home directory that is not writable: %+v", f)
+		}
+		w.runFix(shell, f.Fix)
+		if os.Getuid() != 0 {
+			f = w.requireFinding("/", "state-dir", doctor.Fail, "permission denied")
+			w.runFix(shell, f.Fix)
+			if left := w.diagnose("/")["state-dir"]; len(left) > 0 {
+				t.Errorf("after %q: %+v", f.Fix, left)
+			}
+		}
+		w.env = slices.DeleteFunc(slices.Clone(base), func(v string) bool { return strings.HasPrefix(v, "HOME=") })
+		for _, f := range w.diagnose("/")["hook"] { // of the home directory in the password database
+			if !strings.Contains(f.Text, "/") || strings.Contains(f.Text, " .") || strings.Contains(f.Fix, " .") {
+				t.Errorf("HOME is not set: %+v", f)
+			}
+		}
+	})
+}
+
 func TestDoctor_PathIsCorrected(t *testing.T) {
 	t.Parallel()
 	w := newDoctorEnv(t)
@@ -288,9 +460,11 @@ func TestDoctor_FixRemovesWhatNobodyHolds(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the command runs", func() bool { return len(w.state(killed).Leases) == 1 && w.service(killed, "web").IsReady() })
-	for _, pid := range w.processes() { // the supervisor too, which would remove the lease
-		if !slices.Contains(before, pid) && pid != child.Process.Pid {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
+	for _, signal := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} { // the keeper must not replace the supervisor, which would remove the lease
+		for _, pid := range w.processes() {
+			if !slices.Contains(before, pid) && pid != child.Process.Pid {
+				_ = syscall.Kill(pid, signal)
+			}
 		}
 	}
 	_ = child.Process.Kill()

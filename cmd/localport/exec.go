@@ -140,7 +140,7 @@ func (p commandProject) joinLatest(ctx context.Context, a *app, options client.J
 		return nil, err
 	}
 	options.Allowed = verdict == trust.Allowed
-	j, err := p.Join(ctx, options)
+	j, err := p.joinAndReport(ctx, a.err, options)
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ type loginCmd struct {
 
 // Help is the text below the usage.
 func (loginCmd) Help() string {
-	return `A login that several services share is run once. Then the services are waited for.
+	return `A login that several services share is run once. Then the services are waited for. A service that is healthy needs no login, and is left as it is; "localport restart" reconnects it.
 
 Example: localport login db
 
@@ -69,6 +69,9 @@ func (c loginCmd) Run(a *app, p commandProject) error {
 		output.Info(a.err, "no service needs a login")
 		return nil
 	}
+	if names = p.withoutHealthy(a, parsed, status, names); len(names) == 0 {
+		return nil
+	}
 	var pending []string
 	if len(c.Services) == 0 {
 		pending = pendingServices(status)
@@ -83,6 +86,30 @@ func (c loginCmd) Run(a *app, p commandProject) error {
 	}
 	_, err = p.waitAndPrint(ctx, a, *running, names, names)
 	return err
+}
+
+// withoutHealthy returns the names of the services for which a login is of use, and says of the others that they need none. Of a service that is idle, the
+// next client may need a login.
+func (p commandProject) withoutHealthy(a *app, parsed *project.Project, status api.Status, names []string) (useful []string) {
+	for _, name := range names {
+		i := slices.IndexFunc(status.Services, func(svc api.ServiceStatus) bool { return svc.Name == name })
+		svc, isConfigured := parsed.FindService(name)
+		if i < 0 || !isConfigured {
+			useful = append(useful, name)
+			continue
+		}
+		state := status.Services[i].EffectiveState()
+		hasLogin := supervisor.Login(svc, parsed.Root, nil).Name != ""
+		switch {
+		case state == forwarder.Healthy, !hasLogin && state == forwarder.Idle:
+			output.Info(a.err, `%s needs no login: it is %s; "localport restart %s" reconnects it`, name, state, name)
+		case !hasLogin && state != forwarder.NeedsAttention:
+			output.Info(a.err, `%s needs no login; "localport why %s" says what it needs`, name, name)
+		default:
+			useful = append(useful, name)
+		}
+	}
+	return useful
 }
 
 // selectNames returns the services named on the command line or, without any, those that need attention.

@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/testdata/cluster"
 	"github.com/localport-sh/localport/testdata/ports"
+	"github.com/localport-sh/localport/testdata/sshd"
 )
 
 // loginHelperScript is a credential plugin for a kubeconfig. It counts its runs, and prints the credential only after a run in which it
@@ -170,5 +172,36 @@ func TestStatus_ShowsAnUnhealthyCluster(t *testing.T) {
 	w.mustRun(root, "stop", "web")
 	if clusters := w.status(root).Clusters; len(clusters) != 0 {
 		t.Errorf("clusters of a stopped service: %+v", clusters)
+	}
+}
+
+func TestLogin_OfAServiceThatNeedsNoneLeavesItAsItIs(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	host, remote := sshd.Start(t), serve(t, "127.0.0.1:0")
+	refused := ports.FreePort(t)
+	root := w.allowedProject(sshConfig("box", ports.FreePort(t), host, remote.port) + tcpConfig("web", ports.FreePort(t), remote) +
+		tcpConfig("lazy", ports.FreePort(t), remote) + "start = \"on-demand\"\n" +
+		fmt.Sprintf("[services.refused]\ntechnology = \"tcp\"\nlocal_port = %d\nremote_port = %d\nconnection.remote_host = \"127.0.0.1\"\n", ports.FreePort(t), refused))
+	w.localport(root, "start", "--no-wait")
+	eventually(t, "the services are ready", func() bool {
+		return w.service(root, "box").State == forwarder.Healthy && w.service(root, "web").State == forwarder.Healthy && w.service(root, "refused").LastError != ""
+	})
+	before := map[string]api.ServiceStatus{"box": w.service(root, "box"), "web": w.service(root, "web")}
+	o := w.localport(root, "login", "box", "web", "lazy", "refused")
+	const want = "localport: box needs no login: it is healthy; \"localport restart box\" reconnects it\n" +
+		"localport: web needs no login: it is healthy; \"localport restart web\" reconnects it\n" +
+		"localport: lazy needs no login: it is idle; \"localport restart lazy\" reconnects it\n" +
+		"localport: refused needs no login; \"localport why refused\" says what it needs\n"
+	if o.code != 0 || o.stderr != want || o.stdout != "" {
+		t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	for name, svc := range before {
+		if after := w.service(root, name); after.Restarts != svc.Restarts || after.UpSince == nil || !after.UpSince.Equal(*svc.UpSince) {
+			t.Errorf("%s was reconnected: %+v", name, after)
+		}
+	}
+	if o := w.localport(root, "restart", "web"); o.code != 0 || w.service(root, "web").UpSince.Equal(*before["web"].UpSince) {
+		t.Errorf("restart does not reconnect: exit %d, %s", o.code, o.stderr)
 	}
 }

@@ -84,7 +84,7 @@ func (p commandProject) startServices(ctx context.Context, a *app, action api.Ac
 	if err != nil {
 		return err
 	}
-	j, err := p.Join(ctx, startOptions(names, sel, verdict, action))
+	j, err := p.joinAndReport(ctx, a.err, startOptions(names, sel, verdict, action))
 	if err != nil {
 		return err
 	}

@@ -130,13 +130,13 @@ func printInventory(a *app, i uninstall.Inventory) {
 		fmt.Fprintln(a.out, "On disk: nothing")
 	} else {
 		fmt.Fprintln(a.out, "On disk:")
-		printPlace(a, "state and logs", i.States)
-		printPlace(a, "approvals", i.Approval)
-		for _, place := range i.Sockets {
-			printPlace(a, "sockets", place)
+		printUsage(a, "state and logs", i.State)
+		printUsage(a, "approvals", i.Trust)
+		for _, usage := range i.Runtime {
+			printUsage(a, "sockets", usage)
 		}
 	}
-	for _, path := range i.Kept {
+	for _, path := range i.UserFiles {
 		fmt.Fprintf(a.out, "  %-15s %s\n", "kept", shortPath(path))
 	}
 	counts := make(map[lockstate.DirKind]int)
@@ -144,7 +144,7 @@ func printInventory(a *app, i uninstall.Inventory) {
 		counts[dir.Kind]++
 	}
 	if len(i.Dirs) > 0 {
-		fmt.Fprintf(a.out, "Projects: %d, %d in use, %d whose config no longer exists\n", len(i.Dirs), counts[lockstate.DirUsed], counts[lockstate.DirVanished])
+		fmt.Fprintf(a.out, "Projects: %d, %d in use, %d whose config no longer exists\n", len(i.Dirs), counts[lockstate.DirUsed], counts[lockstate.DirOrphaned])
 	}
 	for _, dir := range i.Dirs {
 		if dir.Kind == lockstate.DirUsed {
@@ -168,9 +168,9 @@ func printInventory(a *app, i uninstall.Inventory) {
 	}
 }
 
-func printPlace(a *app, what string, place uninstall.Place) {
-	if place.Files > 0 {
-		fmt.Fprintf(a.out, "  %-15s %s (%d %s, %s)\n", what, shortPath(place.Path), place.Files, plural("file", place.Files), formatBytes(uint64(place.Bytes)))
+func printUsage(a *app, what string, usage uninstall.DiskUsage) {
+	if usage.Files > 0 {
+		fmt.Fprintf(a.out, "  %-15s %s (%d %s, %s)\n", what, shortPath(usage.Path), usage.Files, plural("file", usage.Files), formatBytes(uint64(usage.Bytes)))
 	}
 }
 

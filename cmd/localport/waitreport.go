@@ -180,6 +180,19 @@ const (
 	reasonChecking = "checking its health"
 )
 
+// joinAndReport joins the project, and says that it waits for the supervisor if that takes long.
+func (p commandProject) joinAndReport(ctx context.Context, w *output.Writer, options client.JoinOptions) (*client.JoinedProject, error) {
+	report := newWaitReport(w, client.CommandTimeout())
+	stopReport := report.start()
+	defer stopReport("")
+	reason := "it is starting"
+	if recorded := p.Dir.ReadOrZero().Supervisor; recorded != nil && recorded.IsAlive() {
+		reason = "it has not answered yet"
+	}
+	report.update([]waitReason{{text: reason}})
+	return p.Join(ctx, options)
+}
+
 // waitReasons returns why the named services are not settled.
 func waitReasons(status api.Status, names []string) []waitReason {
 	var reasons []waitReason
@@ -200,6 +213,8 @@ func waitReasonOf(svc api.ServiceStatus) string {
 		return lastError
 	case svc.UpSince != nil:
 		return reasonChecking
+	case svc.Progress != "":
+		return reasonOpening + ": " + output.JoinLines(svc.Progress)
 	}
 	return reasonOpening
 }

@@ -2,8 +2,12 @@ package main
 
 import (
 	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +15,8 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/testdata/ports"
+	"github.com/localport-sh/localport/testdata/sshd"
 	"github.com/localport-sh/localport/testdata/syncbuf"
 )
 
@@ -116,4 +122,67 @@ func TestWaitReport_RewritesItsLinesOnATerminal(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What a person would wait for without a word: a supervisor that takes long to start, a login helper, a ProxyCommand.
+func TestProgress_OfAStartingSupervisorAndOfLogins(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	kubeconfig, _ := writeHangingLogin(t, w)
+	host := sshd.Start(t)
+	proxy := filepath.Join(t.TempDir(), "slow-proxy")
+	if err := os.WriteFile(proxy, []byte("#!/bin/sh\nexec sleep 1000\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	sshConfigFile := host.WriteClientConfig("ProxyCommand " + proxy + " secret-argument")
+	root := w.allowedProject(fmt.Sprintf("[services.kube]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 80\nconnection = { resource_name = \"web\", kubeconfig = %q }\n",
+		ports.FreePort(t), kubeconfig) + strings.ReplaceAll(sshConfig("box", ports.FreePort(t), host, 1), host.ConfigFile, sshConfigFile))
+	var shown syncbuf.Buffer
+	cmd := w.command(root, "start")
+	cmd.Env = slices.Concat(cmd.Env, []string{"LOCALPORT_LIMIT=2s"})
+	cmd.Stderr = &shown
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	for _, want := range []string{"kube: opening the tunnel: the login helper ", "is running, and may be waiting for you", "box: opening the tunnel: ssh is logging in to ", " through the ProxyCommand slow-proxy\n"} {
+		eventually(t, "the pipe shows "+want, func() bool { return strings.Contains(shown.String(), want) })
+	}
+	if strings.Contains(shown.String(), "secret-argument") {
+		t.Errorf("an argument is shown:\n%s", shown.String())
+	}
+}
+
+// A supervisor that cannot start yet, because another process holds the project's lock, is waited for with a word.
+func TestProgress_OfASupervisorThatStartsSlowly(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
+	locks, _ := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*/lock"))
+	if len(locks) != 1 {
+		t.Fatalf("locks: %q", locks)
+	}
+	file, err := os.Open(locks[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	var shown syncbuf.Buffer
+	cmd := w.command(root, "exec", "--", "true")
+	cmd.Env = slices.Concat(cmd.Env, []string{"LOCALPORT_LIMIT=2s"})
+	cmd.Stderr = &shown
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	const want = "localport: waiting up to 10s for the supervisor: it is starting\n"
+	eventually(t, "exec says what it waits for", func() bool { return strings.Contains(shown.String(), want) })
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v\n%s", err, shown.String())
+	}
 }

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -128,8 +130,13 @@ func (p commandProject) addConfig(ctx context.Context, report *whyReport, name s
 	}
 	ctx, cancel := context.WithTimeout(ctx, explainTimeout)
 	defer cancel()
+	run := forwarder.Run{Dir: p.Root, Env: environ.Undo(environ.Parse(os.Environ())).List()}
 	if p.mayAskAnybody(svc, report.Service) {
-		report.Facts = supervisor.Explain(ctx, svc, forwarder.Run{Dir: p.Root, Env: environ.Undo(environ.Parse(os.Environ())).List()})
+		report.Facts = supervisor.Explain(ctx, svc, run)
+	}
+	if state := report.Service.EffectiveState(); (state == forwarder.Idle || state == forwarder.Stopped) && !report.Service.Ending {
+		run.Env = p.tunnelEnviron(parsed)
+		report.addPreflight(svc, supervisor.Preflight(svc, run), parsed.Secrets)
 	}
 	if report.Service.EffectiveState() == forwarder.Healthy {
 		report.Facts = slices.DeleteFunc(report.Facts, func(f forwarder.Fact) bool { return f.Label == forwarder.EventFact })
@@ -137,6 +144,25 @@ func (p commandProject) addConfig(ctx context.Context, report *whyReport, name s
 	for i := range report.Facts {
 		report.Facts[i].Text = project.Mask(svc.MaskTarget(report.Facts[i].Text), parsed.Secrets)
 	}
+}
+
+// tunnelEnviron is the environment that the tunnels of the project have: that of the supervisor, if it runs and the system shows it, or else that of
+// this shell, in which the project would be started. A supervisor also looks for programs in the PATH of this shell.
+func (p commandProject) tunnelEnviron(parsed *project.Project) []string {
+	own := environ.Undo(environ.Parse(os.Environ()))
+	env := maps.Clone(own)
+	if recorded := p.Dir.ReadOrZero().Supervisor; recorded != nil && recorded.IsAlive() {
+		if data, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", recorded.PID)); err == nil && len(data) > 0 {
+			env = environ.Undo(environ.Parse(strings.Split(string(bytes.TrimRight(data, "\x00")), "\x00")))
+			if env["PATH"] != own["PATH"] {
+				env["PATH"] += string(os.PathListSeparator) + own["PATH"]
+			}
+		}
+	}
+	all := make(environ.Env)
+	maps.Copy(all, parsed.DotEnv)
+	maps.Copy(all, env)
+	return all.List()
 }
 
 // mayAskAnybody reports whether a technology may find out about the far end. A login helper that wants a person must not open a browser now.

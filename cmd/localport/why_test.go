@@ -138,12 +138,20 @@ health_check = { type = "command", command = ["sh", "-c", "echo no such database
 		fmt.Sprintf("[services.taken]\ntechnology = \"tcp\"\nlocal_port = %d\nremote_port = %d\nconnection.remote_host = \"127.0.0.1\"\n", taken.Addr().(*net.TCPAddr).Port, upstream.port) +
 		service("waiting", "tcp", "15443", fmt.Sprintf("remote_port = %d\nconnection.remote_host = \"127.0.0.1\"\ndepends_on = [\"refused\"]", upstream.port)) +
 		service("blocked", "tcp", "15444", fmt.Sprintf("remote_port = %d\nconnection.remote_host = \"127.0.0.1\"\ndepends_on = [\"missing\"]", upstream.port))
+	config += service("idlemissing", "command", "15445", "command = [\"no-such-tunnel\", \"{port}\"]\nstart = \"on-demand\"") +
+		service("nokey", "ssh", "15446", "remote_port = 5432\nenabled = false\nconnection = { host = \"bastion.invalid\", user = \"deploy\", key_file = \"none/key\" }") +
+		service("nokubectx", "kubectl", "15447", "remote_port = 80\nenabled = false\nconnection = { resource_name = \"web\", context = \"stagin\", kubeconfig = \"kube.yaml\" }") +
+		service("nohelper", "kubectl", "15448", "remote_port = 80\nstart = \"on-demand\"\nconnection = { resource_name = \"web\", context = \"prod\", kubeconfig = \"kube.yaml\" }")
 	p.root = p.project(config)
+	p.writeFile(p.root, "kube.yaml", `{apiVersion: v1, kind: Config, clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}], users: [{name: u, user: {token: t}}, `+
+		`{name: h, user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: no-such-helper, interactiveMode: IfAvailable}}}], `+
+		`contexts: [{name: staging, context: {cluster: c, user: u}}, {name: prod, context: {cluster: c, user: h, namespace: shop}}]}`)
 	p.writeFile(p.root, ".env", "DB_HOST=127.0.0.1\nDB_PASSWORD=hunter22\n")
 
 	p.checkWhy("not-allowed", "healthy")
 	p.mustRun(p.root, "allow")
 	p.checkWhy("project-stopped", "refused")
+	p.checkWhy("stopped-not-found", "missing")
 	if o := p.localport(p.root, "why", "helthy"); o.code != 2 || !strings.Contains(o.stderr, `unknown service "helthy"`) || !strings.Contains(o.stderr, `"healthy"`) {
 		t.Errorf("an unknown name: exit %d, %s", o.code, o.stderr)
 	}
@@ -161,6 +169,7 @@ health_check = { type = "command", command = ["sh", "-c", "echo no such database
 	for class, service := range map[string]string{
 		"healthy": "healthy", "idle": "idle", "disabled": "disabled", "tcp-refused": "refused", "tcp-unresolved": "unresolved",
 		"command-not-found": "missing", "command-exits": "exits", "command-never-listens": "silent", "needs-login": "login",
+		"idle-not-found": "idlemissing", "stopped-no-key": "nokey", "stopped-no-context": "nokubectx", "idle-no-helper": "nohelper",
 		"unhealthy": "unhealthy", "port-taken": "taken", "dependency-waiting": "waiting", "dependency-failed": "blocked",
 	} {
 		p.checkWhy(class, service)

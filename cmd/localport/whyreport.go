@@ -30,6 +30,7 @@ type whyReport struct {
 	History  []eventlog.Event  `json:"history"`            // the last changes of state, oldest first
 	Ports    []portHolder      `json:"ports"`              // the local addresses
 	Facts    []forwarder.Fact  `json:"facts"`              // what the technology has found out
+	Missing  string            `json:"missing,omitempty"`  // what a service that is idle or stopped will need, and this machine lacks
 	Next     string            `json:"next_step"`
 
 	// Allowed is set if the files on disk are allowed.
@@ -145,6 +146,7 @@ func (r *whyReport) entries() []whyEntry {
 	}
 	add(0, "project", r.Unanswered)
 	add(0, "error", svc.LastError)
+	add(0, "missing", r.Missing)
 	if showsRefusal(svc) {
 		add(0, "refused", fmt.Sprintf("%s ago: %s", formatAge(svc.LastRefusal.Time), svc.LastRefusal.Reason))
 	}
@@ -195,6 +197,18 @@ func (r *whyReport) headline() string {
 
 // isUnreviewed reports whether the project does not run and may not be started.
 func (r *whyReport) isUnreviewed() bool { return r.ProjectState == api.StateStopped && !r.Allowed }
+
+// addPreflight adds what is missing for the tunnel of a service that is idle or stopped; failure is nil if nothing is.
+func (r *whyReport) addPreflight(svc project.Service, failure *forwarder.Failure, secrets []string) {
+	if failure == nil {
+		return
+	}
+	mask := func(text string) string { return output.JoinLines(project.Mask(svc.MaskTarget(text), secrets)) }
+	r.Missing = mask(failure.Reason)
+	if failure.Hint != "" {
+		r.Next = mask(failure.Hint)
+	}
+}
 
 // formatHistory is an event with its local time. The reason that the report gives as its error is not repeated.
 func (r *whyReport) formatHistory(e eventlog.Event) string {

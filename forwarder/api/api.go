@@ -143,6 +143,7 @@ type ServiceStatus struct {
 	Restarts    int             `json:"restarts"`   // tunnels opened after the first
 	LastError   string          `json:"last_error"` // empty once recovered
 	Hint        string          `json:"hint,omitempty"`
+	Progress    string          `json:"progress,omitempty"` // what an attempt to open the tunnel waits for, if that is known
 	Connections ConnectionStats `json:"connections"`
 	Log         string          `json:"log"`
 	// LastRefusal is the last request of a client that the far end refused, where clients choose their destinations (SOCKS).

@@ -3,9 +3,11 @@
 package command
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -29,7 +31,21 @@ import (
 const portPlaceholder = "{port}"
 
 // Technology registers "command".
-var Technology = forwarder.Technology{TechnologyType: project.TechnologyType{Name: "command", Keys: configKeys}, New: New, Login: newLogin, VariableUse: variableUse}
+var Technology = forwarder.Technology{TechnologyType: project.TechnologyType{Name: "command", Keys: configKeys}, New: New, Login: newLogin, VariableUse: variableUse, Preflight: preflight}
+
+// preflight looks for the program.
+func preflight(svc project.Service, run forwarder.Run) *forwarder.Failure {
+	spec := process.Command{Argv: svc.Connection.Settings.TextList("command"), Dir: run.Dir, Env: run.Env}
+	if _, err := process.LookPath(spec.Argv[0], spec.Env, spec.Dir); err != nil {
+		return process.ClassifyStartError(err, spec, installHint())
+	}
+	return nil
+}
+
+// installHint is the next step if the program is missing.
+func installHint() string {
+	return "install it, or set its full path in command; " + project.HintLocal("path")
+}
 
 // variableUse says that a program uses every variable: all are in its environment, and nothing tells which it reads.
 func variableUse(project.Service, string, []string) func(string) bool {
@@ -101,16 +117,16 @@ func (driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) 
 	for i, arg := range s.argv {
 		argv[i] = strings.ReplaceAll(arg, portPlaceholder, strconv.Itoa(int(port)))
 	}
-	tunnel := &tunnel{programSpec: s, id: run.ID, dir: run.SocketDir, port: port, program: filepath.Base(argv[0]), log: process.NewLogBuffer(run.Log), readyCh: make(chan struct{}), startedCh: make(chan struct{})}
+	tunnel := &tunnel{programSpec: s, id: run.ID, dir: run.SocketDir, port: port, program: filepath.Base(argv[0]), log: run.Log, readyCh: make(chan struct{}), startedCh: make(chan struct{})}
 	if s.readyPattern == nil {
 		close(tunnel.readyCh)
 	}
 	spec := process.Command{
-		Argv: argv, Dir: run.Dir, Env: append(slices.Clip(run.Env), forwarder.TunnelVariable+"="+run.ID), OnLine: tunnel.handleLine, OnRead: tunnel.log.Flush,
+		Argv: argv, Dir: run.Dir, Env: append(slices.Clip(run.Env), forwarder.TunnelVariable+"="+run.ID), OnLines: tunnel.handleLines,
 	}
 	program, err := process.Start(spec)
 	if err != nil {
-		return nil, process.ClassifyStartError(err, spec, "install it, or set its full path in command; "+project.HintLocal("path"))
+		return nil, process.ClassifyStartError(err, spec, installHint())
 	}
 	tunnel.Child = program
 	close(tunnel.startedCh)
@@ -138,7 +154,7 @@ type tunnel struct {
 	dir     string // of the run; empty: none
 	port    uint16 // that the program must listen on
 	program string
-	log     *process.LogBuffer
+	log     io.Writer
 	addr    netip.AddrPort
 	// isDetached: a process outside the program's group listens, and may outlive it.
 	isDetached bool
@@ -147,22 +163,30 @@ type tunnel struct {
 	startedCh  chan struct{}      // closed when Child is set
 	readyCh    chan struct{}      // closed when a line has matched readyPattern, or there is none
 
-	// Written by handleLine; others may read it after Done.
+	// Written by handleLines; others may read it after Done.
 	hasPrintedReady bool
 	loginLine       string // the first line that matched loginPattern
 }
 
-// handleLine handles a line that the program prints. A request for a login ends the program.
-func (t *tunnel) handleLine(_ process.Stream, line string) {
-	t.log.Add(line)
-	if t.readyPattern != nil && !t.hasPrintedReady && t.readyPattern.MatchString(line) {
-		t.hasPrintedReady = true
-		close(t.readyCh)
+// handleLines handles lines that the program prints. A request for a login ends the program.
+func (t *tunnel) handleLines(_ process.Stream, lines []byte) {
+	_, _ = t.log.Write(lines) // a log reports its own errors
+	isAwaitingReady := t.readyPattern != nil && !t.hasPrintedReady
+	isAwaitingLogin := t.loginPattern != nil && t.loginLine == ""
+	if !isAwaitingReady && !isAwaitingLogin {
+		return
 	}
-	if t.loginPattern != nil && t.loginLine == "" && t.loginPattern.MatchString(line) {
-		t.loginLine = line
-		<-t.startedCh
-		t.Kill()
+	for line := range bytes.Lines(lines) {
+		line = bytes.TrimRight(line, "\r\n")
+		if isAwaitingReady && t.readyPattern.Match(line) {
+			isAwaitingReady, t.hasPrintedReady = false, true
+			close(t.readyCh)
+		}
+		if isAwaitingLogin && t.loginPattern.Match(line) {
+			isAwaitingLogin, t.loginLine = false, string(line)
+			<-t.startedCh
+			t.Kill()
+		}
 	}
 }
 

@@ -444,8 +444,8 @@ func TestTunnel_IsReadyAfterListenerAndReadyLine(t *testing.T) {
 	port := strconv.Itoa(ports.FreePort(t))
 	svc := newService("sh", "-c", `exec "$0" `+port, testBinary(t))
 	svc.Name, svc.Connection.Settings["ready"], svc.Connection.Settings["needs_login"] = "db", "^ready .* now$", "expired"
-	tunnel := &tunnel{programSpec: newProgramSpec(svc), program: "proxy", log: process.NewLogBuffer(r.Log), readyCh: make(chan struct{}), startedCh: make(chan struct{})}
-	program, err := process.Start(process.Command{Argv: tunnel.argv, Dir: r.Dir, Env: r.Env, OnLine: tunnel.handleLine, OnRead: tunnel.log.Flush})
+	tunnel := &tunnel{programSpec: newProgramSpec(svc), program: "proxy", log: r.Log, readyCh: make(chan struct{}), startedCh: make(chan struct{})}
+	program, err := process.Start(process.Command{Argv: tunnel.argv, Dir: r.Dir, Env: r.Env, OnLines: tunnel.handleLines})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -135,13 +135,13 @@ func cutWord(text, end string) (value, rest string, ok bool) {
 }
 
 // levelPatterns match the prefixes with which tools mark the level of a line; the first match counts. klog's header is a letter,
-// month and day, and a time. They are compiled on first use, so that a prompt does not pay for them.
+// month and day, and a time. They are compiled on first use, so that a prompt does not pay for them. Each is anchored as a whole: else the text is searched to its end.
 var levelPatterns = sync.OnceValue(func() []levelPattern {
 	return []levelPattern{
-		{"DEBUG", regexp.MustCompile(`^debug[1-3]: |^(?i:debug)[: ]`)},
+		{"DEBUG", regexp.MustCompile(`^(?:debug[1-3]: |(?i:debug)[: ])`)},
 		{"ERROR", regexp.MustCompile(
-			`^[EF]\d{4} \d\d:|^(?i:error|fatal)[: ]|^Error from server|^an error occurred |^ssh: |^panic: |^fatal error: `)},
-		{"WARN", regexp.MustCompile(`^W\d{4} \d\d:|^(?i:warn(ing)?)[: ]`)},
+			`^(?:[EF]\d{4} \d\d:|(?i:error|fatal)[: ]|Error from server|an error occurred |ssh: |panic: |fatal error: )`)},
+		{"WARN", regexp.MustCompile(`^(?:W\d{4} \d\d:|(?i:warn(ing)?)[: ])`)},
 	}
 })
 

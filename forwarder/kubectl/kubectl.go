@@ -30,6 +30,19 @@ var Technology = forwarder.Technology{
 	VariableUse:    variableUse,
 	Explain:        explain,
 	Verify:         verify,
+	Preflight:      preflight,
+}
+
+// preflight reads the kubeconfig, and looks for kubectl and the login helper if they are used.
+func preflight(svc project.Service, run forwarder.Run) *forwarder.Failure {
+	s := newService(newServiceSpec(svc))
+	if s.usesProgram(run.Env) {
+		lookup := process.Command{Argv: []string{cmp.Or(process.Getenv(run.Env, programVariable), "kubectl")}, Env: run.Env, Dir: run.Dir}
+		if _, err := process.LookPath(lookup.Argv[0], lookup.Env, lookup.Dir); err != nil {
+			return process.ClassifyStartError(err, lookup, kubectlprocess.InstallHint)
+		}
+	}
+	return s.loginSource(run).Preflight()
 }
 
 // variableUse says which variables a tunnel to a cluster uses: KUBECONFIG unless the service names a file, the proxies and, if the kubeconfig's user
@@ -217,6 +230,7 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 	src := newSource(run, ref)
 	files := src.ReadFiles()
 	src.Stamps = files.Stamps
+	defer d.reportLoginHelper(ctx, src, run)()
 	program := process.Getenv(run.Env, programVariable)
 	if s.usesProgram(run.Env) {
 		if s.target.Selector != "" {
@@ -245,6 +259,17 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 		return nil, files.ReconsiderError(err)
 	}
 	return tunnel, nil
+}
+
+// reportLoginHelper reports while a login helper runs, until the returned function is called.
+func (d *driver) reportLoginHelper(ctx context.Context, src session.Source, run forwarder.Run) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { d.sessions.WatchLoginHelper(ctx, src, run.ReportProgress) })
+	return func() {
+		cancel()
+		wg.Wait()
+	}
 }
 
 // recordOpen records the session of an attempt, or why there was none.

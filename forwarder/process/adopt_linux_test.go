@@ -9,6 +9,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/localport-sh/localport/lockstate"
 )
@@ -23,16 +26,17 @@ func TestAdoptOrphans_ReapsOrphansAndLeavesChildrenToTheirWaiters(t *testing.T) 
 	})
 	defer wg.Wait()
 	defer cancel()
-	dir := makeFifo(t)
-	c := startShell(t, `setsid -f sh -c 'echo $$; read x <"$1"' sh "$1"`, dir+"/fifo")
+	waitForSubreaper(t)
+	orphanFifo, leaderFifo := makeFifo(t)+"/fifo", makeFifo(t)+"/fifo"
+	// The leader ends after the other process has left its group: what is in the group is killed when the leader ends. (That is why it is not setsid -f.)
+	c := startShell(t, `setsid sh -c 'echo $$; read x <"$1"' sh "$1" & read x <"$2"`, orphanFifo, leaderFifo)
 	orphan := c.nextProcess(t)
+	writeFifo(t, leaderFifo)
 	waitClosed(t, c.Done())
 	if e, ok := readTableEntry(orphan.PID); !ok || e.parent != os.Getpid() {
 		t.Fatalf("the orphan is %+v, not a child of %d", e, os.Getpid())
 	}
-	if err := os.WriteFile(dir+"/fifo", []byte("end\n"), 0); err != nil {
-		t.Fatal(err)
-	}
+	writeFifo(t, orphanFifo)
 	// A child of exec.Cmd that ends at the same time is waited for by its own waiter.
 	if err := exec.CommandContext(t.Context(), "true").Run(); err != nil {
 		t.Error(err)
@@ -46,6 +50,33 @@ func TestAdoptOrphans_ReapsOrphansAndLeavesChildrenToTheirWaiters(t *testing.T) 
 			t.Fatal("the orphan stays a zombie")
 		case <-time.After(time.Millisecond):
 		}
+	}
+}
+
+// waitForSubreaper waits until orphans become children of this process.
+func waitForSubreaper(t *testing.T) {
+	t.Helper()
+	for {
+		var isSubreaper int32
+		if err := unix.Prctl(unix.PR_GET_CHILD_SUBREAPER, uintptr(unsafe.Pointer(&isSubreaper)), 0, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		if isSubreaper != 0 {
+			return
+		}
+		select {
+		case <-t.Context().Done():
+			t.Fatal("orphans are not adopted")
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// writeFifo ends a shell's "read x <fifo".
+func writeFifo(t *testing.T, path string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte("end\n"), 0); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -37,7 +37,10 @@ type Command struct {
 	// OnRead, if not nil, is called after OnLine has been called with all lines that were read at once, never concurrently with it. A child
 	// that prints a lot costs much less if its lines are written to the log then.
 	OnRead func()
-	// Stdout, if not nil, receives the child's standard output unchanged; OnLine is then called for stderr only. It is not
+	// OnLines, if not nil, is called instead of OnLine and OnRead with all lines that were read at once, truncated and with their line ends, which
+	// only the last line of the output may lack. They are valid during the call. A child that prints a lot costs much less if nobody looks at each of its lines.
+	OnLines func(stream Stream, lines []byte)
+	// Stdout, if not nil, receives the child's standard output unchanged; OnLine and OnLines are then called for stderr only. It is not
 	// written to after Done.
 	Stdout io.Writer
 }
@@ -71,7 +74,7 @@ func Start(c Command) (*Child, error) {
 	setCloseOnExec()
 	child := &Child{
 		cmd:    &exec.Cmd{Path: path, Args: c.Argv, Dir: c.Dir, Env: c.Env, SysProcAttr: sysProcAttr()},
-		lines:  &lineReader{onLine: c.OnLine, onRead: c.OnRead},
+		lines:  &lineReader{onLine: c.OnLine, onRead: c.OnRead, onLines: c.OnLines},
 		stdout: c.Stdout,
 		doneCh: make(chan struct{}),
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"pgregory.net/rapid"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/lockstate"
@@ -222,6 +223,46 @@ func TestChild_ReadsHugeOutputAndTruncatesLongLines(t *testing.T) {
 			t.Fatalf("line %d is %q", i, got)
 		}
 	}
+}
+
+func TestChild_DeliversAllLinesThatWereReadAtOnce(t *testing.T) {
+	var got []byte
+	c, err := Start(Command{
+		Argv: []string{"sh", "-c", `seq 1 200000; head -c 70000 /dev/zero | tr '\0' x; echo; echo; printf 'short\r\n'; printf end`}, Env: os.Environ(),
+		OnLines: func(_ Stream, lines []byte) { got = append(got, lines...) },
+		OnLine:  func(Stream, string) { t.Error("a line came alone") },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitClosed(t, c.Done())
+	var want []byte
+	for i := range 200_000 {
+		want = fmt.Appendln(want, i+1)
+	}
+	want = append(want, strings.Repeat("x", maxLineBytes)+"\n\nshort\r\nend"...)
+	if !bytes.Equal(got, want) {
+		t.Errorf("%d bytes are delivered, want %d; the last are %q", len(got), len(want), got[max(0, len(got)-100):])
+	}
+	last := c.LastLines()
+	if len(last) != maxLastLines || last[maxLastLines-1] != "end" || last[maxLastLines-2] != "short" || len(last[maxLastLines-3]) != maxLineBytes || last[0] != "199996" {
+		t.Errorf("the last lines are %.200q", last)
+	}
+}
+
+func TestTruncateLines_CutsOnlyWhatIsTooLong(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		lengths := rapid.SliceOfN(rapid.OneOf(rapid.IntRange(0, 100), rapid.IntRange(maxLineBytes-2, maxLineBytes+2), rapid.IntRange(0, 3*maxLineBytes)), 0, 30).Draw(t, "lengths")
+		var lines, want []byte
+		for i, length := range lengths {
+			line := bytes.Repeat([]byte{byte('a' + i%26)}, length)
+			lines = append(append(lines, line...), '\n')
+			want = append(append(want, line[:min(length, maxLineBytes)]...), '\n')
+		}
+		if got := truncateLines(lines); !bytes.Equal(got, want) {
+			t.Fatalf("got %d bytes, want %d", len(got), len(want))
+		}
+	})
 }
 
 func TestChild_InheritsNoDescriptors(t *testing.T) {

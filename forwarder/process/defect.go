@@ -180,12 +180,13 @@ func programKind(header []byte) string {
 	return ""
 }
 
-// QuoteWord returns a word for a command line of a shell.
+// QuoteWord returns a word for a command line of a shell: bash, zsh, fish or another. A backslash is outside of the quotes, because fish treats it
+// specially inside of them.
 func QuoteWord(word string) string {
 	if strings.ContainsFunc(word, func(r rune) bool {
 		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./_-", r)
 	}) {
-		return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		return "'" + strings.NewReplacer("'", `'\''`, `\`, `'\\'`).Replace(word) + "'"
 	}
 	return word
 }

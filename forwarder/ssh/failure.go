@@ -434,7 +434,7 @@ func (p *outputParser) addKeyErrors(lines *process.Transcript, f *forwarder.Fail
 	switch loadHint := loadKeyHint(lines); {
 	case isMissing(p.keyFile) && !isJump:
 		f.Reason = fmt.Sprintf(missing, p.keyFile, f.Reason)
-		f.Hint = "correct key_file, or create the key: " + p.keyFile
+		f.Hint = createKeyHint(p.keyFile)
 	case loadHint != "":
 		f.Hint = loadHint
 	case isMissing(keys.unusable):

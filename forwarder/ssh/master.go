@@ -239,6 +239,7 @@ func (m *master) logIn(ctx context.Context, options loginOptions) error {
 	m.mu.Lock()
 	m.jumpLog = jumpLog
 	m.mu.Unlock()
+	m.runConfig.ReportProgress("ssh is logging in to " + m.hostName())
 	program, err := process.Start(process.Command{
 		Path: path, Argv: buildArgv(argv, m.output.socketPath, m.isOldSSH, m.askSocket != ""), Dir: m.runConfig.Dir, Env: env,
 		OnLine: func(stream process.Stream, line string) {
@@ -277,8 +278,24 @@ func (m *master) logIn(ctx context.Context, options loginOptions) error {
 
 const installSSH = "install ssh (Debian and Ubuntu: openssh-client; Fedora: openssh-clients)"
 
+// describeProxy names what the message "Executing proxy command: exec COMMAND" is about.
+func describeProxy(message string) string {
+	_, command, _ := strings.Cut(message, ": ")
+	program, _, _ := strings.Cut(strings.TrimPrefix(command, "exec "), " ") // the arguments may hold a password
+	if program = filepath.Base(program); program == "ssh" {
+		return "a jump host"
+	}
+	return "the ProxyCommand " + program
+}
+
+// hostName returns the host as the config names it.
+func (m *master) hostName() string { return m.destination.baseArgv[len(m.destination.baseArgv)-1] }
+
 // handleLine handles a line of output.
 func (m *master) handleLine(from source, line string) {
+	if message, isDebug := strings.CutPrefix(line, "debug1: "); isDebug && from == sourceSSH && strings.HasPrefix(message, executingProxy) {
+		m.runConfig.ReportProgress("ssh is logging in to " + m.hostName() + " through " + describeProxy(message))
+	}
 	if m.output.parseLine(from, line) {
 		m.destination.log.writeLine(line)
 	}

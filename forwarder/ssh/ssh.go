@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/tasks"
 	"github.com/localport-sh/localport/project"
 )
@@ -30,6 +31,7 @@ var Technology = forwarder.Technology{
 	VariableUse:    variableUse,
 	Explain:        explain,
 	Verify:         verify,
+	Preflight:      preflight,
 }
 
 // New returns a driver, which ends with ctx or by Close.
@@ -61,6 +63,27 @@ func newLogin(svc project.Service, _ string, _ []string) forwarder.Login {
 	}
 	return login
 }
+
+// preflight looks for ssh and for the files that the config names.
+func preflight(svc project.Service, run forwarder.Run) *forwarder.Failure {
+	lookup := process.Command{Argv: []string{"ssh"}, Env: run.Env, Dir: run.Dir}
+	if _, err := process.LookPath("ssh", lookup.Env, lookup.Dir); err != nil {
+		return process.ClassifyStartError(err, lookup, installSSH)
+	}
+	connection := newTunnelSpec(svc).connection
+	switch mistake := findKeyMistake(connection.keyFile, "key_file"); {
+	case isMissing(connection.keyFile):
+		return &forwarder.Failure{Reason: "key_file " + connection.keyFile + " does not exist", Hint: createKeyHint(connection.keyFile)}
+	case mistake.kind != "" && !mistake.isPublicHalf:
+		return &forwarder.Failure{Reason: "key_file " + connection.keyFile + " is " + mistake.kind, Hint: mistake.hint}
+	case !strings.EqualFold(connection.configFile, "none") && isMissing(connection.configFile):
+		return &forwarder.Failure{Reason: "config_file " + connection.configFile + " does not exist", Hint: "correct config_file, or create the file: " + connection.configFile}
+	}
+	return nil
+}
+
+// createKeyHint is the next step if key_file names a file that does not exist.
+func createKeyHint(path string) string { return "correct key_file, or create the key: " + path }
 
 // tunnelSpec is the part of a service's config that its tunnel needs.
 type tunnelSpec struct {

@@ -82,7 +82,7 @@ func Run(ctx context.Context, o Options) error {
 	s.stopTasks()
 	s.events.publish(eventlog.Event{Kind: eventlog.SupervisorEnded, Run: o.RunID, Reason: s.endSignal}, "")
 	s.removeAbandoned()
-	s.sweepVanished()
+	s.pruneStateDirs()
 	return errors.Join(s.socket.err(), s.runDir.remove())
 }
 

@@ -87,23 +87,24 @@ func (s *Supervisor) removeAbandoned() {
 	}
 }
 
-// sweepTimeout bounds sweepVanished, which asks the file systems of other projects: one of them may hang.
-const sweepTimeout = 5 * time.Second
+// pruneTimeout bounds pruneStateDirs, which asks the file systems of other projects: one of them may hang.
+const pruneTimeout = 5 * time.Second
 
-// sweepVanished removes the state of projects that have not existed for a week. Only a supervisor that ends does it: nobody waits for it.
-func (s *Supervisor) sweepVanished() {
+// pruneStateDirs removes the state of projects that have not existed for a week, and state directories that were not used for a week after they had
+// been made. Only a supervisor that ends does it: nobody waits for it.
+func (s *Supervisor) pruneStateDirs() {
 	finished := make(chan struct{})
 	go func() {
 		defer close(finished)
-		err := lockstate.SweepVanished(time.Now(), func(config string) {
-			s.log.Info("removed the state of a project that does not exist any more", "config", config)
+		err := lockstate.PruneDirs(time.Now(), func(dir lockstate.ScannedDir) {
+			s.log.Info("removed a state directory", "path", dir.Path, "config", dir.Config, "reason", dir.Reason)
 		})
 		if err != nil {
 			s.log.Warn("cannot remove the state of projects that do not exist any more", "error", err)
 		}
 	}()
-	if !wait.IsClosedWithin(sweepTimeout, finished) {
-		s.log.Warn("a file system does not answer; the state of projects that do not exist any more is kept", "after", sweepTimeout)
+	if !wait.IsClosedWithin(pruneTimeout, finished) {
+		s.log.Warn("a file system does not answer; the state of projects that do not exist any more is kept", "after", pruneTimeout)
 	}
 }
 

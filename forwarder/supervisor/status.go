@@ -84,6 +84,9 @@ func (s *Supervisor) serviceStatus(svc *runningService) api.ServiceStatus {
 	status.Health.Checked, status.Health.Latency = utcOrNil(now.CheckedAt), now.Latency.Seconds()
 	status.Since, status.UpSince, status.Restarts = now.Since.UTC(), utcOrNil(now.UpSince), now.Restarts
 	status.LastError, status.Hint = now.LastError, now.Hint
+	if now.State == forwarder.Starting || now.State == forwarder.Restarting {
+		status.Progress = svc.Progress()
+	}
 	if now.LastRefusal != "" {
 		status.LastRefusal = &api.Refusal{Reason: now.LastRefusal, Hint: now.LastRefusalHint, Time: now.LastRefusedAt.UTC()}
 	}

@@ -77,6 +77,16 @@ func Explain(ctx context.Context, svc project.Service, run forwarder.Run) []forw
 	return nil
 }
 
+// Preflight returns the first thing that a service's tunnel needs on this machine and that is missing; nil if nothing is. It connects to nothing.
+func Preflight(svc project.Service, run forwarder.Run) *forwarder.Failure {
+	for _, technology := range technologies {
+		if technology.Name == svc.Technology && technology.Preflight != nil {
+			return technology.Preflight(svc, run)
+		}
+	}
+	return nil
+}
+
 // Verification returns the function that verifies where a service's tunnel leads, and a key that services with the same result share. The
 // function is nil if there is nothing to verify. The config must be allowed.
 func Verification(svc project.Service, dir string, env []string) (verify func(ctx context.Context, run forwarder.Run) forwarder.Verification, key, name string) {

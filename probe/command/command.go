@@ -2,6 +2,7 @@
 package command
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -50,7 +51,7 @@ func check(ctx context.Context, dialer probe.Dialer, argv []string) error {
 	}
 	program.Env = append(slices.Clip(program.Env), "LOCALPORT_CHECK_HOST="+host, "LOCALPORT_CHECK_PORT="+port)
 	output := &lastLines{}
-	program.OnLine = output.addLine
+	program.OnLines = output.addLines
 	if err := runProgram(ctx, program, output); err != nil {
 		return listener.explainError(err)
 	}
@@ -91,9 +92,11 @@ func runProgram(ctx context.Context, run process.Command, output *lastLines) err
 // lastLines holds the last line that a program printed on each of its outputs.
 type lastLines struct{ stdout, stderr string }
 
-func (l *lastLines) addLine(from process.Stream, line string) {
+func (l *lastLines) addLines(from process.Stream, lines []byte) {
 	const maxLength = 200 // characters in a message
-	if line = printable.Truncate(strings.TrimSpace(line), maxLength); line == "" {
+	lines = bytes.TrimSpace(lines)
+	line := printable.Truncate(string(bytes.TrimSpace(lines[bytes.LastIndexByte(lines, '\n')+1:])), maxLength)
+	if line == "" {
 		return
 	}
 	if from == process.Stderr {

@@ -37,6 +37,9 @@ func (s Spec) argv() []string {
 	return append(argv, "--", s.Resource, ":"+s.Port)
 }
 
+// InstallHint is the next step if kubectl is missing.
+const InstallHint = "install kubectl: https://kubernetes.io/docs/tasks/tools/"
+
 // Open starts kubectl and returns when it listens. An error is a *forwarder.Failure, or that of ctx if it is canceled.
 func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, error) {
 	tunnel := &tunnel{
@@ -50,7 +53,7 @@ func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, 
 	program := process.Command{Argv: spec.argv(), Dir: run.Dir, Env: run.Env, OnLine: tunnel.handleLine, OnRead: tunnel.log.Flush}
 	kubectl, err := process.Start(program)
 	if err != nil {
-		return nil, process.ClassifyStartError(err, program, "install kubectl: https://kubernetes.io/docs/tasks/tools/")
+		return nil, process.ClassifyStartError(err, program, InstallHint)
 	}
 	tunnel.Child = kubectl
 	close(tunnel.startedCh)

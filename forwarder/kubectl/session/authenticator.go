@@ -206,6 +206,12 @@ func (a *authenticator) setCredential(cred *credential) {
 	a.useCredential(cred)
 }
 
+func (a *authenticator) isPluginRunning() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.pluginDoneCh != nil
+}
+
 // slowPluginTime is how long a plugin may run before currentFailure says so.
 const slowPluginTime = 5 * time.Second
 

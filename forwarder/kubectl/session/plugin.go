@@ -152,12 +152,7 @@ func (p *execPlugin) run(ctx context.Context) (*credential, error) {
 	}
 	c, err := process.Start(program)
 	if err != nil {
-		failure := process.ClassifyStartError(err, program, "install "+name)
-		failure.Reason = "the login helper: " + failure.Reason
-		if _, isMissing := errors.AsType[*process.NotFoundError](err); isMissing && p.config.InstallHint != "" {
-			failure.Hint = strings.Join(strings.Fields(p.config.InstallHint), " ")
-		}
-		return nil, failure
+		return nil, p.classifyStartError(err, program)
 	}
 	limitedCtx, cancel := context.WithTimeout(ctx, pluginTimeout)
 	defer cancel()
@@ -180,6 +175,36 @@ func (p *execPlugin) run(ctx context.Context) (*credential, error) {
 		return nil, p.newFailure(fmt.Sprintf("the login helper %s: %v%s", name, err, lastLineSuffix(c)))
 	}
 	return cred, nil
+}
+
+func (p *execPlugin) classifyStartError(err error, program process.Command) *forwarder.Failure {
+	failure := process.ClassifyStartError(err, program, "install "+p.config.Command)
+	failure.Reason = "the login helper: " + failure.Reason
+	if _, isMissing := errors.AsType[*process.NotFoundError](err); isMissing && p.config.InstallHint != "" {
+		failure.Hint = strings.Join(strings.Fields(p.config.InstallHint), " ")
+	}
+	return failure
+}
+
+// Preflight returns why the kubeconfig cannot be used, or that the login helper is not installed; nil if nothing is missing. It runs nothing.
+func (src Source) Preflight() *forwarder.Failure {
+	config, err := src.loadConfig()
+	if err != nil {
+		failure, isFailure := errors.AsType[*forwarder.Failure](err)
+		if !isFailure {
+			failure = &forwarder.Failure{Reason: err.Error(), Hint: src.Command("config view")}
+		}
+		return failure
+	}
+	plugin, err := newPlugin(config, src.Dir, src.Env, io.Discard, src.ResourceRef)
+	if plugin == nil || err != nil {
+		return nil
+	}
+	program := process.Command{Argv: []string{config.Exec.Command}, Dir: src.Dir, Env: plugin.env}
+	if _, err := process.LookPath(config.Exec.Command, plugin.env, src.Dir); err != nil {
+		return plugin.classifyStartError(err, program)
+	}
+	return nil
 }
 
 // lastLineSuffix returns ": " and the last line that a plugin printed; empty if it printed none.

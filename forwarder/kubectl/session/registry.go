@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/kubectl/kubeconfig"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/tasks"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // Source describes a session: where its kubeconfig is, and the context.
@@ -129,6 +131,22 @@ func (r *Registry) CheckLogin(ctx context.Context, src Source) error {
 	auth.updateEnvironment(src)
 	_, err := auth.currentCredential(ctx)
 	return err
+}
+
+// helperPollInterval is how often WatchLoginHelper looks.
+const helperPollInterval = 250 * time.Millisecond
+
+// WatchLoginHelper calls report, until ctx ends, with a text while the login helper of a source's user runs, and with an empty one when it has ended.
+// It is for people: a helper that runs for less than helperPollInterval may be missed.
+func (r *Registry) WatchLoginHelper(ctx context.Context, src Source, report func(text string)) {
+	auth := r.loginHelperFor(src)
+	for auth != nil && wait.Sleep(ctx, helperPollInterval) {
+		text := ""
+		if auth.isPluginRunning() {
+			text = fmt.Sprintf("the login helper %s is running, and may be waiting for you", filepath.Base(auth.plugin.config.Command))
+		}
+		report(text)
+	}
 }
 
 // RecordLoginFailure records that the login helper has failed for a program that runs it itself.

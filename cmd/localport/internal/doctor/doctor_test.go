@@ -2,12 +2,9 @@ package doctor
 
 import (
 	"context"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/localport-sh/localport/project/environ"
 )
 
 func TestRun_ReportsACheckThatHangs(t *testing.T) {
@@ -41,16 +38,5 @@ func TestWorst_IsTheWorstResult(t *testing.T) {
 		if got := Worst(tt.found); got != tt.want {
 			t.Errorf("%+v: %s", tt.found, got)
 		}
-	}
-}
-
-func TestStartupLines_KnowTheOrderOfHooks(t *testing.T) {
-	f, _ := startupFileOf("zsh", environ.Env{"HOME": t.TempDir()})
-	if found := f.read(); found.hookLine != 0 {
-		t.Errorf("without a file: %+v", found)
-	}
-	l := startupLines{hookLine: 3, otherHooks: map[string]int{"direnv": 2, "starship": 9}}
-	if got := l.describe(f); !strings.HasSuffix(got, ".zshrc:3, after direnv, before starship") {
-		t.Error(got)
 	}
 }

@@ -67,7 +67,7 @@ func checkLeftovers(context.Context, *Subject) []Finding {
 	for _, dir := range dirs {
 		counts[dir.Kind]++
 	}
-	if n := counts[lockstate.DirVanished]; n > 0 {
+	if n := counts[lockstate.DirOrphaned]; n > 0 {
 		findings = append(findings, warn(plural(n, "state directory of a project that does not exist any more", "state directories of projects that do not exist any more"), fixCommand)...)
 	}
 	if n := counts[lockstate.DirDamaged]; n > 0 {
@@ -121,7 +121,7 @@ func Repair(ctx context.Context, say func(text string)) error {
 		}
 	}
 	for _, dir := range dirs {
-		if dir.Kind != lockstate.DirVanished && dir.Kind != lockstate.DirDamaged {
+		if dir.Kind != lockstate.DirOrphaned && dir.Kind != lockstate.DirDamaged {
 			continue
 		}
 		switch err := dir.Remove(); {

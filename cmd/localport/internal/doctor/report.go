@@ -84,6 +84,8 @@ func (s *Subject) redact(text string) string {
 		add(s.Project.Root, "PROJECT")
 	}
 	add(s.Env["HOME"], "~")
+	// Shells expand ~ only outside of quotes.
+	text = strings.ReplaceAll(text, "'"+s.Env["HOME"]+"/", "~/'")
 	if s.Config != nil {
 		for _, svc := range s.Config.Services {
 			for _, key := range nameKeys {

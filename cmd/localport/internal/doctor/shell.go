@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -11,87 +10,14 @@ import (
 	"strings"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/leaseholder"
+	"github.com/localport-sh/localport/cmd/localport/internal/startupfile"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/lockstate"
-	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/shellhook"
+	"github.com/localport-sh/localport/project/environ"
 )
 
-// startupFile is what a shell reads when it starts, and the line that loads the hook there.
-type startupFile struct{ shell, path, line string }
-
-// startupFileOf returns the file for a shell; false if the shell has no hook.
-func startupFileOf(shell string, env map[string]string) (startupFile, bool) {
-	home, config := env["HOME"], cmp.Or(env["XDG_CONFIG_HOME"], filepath.Join(env["HOME"], ".config"))
-	f := startupFile{shell: shell, line: fmt.Sprintf(`eval "$(localport hook %s)"`, shell)}
-	switch shell {
-	case "bash":
-		f.path = filepath.Join(home, ".bashrc")
-	case "zsh":
-		f.path = filepath.Join(cmp.Or(env["ZDOTDIR"], home), ".zshrc")
-	case "fish":
-		f.path, f.line = filepath.Join(config, "fish/config.fish"), "localport hook fish | source"
-	case "tcsh":
-		f.path, f.line = filepath.Join(home, ".tcshrc"), "eval \"`localport hook tcsh`\""
-	case "elvish":
-		f.path, f.line = filepath.Join(config, "elvish/rc.elv"), "eval (localport hook elvish | slurp)"
-	default:
-		return startupFile{}, false
-	}
-	return f, true
-}
-
-// appendCommand is the command that adds the line to the end of the file.
-func (f startupFile) appendCommand() string {
-	return fmt.Sprintf("mkdir -p %s && echo %s >> %s", shellhook.Quote(filepath.Dir(f.path)), shellhook.Quote(f.line), shellhook.Quote(f.path))
-}
-
-var (
-	hookLinePattern  = project.LazyRegexp(`localport\S*["']?\s+hook\b`)
-	otherToolPattern = project.LazyRegexp(`\b(direnv)\s+hook\b|\b(mise)\s+activate\b|\b(starship)\s+init\b`)
-	// What replaces the list of functions that run at each prompt, instead of adding to it.
-	listReplacedPattern = project.LazyRegexp(`^\s*(?:export\s+)?(?:PROMPT_COMMAND=[^$]*$|precmd_functions=\([^$]*\)$)`)
-)
-
-// startupLines is where a start-up file has which line, from 1; 0: nowhere.
-type startupLines struct {
-	hookLine, listResetLine int
-	otherHooks              map[string]int
-}
-
-func (f startupFile) read() startupLines {
-	lines := startupLines{otherHooks: make(map[string]int)}
-	data, _ := os.ReadFile(f.path)
-	number := 0
-	for line := range strings.Lines(string(data)) {
-		number++
-		line = strings.TrimSpace(line)
-		switch {
-		case strings.HasPrefix(line, "#"):
-			continue
-		case hookLinePattern().MatchString(line):
-			lines.hookLine = number
-		case listReplacedPattern().MatchString(line):
-			lines.listResetLine = number
-		}
-		if match := otherToolPattern().FindStringSubmatch(line); match != nil {
-			lines.otherHooks[strings.Join(match[1:], "")] = number
-		}
-	}
-	return lines
-}
-
-// describe names the place of the hook, and its order beside the hooks of other programs.
-func (l startupLines) describe(f startupFile) string {
-	parts := []string{fmt.Sprintf("%s:%d", f.path, l.hookLine)}
-	for _, name := range slices.Sorted(keysOf(l.otherHooks)) {
-		order := "before"
-		if l.otherHooks[name] < l.hookLine {
-			order = "after"
-		}
-		parts = append(parts, order+" "+name)
-	}
-	return strings.Join(parts, ", ")
-}
+// loadHere says that a line can be run in a shell instead of adding it to a file.
+const loadHere = "this command loads it in one shell"
 
 // checkHook tells whether the shell that localport was started from has the hook: by its lease, or by what the hook exports in a project, else by
 // the shell's start-up file.
@@ -100,37 +26,74 @@ func checkHook(_ context.Context, s *Subject) []Finding {
 	if !isInteractive {
 		shell = filepath.Base(s.Env["SHELL"])
 	}
-	file, hasHook := startupFileOf(shell, s.Env)
+	file, hasHook := startupfile.Of(shell, s.getenv)
 	if !hasHook {
 		return skip(fmt.Sprintf("the start-up file of the shell %q is not known; \"localport exec\" and \"localport start\" need no hook", shell))
 	}
-	lines := file.read()
+	contents := file.Read()
 	isLoaded := os.Getenv("LOCALPORT_DIFF") != "" || pid > 0 && hasShellLease(pid)
 	switch {
-	case lines.hookLine > 0 && lines.listResetLine > lines.hookLine:
-		return warn(fmt.Sprintf("%s:%d replaces what runs at each prompt, after the hook was loaded at line %d", file.path, lines.listResetLine, lines.hookLine), file.appendCommand())
-	case lines.hookLine > 0 && !isLoaded && isInteractive && s.isReviewed() && len(s.Config.Services) > 0:
-		return warn(fmt.Sprintf("not loaded in this %s (pid %d), although %s has it: the shell was started before the line was added", shell, pid, file.path), "exec "+shell)
-	case lines.hookLine > 0:
-		return ok(fmt.Sprintf("%s, by %s", map[bool]string{true: "loaded in this " + shell, false: "loaded by new shells (" + shell + ")"}[isLoaded], lines.describe(file)))
+	case contents.HookLine > 0 && contents.ListResetLine > contents.HookLine:
+		return s.warnHook(file, fmt.Sprintf("%s:%d replaces what runs at each prompt, after the hook was loaded at line %d", contents.Path, contents.ListResetLine, contents.HookLine))
+	case contents.HookLine > 0 && !isLoaded && isInteractive && s.isReviewed() && len(s.Config.Services) > 0:
+		return warn(fmt.Sprintf("not loaded in this %s (pid %d), although %s has it: the shell was started before the line was added", shell, pid, contents.Path), "exec "+shell)
+	case contents.HookLine > 0:
+		return ok(fmt.Sprintf("%s, by %s", map[bool]string{true: "loaded in this " + shell, false: "loaded by new shells (" + shell + ")"}[isLoaded], contents))
 	case isLoaded:
-		return ok(fmt.Sprintf("loaded in this %s, but not by %s", shell, file.path))
+		return ok(fmt.Sprintf("loaded in this %s, but not by %s", shell, file.Path))
 	}
-	return warn(fmt.Sprintf("%s does not load the hook: cd starts no forwards in %s", file.path, shell), file.appendCommand())
+	return s.warnHook(file, fmt.Sprintf("%s does not load the hook: cd starts no forwards in %s", file.Path, shell))
 }
+
+// warnHook returns a warning that the hook's line is missing at the end of a file. Where the user may not write that, the line itself is the fix.
+func (s *Subject) warnHook(file startupfile.File, text string) []Finding {
+	if file.CanAppend() {
+		return warn(text, s.appendCommand(file, file.HookLine))
+	}
+	reason := "you may not write to it"
+	if home := s.Env["HOME"]; home != "" && !isDirectory(home) {
+		reason = "HOME is " + home + ", which is not a directory"
+	}
+	return warn(fmt.Sprintf("%s; %s, and %s", text, reason, loadHere), file.HookLine)
+}
+
+// appendCommand is the command that adds a line to the end of a file.
+func (s *Subject) appendCommand(file startupfile.File, line string) string {
+	command := "echo " + process.QuoteWord(line) + " >> " + s.word(file.Path)
+	dir := filepath.Dir(file.Path)
+	if isDirectory(dir) {
+		return command
+	}
+	separator := " && "
+	if file.Shell == "elvish" {
+		separator = "; "
+	}
+	return "mkdir -p " + s.word(dir) + separator + command
+}
+
+// word returns a path as a word of a command line that every shell understands, and that does not name the home directory: "~/x", "/tmp/'a b'".
+func (s *Subject) word(path string) string {
+	home := s.Env["HOME"]
+	if below, isBelow := strings.CutPrefix(path, strings.TrimSuffix(home, "/")+"/"); isBelow && filepath.IsAbs(home) && home != "/" {
+		return "~/" + process.QuoteWord(below)
+	}
+	return process.QuoteWord(path)
+}
+
+func (s *Subject) getenv(name string) string { return s.Env[name] }
 
 // MissingHook returns the start-up file of the shell that localport was started from, and the line that loads the hook there. It is not missing if the
 // file has it, if the shell has loaded it from elsewhere, or if the shell is not known.
-func MissingHook(env map[string]string) (shell, path, line string, isMissing bool) {
+func MissingHook(env environ.Env) (shell, path, line string, isMissing bool) {
 	pid, shell, isInteractive := leaseholder.FindShell()
 	if !isInteractive {
 		shell = filepath.Base(env["SHELL"])
 	}
-	file, hasHook := startupFileOf(shell, env)
-	if !hasHook || os.Getenv("LOCALPORT_DIFF") != "" || file.read().hookLine > 0 || pid > 0 && hasShellLease(pid) {
+	file, hasHook := startupfile.Of(shell, func(name string) string { return env[name] })
+	if !hasHook || os.Getenv("LOCALPORT_DIFF") != "" || file.Read().HookLine > 0 || pid > 0 && hasShellLease(pid) {
 		return "", "", "", false
 	}
-	return shell, file.path, file.line, true
+	return shell, file.Path, file.HookLine, true
 }
 
 // hasShellLease reports whether a shell has a lease on a project, which its hook has taken.
@@ -163,10 +126,10 @@ func checkPath(_ context.Context, s *Subject) []Finding {
 	case len(found) == 0:
 		return warn("localport is not in PATH", s.installCommand())
 	case err == nil && !os.SameFile(own, infos[0]):
-		return warn(fmt.Sprintf("PATH finds %s, but this is %s", found[0], s.Exe), "ln -sf "+shellhook.Quote(s.Exe)+" "+shellhook.Quote(found[0]))
+		return warn(fmt.Sprintf("PATH finds %s, but this is %s", found[0], s.Exe), "ln -sf "+s.word(s.Exe)+" "+s.word(found[0]))
 	case len(found) > 1:
 		text := fmt.Sprintf("PATH has several localport programs: %s is used, %s", found[0], strings.Join(found[1:], ", "))
-		return warn(text+map[bool]string{true: " is not", false: " are not"}[len(found) == 2], "rm "+shellhook.Quote(found[1]))
+		return warn(text+map[bool]string{true: " is not", false: " are not"}[len(found) == 2], "rm "+s.word(found[1]))
 	}
 	return ok(found[0])
 }
@@ -176,13 +139,18 @@ func (s *Subject) installCommand() string {
 	inPath := filepath.SplitList(s.Env["PATH"])
 	for _, dir := range []string{filepath.Join(s.Env["HOME"], ".local/bin"), filepath.Join(s.Env["HOME"], "bin"), "/usr/local/bin"} {
 		if slices.Contains(inPath, dir) && isWritable(dir) {
-			return fmt.Sprintf("ln -s %s %s", shellhook.Quote(s.Exe), shellhook.Quote(filepath.Join(dir, "localport")))
+			return "ln -s " + s.word(s.Exe) + " " + s.word(filepath.Join(dir, "localport"))
 		}
 	}
-	file, hasHook := startupFileOf(filepath.Base(s.Env["SHELL"]), s.Env)
-	if !hasHook {
-		return "add " + filepath.Dir(s.Exe) + " to PATH"
+	dir := filepath.Dir(s.Exe)
+	file, hasHook := startupfile.Of(filepath.Base(s.Env["SHELL"]), s.getenv)
+	if !hasHook || !file.CanAppend() || strings.ContainsAny(dir, "\"\\$`!\n") {
+		return "add " + dir + " to PATH"
 	}
-	line := `export PATH="$PATH:` + filepath.Dir(s.Exe) + `"`
-	return startupFile{path: file.path, line: line}.appendCommand()
+	if file.Shell == "elvish" {
+		dir = s.word(dir)
+	} else if below, isBelow := strings.CutPrefix(dir, s.Env["HOME"]+"/"); isBelow && s.Env["HOME"] != "" {
+		dir = "$HOME/" + below // a quoted ~ is not expanded
+	}
+	return s.appendCommand(file, file.PathLine(dir))
 }

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"iter"
@@ -11,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +21,6 @@ import (
 	"github.com/localport-sh/localport/forwarder/filelimit"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/shellhook"
 )
 
 func keysOf[V any](m map[string]V) iter.Seq[string] { return maps.Keys(m) }
@@ -70,7 +71,7 @@ const futureTolerance = 5 * time.Minute
 
 // checkClock finds files that were written in the future: the clock has been set back since. Whether it differs from an API server's clock, the
 // check of the destinations tells.
-func checkClock(context.Context, *Subject) []Finding {
+func checkClock(_ context.Context, s *Subject) []Finding {
 	home, err := lockstate.StateHome()
 	if err != nil {
 		return skip(err.Error())
@@ -86,7 +87,7 @@ func checkClock(context.Context, *Subject) []Finding {
 		return nil
 	})
 	if ahead := time.Until(latest); ahead > futureTolerance {
-		return warn(fmt.Sprintf("%s was written %v in the future: the clock was set back", path, ahead.Round(time.Second)), "touch "+shellhook.Quote(path))
+		return warn(fmt.Sprintf("%s was written %v in the future: the clock was set back", path, ahead.Round(time.Second)), "touch "+s.word(path))
 	}
 	return ok("no file of LocalPort has a time in the future")
 }
@@ -149,7 +150,7 @@ func checkBridge(svc project.Service) []Finding {
 func checkRuntimeDir(_ context.Context, s *Subject) []Finding {
 	dir, err := lockstate.RuntimeDir()
 	if err != nil {
-		return fail(err.Error(), "mv "+shellhook.Quote(dir)+" "+shellhook.Quote(dir+".old"))
+		return fail(err.Error(), "mv "+s.word(dir)+" "+s.word(dir+".old"))
 	}
 	base := s.Env["XDG_RUNTIME_DIR"]
 	preferred := filepath.Join(base, "localport")
@@ -161,7 +162,7 @@ func checkRuntimeDir(_ context.Context, s *Subject) []Finding {
 	}
 	info, err := os.Lstat(preferred)
 	if err == nil && !info.IsDir() {
-		return warn(fmt.Sprintf("%s is not a directory; %s is used instead", preferred, dir), "mv "+shellhook.Quote(preferred)+" "+shellhook.Quote(preferred+".old"))
+		return warn(fmt.Sprintf("%s is not a directory; %s is used instead", preferred, dir), "mv "+s.word(preferred)+" "+s.word(preferred+".old"))
 	}
 	return ok(fmt.Sprintf("%s (XDG_RUNTIME_DIR=%s is too long, is another user's or cannot be written to)", dir, base))
 }
@@ -170,34 +171,61 @@ func checkRuntimeDir(_ context.Context, s *Subject) []Finding {
 const minFreeSpace = 16 << 20
 
 // checkStateDir checks that the state can be written.
-func checkStateDir(context.Context, *Subject) []Finding {
+func checkStateDir(_ context.Context, s *Subject) []Finding {
 	dir, err := lockstate.StateHome()
 	if err != nil {
 		return fail(err.Error(), "set HOME or XDG_STATE_HOME")
 	}
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
-		return fail(dir+" is not a directory", "mv "+shellhook.Quote(dir)+" "+shellhook.Quote(dir+".old"))
+		return fail(dir+" is not a directory", "mv "+s.word(dir)+" "+s.word(dir+".old"))
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fail(err.Error(), "chmod u+rwx "+shellhook.Quote(filepath.Dir(dir)))
+		return fail(err.Error(), s.makeWritableFix(dir))
 	}
 	file, err := os.CreateTemp(dir, "doctor-*")
 	if err != nil {
-		return fail(err.Error(), "chmod u+rwx "+shellhook.Quote(dir))
+		return fail(err.Error(), s.makeWritableFix(dir))
 	}
 	_, err = file.Write(make([]byte, 4096))
 	_ = file.Close()
 	_ = os.Remove(file.Name())
 	if err != nil {
-		return fail("write "+dir+": "+err.Error(), "free disk space; du -sh "+shellhook.Quote(dir)+" says how much LocalPort uses")
+		return fail("write "+dir+": "+err.Error(), "free disk space; du -sh "+s.word(dir)+" says how much LocalPort uses")
 	}
 	var stat unix.Statfs_t
 	if unix.Statfs(dir, &stat) == nil {
 		if free := uint64(stat.Bavail) * uint64(stat.Bsize); free < minFreeSpace {
-			return warn(fmt.Sprintf("%s has %d MB left", dir, free>>20), "free disk space; du -sh "+shellhook.Quote(dir)+" says how much LocalPort uses")
+			return warn(fmt.Sprintf("%s has %d MB left", dir, free>>20), "free disk space; du -sh "+s.word(dir)+" says how much LocalPort uses")
 		}
 	}
 	return ok(dir)
+}
+
+// makeWritableFix is how a directory becomes one in which the user may make files.
+func (s *Subject) makeWritableFix(dir string) string {
+	for {
+		info, err := os.Stat(dir)
+		if err != nil && dir != "/" {
+			dir = filepath.Dir(dir)
+			continue
+		}
+		if err == nil && info.IsDir() && isOwnFile(info) && !isOnReadOnlyDisk(dir) {
+			return "chmod u+rwx " + s.word(dir)
+		}
+		return "set HOME to your home directory, or XDG_STATE_HOME to a directory that you may write to; a supervisor that runs keeps its own"
+	}
+}
+
+func isOwnFile(info os.FileInfo) bool {
+	stat, isStat := info.Sys().(*syscall.Stat_t)
+	return isStat && int(stat.Uid) == os.Getuid()
+}
+
+func isOnReadOnlyDisk(dir string) bool { return errors.Is(unix.Access(dir, unix.W_OK), unix.EROFS) }
+
+func isDirectory(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // isWritable reports whether this user may make files in a directory.

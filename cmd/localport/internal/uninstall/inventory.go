@@ -10,24 +10,25 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/startupfile"
 	"github.com/localport-sh/localport/lockstate"
 )
 
 // Inventory is what there is of localport.
 type Inventory struct {
-	States   Place    // the state and the logs of all projects
-	Approval Place    // what the user has allowed
-	Sockets  []Place  // the runtime directories
-	Kept     []string // the user's own config, and the backups of configs
-	Dirs     []lockstate.ScannedDir
-	Lines    []Line
-	Scripts  []string // files that localport has printed, in the shells' directories
+	State     DiskUsage   // the state and the logs of all projects
+	Trust     DiskUsage   // what the user has allowed
+	Runtime   []DiskUsage // the directories of sockets
+	UserFiles []string    // the user's own config, and the backups of configs: they are not removed
+	Dirs      []lockstate.ScannedDir
+	Lines     []startupfile.Line
+	Scripts   []string // files that localport has printed, in the shells' directories
 
 	footprints []lockstate.OwnedFiles
 }
 
-// Place is a directory of ours.
-type Place struct {
+// DiskUsage is what a directory of ours holds.
+type DiskUsage struct {
 	Path  string
 	Bytes int64 // of its files
 	Files int
@@ -42,8 +43,7 @@ func Find(getenv func(string) string) (Inventory, error) {
 	state, stateErr := lockstate.StateHome()
 	data, dataErr := lockstate.DataHome()
 	config, configErr := lockstate.ConfigHome()
-	home, homeErr := lockstate.HomeDir()
-	if err := errors.Join(stateErr, dataErr, configErr, homeErr); err != nil {
+	if err := errors.Join(stateErr, dataErr, configErr); err != nil {
 		return i, err
 	}
 	footprints, err := lockstate.FindOwnedFiles()
@@ -51,56 +51,56 @@ func Find(getenv func(string) string) (Inventory, error) {
 		return i, err
 	}
 	i.footprints = footprints
-	i.States, i.Approval = measure(state), measure(filepath.Join(data, trustName))
+	i.State, i.Trust = measure(state), measure(filepath.Join(data, trustName))
 	for _, f := range footprints[1:] { // the first is the state
 		if len(f.Names) > 0 {
-			i.Sockets = append(i.Sockets, measure(f.Dir))
+			i.Runtime = append(i.Runtime, measure(f.Dir))
 		}
 	}
 	for _, path := range []string{filepath.Join(config, "config.toml"), filepath.Join(data, "backups")} {
 		if _, err := os.Lstat(path); err == nil {
-			i.Kept = append(i.Kept, path)
+			i.UserFiles = append(i.UserFiles, path)
 		}
 	}
-	i.Lines = findLines(rcFiles(home, getenv))
-	i.Scripts = findScripts(scriptFiles(home, getenv))
+	i.Lines = startupfile.FindLines(startupfile.All(getenv))
+	i.Scripts = startupfile.FindScripts(getenv)
 	i.Dirs, err = lockstate.ScanDirs()
 	return i, err
 }
 
 // IsEmpty reports whether nothing is left that RemoveFiles would remove.
 func (i Inventory) IsEmpty() bool {
-	return i.States.Files == 0 && i.Approval.Files == 0 && len(i.Sockets) == 0 && len(i.Dirs) == 0
+	return i.State.Files == 0 && i.Trust.Files == 0 && len(i.Runtime) == 0 && len(i.Dirs) == 0
 }
 
 // HasHookLines reports whether there is something that RemoveHookLines would remove.
 func (i Inventory) HasHookLines() bool {
-	return len(i.Scripts) > 0 || slices.ContainsFunc(i.Lines, func(l Line) bool { return l.IsAlone })
+	return len(i.Scripts) > 0 || slices.ContainsFunc(i.Lines, func(l startupfile.Line) bool { return l.IsAlone })
 }
 
-// RemoveHookLines removes the scripts, and the lines as RemoveLines does.
+// RemoveHookLines removes the scripts, and the lines as startupfile.RemoveLines does.
 func (i Inventory) RemoveHookLines() (backups []string, err error) {
 	for _, script := range i.Scripts {
 		err = errors.Join(err, os.Remove(script))
 	}
-	backups, linesErr := RemoveLines(i.Lines)
+	backups, linesErr := startupfile.RemoveLines(i.Lines)
 	return backups, errors.Join(err, linesErr)
 }
 
 // measure counts the files of a directory.
-func measure(dir string) Place {
-	place := Place{Path: dir}
+func measure(dir string) DiskUsage {
+	usage := DiskUsage{Path: dir}
 	_ = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return nil //nolint:nilerr // what cannot be read is not counted
 		}
 		if info, err := entry.Info(); err == nil {
-			place.Files++
-			place.Bytes += info.Size()
+			usage.Files++
+			usage.Bytes += info.Size()
 		}
 		return nil
 	})
-	return place
+	return usage
 }
 
 // RemoveFiles removes the state, the approvals and the sockets of projects that have been stopped. It removes as much as it can; the errors name the rest.
@@ -109,7 +109,7 @@ func (i Inventory) RemoveFiles() error {
 	for _, dir := range i.Dirs {
 		errs = errors.Join(errs, dir.RemoveWithLeases())
 	}
-	errs = errors.Join(errs, removeApprovals(i.Approval.Path))
+	errs = errors.Join(errs, removeApprovals(i.Trust.Path))
 	footprints, err := lockstate.FindOwnedFiles() // as they are now
 	errs = errors.Join(errs, err)
 	if errs != nil {

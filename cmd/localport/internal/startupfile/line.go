@@ -1,4 +1,4 @@
-package uninstall
+package startupfile
 
 import (
 	"bytes"
@@ -7,10 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/localport-sh/localport/project"
 )
 
 // Line is a line of a shell's start-up file that runs localport.
@@ -24,74 +25,22 @@ type Line struct {
 
 func (l Line) String() string { return fmt.Sprintf("%s:%d: %s", l.File, l.Number, l.Text) }
 
-// mention finds a line that gets the hook or the completion of a shell from localport.
-const mention = `^[^#]*\blocalport(?:"|'|\b)\s+(?:hook|completion)\b`
+// mentionPattern matches a line that gets the hook or the completion of a shell from localport.
+var mentionPattern = project.LazyRegexp(`^[^#]*\blocalport(?:"|'|\b)\s+(?:hook|completion)\b`)
 
-// statement is a line that does nothing else: those of "localport hook --help" and "localport completion --help", with any path of the program.
-const statement = `^(?:` +
+// statementPattern matches a line that does nothing else: those of "localport help hooks" and "localport completion --help", with any path of the program.
+var statementPattern = project.LazyRegexp(`^(?:` +
 	`eval "\$\(` + program + ` hook (?:bash|zsh)(?: --on-cd)?\)"|` +
 	`(?:source|\.) <\(` + program + ` (?:hook|completion) (?:bash|zsh)(?: --on-cd)?\)|` +
 	program + ` (?:hook|completion) fish \| source|` +
 	"eval \"`" + program + " hook tcsh`\"|" +
 	`eval \(` + program + ` hook elvish \| slurp\)` +
-	`)\s*(?:#.*)?$`
+	`)\s*(?:#.*)?$`)
 
 const program = `[\w./~-]*localport`
 
-// rcFiles are the start-up files of all shells that have a hook.
-func rcFiles(home string, getenv func(string) string) []string {
-	config := absoluteOr(getenv("XDG_CONFIG_HOME"), filepath.Join(home, ".config"))
-	var files []string
-	for _, name := range []string{".bashrc", ".bash_profile", ".bash_login", ".profile", ".tcshrc", ".cshrc", ".login", ".elvish/rc.elv"} {
-		files = append(files, filepath.Join(home, name))
-	}
-	for _, dir := range slices.Compact([]string{home, absoluteOr(getenv("ZDOTDIR"), home)}) {
-		for _, name := range []string{".zshrc", ".zprofile", ".zshenv", ".zlogin"} {
-			files = append(files, filepath.Join(dir, name))
-		}
-	}
-	for _, name := range []string{"fish/config.fish", "elvish/rc.elv", "nushell/config.nu", "nushell/env.nu"} {
-		files = append(files, filepath.Join(config, name))
-	}
-	fish, _ := filepath.Glob(filepath.Join(config, "fish/conf.d/*.fish"))
-	return append(files, fish...)
-}
-
-// absoluteOr returns a directory from the environment if it is absolute, as the XDG specification requires, else the default.
-func absoluteOr(dir, fallback string) string {
-	if filepath.IsAbs(dir) {
-		return filepath.Clean(dir)
-	}
-	return fallback
-}
-
-// scriptFiles are where people are told to save scripts that localport prints.
-func scriptFiles(home string, getenv func(string) string) []string {
-	config := absoluteOr(getenv("XDG_CONFIG_HOME"), filepath.Join(home, ".config"))
-	data := absoluteOr(getenv("XDG_DATA_HOME"), filepath.Join(home, ".local/share"))
-	return []string{
-		filepath.Join(data, "nushell/vendor/autoload/localport.nu"), filepath.Join(data, "bash-completion/completions/localport"),
-		filepath.Join(config, "fish/completions/localport.fish"), filepath.Join(config, "fish/conf.d/localport.fish"),
-	}
-}
-
-// findScripts returns the files that localport has printed: all its scripts define functions or variables with this prefix.
-func findScripts(files []string) (scripts []string) {
-	for _, file := range files {
-		info, err := os.Lstat(file)
-		if err != nil || !info.Mode().IsRegular() {
-			continue
-		}
-		if data, err := os.ReadFile(file); err == nil && bytes.Contains(data, []byte("__localport_")) {
-			scripts = append(scripts, file)
-		}
-	}
-	return scripts
-}
-
-// findLines returns the lines of the files that exist.
-func findLines(files []string) (lines []Line) {
-	mention, statement := regexp.MustCompile(mention), regexp.MustCompile(statement) // here: at start-up, every command would pay for it
+// FindLines returns the lines of those files that exist.
+func FindLines(files []string) (lines []Line) {
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err != nil {
@@ -100,8 +49,8 @@ func findLines(files []string) (lines []Line) {
 		previous := ""
 		for i, text := range strings.Split(string(data), "\n") {
 			text = strings.TrimSuffix(text, "\r")
-			if mention.MatchString(text) {
-				lines = append(lines, Line{file, i + 1, strings.TrimSpace(text), statement.MatchString(text) && !continues(previous)})
+			if mentionPattern().MatchString(text) {
+				lines = append(lines, Line{file, i + 1, strings.TrimSpace(text), statementPattern().MatchString(text) && !continues(previous)})
 			}
 			if strings.TrimSpace(text) != "" {
 				previous = text

@@ -14,7 +14,6 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/project/definition"
 	"github.com/localport-sh/localport/project/draft"
 	"github.com/localport-sh/localport/project/edit"
 	"github.com/localport-sh/localport/project/paste"
@@ -105,10 +104,9 @@ func (c addCmd) parse(a *app, words []string, files *project.Files) (paste.Resul
 	if c.Name != "" && isNameTaken(c.Name) {
 		return paste.Result{}, output.WithHint(fmt.Errorf("service %q exists already", c.Name), "choose another name with --name, or remove that service first: localport remove "+c.Name)
 	}
-	ports := files.LocalPorts()
-	options := paste.Options{
-		Name: c.Name, IsNameTaken: isNameTaken, IsPortTaken: func(port int) bool { return slices.Contains(ports, port) },
-		PrivilegedPorts: canOpenPort(1), Dir: a.dir,
+	options := paste.Options{Name: c.Name, IsNameTaken: isNameTaken, Ports: &draft.LocalPorts{Privileged: canOpenPort(1)}, Dir: a.dir}
+	for _, port := range files.LocalPorts() {
+		options.Ports.Add(port.Service, port.Address, port.Port)
 	}
 	options.Home, _ = os.UserHomeDir() // else paths are written in full
 	var pasted paste.Result
@@ -130,18 +128,10 @@ func (c addCmd) parse(a *app, words []string, files *project.Files) (paste.Resul
 
 // printAddition prints what would be added, as the text of a config.
 func printAddition(a *app, pasted paste.Result) error {
-	var text strings.Builder
-	text.WriteString(definitionText(pasted))
-	if len(pasted.Env) > 0 {
-		text.WriteString("\n[env]\n")
-	}
-	for _, entry := range pasted.Env {
-		text.WriteString(definition.RenderEntry(entry.Name, entry.Value))
-	}
 	for _, secret := range pasted.Secrets {
 		output.Info(a.err, "%s would be added to %s", secret.Name, project.EnvName)
 	}
-	_, err := fmt.Fprint(a.out.Data(), text.String())
+	_, err := fmt.Fprint(a.out.Data(), draft.Config{Services: pasted.Services, Env: pasted.Env}.Tables())
 	return err
 }
 
@@ -164,7 +154,7 @@ func (c addCmd) addTo(a *app, change *configChange, pasted paste.Result) error {
 		}
 	}
 	for _, svc := range pasted.Services {
-		if err := setText(func(text []byte) ([]byte, error) { return edit.AddService(text, svc.Name, svc.Render()) }); err != nil {
+		if err := setText(func(text []byte) ([]byte, error) { return edit.AddService(text, svc.Name, svc.Text()) }); err != nil {
 			return err
 		}
 	}
@@ -178,17 +168,16 @@ func (c addCmd) addTo(a *app, change *configChange, pasted paste.Result) error {
 }
 
 // addVariable adds an entry to [env]. One that is there stays as it is.
-func addVariable(a *app, text []byte, entry definition.Variable) ([]byte, error) {
-	if edit.HasKey(text, "env", entry.Name) {
-		output.Info(a.err, "[env] has %s already; it stays as it is, the new address is %s", entry.Name, entry.Value)
+func addVariable(a *app, text []byte, entry draft.Entry) ([]byte, error) {
+	if edit.HasKey(text, "env", entry.Key) {
+		output.Info(a.err, "[env] has %s already; it stays as it is, the new address is %s", entry.Key, entry.Value)
 		return text, nil
 	}
-	_, value, _ := strings.Cut(strings.TrimSpace(definition.RenderEntry(entry.Name, entry.Value)), " = ")
-	return edit.SetKey(text, []string{"env", entry.Name}, value)
+	return edit.SetKey(text, []string{"env", entry.Key}, draft.FormatValue(entry.Value))
 }
 
 // addSecrets adds passwords to .env. A variable that is there stays as it is.
-func addSecrets(a *app, change *configChange, secrets []definition.Variable) error {
+func addSecrets(a *app, change *configChange, secrets []paste.Variable) error {
 	if len(secrets) == 0 {
 		return nil
 	}

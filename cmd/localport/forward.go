@@ -25,6 +25,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/draft"
 	"github.com/localport-sh/localport/project/environ"
 	"github.com/localport-sh/localport/project/paste"
 )
@@ -68,7 +69,7 @@ func (c forwardCmd) Run(a *app, command *kong.Context) error {
 	if own.help {
 		return command.PrintUsage(false)
 	}
-	pasted, err := paste.Parse(words, paste.Options{Name: c.Name, Dir: a.dir, PrivilegedPorts: canOpenPort(1), SubstitutePort: substitutePort})
+	pasted, err := paste.Parse(words, paste.Options{Name: c.Name, Dir: a.dir, Ports: &draft.LocalPorts{Privileged: canOpenPort(1), Substitute: substitutePort}})
 	if err != nil {
 		return describePasteError(err)
 	}
@@ -377,5 +378,5 @@ func forwardConfig(pasted paste.Result) (config, dotEnv string) {
 		fmt.Fprintf(&secrets, "%s='%s'\n", secret.Name, strings.ReplaceAll(secret.Value, "'", `'"'"'`))
 	}
 	// After kill -9 of this process nobody would come back.
-	return "linger = \"0.2s\"\n\n" + definitionText(pasted), secrets.String()
+	return "linger = \"0.2s\"\n\n" + draft.Config{Services: pasted.Services}.Tables(), secrets.String()
 }

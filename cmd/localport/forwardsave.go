@@ -58,7 +58,7 @@ func addServices(text []byte, pasted paste.Result) (after []byte, err error) {
 		after = []byte(draft.SchemaLine + "\n")
 	}
 	for _, svc := range pasted.Services {
-		if after, err = edit.AddService(after, svc.Name, svc.Render()); err != nil {
+		if after, err = edit.AddService(after, svc.Name, svc.Text()); err != nil {
 			return nil, err
 		}
 	}

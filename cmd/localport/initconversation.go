@@ -178,8 +178,8 @@ func askService(ctx context.Context, d *dialog, technology, host, knownPort stri
 		return newConfig{}, err
 	}
 	svc := draft.Service{Name: draft.Names{}.Add(name)}
-	localPort, comment := localPorts().Choose(port, svc.Name)
-	suggestion := fmt.Sprint(localPort)
+	localPort, comment := localPorts().Choose(svc.Name, "", port)
+	suggestion := fmt.Sprint(draft.LocalPortValue(localPort))
 	if comment != "" {
 		d.printf("  (%s)\n", comment)
 	}

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/localport-sh/localport/cmd/localport/internal/convert"
 	"github.com/localport-sh/localport/cmd/localport/internal/convert/compose"
 	"github.com/localport-sh/localport/cmd/localport/internal/convert/localportyaml"
@@ -19,6 +21,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/supervisor"
 	"github.com/localport-sh/localport/probe/builtin"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/draft"
 	"github.com/localport-sh/localport/project/environ"
 	"github.com/localport-sh/localport/shellhook"
 	"github.com/localport-sh/localport/testdata/examples"
@@ -155,19 +158,23 @@ func noForwardsError(file string, names []string, isGiven bool) error {
 }
 
 // localPorts chooses local ports that are free on this machine.
-func localPorts() *convert.LocalPorts { return &convert.LocalPorts{IsTaken: isPortTaken} }
+func localPorts() *draft.LocalPorts { return &draft.LocalPorts{Holder: programOnPort} }
 
-// isPortTaken reports whether a program listens on a port of one of the two loopback addresses.
-func isPortTaken(port int) bool {
-	for _, host := range []string{"127.0.0.1", "::1"} {
+// programOnPort says that a program listens on a port of an address or, if that is empty, of one of the two loopback addresses.
+func programOnPort(address string, port int) string {
+	hosts := []string{address}
+	if address == "" {
+		hosts = []string{"127.0.0.1", "::1"}
+	}
+	for _, host := range hosts {
 		ln, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 		if err == nil {
 			_ = ln.Close()
-		} else if host == "127.0.0.1" { // the other may not exist
-			return true
+		} else if errors.Is(err, unix.EADDRINUSE) {
+			return "another program of this machine"
 		}
 	}
-	return false
+	return ""
 }
 
 // parseNewConfig parses a config that has not been written. With a checkPath, it reports what "localport config validate" will.

@@ -141,6 +141,7 @@ func TestSetKey_ReplacesOrAddsOneLine(t *testing.T) {
 		"beside a dotted key": {"\tservices.db.a = 1", "services.db.b", "2", "\tservices.db.a = 1\n\tservices.db.b = 2\n"},
 		"a multi-line value":  {"a = [ # x\n 1,\n]# y\nb = 1", "a", "2", "a = 2# y\nb = 1"},
 		"CRLF":                {"a = 1\r\n", "b", "2", "a = 1\r\nb = 2\r\n"},
+		"a key with controls": {"", "a\a\x7f", "1", `"a\u0007\u007f" = 1` + "\n"},
 	} {
 		if got, err := SetKey([]byte(c.text), strings.Split(c.key, "."), c.value); err != nil || string(got) != c.want {
 			t.Errorf("%s: %v\n%s\nwant\n%s", name, err, got, c.want)

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/project/definition"
+	"github.com/localport-sh/localport/project/draft"
 )
 
 // localAddress returns the local_address for the addresses on which a program would listen; empty: the default, which is both loopback
@@ -49,9 +49,9 @@ func (r *reader) localAddress(addresses []string) (string, error) {
 func (r *reader) path(text string) string {
 	path := text
 	if r.options.Dir != "" && text != "" && !filepath.IsAbs(text) && text[0] != '~' && !strings.HasPrefix(text, "${") {
-		path = filepath.Join(definition.Literal(r.options.Dir), text)
+		path = filepath.Join(draft.EscapeTemplate(r.options.Dir), text)
 	}
-	if rest, isBelow := strings.CutPrefix(path, definition.Literal(r.options.Home)+"/"); isBelow && r.options.Home != "" {
+	if rest, isBelow := strings.CutPrefix(path, draft.EscapeTemplate(r.options.Home)+"/"); isBelow && r.options.Home != "" {
 		return "~/" + rest
 	}
 	return path

@@ -51,28 +51,6 @@ func (r Result) Text() string {
 	return config.Text()
 }
 
-// PasswordVariable returns the name of the variable that holds a service's secret: DB_PASSWORD for the password of db.
-func PasswordVariable(service, key string) string {
-	return VariableName(service + "_" + key)
-}
-
-// VariableName returns a valid name for a variable that [env] may set or .env may hold.
-func VariableName(text string) string {
-	name := strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_':
-			return r
-		case r >= 'a' && r <= 'z':
-			return r - 'a' + 'A'
-		}
-		return '_'
-	}, text)
-	if name == "" || name[0] >= '0' && name[0] <= '9' {
-		name = "_" + name
-	}
-	return name
-}
-
 // SecretReference refers to a variable that .env or the environment is to hold. Until it does, the config is valid all the same: an
 // unset variable or an empty password would make it invalid.
 func SecretReference(variable string) draft.Template {

@@ -170,7 +170,7 @@ func (c *converter) secret(f field, service, key string) any {
 	if c.refs.in(f.value.Text()) && c.holdsNoSecret(f.value.Text()) {
 		return c.text(f)
 	}
-	variable := convert.PasswordVariable(service, key)
+	variable := draft.SecretVariable(service, key)
 	c.report(f, "a secret, not copied: put it into .env as %s=…", variable)
 	return convert.SecretReference(variable)
 }

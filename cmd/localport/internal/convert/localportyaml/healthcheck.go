@@ -107,12 +107,8 @@ func (c *converter) checkAddress(f field, address string, svc *draft.Service) {
 }
 
 func localPortOf(svc *draft.Service) string {
-	for _, entry := range svc.Entries {
-		if port, ok := entry.Value.(int); ok && entry.Key == "local_port" {
-			return strconv.Itoa(port)
-		}
-	}
-	return ""
+	port, _ := svc.Entries.Get("local_port").(int)
+	return strconv.Itoa(port)
 }
 
 func (c *converter) postgresConfig(m *mapping, svc *draft.Service, service string) (table draft.Table) {

@@ -24,7 +24,7 @@ func Convert(path string, data []byte) (convert.Result, error) {
 	if !root.Member("services").IsSequence() {
 		return convert.Result{}, fmt.Errorf("%s: %w", path, ErrNoServices)
 	}
-	c := &converter{path: path, refs: refs, names: draft.Names{}, ports: map[int]string{}, contextsWithoutHealth: map[string]bool{}}
+	c := &converter{path: path, refs: refs, names: draft.Names{}, ports: draft.LocalPorts{Privileged: true}, contextsWithoutHealth: map[string]bool{}}
 	c.convertRoot(root)
 	slices.SortStableFunc(c.findings, func(a, b convert.Finding) int { return cmp.Compare(a.Line, b.Line) })
 	c.config.Comment = append(c.config.Comment, "Converted from "+path+". Review it, then run: localport allow")
@@ -41,7 +41,7 @@ type converter struct {
 	config   draft.Config
 	findings []convert.Finding
 	names    draft.Names
-	ports    map[int]string // the services that have them
+	ports    draft.LocalPorts
 
 	clusterHealthOff      bool            // of all contexts
 	contextsWithoutHealth map[string]bool // whose cluster_health is disabled; false: enabled

@@ -65,17 +65,15 @@ func (c *converter) serviceName(name, service field) string {
 
 // localPort returns the local port, or "auto" if it is invalid or another service has it.
 func (c *converter) localPort(f field, service string) any {
-	port, ok := c.integer(f, 1, 65535).(int)
+	wanted, _ := c.integer(f, 1, 65535).(int)
+	port, reason := c.ports.Choose(service, "", wanted)
 	switch {
-	case !ok:
+	case reason != "":
+		c.report(f, "became \"auto\", because %s: \"localport port %s\" prints the port", reason, service)
+	case port == draft.Auto:
 		c.report(f, "became \"auto\": \"localport port %s\" prints the port", service)
-		return "auto"
-	case c.ports[port] != "":
-		c.report(f, "became \"auto\", because %d is the port of %q already: \"localport port %s\" prints the port", port, c.ports[port], service)
-		return "auto"
 	}
-	c.ports[port] = service
-	return port
+	return draft.LocalPortValue(port)
 }
 
 // remotePort returns the remote port: a number, a template or, in Kubernetes, a name; nil if it is invalid.

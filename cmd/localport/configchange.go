@@ -129,8 +129,19 @@ func (p commandProject) secretsOf(files *project.Files) []string {
 	return parsed.Secrets
 }
 
-// write replaces the files. If one cannot be replaced, those before it get their contents back.
+// write replaces the files, and says so.
 func (c *configChange) write(a *app) error {
+	if err := c.writeFiles(); err != nil {
+		return err
+	}
+	for _, file := range c.files {
+		output.Info(a.err, "wrote %s", file.path)
+	}
+	return nil
+}
+
+// writeFiles replaces the files. If one cannot be replaced, those before it get their contents back.
+func (c *configChange) writeFiles() error {
 	for i, file := range c.files {
 		if err := file.write(); err != nil {
 			for _, written := range c.files[:i] {
@@ -138,9 +149,6 @@ func (c *configChange) write(a *app) error {
 			}
 			return explainReplaceError(err, file.path)
 		}
-	}
-	for _, file := range c.files {
-		output.Info(a.err, "wrote %s", file.path)
 	}
 	return nil
 }

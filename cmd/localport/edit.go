@@ -158,7 +158,7 @@ func (e *editSession) finish(change *configChange) error {
 	e.removeCopy()
 	isAllowed := false
 	if change.verdict == trust.Allowed && e.dialog != nil {
-		isAllowed, _ = e.dialog.confirm(context.Background(), "Allow this change now?") // unanswered, it is written and not allowed
+		isAllowed, _ = e.dialog.confirm(context.Background(), "Allow this change now?", answerYes) // unanswered, it is written and not allowed
 	}
 	if !isAllowed {
 		return change.sayNext(e.app)

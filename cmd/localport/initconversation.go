@@ -49,7 +49,7 @@ func (c initCmd) converse(ctx context.Context, a *app, d *dialog, target string)
 	}
 	d.printf("\n%s\n", strings.TrimRight(config.text, "\n"))
 	d.printf("\n")
-	isAgreed, err := d.confirm(ctx, "Write this to "+target+"?")
+	isAgreed, err := d.confirm(ctx, "Write this to "+target+"?", answerYes)
 	if err == nil && !isAgreed {
 		err = errors.New("nothing was written")
 	}

@@ -26,7 +26,7 @@ func (c initCmd) finish(ctx context.Context, a *app, d *dialog, target string, c
 	isAllowed := false
 	if d != nil && config.isReviewed && !hasOtherFiles(target, config.text) {
 		var err error
-		if isAllowed, err = d.confirm(ctx, "Allow it now, as localport allow does?"); err != nil {
+		if isAllowed, err = d.confirm(ctx, "Allow it now, as localport allow does?", answerYes); err != nil {
 			isAllowed = false // the file is written; the next step says how to go on
 		}
 	}

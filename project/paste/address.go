@@ -1,7 +1,6 @@
 package paste
 
 import (
-	"fmt"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -81,13 +80,4 @@ func checkHost(host string) error {
 		return &Error{Word: host, Reason: err.Error()}
 	}
 	return nil
-}
-
-// unknownFlagError suggests the flag that is most similar.
-func unknownFlagError(word, program string, known []string) error {
-	advice := program + " --help lists its flags"
-	if nearest := project.NearestName(word, known); nearest != "" {
-		advice = fmt.Sprintf("did you mean %q?", nearest)
-	}
-	return &Error{Word: word, Reason: "unknown flag of " + program, Advice: advice}
 }

@@ -125,12 +125,20 @@ func (r *reader) parseKubectlArgs(words []string) (args kubectlArgs, err error) 
 		if word == "--" || slices.Contains(kubectlBoolFlags, word) {
 			continue
 		}
+		count, err := r.takeFlag(words[i:])
+		if err != nil {
+			return args, err
+		}
+		if count > 0 {
+			i += count - 1
+			continue
+		}
 		name, value, hasValue := splitKubectlFlag(word)
 		switch {
 		case slices.Contains(identityFlags, name):
 			return args, &Error{Word: word, Reason: "the cluster and the identity come from a context", Advice: `"kubectl config set-context" makes one with them; then write --context NAME`}
 		case !slices.Contains(kubectlValueFlags, name):
-			return args, unknownFlagError(word, "kubectl port-forward", slices.Concat(kubectlValueFlags, kubectlBoolFlags))
+			return args, r.unknownFlagError(word, "kubectl port-forward", slices.Concat(kubectlValueFlags, kubectlBoolFlags))
 		case !hasValue && i+1 == len(words):
 			return args, &Error{Word: word, Reason: "its value is missing"}
 		case !hasValue:

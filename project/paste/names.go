@@ -54,7 +54,7 @@ type nameAllocator struct {
 
 func newNames(o Options) *nameAllocator { return &nameAllocator{options: o} }
 
-// choose returns the name of a service: that of the options, or one from its base. A number is appended if it is taken.
+// choose returns the name of a service: the one that was written, or one from its base. A number is appended if it is taken.
 func (n *nameAllocator) choose(d *pendingService, count int) string {
 	base := serviceName(d.base)
 	if n.options.Name != "" {

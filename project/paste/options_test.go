@@ -1,7 +1,10 @@
 package paste_test
 
 import (
+	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/localport-sh/localport/project/draft"
@@ -72,6 +75,59 @@ func TestParse_ResolvesRelativePaths(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Flags of the command that reads the words are its own only where the pasted program takes a flag.
+func TestParse_FindsFlagsOfTheCommandThatReadsIt(t *testing.T) {
+	t.Parallel()
+	options := paste.Options{Flags: []string{"--save", "--local"}, OtherFlags: []string{"--log-level"}}
+	for text, want := range map[string]string{
+		"svc/web 8080 --save":                                       "web [--save] []",
+		"svc/web --save 8080 --name front -n db":                    "front [--save] [front]",
+		"kubectl --save port-forward svc/web 8080 --name=front":     "front [--save] [front]",
+		"kubectl port-forward -l --save 8080":                       `"--save": must not begin with "-"`,
+		"ssh -L 8080:web:80 bastion --save":                         "web [--save] []",
+		"ssh --name front -L 8080:web:80 bastion --save":            "front [--save] [front]",
+		"ssh -L 8080:web:80 bastion tail --save --name x":           "web [] []",
+		"ssh -L 8080:web:80 -- bastion --save":                      "web [] []",
+		"autossh -M 0 -fNL 8080:web:80 --local bastion --save":      "web [--local --save] []",
+		"socat --save TCP-LISTEN:8080,fork TCP:web:80 --name front": "front [--save] [front]",
+		"tcp --save db:5432 --name main 15432":                      "main [--save] [main]",
+		"db:5432 --save":                                            "db [--save] []",
+		"db http://web:8080 --save":                                 "db [--save] [db]",
+		"http://web:8080 --name=front":                              "front [] [front]",
+		"svc/web 8080 --svae":                                       `"--svae": unknown flag of kubectl port-forward; did you mean "--save"?`,
+		"svc/web 8080 --namspace x":                                 `"--namspace": unknown flag of kubectl port-forward; did you mean "--namespace"?`,
+		"ssh -L 8080:web:80 bastion --nam=x":                        `"--nam=x": unknown flag of ssh; did you mean "--name"?`,
+		"ssh -L 8080:web:80 bastion --xyz":                          `"--xyz": unknown flag of ssh; flags of localport that may stand here: --save, --local, --name`,
+		"tcp db:5432 --svae":                                        `"--svae": unknown flag of this forward; did you mean "--save"?`,
+		"tcp db:5432 -n db":                                         `"-n": unknown flag of this forward; flags of localport that may stand here: --save, --local, --name`,
+		"socat TCP-LISTEN:8080,fork TCP:web:80 --sav":               `"--sav": unknown flag of socat; did you mean "--save"?`,
+		"db http://web:8080 --locl":                                 `"--locl": unknown flag of this forward; did you mean "--local"?`,
+		"tcp db:5432 --log-level=debug":                             `"--log-level=debug": unknown flag of this forward; --log-level is a flag of localport: write it before all of this`,
+		"tcp db:5432 --save=yes":                                    `"--save=yes": this flag has no value; write --save`,
+		"tcp db:5432 --name":                                        `"--name": its value is missing; write the name of the service after it: --name NAME`,
+		"svc/web 8080 --name --save":                                `"--name": its value is missing; write the name of the service after it: --name NAME`,
+	} {
+		result, err := paste.ParseText(text, options)
+		got := ""
+		if pasteErr, ok := errors.AsType[*paste.Error](err); ok {
+			got = strings.TrimSuffix(pasteErr.Error()+"; "+pasteErr.Advice, "; ")
+		} else {
+			got = fmt.Sprint(result.Services[0].Name, " ", result.Flags, " ", result.WrittenNames)
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+}
+
+func TestParse_KeepsTheNamesOfSeveralURLs(t *testing.T) {
+	t.Parallel()
+	result, err := paste.ParseText("db postgres://a@x/y\nweb http://z:8080", paste.Options{})
+	if err != nil || len(result.Services) != 2 || result.Services[0].Name != "db" || result.Services[1].Name != "web" || !slices.Equal(result.WrittenNames, []string{"db", "web"}) {
+		t.Errorf("%+v, %v", result, err)
 	}
 }
 

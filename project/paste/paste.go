@@ -12,12 +12,17 @@ import (
 
 // Options say which names and ports a service must not reuse, and what paths are relative to.
 type Options struct {
-	// Name is that of the only service, or what the names of several begin with; empty: it is derived.
+	// Name is that of the only service, or what the names of several begin with; empty: it is derived. It is also read from nameFlag.
 	Name string
 	// IsNameTaken reports whether another service has a name; nil: none has.
 	IsNameTaken func(name string) bool
 	// Ports chooses the local ports. A note says so if a service gets another one than was pasted. nil: every port from 1024 is free.
 	Ports *draft.LocalPorts
+	// Flags are flags without a value of the command that reads the words, such as "--save". Like nameFlag, they may stand wherever the program
+	// whose command line was pasted takes a flag.
+	Flags []string
+	// OtherFlags are the other flags of that command, for messages: they have to stand before the words.
+	OtherFlags []string
 	// Dir is what relative paths of files are relative to; empty: they are kept, and relative to the project's root.
 	Dir string
 	// Home is the user's home directory: a path below it is written with ~, because a config is shared. It may be empty.
@@ -27,6 +32,10 @@ type Options struct {
 // Result is what was read.
 type Result struct {
 	Services []draft.Service
+	// WrittenNames are the names that were written, by Options.Name, nameFlag or NAME URL; none: the names are derived.
+	WrittenNames []string
+	// Flags are those of Options.Flags that are among the words.
+	Flags []string
 	// Notes say what has no effect, or another one than in the original, each as one sentence without a full stop.
 	Notes []string
 	// Secrets are passwords that the services mention as ${NAME}. They belong into .env, never into the config. The values are as in .env
@@ -89,6 +98,9 @@ func parseCommands(commands []shellCommand, o Options) (Result, error) {
 		o.Ports = &draft.LocalPorts{}
 	}
 	r := &reader{options: o}
+	if o.Name != "" {
+		r.result.WrittenNames = []string{o.Name}
+	}
 	var unknown *Error
 	var exported []Variable
 	for _, command := range commands {
@@ -193,7 +205,7 @@ func (r *reader) readCommand(c shellCommand) (isKnown bool, err error) {
 	first, rest := c.words[0], c.words[1:]
 	switch name := programName(first); {
 	case isNamedURL(c.words):
-		return true, r.readNamedURL(first, rest)
+		return true, r.readWithoutFlags(rest, func(words []string) error { return r.readNamedURL(first, words) })
 	case slices.Contains(kubectlPrograms, name):
 		return true, r.readKubectl(c, rest)
 	case name == "minikube" || name == "microk8s" || name == "k3s":
@@ -208,15 +220,15 @@ func (r *reader) readCommand(c shellCommand) (isKnown bool, err error) {
 	case name == "socat":
 		return true, r.readSocat(rest)
 	case first == "tcp":
-		return true, r.readTCP(rest)
+		return true, r.readWithoutFlags(rest, r.readTCP)
 	case first == portForwardVerb || startsLikeKubectl(c.words):
 		return true, r.readKubectl(c, c.words)
 	case strings.HasPrefix(first, "-"):
 		return true, r.readLeadingFlag(c)
 	case isHostPort(first):
-		return true, r.readTCP(c.words)
+		return true, r.readWithoutFlags(c.words, r.readTCP)
 	case strings.Contains(first, "://"):
-		return true, r.readURL(c.words)
+		return true, r.readWithoutFlags(c.words, r.readURL)
 	}
 	return false, nil
 }

@@ -97,16 +97,29 @@ func (r *reader) parseSSHArgs(a *sshArgs, words []string) (command []string, err
 				return nil, err
 			}
 		default:
-			usesNext, err := r.readSSHFlags(a, word, words[i+1:])
+			count, err := r.readSSHWord(a, words[i:])
 			if err != nil {
 				return nil, err
 			}
-			if usesNext {
-				i++
-			}
+			i += count - 1
 		}
 	}
 	return nil, nil
+}
+
+// readSSHWord reads the flag or flags of the first of some words, and returns how many words they take.
+func (r *reader) readSSHWord(a *sshArgs, words []string) (count int, err error) {
+	if count, err := r.takeFlag(words); count > 0 || err != nil {
+		return count, err
+	}
+	if strings.HasPrefix(words[0], "--") {
+		return 0, r.unknownFlagError(words[0], "ssh", nil)
+	}
+	usesNext, err := r.readSSHFlags(a, words[0], words[1:])
+	if usesNext {
+		return 2, err
+	}
+	return 1, err
 }
 
 // readSSHFlags reads a word of flags, such as -fNL or -p2222.

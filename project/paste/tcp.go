@@ -53,10 +53,17 @@ func newTCPService(base, host string, port int) pendingService {
 func (r *reader) readSocat(words []string) error {
 	const advice = "only this form is understood: socat TCP-LISTEN:5432,fork TCP:db.internal:5432"
 	var addresses []string
-	for _, word := range words {
-		if !strings.HasPrefix(word, "-") {
-			addresses = append(addresses, word)
+	for len(words) > 0 {
+		count, err := r.takeFlag(words)
+		switch {
+		case err != nil:
+			return err
+		case count == 0 && strings.HasPrefix(words[0], "--"):
+			return r.unknownFlagError(words[0], "socat", nil)
+		case count == 0 && words[0][0] != '-':
+			addresses = append(addresses, words[0])
 		}
+		words = words[max(count, 1):]
 	}
 	if len(addresses) != 2 {
 		return &Error{Word: "socat", Reason: "two addresses are expected after it", Advice: advice}

@@ -49,6 +49,7 @@ func (r *reader) readNamedURL(name string, words []string) error {
 	if serviceName(name) != strings.ToLower(name) {
 		return &Error{Word: name, Reason: "not a name of a service", Advice: `use letters, digits, "-" and "_", and begin with a letter`}
 	}
+	r.result.WrittenNames = append(r.result.WrittenNames, strings.ToLower(name))
 	return r.addURL(name, words)
 }
 

@@ -47,7 +47,7 @@ func (c *configChange) set(path string, before, after []byte) error {
 		return nil
 	}
 	if filepath.Dir(path) != c.project.Root {
-		return fmt.Errorf("%s belongs to another checkout: change it there", path)
+		return fmt.Errorf("%s belongs to another checkout: change it there", output.EscapeLine(path))
 	}
 	changed, err := c.after.WithContents(path, after)
 	if err != nil {
@@ -82,6 +82,7 @@ func (c *configChange) setLocal(change func(text []byte) ([]byte, error)) error 
 
 // explainEditError adds to an error of package edit the place in the file, and what to do there.
 func (c *configChange) explainEditError(err error, path string) error {
+	path = output.EscapeLine(path)
 	if unsupportedAt, ok := errors.AsType[*edit.UnsupportedSyntaxError](err); ok {
 		return output.WithHint(fmt.Errorf("%s:%d:%d: %w", path, unsupportedAt.Line, unsupportedAt.Col, err), unsupportedAt.Advice+`, with "localport edit"`)
 	}
@@ -170,7 +171,7 @@ func (f changedFile) restore() error {
 
 func explainReplaceError(err error, path string) error {
 	if errors.Is(err, edit.ErrChanged) {
-		return output.WithHint(fmt.Errorf("%s: %w; nothing was written", path, edit.ErrChanged), "try again")
+		return output.WithHint(fmt.Errorf("%s: %w; nothing was written", output.EscapeLine(path), edit.ErrChanged), "try again")
 	}
 	return fmt.Errorf("%w; nothing was written", err)
 }

@@ -137,7 +137,7 @@ func (e *editSession) askAgain(mistakes error) (again bool, err error) {
 		return true, nil
 	case answer == answerDiscard:
 		e.removeCopy()
-		return false, output.WithHint(fmt.Errorf("discarded; %s is as it was", e.path))
+		return false, output.WithHint(fmt.Errorf("discarded; %s is as it was", output.EscapeLine(e.path)))
 	}
 	return false, e.keepCopy(errors.New("not written"))
 }
@@ -145,7 +145,7 @@ func (e *editSession) askAgain(mistakes error) (again bool, err error) {
 // keepCopy returns an error that says where the text is.
 func (e *editSession) keepCopy(err error) error {
 	code := output.ExitCode(err)
-	return output.WithExitCode(output.WithHint(err, fmt.Sprintf("%s is unchanged; your text is in %s", e.path, e.copyPath)), code)
+	return output.WithExitCode(output.WithHint(err, fmt.Sprintf("%s is unchanged; your text is in %s", output.EscapeLine(e.path), output.EscapeLine(e.copyPath))), code)
 }
 
 // finish shows and writes the change. It is allowed if the files before were, and if the user, who has seen it, agrees: an agent may be able to run an

@@ -76,7 +76,7 @@ func (f *forward) checkSavedPorts(change *configChange, services []draft.Service
 	for _, svc := range services {
 		for _, port := range change.before.LocalPorts() {
 			if own, _ := f.parsed.FindService(svc.Name); svc.Entries.Get("local_port") == port.Port && port.Service != svc.Name && !own.Reverse {
-				return output.WithHint(fmt.Errorf("not saved: local port %d is that of service %q in %s", port.Port, port.Service, change.project.Config), otherPortHint(own))
+				return output.WithHint(fmt.Errorf("not saved: local port %d is that of service %q in %s", port.Port, port.Service, output.EscapeLine(change.project.Config)), otherPortHint(own))
 			}
 		}
 	}

@@ -24,18 +24,25 @@ func (r *reader) takeFlag(words []string) (count int, err error) {
 	case name != nameFlag:
 		return 0, nil
 	case hasValue && value != "":
-		r.setName(value)
-		return 1, nil
+		return 1, r.setName(value)
 	case hasValue || len(words) == 1 || strings.HasPrefix(words[1], "-"):
 		return 0, &Error{Word: words[0], Reason: "its value is missing", Advice: "write the name of the service after it: " + nameFlag + " NAME"}
 	}
-	r.setName(words[1])
-	return 2, nil
+	return 2, r.setName(words[1])
 }
 
-func (r *reader) setName(name string) {
+func (r *reader) setName(name string) error {
 	r.options.Name = name
 	r.result.WrittenNames = append(r.result.WrittenNames, name)
+	return checkName(name)
+}
+
+// checkName rejects what no service can be called.
+func checkName(name string) error {
+	if serviceName(name) != strings.ToLower(name) {
+		return &Error{Word: name, Reason: "not a name of a service", Advice: `use letters, digits, "-" and "_", and begin with a letter`}
+	}
+	return nil
 }
 
 // readWithoutFlags reads words of our own short forms, which have no other flags than those of takeFlag.
@@ -46,6 +53,8 @@ func (r *reader) readWithoutFlags(words []string, read func(words []string) erro
 		switch {
 		case err != nil:
 			return err
+		case words[0] == "--":
+			return read(slices.Concat(rest, words[1:]))
 		case count == 0 && len(words[0]) > 1 && words[0][0] == '-':
 			return r.unknownFlagError(words[0], "this forward", nil)
 		case count == 0:

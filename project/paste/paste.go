@@ -99,7 +99,9 @@ func parseCommands(commands []shellCommand, o Options) (Result, error) {
 	}
 	r := &reader{options: o}
 	if o.Name != "" {
-		r.result.WrittenNames = []string{o.Name}
+		if err := r.setName(o.Name); err != nil {
+			return Result{}, err
+		}
 	}
 	var unknown *Error
 	var exported []Variable

@@ -46,8 +46,8 @@ func isNamedURL(words []string) bool {
 
 // readNamedURL adds the service of NAME URL [LOCAL].
 func (r *reader) readNamedURL(name string, words []string) error {
-	if serviceName(name) != strings.ToLower(name) {
-		return &Error{Word: name, Reason: "not a name of a service", Advice: `use letters, digits, "-" and "_", and begin with a letter`}
+	if err := checkName(name); err != nil {
+		return err
 	}
 	r.result.WrittenNames = append(r.result.WrittenNames, strings.ToLower(name))
 	return r.addURL(name, words)

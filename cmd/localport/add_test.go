@@ -273,3 +273,20 @@ WEB = "${web.addr}"
 		t.Error("the change is not allowed")
 	}
 }
+
+func TestRemove_LeavesNoTableThatItHasEmptied(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	const web = "[services.web]\ntechnology = \"tcp\"\nlocal_port = \"auto\"\nremote_port = 80\nconnection = { remote_host = \"web\" }\n"
+	for text, want := range map[string]string{
+		"# Ours.\nlinger = \"5s\"\n\n" + web + "\n# For the app.\n[env] # set here\n# the web\nWEB = \"${web.addr}\"\n# A = \"b\"\n":           "# Ours.\nlinger = \"5s\"\n\n# For the app.\n# set here\n# A = \"b\"\n",
+		web + "\n[env]\nWEB = \"${web.addr}\"\nB = \"c\"\n":                                                                                    "[env]\nB = \"c\"\n",
+		"[env]\nWEB = \"${web.addr}\"\nPORT = \"${web.port}\"\n\n" + web:                                                                       "",
+		"[services]\nweb = { technology = \"tcp\", local_port = \"auto\", remote_port = 80, connection = { remote_host = \"web\" } }\n[env]\n": "[env]\n",
+	} {
+		root := w.allowedProject(text)
+		if o := w.localport(root, "remove", "--force", "web"); o.code != 0 || readText(t, root, ".localport.toml") != want {
+			t.Errorf("%s\nexit %d\n%s\nthe config is\n%s", text, o.code, o.stderr, readText(t, root, ".localport.toml"))
+		}
+	}
+}

@@ -174,6 +174,36 @@ func TestRemoveKey_RemovesItsLines(t *testing.T) {
 	}
 }
 
+func TestRemoveEmptyTable_KeepsComments(t *testing.T) {
+	for text, want := range map[string]string{
+		"a = 1\n\n[env]\n":                 "a = 1\n",
+		"a = 1\r\n\r\n[env]\r\n":           "a = 1\r\n",
+		"[env]":                            "",
+		"[env]\n\n[services.web]\nb = 1\n": "[services.web]\nb = 1\n",
+		"a = 1\n\n# The app's.\n[env]\n# B = \"c\"\n\n[defaults]\n": "a = 1\n\n# The app's.\n# B = \"c\"\n\n[defaults]\n",
+		"a = 1\n[ env ] # ours\n":                                   "a = 1\n# ours\n",
+		"[\"env\"]\n[services.web]\n":                               "[services.web]\n",
+		"[env]\nA = \"b\"\n":                                        "[env]\nA = \"b\"\n",
+		"[env.x]\ny = 1\n":                                          "[env.x]\ny = 1\n",
+		"env = {}\n":                                                "env = {}\n",
+		"a = \"\"\"\n[env]\n\"\"\"\n":                               "a = \"\"\"\n[env]\n\"\"\"\n",
+	} {
+		if got, err := RemoveEmptyTable([]byte(text), "env"); err != nil || string(got) != want {
+			t.Errorf("%q: %v, %q, want %q", text, err, got, want)
+		}
+	}
+}
+
+func TestIsEmpty_IsAboutKeysOnly(t *testing.T) {
+	for text, want := range map[string]bool{
+		"": true, "\n # x\n\t\n": true, "\ufeff#:schema x": true, "[env]\n[services.web]\n": true, "a = 1": false, "[env]\nA = \"\"\n": false, "[x": false,
+	} {
+		if IsEmpty([]byte(text)) != want {
+			t.Errorf("%q: %t", text, !want)
+		}
+	}
+}
+
 func TestRemoveItem_KeepsTheOtherItems(t *testing.T) {
 	for text, want := range map[string]string{
 		`a = ["x", "y", "z"]`:              `a = ["y", "z"]`,

@@ -97,7 +97,7 @@ func (a *app) migrateYAML(source string) error {
 	}
 	result, err := localportyaml.Convert(output.EscapeLine(filepath.Base(source)), data)
 	if err != nil {
-		return err
+		return hintFormat(err)
 	}
 	dir, err := filepath.EvalSymlinks(a.dir)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/convert/compose"
 	"github.com/localport-sh/localport/cmd/localport/internal/convert/localportyaml"
 	"github.com/localport-sh/localport/cmd/localport/internal/convert/sshforwards"
+	"github.com/localport-sh/localport/cmd/localport/internal/convert/yamlfile"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/ssh"
 	"github.com/localport-sh/localport/forwarder/supervisor"
@@ -86,8 +87,8 @@ func convertFile(path string) (newConfig, error) {
 	if composed, composeErr := compose.Convert(name, data); composeErr == nil {
 		result, err = composed, nil
 		result.Findings = append(result.Findings, overrideFinding(path)...)
-	} else if err != nil && errors.Is(err, localportyaml.ErrNoServices) {
-		err = fmt.Errorf("%s: it is neither a compose file nor a localport.yaml: it has no \"services\"", name)
+	} else if errors.Is(err, localportyaml.ErrNoServices) {
+		err = composeErr
 	}
 	if err == nil && len(result.Config.Services) == 0 {
 		errs := []error{fmt.Errorf("%s has no service that can be converted", name)}
@@ -96,7 +97,15 @@ func convertFile(path string) (newConfig, error) {
 		}
 		err = errors.Join(errs...)
 	}
-	return newConfig{text: result.Text(), findings: result.Findings}, err
+	return newConfig{text: result.Text(), findings: result.Findings}, hintFormat(err)
+}
+
+// hintFormat adds to an error about the form of a file what to write.
+func hintFormat(err error) error {
+	if format, ok := errors.AsType[*yamlfile.FormatError](err); ok && format.Advice != "" {
+		return output.WithHint(err, format.Advice)
+	}
+	return err
 }
 
 // overrideFinding says that compose merges another file into this one by itself, which has not been read.

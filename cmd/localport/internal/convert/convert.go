@@ -3,10 +3,12 @@
 package convert
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/convert/yamlfile"
 	"github.com/localport-sh/localport/project/draft"
 )
 
@@ -37,6 +39,14 @@ func (f Finding) String() string {
 		}
 	}
 	return strings.Join(parts, ": ")
+}
+
+// FileError returns an error about a file: "FILE:LINE: REASON" for a *yamlfile.FormatError.
+func FileError(path string, err error) error {
+	if format, ok := errors.AsType[*yamlfile.FormatError](err); ok && format.Line > 0 {
+		return fmt.Errorf("%s:%d: %w", path, format.Line, err)
+	}
+	return fmt.Errorf("%s: %w", path, err)
 }
 
 // Text returns the text of the config, with the findings as comments at its end.

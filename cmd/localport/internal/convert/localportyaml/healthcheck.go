@@ -193,7 +193,7 @@ func (c *converter) statuses(f field) (codes []int) {
 		}
 	}
 	if f.value.Exists() && !f.value.IsSequence() {
-		c.report(f, "left out: must be a list of numbers")
+		c.report(f, "left out: it must be a list of numbers; it is %s", f.value.Describe())
 	}
 	return codes
 }

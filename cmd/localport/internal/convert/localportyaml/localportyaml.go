@@ -18,8 +18,9 @@ import (
 func Convert(path string, data []byte) (convert.Result, error) {
 	text, refs := replaceReferences(string(data))
 	root, err := yamlfile.Parse([]byte(text))
-	if err != nil {
-		return convert.Result{}, fmt.Errorf("%s: %s", path, refs.original(err.Error()))
+	if format, ok := errors.AsType[*yamlfile.FormatError](err); ok {
+		format.Reason, format.Advice = refs.original(format.Reason), refs.original(format.Advice)
+		return convert.Result{}, convert.FileError(path, format)
 	}
 	if !root.Member("services").IsSequence() {
 		return convert.Result{}, fmt.Errorf("%s: %w", path, ErrNoServices)

@@ -13,6 +13,12 @@ import (
 // convertService converts an entry of services. One that cannot be had without a value that is wrong or missing is left out.
 func (c *converter) convertService(f field) {
 	m := c.mapping(f)
+	if !f.value.IsMapping() {
+		if !f.value.Exists() {
+			c.report(f, "left out: it is empty")
+		}
+		return
+	}
 	name, technology, connection := m.take("name"), m.take("technology"), m.take("connection")
 	svc := draft.Service{Name: c.serviceName(name, f)}
 	technologyName, _ := c.plain(technology)
@@ -33,6 +39,10 @@ func (c *converter) convertService(f field) {
 	localPort := m.take("local_port")
 	if missing != "" {
 		c.report(f, "the service %q was left out: it lacks %s", svc.Name, missing)
+		for _, key := range []string{"tags", "description", "enabled", "health_check", "restart_policy"} {
+			m.take(key)
+		}
+		c.reportUnknown(m) // one may be what is missing, misspelled
 		return
 	}
 	svc.Set("technology", technologyName)

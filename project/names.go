@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -30,20 +31,28 @@ func (f *Files) Names() (services, tags []string) {
 	return slices.Sorted(maps.Keys(isService)), slices.Sorted(maps.Keys(isTag))
 }
 
-// LocalPorts returns the local ports that the services name, also where the config has mistakes.
-func (f *Files) LocalPorts() []int {
-	var ports []int
+// LocalPort is a local port that a service names, at its local_address; empty: 127.0.0.1 and ::1.
+type LocalPort struct {
+	Service, Address string
+	Port             int
+}
+
+// LocalPorts returns the local ports that the services name, sorted by service, also where the config has mistakes.
+func (f *Files) LocalPorts() []LocalPort {
+	var ports []LocalPort
 	for _, text := range [][]byte{f.Config, f.Local} {
 		var config struct {
 			Services map[string]map[string]any `toml:"services"`
 		}
 		_ = toml.Unmarshal(text, &config)
-		for _, service := range config.Services {
+		for name, service := range config.Services {
 			if port, ok := service["local_port"].(int64); ok {
-				ports = append(ports, int(port))
+				address, _ := service["local_address"].(string)
+				ports = append(ports, LocalPort{name, address, int(port)})
 			}
 		}
 	}
+	slices.SortStableFunc(ports, func(a, b LocalPort) int { return strings.Compare(a.Service, b.Service) })
 	return ports
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/project/definition"
 	"github.com/localport-sh/localport/project/draft"
 	"github.com/localport-sh/localport/project/edit"
 	"github.com/localport-sh/localport/project/paste"
@@ -34,6 +34,8 @@ type addCmd struct {
 func (addCmd) Help() string {
 	return "Paste the command that you use now, as words or as one quoted text. The service is added to the nearest .localport.toml; if there is none, " +
 		"one is created in the current directory. Nothing else in the file changes. If the file was allowed before, the change that is shown is allowed with it.\n\n" +
+		"--name NAME, --dry-run and --local may stand anywhere, also after kubectl's or ssh's own arguments, but not after the words of a remote command or \"--\". " +
+		"A target that another service of the project has already is added only if you give it a name, by --name or NAME URL, or agree at the terminal.\n\n" +
 		"  localport add kubectl port-forward -n db svc/postgres 5432\n" +
 		"  localport add ssh -L 6379:10.0.0.5:6379 bastion\n" +
 		"  localport add db postgres://app@db.internal/shop\n" +
@@ -42,9 +44,10 @@ func (addCmd) Help() string {
 }
 
 // Run adds the services, and shows and allows this change.
-func (c addCmd) Run(ctx context.Context, a *app, command *kong.Context) error {
-	words, wantsHelp := c.takeFlags()
-	if wantsHelp {
+func (c addCmd) Run(a *app, command *kong.Context) error {
+	forward := forwardCmd{Namespace: c.Namespace, Context: c.Context, Kubeconfig: c.Kubeconfig, Args: c.Args}
+	words, own := forward.words()
+	if own.help {
 		return command.PrintUsage(false)
 	}
 	p, err := a.projectToEdit()
@@ -55,64 +58,73 @@ func (c addCmd) Run(ctx context.Context, a *app, command *kong.Context) error {
 	if err != nil {
 		return err
 	}
-	pasted, err := c.parse(a, words, change.before)
+	pasted, err := c.parse(a.pasteOptions(command, "--dry-run", "--local"), words, change.before)
 	if err != nil {
 		return err
 	}
+	c.DryRun = c.DryRun || slices.Contains(pasted.Flags, "--dry-run")
+	c.Local = c.Local || slices.Contains(pasted.Flags, "--local")
 	for _, note := range pasted.Notes {
 		output.Info(a.err, "%s", note)
-	}
-	if c.DryRun {
-		return printAddition(a, pasted)
 	}
 	if err := c.addTo(a, change, pasted); err != nil {
 		return err
 	}
+	if err := c.checkTargets(a, change, pasted); err != nil {
+		return err
+	}
+	if c.DryRun {
+		return printAddition(a, pasted)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout()) // from now: a person may have taken longer to answer
+	defer cancel()
 	return change.apply(ctx, a)
 }
 
-// takeFlags returns the words for paste.Parse. Flags of this command that follow the first word are still its own: no other program that is pasted has
-// them.
-func (c *addCmd) takeFlags() (words []string, wantsHelp bool) {
-	for i := 0; i < len(c.Args); i++ {
-		word := c.Args[i]
-		name, isName := strings.CutPrefix(word, "--name=")
-		switch {
-		case word == "--dry-run":
-			c.DryRun = true
-		case word == "--local":
-			c.Local = true
-		case isName:
-			c.Name = name
-		case word == "--name" && i+1 < len(c.Args):
-			i++
-			c.Name = c.Args[i]
-		default:
-			words = append(words, word)
+// checkTargets points out the services whose target another service has already. Those without a name of their own are added only if the user agrees.
+func (c addCmd) checkTargets(a *app, change *configChange, pasted paste.Result) error {
+	var found []string
+	existing := change.servicesOf(change.before)
+	isAdded := func(svc project.Service) bool {
+		return slices.ContainsFunc(pasted.Services, func(added draft.Service) bool { return added.Name == svc.Name })
+	}
+	for _, svc := range change.servicesOf(change.after) {
+		if other, isFound := findSameTarget(existing, svc); isFound && isAdded(svc) {
+			found = append(found, describeSameTarget(other))
 		}
 	}
-	forward := forwardCmd{Namespace: c.Namespace, Context: c.Context, Kubeconfig: c.Kubeconfig, Args: words}
-	words, own := forward.words()
-	return words, own.help
+	if len(found) == 0 {
+		return nil
+	}
+	d := openDialog()
+	defer d.close()
+	text := strings.Join(found, "; ")
+	if c.DryRun || len(pasted.WrittenNames) > 0 || d != nil {
+		output.Info(a.err, "%s", text)
+	}
+	if c.DryRun || len(pasted.WrittenNames) > 0 {
+		return nil
+	}
+	if d == nil {
+		return output.WithHint(errors.New("not added: "+text), "use that service; to add a second one, name it: localport add --name NAME …")
+	}
+	isAgreed, err := d.confirm(context.Background(), "Add it all the same?", answerNo)
+	if err == nil && !isAgreed {
+		err = output.WithHint(errors.New("nothing was written"))
+	}
+	return err
 }
 
 // parse reads what was pasted. It gives no service a name or port that the project uses.
-func (c addCmd) parse(a *app, words []string, files *project.Files) (paste.Result, error) {
+func (c addCmd) parse(options paste.Options, words []string, files *project.Files) (pasted paste.Result, err error) {
 	names, _ := files.Names()
 	isNameTaken := func(name string) bool {
 		return slices.ContainsFunc(names, func(n string) bool { return project.EnvPrefix(n) == project.EnvPrefix(name) })
 	}
-	if c.Name != "" && isNameTaken(c.Name) {
-		return paste.Result{}, output.WithHint(fmt.Errorf("service %q exists already", c.Name), "choose another name with --name, or remove that service first: localport remove "+c.Name)
+	options.Name, options.IsNameTaken = c.Name, isNameTaken
+	for _, port := range files.LocalPorts() {
+		options.Ports.Add(port.Service, port.Address, port.Port)
 	}
-	ports := files.LocalPorts()
-	options := paste.Options{
-		Name: c.Name, IsNameTaken: isNameTaken, IsPortTaken: func(port int) bool { return slices.Contains(ports, port) },
-		PrivilegedPorts: canOpenPort(1), Dir: a.dir,
-	}
-	options.Home, _ = os.UserHomeDir() // else paths are written in full
-	var pasted paste.Result
-	var err error
 	if len(words) == 1 && words[0] == "-" {
 		text, readErr := io.ReadAll(io.LimitReader(os.Stdin, maxPasted))
 		if readErr != nil {
@@ -125,23 +137,19 @@ func (c addCmd) parse(a *app, words []string, files *project.Files) (paste.Resul
 	if err != nil {
 		return pasted, describePasteError(err)
 	}
+	if at := slices.IndexFunc(pasted.WrittenNames, isNameTaken); at >= 0 {
+		name := pasted.WrittenNames[at]
+		return pasted, output.WithHint(fmt.Errorf("service %q exists already", name), "choose another name with --name, or remove that service first: localport remove "+name)
+	}
 	return pasted, nil
 }
 
 // printAddition prints what would be added, as the text of a config.
 func printAddition(a *app, pasted paste.Result) error {
-	var text strings.Builder
-	text.WriteString(definitionText(pasted))
-	if len(pasted.Env) > 0 {
-		text.WriteString("\n[env]\n")
-	}
-	for _, entry := range pasted.Env {
-		text.WriteString(definition.RenderEntry(entry.Name, entry.Value))
-	}
 	for _, secret := range pasted.Secrets {
 		output.Info(a.err, "%s would be added to %s", secret.Name, project.EnvName)
 	}
-	_, err := fmt.Fprint(a.out.Data(), text.String())
+	_, err := fmt.Fprint(a.out.Data(), draft.Config{Services: pasted.Services, Env: pasted.Env}.Tables())
 	return err
 }
 
@@ -158,15 +166,9 @@ func (c addCmd) addTo(a *app, change *configChange, pasted paste.Result) error {
 		return output.WithHint(fmt.Errorf("there is no %s here", project.ConfigName), "create one first: localport init")
 	case c.Local:
 		setText = change.setLocal
-	case change.before.Config == nil:
-		if err := setText(func([]byte) ([]byte, error) { return []byte(draft.SchemaLine + "\n"), nil }); err != nil {
-			return err
-		}
 	}
-	for _, svc := range pasted.Services {
-		if err := setText(func(text []byte) ([]byte, error) { return edit.AddService(text, svc.Name, svc.Render()) }); err != nil {
-			return err
-		}
+	if err := change.addServices(setText, pasted.Services); err != nil {
+		return err
 	}
 	for _, entry := range pasted.Env {
 		err := setText(func(text []byte) ([]byte, error) { return addVariable(a, text, entry) })
@@ -178,17 +180,16 @@ func (c addCmd) addTo(a *app, change *configChange, pasted paste.Result) error {
 }
 
 // addVariable adds an entry to [env]. One that is there stays as it is.
-func addVariable(a *app, text []byte, entry definition.Variable) ([]byte, error) {
-	if edit.HasKey(text, "env", entry.Name) {
-		output.Info(a.err, "[env] has %s already; it stays as it is, the new address is %s", entry.Name, entry.Value)
+func addVariable(a *app, text []byte, entry draft.Entry) ([]byte, error) {
+	if edit.HasKey(text, "env", entry.Key) {
+		output.Info(a.err, "[env] has %s already; it stays as it is, the new address is %s", entry.Key, entry.Value)
 		return text, nil
 	}
-	_, value, _ := strings.Cut(strings.TrimSpace(definition.RenderEntry(entry.Name, entry.Value)), " = ")
-	return edit.SetKey(text, []string{"env", entry.Name}, value)
+	return edit.SetKey(text, []string{"env", entry.Key}, draft.FormatValue(entry.Value))
 }
 
 // addSecrets adds passwords to .env. A variable that is there stays as it is.
-func addSecrets(a *app, change *configChange, secrets []definition.Variable) error {
+func addSecrets(a *app, change *configChange, secrets []paste.Variable) error {
 	if len(secrets) == 0 {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/trust"
+	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
 // readText returns the contents of a file of the project.
@@ -156,7 +157,9 @@ func TestAdd_SaysWhatIsThereAlreadyAndLosesNothing(t *testing.T) {
 		{[]string{"add", "--name", "db", "tcp", "db.internal:15432"}, output.ExitFailed, `service "db" exists already`},
 		{[]string{"add", "kubectl", "get", "pods"}, output.ExitUsage, "hint: "},
 		{[]string{"add"}, output.ExitUsage, ""},
-		{[]string{"add", "--dry-run", "tcp", "db.internal:15432"}, 0, `"auto"`},
+		{[]string{"add", "db", "tcp://db.internal:15433"}, output.ExitFailed, `service "db" exists already`},
+		{[]string{"add", "tcp", "db.internal:15433", "--dy-run"}, output.ExitUsage, "hint: did you mean \"--dry-run\"?"},
+		{[]string{"add", "--dry-run", "tcp", "db.internal:15432"}, 0, `local port 15432 of db-2 becomes "auto": service "db" has port 15432`},
 		{[]string{"remove", "dbb"}, output.ExitFailed, `did you mean "db"?`},
 		{[]string{"remove", "--dry-run", "db"}, 0, "-[services.db]"},
 	} {
@@ -170,6 +173,43 @@ func TestAdd_SaysWhatIsThereAlreadyAndLosesNothing(t *testing.T) {
 	}
 	if o := w.localport(root, "add", "tcp", "db.internal:15432"); o.code != 0 || !strings.Contains(readText(t, root, ".localport.toml"), "[services.db-2]\n") {
 		t.Errorf("a name and a port that are taken: exit %d\n%s", o.code, o.stderr)
+	}
+}
+
+func TestAdd_PointsOutATargetThatTheProjectHas(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	config := quietConfig + "\n[services.db]\ntechnology = \"tcp\"\nlocal_port = 15432\nremote_port = 5432\nconnection = { remote_host = \"db.internal\" }\n"
+	root := w.allowedProject(config)
+	const found = `the project has this target already: service "db" at 127.0.0.1:15432`
+	o := w.localport(root, "add", "tcp", "db.internal:5432")
+	if want := "localport: not added: " + found + "\nhint: use that service; to add a second one, name it: localport add --name NAME …\n"; o.code != 1 || !strings.HasSuffix(o.stderr, want) ||
+		readText(t, root, ".localport.toml") != config {
+		t.Errorf("exit %d\n%s", o.code, o.stderr)
+	}
+	if o := w.localport(root, "add", "tcp", "db.internal:5432", "--dry-run"); o.code != 0 || !strings.Contains(o.stderr, "localport: "+found+"\n") || !strings.Contains(o.stdout, "[services.db-2]") {
+		t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+
+	sh := shellpty.Start(t, shellpty.Config{Shell: "bash", Dir: root, Home: w.home, Env: w.env[2:]})
+	for answer, isAdded := range map[string]bool{"": false, "y": true} {
+		sh.Type(w.exe + " add tcp db.internal:5432 25432\r")
+		eventually(t, "it asks", func() bool { return strings.HasSuffix(strings.TrimSpace(sh.Screen()), "Add it all the same? [y/N]:") })
+		sh.Type(answer + "\r")
+		sh.AwaitPrompt()
+		text := readText(t, root, ".localport.toml")
+		if strings.Contains(text, "[services.db-2]") != isAdded || !strings.Contains(sh.Screen(), "localport: "+found) {
+			t.Errorf("answer %q: the screen is\n%s", answer, sh.Screen())
+		}
+		w.writeFile(root, ".localport.toml", config)
+	}
+
+	for name, args := range map[string][]string{"main": {"tcp", "db.internal:5432", "--name", "main"}, "app": {"app", "tcp://db.internal:5432"}} {
+		o := w.localport(root, append([]string{"add"}, args...)...)
+		if o.code != 0 || !strings.Contains(o.stderr, "localport: "+found+"\n") || !strings.Contains(readText(t, root, ".localport.toml"), "["+"services."+name+"]") {
+			t.Errorf("%q: exit %d\n%s", args, o.code, o.stderr)
+		}
+		w.writeFile(root, ".localport.toml", config)
 	}
 }
 
@@ -231,5 +271,22 @@ WEB = "${web.addr}"
 	}
 	if !w.isAllowed(root) {
 		t.Error("the change is not allowed")
+	}
+}
+
+func TestRemove_LeavesNoTableThatItHasEmptied(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	const web = "[services.web]\ntechnology = \"tcp\"\nlocal_port = \"auto\"\nremote_port = 80\nconnection = { remote_host = \"web\" }\n"
+	for text, want := range map[string]string{
+		"# Ours.\nlinger = \"5s\"\n\n" + web + "\n# For the app.\n[env] # set here\n# the web\nWEB = \"${web.addr}\"\n# A = \"b\"\n":           "# Ours.\nlinger = \"5s\"\n\n# For the app.\n# set here\n# A = \"b\"\n",
+		web + "\n[env]\nWEB = \"${web.addr}\"\nB = \"c\"\n":                                                                                    "[env]\nB = \"c\"\n",
+		"[env]\nWEB = \"${web.addr}\"\nPORT = \"${web.port}\"\n\n" + web:                                                                       "",
+		"[services]\nweb = { technology = \"tcp\", local_port = \"auto\", remote_port = 80, connection = { remote_host = \"web\" } }\n[env]\n": "[env]\n",
+	} {
+		root := w.allowedProject(text)
+		if o := w.localport(root, "remove", "--force", "web"); o.code != 0 || readText(t, root, ".localport.toml") != want {
+			t.Errorf("%s\nexit %d\n%s\nthe config is\n%s", text, o.code, o.stderr, readText(t, root, ".localport.toml"))
+		}
 	}
 }

@@ -47,7 +47,7 @@ func (c *configChange) set(path string, before, after []byte) error {
 		return nil
 	}
 	if filepath.Dir(path) != c.project.Root {
-		return fmt.Errorf("%s belongs to another checkout: change it there", path)
+		return fmt.Errorf("%s belongs to another checkout: change it there", output.EscapeLine(path))
 	}
 	changed, err := c.after.WithContents(path, after)
 	if err != nil {
@@ -82,6 +82,7 @@ func (c *configChange) setLocal(change func(text []byte) ([]byte, error)) error 
 
 // explainEditError adds to an error of package edit the place in the file, and what to do there.
 func (c *configChange) explainEditError(err error, path string) error {
+	path = output.EscapeLine(path)
 	if unsupportedAt, ok := errors.AsType[*edit.UnsupportedSyntaxError](err); ok {
 		return output.WithHint(fmt.Errorf("%s:%d:%d: %w", path, unsupportedAt.Line, unsupportedAt.Col, err), unsupportedAt.Advice+`, with "localport edit"`)
 	}
@@ -129,8 +130,19 @@ func (p commandProject) secretsOf(files *project.Files) []string {
 	return parsed.Secrets
 }
 
-// write replaces the files. If one cannot be replaced, those before it get their contents back.
+// write replaces the files, and says so.
 func (c *configChange) write(a *app) error {
+	if err := c.writeFiles(); err != nil {
+		return err
+	}
+	for _, file := range c.files {
+		output.Info(a.err, "wrote %s", file.path)
+	}
+	return nil
+}
+
+// writeFiles replaces the files. If one cannot be replaced, those before it get their contents back.
+func (c *configChange) writeFiles() error {
 	for i, file := range c.files {
 		if err := file.write(); err != nil {
 			for _, written := range c.files[:i] {
@@ -138,9 +150,6 @@ func (c *configChange) write(a *app) error {
 			}
 			return explainReplaceError(err, file.path)
 		}
-	}
-	for _, file := range c.files {
-		output.Info(a.err, "wrote %s", file.path)
 	}
 	return nil
 }
@@ -162,7 +171,7 @@ func (f changedFile) restore() error {
 
 func explainReplaceError(err error, path string) error {
 	if errors.Is(err, edit.ErrChanged) {
-		return output.WithHint(fmt.Errorf("%s: %w; nothing was written", path, edit.ErrChanged), "try again")
+		return output.WithHint(fmt.Errorf("%s: %w; nothing was written", output.EscapeLine(path), edit.ErrChanged), "try again")
 	}
 	return fmt.Errorf("%w; nothing was written", err)
 }

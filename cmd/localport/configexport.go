@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/localport-sh/localport/cmd/localport/internal/convert"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/draft"
@@ -194,7 +193,7 @@ func templates(texts []string) []draft.Template {
 
 // reference returns what is written instead of a secret.
 func (e *exporter) reference(path, owner, key string) draft.Template {
-	name := convert.PasswordVariable(owner, key)
+	name := draft.SecretVariable(owner, key)
 	e.notes = append(e.notes, fmt.Sprintf("%s holds a secret, which is written as ${%s}: put that into %s", path, name, project.EnvName))
 	return draft.Template("${" + name + "}")
 }
@@ -206,7 +205,7 @@ func (e *exporter) addDefaults(values []project.ResolvedValue) {
 		if at < 0 || value.Origin.Path != "" {
 			continue
 		}
-		entries := (*draft.Table)(&e.config.Services[at].Entries)
+		entries := &e.config.Services[at].Entries
 		entries.Put(strings.Split(value.Key, "."), draftValue(value.Value))
 	}
 }

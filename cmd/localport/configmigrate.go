@@ -12,7 +12,6 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/edit"
-	"github.com/localport-sh/localport/shellhook"
 )
 
 type migrateCmd struct {
@@ -47,7 +46,7 @@ func (c migrateCmd) Run(a *app) error {
 	case source == "":
 		return p.migrateVersion(a)
 	case !isMissing:
-		return output.WithHint(fmt.Errorf("%s exists already", p.Config), "see what the other file becomes: localport init --print --from "+shellhook.Quote(source))
+		return output.WithHint(fmt.Errorf("%s exists already", output.EscapeLine(p.Config)), "see what the other file becomes: localport init --print --from "+output.ShellWord(source))
 	}
 	return a.migrateYAML(source)
 }
@@ -96,9 +95,9 @@ func (a *app) migrateYAML(source string) error {
 	if err != nil {
 		return err
 	}
-	result, err := localportyaml.Convert(filepath.Base(source), data)
+	result, err := localportyaml.Convert(output.EscapeLine(filepath.Base(source)), data)
 	if err != nil {
-		return err
+		return hintFormat(err)
 	}
 	dir, err := filepath.EvalSymlinks(a.dir)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/edit"
 	"github.com/localport-sh/localport/project/trust"
 )
 
@@ -25,7 +26,7 @@ type editCmd struct {
 // Help says what happens to the text.
 func (editCmd) Help() string {
 	return "Opens a copy of the config in $VISUAL or $EDITOR, and writes it back if it is valid. At a terminal, mistakes are shown and can be corrected " +
-		"at once; the text is never lost. The change is shown and, if the files were allowed before and you agree at the terminal, allowed.\n\n" +
+		"at once; the text is never lost. A text without any key is written only if you agree at the terminal. The change is shown and, if the files were allowed before and you agree at the terminal, allowed.\n\n" +
 		"  localport edit\n" +
 		"  EDITOR=\"code --wait\" localport edit\n\n" +
 		"Exit codes: 0 written, or unchanged; 1 not written; 3 the text has mistakes: it is kept in a file that is named."
@@ -93,6 +94,11 @@ func (e *editSession) run() error {
 			return nil
 		}
 		change, err := e.check(text)
+		if err == nil && edit.IsEmpty(text) && !edit.IsEmpty(e.before) {
+			if err := e.confirmEmpty(); err != nil {
+				return err
+			}
+		}
 		if err == nil {
 			return e.finish(change)
 		}
@@ -116,6 +122,23 @@ func (e *editSession) check(text []byte) (*configChange, error) {
 	return change, err
 }
 
+// confirmEmpty asks whether a file without any key is meant. Without a terminal, it is not written.
+func (e *editSession) confirmEmpty() error {
+	emptied := errors.New("the text has no services and no other keys any more")
+	if e.dialog == nil {
+		return e.keepCopy(fmt.Errorf("%w; not written", emptied), "to remove services: localport remove NAME…; to remove the file: rm "+output.ShellWord(displayPath(e.path)))
+	}
+	output.Warn(e.err, emptied.Error())
+	isAgreed, err := e.dialog.confirm(context.Background(), "Write it all the same?", answerNo)
+	if err == nil && !isAgreed {
+		err = errors.New("not written")
+	}
+	if err != nil {
+		return e.keepCopy(err)
+	}
+	return nil
+}
+
 // The answers about a text with mistakes.
 const (
 	answerAgain = iota
@@ -137,15 +160,15 @@ func (e *editSession) askAgain(mistakes error) (again bool, err error) {
 		return true, nil
 	case answer == answerDiscard:
 		e.removeCopy()
-		return false, output.WithHint(fmt.Errorf("discarded; %s is as it was", e.path))
+		return false, output.WithHint(fmt.Errorf("discarded; %s is as it was", output.EscapeLine(e.path)))
 	}
 	return false, e.keepCopy(errors.New("not written"))
 }
 
-// keepCopy returns an error that says where the text is.
-func (e *editSession) keepCopy(err error) error {
+// keepCopy returns an error that says where the text is, and what else can be done.
+func (e *editSession) keepCopy(err error, hints ...string) error {
 	code := output.ExitCode(err)
-	return output.WithExitCode(output.WithHint(err, fmt.Sprintf("%s is unchanged; your text is in %s", e.path, e.copyPath)), code)
+	return output.WithExitCode(output.WithHint(err, append(hints, fmt.Sprintf("%s is unchanged; your text is in %s", output.EscapeLine(e.path), output.EscapeLine(e.copyPath)))...), code)
 }
 
 // finish shows and writes the change. It is allowed if the files before were, and if the user, who has seen it, agrees: an agent may be able to run an
@@ -158,7 +181,7 @@ func (e *editSession) finish(change *configChange) error {
 	e.removeCopy()
 	isAllowed := false
 	if change.verdict == trust.Allowed && e.dialog != nil {
-		isAllowed, _ = e.dialog.confirm(context.Background(), "Allow this change now?") // unanswered, it is written and not allowed
+		isAllowed, _ = e.dialog.confirm(context.Background(), "Allow this change now?", answerYes) // unanswered, it is written and not allowed
 	}
 	if !isAllowed {
 		return change.sayNext(e.app)

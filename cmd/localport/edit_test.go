@@ -87,6 +87,46 @@ func TestEdit_NeverLosesTheText(t *testing.T) {
 	}
 }
 
+func TestEdit_WritesAnEmptyTextOnlyIfItIsMeant(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	root := w.allowedProject(quietConfig)
+	for _, script := range []string{`: > "$1"`, `echo "# nothing" > "$1"`} {
+		w.setEditor(script)
+		o := w.localport(root, "edit")
+		for _, want := range []string{
+			"localport: the text has no services and no other keys any more; not written\n",
+			"hint: to remove services: localport remove NAME…; to remove the file: rm .localport.toml\nhint: " + root + "/.localport.toml is unchanged; your text is in ",
+		} {
+			if o.code != output.ExitFailed || !strings.Contains(o.stderr, want) || readText(t, root, ".localport.toml") != quietConfig {
+				t.Errorf("%s: exit %d\n%s", script, o.code, o.stderr)
+			}
+		}
+	}
+	sh := shellpty.Start(t, shellpty.Config{Shell: "bash", Dir: root, Home: w.home, Env: w.env[2:]})
+	edit := func(answer string) {
+		sh.Type(w.exe + " edit\r")
+		eventually(t, "it asks", func() bool { return strings.HasSuffix(strings.TrimSpace(sh.Screen()), "Write it all the same? [y/N]:") })
+		sh.Type(answer + "\r")
+	}
+	edit("")
+	sh.AwaitPrompt()
+	if text := readText(t, root, ".localport.toml"); text != quietConfig || !strings.Contains(sh.Screen(), "your text is in ") {
+		t.Errorf("the config is %q, the screen\n%s", text, sh.Screen())
+	}
+	edit("y")
+	eventually(t, "it asks again", func() bool { return strings.HasSuffix(strings.TrimSpace(sh.Screen()), "Allow this change now? [Y/n]:") })
+	sh.Type("n\r")
+	sh.AwaitPrompt()
+	if text := readText(t, root, ".localport.toml"); text != "# nothing\n" {
+		t.Errorf("the config is %q, the screen\n%s", text, sh.Screen())
+	}
+	w.setEditor(`echo "# more" >> "$1"`) // of a file that had no keys
+	if o := w.localport(root, "edit"); o.code != 0 {
+		t.Errorf("exit %d\n%s", o.code, o.stderr)
+	}
+}
+
 // At a terminal, mistakes are corrected at once, and the change is allowed if the user agrees.
 func TestEdit_AsksAtATerminal(t *testing.T) {
 	t.Parallel()

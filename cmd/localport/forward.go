@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -25,6 +27,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/draft"
 	"github.com/localport-sh/localport/project/environ"
 	"github.com/localport-sh/localport/project/paste"
 )
@@ -42,16 +45,19 @@ type forwardCmd struct {
 func (forwardCmd) Help() string {
 	return "No config and no approval is needed. As in a project, the port stays open while the server is down: clients wait, and are then connected. " +
 		"Ctrl-C, SIGTERM and SIGHUP end it, and nothing is left behind. The addresses are printed on stdout, everything else on stderr; -v prints each client.\n\n" +
+		"--save and --name NAME may stand anywhere, also after kubectl's or ssh's own arguments, but not after the words of a remote command or \"--\". " +
+		"A target that the config has already is not saved a second time, unless you give it a name of its own.\n\n" +
 		"  localport forward svc/postgres 5432 -n db --context staging\n" +
 		"  localport forward deploy/api 8080:80 9090\n" +
 		"  localport forward ssh -L 6379:10.0.0.5:6379 bastion\n" +
-		"  localport forward tcp db.internal:5432 15432\n\n" +
+		"  localport forward tcp db.internal:5432 15432 --save\n\n" +
 		"Exit codes: 0 ended by a signal; 1 a port is in use, or no service can be reached as asked; 2 wrong usage."
 }
 
 // forward is a project that exists as long as the command runs.
 type forward struct {
 	*app
+	pasted    paste.Result
 	isSaved   bool // the services are written into the project's config too
 	isVerbose bool // each client is reported
 	temporary *ephemeral.Project
@@ -68,7 +74,11 @@ func (c forwardCmd) Run(a *app, command *kong.Context) error {
 	if own.help {
 		return command.PrintUsage(false)
 	}
-	pasted, err := paste.Parse(words, paste.Options{Name: c.Name, Dir: a.dir, PrivilegedPorts: canOpenPort(1), SubstitutePort: substitutePort})
+	const saveFlag = "--save"
+	options := a.pasteOptions(command, saveFlag)
+	options.Name = c.Name
+	options.Ports.Substitute = substitutePort
+	pasted, err := paste.Parse(words, options)
 	if err != nil {
 		return describePasteError(err)
 	}
@@ -78,13 +88,30 @@ func (c forwardCmd) Run(a *app, command *kong.Context) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends this process at once; the supervisor removes what is left
-	f := &forward{app: a, isSaved: c.Save || own.save, isVerbose: own.verbose || a.logLevel == "debug", isAsked: make(map[string]bool)}
-	err = f.run(ctx, pasted)
+	f := &forward{
+		app: a, pasted: pasted, isSaved: c.Save || slices.Contains(pasted.Flags, saveFlag), isVerbose: own.verbose || a.logLevel == "debug", isAsked: make(map[string]bool),
+	}
+	err = f.run(ctx)
 	return errors.Join(err, f.remove())
 }
 
-// ownFlags are the flags of this program among the arguments, after the first of which kong parses none.
-type ownFlags struct{ verbose, help, save bool }
+// pasteOptions returns the options of a command that reads a pasted command line, with those of its flags without a value that may stand anywhere.
+func (a *app) pasteOptions(command *kong.Context, flags ...string) paste.Options {
+	options := paste.Options{Flags: flags, Ports: &draft.LocalPorts{Privileged: canOpenPort(1)}, Dir: a.dir}
+	options.Home, _ = os.UserHomeDir() // else paths are written in full
+	anywhere := slices.Concat(flags, []string{"--name", "--namespace", "--context", "--kubeconfig"})
+	for _, group := range command.Selected().AllFlags(true) {
+		for _, flag := range group {
+			if name := "--" + flag.Name; !slices.Contains(anywhere, name) {
+				options.OtherFlags = append(options.OtherFlags, name)
+			}
+		}
+	}
+	return options
+}
+
+// ownFlags are the short flags of this program, and those that every command has, among the arguments, after the first of which kong parses none.
+type ownFlags struct{ verbose, help bool }
 
 // words returns the arguments for paste.Parse: the flags that kong has parsed follow the others. In the command lines of other programs, -v and
 // --help are theirs.
@@ -94,14 +121,12 @@ func (c forwardCmd) words() (words []string, own ownFlags) {
 	}
 	isOthers := len(c.Args) > 0 && paste.IsProgram(c.Args[0])
 	words = slices.DeleteFunc(slices.Clone(c.Args), func(word string) bool {
-		flag := map[string]*bool{"--save": &own.save}[word]
-		if !isOthers && flag == nil {
-			flag = map[string]*bool{"-v": &own.verbose, "--verbose": &own.verbose, "-h": &own.help, "--help": &own.help}[word]
+		flag := map[string]*bool{"-v": &own.verbose, "--verbose": &own.verbose, "-h": &own.help, "--help": &own.help}[word]
+		if isOthers || flag == nil {
+			return false
 		}
-		if flag != nil {
-			*flag = true
-		}
-		return flag != nil
+		*flag = true
+		return true
 	})
 	if len(words) == 0 {
 		return words, own
@@ -145,15 +170,15 @@ func substitutePort(port int) int {
 	return 0
 }
 
-func (f *forward) run(ctx context.Context, pasted paste.Result) error {
-	if err := f.create(pasted); err != nil {
+func (f *forward) run(ctx context.Context) error {
+	if err := f.create(); err != nil {
 		return err
 	}
 	if err := f.checkPorts(); err != nil {
 		return err
 	}
 	if f.isSaved {
-		if err := f.saveForward(pasted); err != nil {
+		if err := f.save(); err != nil {
 			return err
 		}
 	}
@@ -178,11 +203,11 @@ func ignoreEnd(ctx context.Context, err error) error {
 }
 
 // create makes the project. Its services run in the environment of this shell as it is, with what the project has set around it.
-func (f *forward) create(pasted paste.Result) (err error) {
+func (f *forward) create() (err error) {
 	if err := os.Unsetenv(environ.DiffVariable); err != nil {
 		return err
 	}
-	config, dotEnv := forwardConfig(pasted)
+	config, dotEnv := forwardConfig(f.pasted)
 	if f.temporary, err = ephemeral.Create(config, dotEnv); err != nil {
 		return err
 	}
@@ -202,6 +227,12 @@ func (f *forward) create(pasted paste.Result) (err error) {
 
 // checkPorts returns an error for the first local port that another process has.
 func (f *forward) checkPorts() error {
+	var ports []project.LocalPort // of the project around this directory
+	if config, err := f.findConfig(); err == nil {
+		if files, err := project.ReadFiles(config); err == nil {
+			ports = files.LocalPorts()
+		}
+	}
 	for _, svc := range f.parsed.Services {
 		for _, address := range svc.ListenAddresses() {
 			listener, err := net.Listen("tcp", address.String())
@@ -216,28 +247,36 @@ func (f *forward) checkPorts() error {
 			if holder := supervisor.DescribePortHolder(address); holder != "" {
 				text += " by " + holder
 			}
-			return output.WithHint(errors.New(text), fmt.Sprintf("stop it, or choose another local port: %s", otherPortExample(svc)))
+			if at := slices.IndexFunc(ports, func(p project.LocalPort) bool { return p.Port == svc.LocalPort }); at >= 0 {
+				text += fmt.Sprintf("; it is the port of service %q of this project", ports[at].Service)
+			}
+			return output.WithHint(errors.New(text), "stop it, or "+otherPortHint(svc))
 		}
 	}
 	return nil
 }
 
-// otherPortExample is how another local port is written for a service.
-func otherPortExample(svc project.Service) string {
+// otherPortHint says how another local port is written for a service.
+func otherPortHint(svc project.Service) string {
 	other := svc.LocalPort + 10000
 	if other > 65535 {
 		other = svc.LocalPort - 10000
 	}
-	switch settings := svc.Connection.Settings; {
+	var withPort func(port string) string
+	auto := "0"
+	settings := svc.Connection.Settings
+	target := net.JoinHostPort(cmp.Or(settings.Text("remote_host"), "localhost"), svc.RemotePort)
+	switch {
 	case svc.Technology == "kubectl":
-		return fmt.Sprintf("%d:%s", other, svc.RemotePort)
+		auto, withPort = "", func(port string) string { return port + ":" + svc.RemotePort }
 	case svc.Technology == "ssh" && settings.Bool("socks"):
-		return fmt.Sprintf("-D %d", other)
+		withPort = func(port string) string { return "-D " + port }
 	case svc.Technology == "ssh":
-		return "-L " + fmt.Sprint(other) + ":" + net.JoinHostPort(settings.Text("remote_host"), svc.RemotePort)
+		withPort = func(port string) string { return "-L " + port + ":" + target }
 	default:
-		return "tcp " + net.JoinHostPort(settings.Text("remote_host"), svc.RemotePort) + fmt.Sprintf(" %d", other)
+		auto, withPort = "auto", func(port string) string { return "tcp " + target + " " + port }
 	}
+	return fmt.Sprintf("choose another local port: %s; or have a free one chosen: %s", withPort(strconv.Itoa(other)), withPort(auto))
 }
 
 // join starts the supervisor, or joins the one that runs. Nothing is stopped as long as this process lives.
@@ -377,5 +416,5 @@ func forwardConfig(pasted paste.Result) (config, dotEnv string) {
 		fmt.Fprintf(&secrets, "%s='%s'\n", secret.Name, strings.ReplaceAll(secret.Value, "'", `'"'"'`))
 	}
 	// After kill -9 of this process nobody would come back.
-	return "linger = \"0.2s\"\n\n" + definitionText(pasted), secrets.String()
+	return "linger = \"0.2s\"\n\n" + draft.Config{Services: pasted.Services}.Tables(), secrets.String()
 }

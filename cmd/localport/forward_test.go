@@ -283,17 +283,63 @@ func TestForward_SavesWhatItForwards(t *testing.T) {
 		t.Errorf("the config was allowed: exit %d\n%s", o.code, o.stderr)
 	}
 	for message, words := range map[string][]string{
-		`service "echo" exists already, in line`:                              {"--name", "echo"},
-		"not saved: the config would not be valid":                            {"--name", "other"}, // the port is echo's
-		`"--nam": unknown flag of kubectl port-forward`:                       {"--nam", "x"},
-		`hint: choose another name: localport forward --save --name echo-2 …`: {"--name", "echo"},
+		`service "echo" exists already` + "\nhint: choose another name with --name":                                          {"--name", "echo", "tcp", "127.0.0.1:9", "auto", "--save"},
+		fmt.Sprintf(`local port %d is that of service "echo" in `, local):                                                    {"tcp", "127.0.0.1:9", strconv.Itoa(local), "--save"},
+		"; or have a free one chosen: tcp 127.0.0.1:9 auto\n":                                                                {"tcp", "127.0.0.1:9", strconv.Itoa(local), "--save"},
+		`"--nam": unknown flag of kubectl port-forward` + "\nhint: did you mean \"--name\"?\n":                               {"--nam", "x", "tcp", "127.0.0.1:9"},
+		`"--svae": unknown flag of this forward` + "\nhint: did you mean \"--save\"?\n":                                      {"tcp", "127.0.0.1:9", "--svae"},
+		`"--svae": unknown flag of ssh` + "\nhint: did you mean \"--save\"?\n":                                               {"ssh", "-L", "8080:web:80", "bastion", "--svae"},
+		`"--colour": unknown flag of kubectl port-forward` + "\nhint: did you mean \"--color\"? Write it before all of this": {"kubectl", "port-forward", "svc/web", "8080", "--colour"},
+		`"--log-level": unknown flag of ssh` + "\nhint: --log-level is a flag of localport: write it befo":                   {"ssh", "-L", "8080:web:80", "bastion", "--log-level", "debug"},
 	} {
-		if o := w.localport(root, append(append([]string{"forward"}, words...), args...)...); o.code == 0 || !strings.Contains(o.stderr, message) {
+		if o := w.localport(root, append([]string{"forward"}, words...)...); o.code == 0 || !strings.Contains(o.stderr, message) {
 			t.Errorf("%q: exit %d\n%s", words, o.code, o.stderr)
 		}
 	}
 	if after, _ := os.ReadFile(filepath.Join(root, ".localport.toml")); string(after) != string(text) {
 		t.Errorf("the config was changed:\n%s", after)
+	}
+}
+
+func TestForward_GoesOnIfTheTargetIsSavedAlready(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	addr, local, other := serve(t, "127.0.0.1:0").addr, ports.FreePort(t), ports.FreePort(t)
+	_, port, _ := net.SplitHostPort(addr)
+	config := fmt.Sprintf("[services.echo]\ntechnology = \"tcp\"\nlocal_port = %d\nremote_port = %s\nconnection = { remote_host = \"127.0.0.1\" }\n", local, port) +
+		"health_check = { type = \"postgres\", user = \"a\", password = \"${NOT_SET}\" }\n"
+	root := w.project(config)
+	for _, c := range []struct {
+		args    []string
+		message string
+		isSaved bool
+	}{
+		{[]string{"tcp", addr, strconv.Itoa(local), "--save"}, `localport: already in .localport.toml as "echo"`, false},
+		{[]string{"tcp", addr, strconv.Itoa(local), "--save", "--name", "echo"}, `localport: already in .localport.toml as "echo"`, false},
+		{[]string{"--save", "tcp", addr, strconv.Itoa(other)}, fmt.Sprintf(`localport: not saved: the project has this target already: service "echo" at 127.0.0.1:%d; to save`, local), false},
+		{[]string{"tcp", "--name=second", addr, "--save", strconv.Itoa(other)}, fmt.Sprintf(`localport: the project has this target already: service "echo" at 127.0.0.1:%d`, local), true},
+	} {
+		s := w.startForward(root, c.args...)
+		s.awaitMessage(": connected")
+		s.awaitMessage(c.message)
+		if code := s.end(syscall.SIGTERM); code != 0 {
+			t.Errorf("%q: exit %d", c.args, code)
+		}
+		if text := readText(t, root, ".localport.toml"); (text != config) != c.isSaved || c.isSaved && !strings.Contains(text, "[services.second]") {
+			t.Errorf("%q: the config is\n%s", c.args, text)
+		}
+	}
+}
+
+func TestForward_NamesTheServiceThatHasThePort(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	local := ports.FreePort(t)
+	root := w.allowedProject(tcpConfig("web", local, serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	o := w.localport(root, "forward", "ssh", "-L", fmt.Sprintf("%d:db:5432", local), "bastion")
+	if o.code != 1 || !strings.Contains(o.stderr, `; it is the port of service "web" of this project`) || !strings.Contains(o.stderr, "; or have a free one chosen: -L 0:db:5432\n") {
+		t.Errorf("exit %d\n%s", o.code, o.stderr)
 	}
 }
 

@@ -11,11 +11,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/project/definition"
-	"github.com/localport-sh/localport/project/paste"
 )
-
-func definitionText(pasted paste.Result) string { return definition.Render(pasted.Services) }
 
 // forwardReport prints what happens to the services of "localport forward": each address once, then every change.
 type forwardReport struct {

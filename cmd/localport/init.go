@@ -15,6 +15,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/edit"
 )
 
 type initCmd struct {
@@ -102,8 +103,10 @@ func (c initCmd) Run(a *app) error {
 		_, err := fmt.Fprint(a.out.Data(), config.text)
 		return err
 	}
-	if err := createFile(target, config.text); err != nil {
-		return explainExisting(err, target)
+	if err := edit.Create(target, []byte(config.text), 0o644); errors.Is(err, edit.ErrChanged) {
+		return existsError(target)
+	} else if err != nil {
+		return err
 	}
 	output.Info(a.err, "wrote %s: %d %s", target, services, plural("service", services))
 	return c.finish(ctx, a, d, target, config)
@@ -134,52 +137,15 @@ func (c initCmd) target(a *app) (string, error) {
 		path = filepath.Join(a.dir, project.ConfigName)
 	}
 	if _, err := os.Lstat(path); err == nil && !c.Print {
-		return "", explainExisting(&os.PathError{Op: "create", Path: path, Err: os.ErrExist}, path)
+		return "", existsError(path)
 	}
 	return path, nil
 }
 
-// explainExisting says what to do instead if there is a config already.
-func explainExisting(err error, path string) error {
-	if !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	return output.WithHint(fmt.Errorf("%s exists already, and is left as it is", path),
+// existsError says what to do instead if there is a config already.
+func existsError(path string) error {
+	return output.WithHint(fmt.Errorf("%s exists already, and is left as it is", output.EscapeLine(path)),
 		`add a service with "localport add", or change the file with "localport edit"; --print shows what init would write`)
-}
-
-// createFile creates a file with all of its text at once; it fails if the file exists.
-func createFile(path, text string) error {
-	temporary := fmt.Sprintf("%s.%d.new", path, os.Getpid())
-	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, errors.Unwrap(err))
-	}
-	defer os.Remove(temporary)
-	_, err = file.WriteString(text)
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	err = os.Link(temporary, path) // unlike a rename, it never replaces a file
-	if err == nil || errors.Is(err, os.ErrExist) {
-		return err
-	}
-	return createWithoutLink(path, text) // some file systems have no links
-}
-
-func createWithoutLink(path, text string) error {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = file.WriteString(text)
-	if err = errors.Join(err, file.Close()); err != nil {
-		os.Remove(path)
-	}
-	return err
 }
 
 // checkNewConfig returns the mistakes and warnings of a new config, and the number of its services.

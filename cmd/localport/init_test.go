@@ -103,28 +103,6 @@ func TestInit_WritesTheExamples(t *testing.T) {
 	w.mustRun(dir, "config", "validate")
 }
 
-// TestInit_RaceWithAnotherWriterKeepsItsFile runs two at once in many directories: exactly one of them writes.
-func TestInit_RaceWithAnotherWriterKeepsItsFile(t *testing.T) {
-	t.Parallel()
-	for range 50 {
-		path := filepath.Join(t.TempDir(), project.ConfigName)
-		var group sync.WaitGroup
-		errs := make([]error, 2)
-		for i := range errs {
-			group.Go(func() { errs[i] = createWithoutLink(path, fmt.Sprint(i)) })
-		}
-		group.Wait()
-		data, err := os.ReadFile(path)
-		if err != nil || (errs[0] == nil) == (errs[1] == nil) || (string(data) == "0") != (errs[0] == nil) {
-			t.Fatalf("errors %v, the file has %q", errs, data)
-		}
-		if err := createFile(path, "x"); !os.IsExist(err) {
-			t.Fatalf("a third: %v", err)
-		}
-		checkOnlyFiles(t, filepath.Dir(path), project.ConfigName)
-	}
-}
-
 // TestGolden_Init has what init says without a terminal.
 func TestGolden_Init(t *testing.T) {
 	w, dir := newInitEnv(t)

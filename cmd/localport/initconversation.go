@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/convert"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
 	"github.com/localport-sh/localport/forwarder/ssh"
 	"github.com/localport-sh/localport/project"
@@ -33,7 +34,7 @@ var (
 
 // converse asks what to forward, shows the config, and asks whether to write it.
 func (c initCmd) converse(ctx context.Context, a *app, d *dialog, target string) (newConfig, error) {
-	d.printf("This writes %s.\nCtrl-C leaves without writing anything.\n\n", target)
+	d.printf("This writes %s.\nCtrl-C leaves without writing anything.\n\n", output.EscapeLine(target))
 	choices := c.choices(ctx, a, d, target)
 	labels := make([]string, len(choices))
 	for i, choice := range choices {
@@ -49,7 +50,7 @@ func (c initCmd) converse(ctx context.Context, a *app, d *dialog, target string)
 	}
 	d.printf("\n%s\n", strings.TrimRight(config.text, "\n"))
 	d.printf("\n")
-	isAgreed, err := d.confirm(ctx, "Write this to "+target+"?")
+	isAgreed, err := d.confirm(ctx, "Write this to "+output.EscapeLine(target)+"?", answerYes)
 	if err == nil && !isAgreed {
 		err = errors.New("nothing was written")
 	}
@@ -75,7 +76,7 @@ func (c initCmd) choices(ctx context.Context, a *app, d *dialog, target string) 
 		{"nothing yet: a template with comments", func() (newConfig, error) { return newConfig{text: configTemplate}, nil }},
 	}
 	if location.Context != "" {
-		kubernetes.label += " (context " + location.Context + ")"
+		kubernetes.label += " (context " + output.EscapeLine(location.Context) + ")"
 		return append(append(choices, kubernetes), others...)
 	}
 	return append(append(choices, others[:2]...), append([]initChoice{kubernetes}, others[2:]...)...)
@@ -178,8 +179,8 @@ func askService(ctx context.Context, d *dialog, technology, host, knownPort stri
 		return newConfig{}, err
 	}
 	svc := draft.Service{Name: draft.Names{}.Add(name)}
-	localPort, comment := localPorts().Choose(port, svc.Name)
-	suggestion := fmt.Sprint(localPort)
+	localPort, comment := localPorts().Choose(svc.Name, "", port)
+	suggestion := fmt.Sprint(draft.LocalPortValue(localPort))
 	if comment != "" {
 		d.printf("  (%s)\n", comment)
 	}

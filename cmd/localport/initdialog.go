@@ -81,12 +81,20 @@ func (d *dialog) askValid(ctx context.Context, question, suggestion string, chec
 	}
 }
 
-// confirm returns the answer to a question with yes or no; an empty answer is yes.
-func (d *dialog) confirm(ctx context.Context, question string) (bool, error) {
-	var isYes bool
-	_, err := d.askValid(ctx, question+" [Y/n]", "", func(text string) error {
+// The answers that an empty line gives to a question with yes or no.
+const (
+	answerYes = true
+	answerNo  = false
+)
+
+// confirm returns the answer to a question with yes or no.
+func (d *dialog) confirm(ctx context.Context, question string, emptyAnswer bool) (isYes bool, err error) {
+	choices := map[bool]string{answerYes: " [Y/n]", answerNo: " [y/N]"}[emptyAnswer]
+	_, err = d.askValid(ctx, question+choices, "", func(text string) error {
 		switch strings.ToLower(text) {
-		case "", "y", "yes":
+		case "":
+			isYes = emptyAnswer
+		case "y", "yes":
 			isYes = true
 		case "n", "no":
 			isYes = false

@@ -11,7 +11,6 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
-	"github.com/localport-sh/localport/shellhook"
 )
 
 // finish says what comes next, and offers to allow what the user has just read. That is the same review as before localport allow, but only if
@@ -21,12 +20,12 @@ func (c initCmd) finish(ctx context.Context, a *app, d *dialog, target string, c
 		output.Info(a.err, "in this directory, it is used instead of %s", filepath.Join(above, project.ConfigName))
 	}
 	if dir := filepath.Dir(target); dir == os.Getenv("HOME") {
-		output.Warn(a.err, "every directory below "+dir+" belongs to this project now; a project usually has a directory of its own")
+		output.Warn(a.err, "every directory below "+output.EscapeLine(dir)+" belongs to this project now; a project usually has a directory of its own")
 	}
 	isAllowed := false
 	if d != nil && config.isReviewed && !hasOtherFiles(target, config.text) {
 		var err error
-		if isAllowed, err = d.confirm(ctx, "Allow it now, as localport allow does?"); err != nil {
+		if isAllowed, err = d.confirm(ctx, "Allow it now, as localport allow does?", answerYes); err != nil {
 			isAllowed = false // the file is written; the next step says how to go on
 		}
 	}
@@ -54,9 +53,9 @@ func (c initCmd) finish(ctx context.Context, a *app, d *dialog, target string, c
 func allowCommand(a *app, target string) string {
 	switch dir, err := os.Getwd(); {
 	case a.config != "":
-		return "localport -c " + shellhook.Quote(displayPath(target)) + " allow"
+		return "localport -c " + output.ShellWord(displayPath(target)) + " allow"
 	case err != nil || dir != filepath.Dir(target):
-		return "localport -C " + shellhook.Quote(filepath.Dir(target)) + " allow"
+		return "localport -C " + output.ShellWord(filepath.Dir(target)) + " allow"
 	}
 	return "localport allow"
 }

@@ -10,17 +10,20 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/localport-sh/localport/cmd/localport/internal/convert"
 	"github.com/localport-sh/localport/cmd/localport/internal/convert/compose"
 	"github.com/localport-sh/localport/cmd/localport/internal/convert/localportyaml"
 	"github.com/localport-sh/localport/cmd/localport/internal/convert/sshforwards"
+	"github.com/localport-sh/localport/cmd/localport/internal/convert/yamlfile"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/ssh"
 	"github.com/localport-sh/localport/forwarder/supervisor"
 	"github.com/localport-sh/localport/probe/builtin"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/draft"
 	"github.com/localport-sh/localport/project/environ"
-	"github.com/localport-sh/localport/shellhook"
 	"github.com/localport-sh/localport/testdata/examples"
 )
 
@@ -64,28 +67,28 @@ const maxSourceFile = 4 << 20
 
 // convertFile converts a compose file, which has a mapping of services, or a localport.yaml, which has a list.
 func convertFile(path string) (newConfig, error) {
+	name := output.EscapeLine(displayPath(path))
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
-		return newConfig{}, fmt.Errorf("read %s: %w", displayPath(path), errors.Unwrap(err))
+		return newConfig{}, fmt.Errorf("read %s: %w", name, errors.Unwrap(err))
 	case info.IsDir():
-		return newConfig{}, fmt.Errorf("%s is a directory: name the file in it", path)
+		return newConfig{}, fmt.Errorf("%s is a directory: name the file in it", output.EscapeLine(path))
 	case info.Size() > maxSourceFile:
-		return newConfig{}, fmt.Errorf("%s is larger than %d MB, the limit for a config", path, maxSourceFile>>20)
+		return newConfig{}, fmt.Errorf("%s is larger than %d MB, the limit for a config", output.EscapeLine(path), maxSourceFile>>20)
 	case strings.HasSuffix(path, ".toml"):
-		return newConfig{}, output.WithHint(fmt.Errorf("%s is TOML: only YAML of other tools can be converted", path), "to use a config of LocalPort, copy it: cp "+shellhook.Quote(displayPath(path))+" "+project.ConfigName)
+		return newConfig{}, output.WithHint(fmt.Errorf("%s is TOML: only YAML of other tools can be converted", output.EscapeLine(path)), "to use a config of LocalPort, copy it: cp "+output.ShellWord(displayPath(path))+" "+project.ConfigName)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return newConfig{}, err
 	}
-	name := displayPath(path)
 	result, err := localportyaml.Convert(name, data)
 	if composed, composeErr := compose.Convert(name, data); composeErr == nil {
 		result, err = composed, nil
 		result.Findings = append(result.Findings, overrideFinding(path)...)
-	} else if err != nil && errors.Is(err, localportyaml.ErrNoServices) {
-		err = fmt.Errorf("%s: it is neither a compose file nor a localport.yaml: it has no \"services\"", name)
+	} else if errors.Is(err, localportyaml.ErrNoServices) {
+		err = composeErr
 	}
 	if err == nil && len(result.Config.Services) == 0 {
 		errs := []error{fmt.Errorf("%s has no service that can be converted", name)}
@@ -94,7 +97,15 @@ func convertFile(path string) (newConfig, error) {
 		}
 		err = errors.Join(errs...)
 	}
-	return newConfig{text: result.Text(), findings: result.Findings}, err
+	return newConfig{text: result.Text(), findings: result.Findings}, hintFormat(err)
+}
+
+// hintFormat adds to an error about the form of a file what to write.
+func hintFormat(err error) error {
+	if format, ok := errors.AsType[*yamlfile.FormatError](err); ok && format.Advice != "" {
+		return output.WithHint(err, format.Advice)
+	}
+	return err
 }
 
 // overrideFinding says that compose merges another file into this one by itself, which has not been read.
@@ -104,7 +115,7 @@ func overrideFinding(path string) []convert.Finding {
 	if _, err := os.Stat(override); err != nil {
 		return nil
 	}
-	return []convert.Finding{{Path: displayPath(override), Message: "was not read, but compose merges it into the other file: add what it changes by hand"}}
+	return []convert.Finding{{Path: output.EscapeLine(displayPath(override)), Message: "was not read, but compose merges it into the other file: add what it changes by hand"}}
 }
 
 // displayPath returns a path relative to the current directory, if it is below.
@@ -133,13 +144,13 @@ func convertSSHConfig(ctx context.Context, file string, names []string) (newConf
 	for _, name := range names {
 		forwards, err := ssh.ConfiguredForwards(ctx, file, name)
 		if err != nil {
-			return newConfig{}, fmt.Errorf("read the forwards of %s: %w", name, err)
+			return newConfig{}, fmt.Errorf("read the forwards of %s: %w", output.EscapeLine(name), err)
 		}
 		hosts = append(hosts, sshforwards.Host{Name: name, Forwards: forwards})
 	}
 	result := sshforwards.Convert(hosts, file, localPorts())
 	if len(result.Config.Services)+len(result.Findings) == 0 {
-		return newConfig{}, noForwardsError(ssh.ConfigFile(file), names, isGiven)
+		return newConfig{}, noForwardsError(output.EscapeLine(ssh.ConfigFile(file)), names, isGiven)
 	}
 	result.Config.Comment = []string{"Made from " + ssh.ConfigFile(file) + ". ssh need not make these forwards any more. Review it, then run: localport allow"}
 	return newConfig{text: result.Text(), findings: result.Findings}, nil
@@ -148,26 +159,30 @@ func convertSSHConfig(ctx context.Context, file string, names []string) (newConf
 func noForwardsError(file string, names []string, isGiven bool) error {
 	hint := `write a service by hand, starting with: localport init --example bastion`
 	if isGiven {
-		return output.WithHint(fmt.Errorf("%s has no LocalForward, RemoteForward or DynamicForward for %s", file, strings.Join(names, ", ")),
-			`"ssh -G `+names[0]+`" shows what it has; `+hint)
+		return output.WithHint(fmt.Errorf("%s has no LocalForward, RemoteForward or DynamicForward for %s", file, output.EscapeLine(strings.Join(names, ", "))),
+			`"ssh -G `+output.ShellWord(names[0])+`" shows what it has; `+hint)
 	}
 	return output.WithHint(fmt.Errorf("%s has no LocalForward, RemoteForward or DynamicForward for any host", file), hint)
 }
 
 // localPorts chooses local ports that are free on this machine.
-func localPorts() *convert.LocalPorts { return &convert.LocalPorts{IsTaken: isPortTaken} }
+func localPorts() *draft.LocalPorts { return &draft.LocalPorts{Holder: programOnPort} }
 
-// isPortTaken reports whether a program listens on a port of one of the two loopback addresses.
-func isPortTaken(port int) bool {
-	for _, host := range []string{"127.0.0.1", "::1"} {
+// programOnPort says that a program listens on a port of an address or, if that is empty, of one of the two loopback addresses.
+func programOnPort(address string, port int) string {
+	hosts := []string{address}
+	if address == "" {
+		hosts = []string{"127.0.0.1", "::1"}
+	}
+	for _, host := range hosts {
 		ln, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 		if err == nil {
 			_ = ln.Close()
-		} else if host == "127.0.0.1" { // the other may not exist
-			return true
+		} else if errors.Is(err, unix.EADDRINUSE) {
+			return "another program of this machine"
 		}
 	}
-	return false
+	return ""
 }
 
 // parseNewConfig parses a config that has not been written. With a checkPath, it reports what "localport config validate" will.

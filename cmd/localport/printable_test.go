@@ -205,6 +205,60 @@ func TestOutput_EscapesANameOfADirectory(t *testing.T) {
 	check("status")
 }
 
+// The commands that edit a config print paths, and what was pasted, on one line.
+func TestOutput_EscapesPathsAndPastedTextOfCommandsThatEdit(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	const hostile = "x\n\x1b[31my"
+	root := filepath.Join(shellpty.NewDir(t), "shop"+hostile)
+	if err := os.MkdirAll(filepath.Join(root, "dir"+hostile), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a.toml", "a.yaml", "ssh"} {
+		w.writeFile(root, hostile+name, "x: [")
+	}
+	w.writeFile(root, "service"+hostile+".yaml", "services:\n- name: a\n")
+	append1 := func(line string) string { return "EDITOR=sh -c 'echo \"" + line + "\" >> \"$1\"' x" }
+	for _, c := range []struct {
+		editor string
+		args   []string
+	}{
+		{"", []string{"edit"}},
+		{"", []string{"init", "--from", "dir" + hostile}},
+		{"", []string{"init", "--from", hostile + "a.toml"}},
+		{"", []string{"init", "--from", hostile + "a.yaml"}},
+		{"", []string{"init", "--from", hostile + "none.yaml"}},
+		{"", []string{"init", "--print", "--from", "service" + hostile + ".yaml"}},
+		{"", []string{"init", "--from-ssh-config", "-F", hostile + "ssh", hostile}},
+		{"", []string{"init", "--from-ssh-config", "-F", hostile + "none"}},
+		{"", []string{"init", "--example", hostile}},
+		{"", []string{"init"}},
+		{"", []string{"init"}},
+		{"", []string{"add", "tcp", "127.0.0.1:15432"}},
+		{"", []string{"add", "tcp", "127.0.0.1:15432", "--name", hostile}},
+		{"", []string{"add", "tcp", hostile + ":15432"}},
+		{"", []string{"add", "svc/" + hostile, "80"}},
+		{"", []string{"add", "ssh", "-L", "8080:web:80", "-i", root + "/key", hostile}},
+		{"", []string{"add", "--" + hostile, "tcp", "a:80"}},
+		{"", []string{"add", "kubectl\x1b[31m port-forward"}},
+		{"", []string{"forward", "--save", "tcp", "127.0.0.1:1", "15432"}},
+		{"", []string{"remove", hostile}},
+		{append1("# more"), []string{"edit"}},
+		{append1("mistake"), []string{"edit"}},
+		{append1("# mine; exit 1"), []string{"edit"}},
+		{"", []string{"remove", "port-15432"}},
+	} {
+		cmd := w.command(root, c.args...)
+		cmd.Env = append(cmd.Env, c.editor, "TMPDIR="+w.home)
+		text, _ := cmd.CombinedOutput()
+		what := fmt.Sprintf("%q", c.args)
+		checkPrintable(t, what, string(text))
+		if strings.Contains(string(text), "x; \\x1b") || strings.Contains("\n"+string(text), "\n\\x1b") || len(text) == 0 {
+			t.Errorf("%s splits a path or a word:\n%s", what, text)
+		}
+	}
+}
+
 func TestOutput_EscapesValuesOfAConfig(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)

@@ -21,7 +21,7 @@ type removeCmd struct {
 // Help says what is removed.
 func (removeCmd) Help() string {
 	return "Removes the tables of the services with the comments directly above them, from .localport.toml and .localport.local.toml. If something " +
-		"else needs a service, nothing is removed, and every such place is named. If the files were allowed before, the change that is shown is allowed " +
+		"else needs a service, nothing is removed, and every such place is named. A table that becomes empty goes, too. If the files were allowed before, the change that is shown is allowed " +
 		"with them.\n\n" +
 		"  localport remove db\n" +
 		"  localport remove --force db cache\n\n" +
@@ -101,6 +101,9 @@ func removeUse(change *configChange, use project.ServiceUse) error {
 		} else {
 			changed, err = edit.RemoveKey(text, use.Key)
 		}
+		if err == nil && !use.IsDependency {
+			return edit.RemoveEmptyTable(changed, use.Key[0])
+		}
 		if errors.Is(err, edit.ErrNotFound) { // removed with another use
 			return text, nil
 		}
@@ -122,7 +125,10 @@ func removeService(change *configChange, name string) error {
 		if errors.Is(err, edit.ErrNotFound) {
 			return text, nil
 		}
-		return changed, err
+		if err != nil {
+			return nil, err
+		}
+		return edit.RemoveEmptyTable(changed, "services")
 	}
 	if err := change.setConfig(remove); err != nil || change.before.Local == nil {
 		return err

@@ -74,7 +74,7 @@ func (s Store) add(files []File, now time.Time) (Backup, error) {
 	}
 	defer os.RemoveAll(temporary)
 	for _, file := range files {
-		if err := writeCopy(filepath.Join(temporary, file.Name), file); err != nil {
+		if err := WriteCopy(filepath.Join(temporary, file.Name), file); err != nil {
 			return Backup{}, err
 		}
 	}
@@ -108,8 +108,8 @@ func readFiles(paths []string) (files []File, err error) {
 	return files, nil
 }
 
-// writeCopy writes a file with the mode, the owner and the time of another. The owner is kept where the user may set it.
-func writeCopy(path string, file File) error {
+// WriteCopy writes a new file with the mode, the owner and the time of another. The owner is kept where the user may set it.
+func WriteCopy(path string, file File) error {
 	copied, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err

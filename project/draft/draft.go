@@ -13,10 +13,10 @@ const SchemaLine = "#:schema " + project.SchemaURL
 // Config is a config to be written.
 type Config struct {
 	Comment  []string // paragraphs at the top of the file
-	Settings []Entry  // the keys outside of all tables
-	Defaults []Entry
+	Settings Table    // the keys outside of all tables
+	Defaults Table
 	Services []Service
-	Env      []Entry
+	Env      Table
 	Trailer  []string // paragraphs at the end of the file
 }
 
@@ -24,9 +24,9 @@ type Config struct {
 type Service struct {
 	Name    string
 	Comment []string // paragraphs above it
-	Entries []Entry
+	Entries Table
 	// Suggestions are written as comments, for keys whose values the user has to complete.
-	Suggestions []Entry
+	Suggestions Table
 }
 
 // Entry is a key of a table and its value: a string, a Template, an int, a bool, a float64, an []string, a []Template, an []int or a Table.
@@ -42,15 +42,38 @@ type Template string
 // Table is a table as a value. It is written on one line if that is short enough.
 type Table []Entry
 
-// Set adds a key to the table; a value that is empty is left out.
+// Set adds a key to the table, or replaces its value. A value that is empty changes nothing.
 func (t *Table) Set(key string, value any) {
-	if !isEmpty(value) {
-		*t = append(*t, Entry{Key: key, Value: value})
+	if isEmpty(value) {
+		return
 	}
+	for i := range *t {
+		if (*t)[i].Key == key {
+			(*t)[i].Value = value
+			return
+		}
+	}
+	*t = append(*t, Entry{Key: key, Value: value})
 }
 
-// Set adds a key to the service; a value that is empty is left out.
-func (s *Service) Set(key string, value any) { (*Table)(&s.Entries).Set(key, value) }
+// Get returns the value of a key; nil if the table does not have it.
+func (t Table) Get(key string) any {
+	for _, entry := range t {
+		if entry.Key == key {
+			return entry.Value
+		}
+	}
+	return nil
+}
+
+// Text returns the text of a Template; empty if the table does not have the key.
+func (t Table) Text(key string) string {
+	text, _ := t.Get(key).(Template)
+	return string(text)
+}
+
+// Set is Table.Set for the keys of the service.
+func (s *Service) Set(key string, value any) { s.Entries.Set(key, value) }
 
 func isEmpty(value any) bool {
 	switch value := value.(type) {
@@ -77,15 +100,7 @@ func (c Config) Text() string {
 		w.line("")
 		w.shortEntries(c.Settings)
 	}
-	if len(c.Defaults) > 0 {
-		w.table("defaults", nil, c.Defaults)
-	}
-	for _, service := range c.Services {
-		w.service(service)
-	}
-	if len(c.Env) > 0 {
-		w.table("env", nil, c.Env)
-	}
+	w.tables(c)
 	if len(c.Trailer) > 0 {
 		w.line("")
 		w.paragraphs(c.Trailer)
@@ -93,12 +108,15 @@ func (c Config) Text() string {
 	return w.text.String()
 }
 
-// ServiceText returns the text of one service's table.
-func ServiceText(service Service) string {
+// Tables returns the text of the tables only.
+func (c Config) Tables() string {
 	var w writer
-	w.service(service)
+	w.tables(c)
 	return strings.TrimPrefix(w.text.String(), "\n")
 }
+
+// Text returns the text of the service's table, with its header and its comments.
+func (s Service) Text() string { return Config{Services: []Service{s}}.Tables() }
 
 // writer writes TOML.
 type writer struct{ text strings.Builder }
@@ -114,6 +132,19 @@ func (w *writer) paragraphs(paragraphs []string) {
 	}
 }
 
+// tables writes the tables of a config, each after a blank line.
+func (w *writer) tables(c Config) {
+	if len(c.Defaults) > 0 {
+		w.table("defaults", nil, c.Defaults)
+	}
+	for _, service := range c.Services {
+		w.service(service)
+	}
+	if len(c.Env) > 0 {
+		w.table("env", nil, c.Env)
+	}
+}
+
 // table writes a table with its header; tables in it that are too long for a line follow with headers of their own.
 func (w *writer) table(name string, comment []string, entries []Entry) {
 	w.line("")
@@ -124,13 +155,13 @@ func (w *writer) table(name string, comment []string, entries []Entry) {
 
 // service writes a service. Its suggestions come last of the keys in its own table: those after the header of another table would be in that.
 func (w *writer) service(service Service) {
-	name := "services." + quoteKey(service.Name)
+	name := "services." + QuoteKey(service.Name)
 	w.line("")
 	w.paragraphs(service.Comment)
 	w.line("[" + name + "]")
 	long := w.shortEntries(service.Entries)
 	for _, suggestion := range service.Suggestions {
-		w.line("# " + quoteKey(suggestion.Key) + " = " + formatValue(suggestion.Value) + comment(suggestion))
+		w.line("# " + QuoteKey(suggestion.Key) + " = " + FormatValue(suggestion.Value) + comment(suggestion))
 	}
 	w.longEntries(name, long)
 }
@@ -145,7 +176,7 @@ func (w *writer) entries(table string, entries []Entry) {
 // shortEntries writes the keys with values of one line, and returns the others.
 func (w *writer) shortEntries(entries []Entry) (long []Entry) {
 	for _, entry := range entries {
-		line := quoteKey(entry.Key) + " = " + formatValue(entry.Value)
+		line := QuoteKey(entry.Key) + " = " + FormatValue(entry.Value)
 		if _, isTable := entry.Value.(Table); isTable && len(line) > maxLine {
 			long = append(long, entry)
 			continue
@@ -157,7 +188,7 @@ func (w *writer) shortEntries(entries []Entry) (long []Entry) {
 
 func (w *writer) longEntries(table string, entries []Entry) {
 	for _, entry := range entries {
-		name := table + "." + quoteKey(entry.Key)
+		name := table + "." + QuoteKey(entry.Key)
 		w.line("[" + name + "]")
 		w.entries(name, entry.Value.(Table))
 	}

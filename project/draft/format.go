@@ -8,8 +8,8 @@ import (
 	"github.com/localport-sh/localport/forwarder/printable"
 )
 
-// formatValue returns a value in TOML, on one line.
-func formatValue(value any) string {
+// FormatValue returns the value of an Entry in TOML, on one line.
+func FormatValue(value any) string {
 	switch value := value.(type) {
 	case string:
 		return Quote(EscapeTemplate(value))
@@ -36,7 +36,7 @@ func formatValue(value any) string {
 func formatList[T any](values []T) string {
 	texts := make([]string, len(values))
 	for i, value := range values {
-		texts[i] = formatValue(value)
+		texts[i] = FormatValue(value)
 	}
 	return "[" + strings.Join(texts, ", ") + "]"
 }
@@ -44,7 +44,7 @@ func formatList[T any](values []T) string {
 func formatTable(table Table) string {
 	texts := make([]string, len(table))
 	for i, entry := range table {
-		texts[i] = quoteKey(entry.Key) + " = " + formatValue(entry.Value)
+		texts[i] = QuoteKey(entry.Key) + " = " + FormatValue(entry.Value)
 	}
 	return "{ " + strings.Join(texts, ", ") + " }"
 }
@@ -79,7 +79,8 @@ func Quote(text string) string {
 	return b.String()
 }
 
-func quoteKey(key string) string {
+// QuoteKey returns a key as TOML writes it, in quotes where it needs them.
+func QuoteKey(key string) string {
 	isBare := func(r rune) bool {
 		return r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z'
 	}
@@ -135,7 +136,7 @@ func FormatResolved(value any) string {
 		}
 		return formatTable(texts)
 	}
-	return formatValue(value)
+	return FormatValue(value)
 }
 
 func asTemplates(texts []string) []Template {

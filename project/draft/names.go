@@ -48,3 +48,23 @@ func validName(text string) string {
 	}
 	return name
 }
+
+// SecretVariable returns the name of the variable of .env that holds a service's secret: DB_PASSWORD for the password of db.
+func SecretVariable(service, key string) string { return VariableName(service + "_" + key) }
+
+// VariableName returns a valid name for a variable that [env] may set or .env may hold.
+func VariableName(text string) string {
+	name := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_':
+			return r
+		case r >= 'a' && r <= 'z':
+			return r - 'a' + 'A'
+		}
+		return '_'
+	}, text)
+	if name == "" || name[0] >= '0' && name[0] <= '9' {
+		name = "_" + name
+	}
+	return name
+}

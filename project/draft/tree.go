@@ -12,19 +12,19 @@ import (
 
 // tree returns the config as one table, as it would be in another format than TOML.
 func (c Config) tree() Table {
-	tree := slices.Clone(Table(c.Settings))
+	tree := slices.Clone(c.Settings)
 	if len(c.Defaults) > 0 {
-		tree = append(tree, Entry{Key: "defaults", Value: Table(c.Defaults)})
+		tree = append(tree, Entry{Key: "defaults", Value: c.Defaults})
 	}
 	if len(c.Services) > 0 {
 		var services Table
 		for _, service := range c.Services {
-			services = append(services, Entry{Key: service.Name, Value: Table(service.Entries)})
+			services = append(services, Entry{Key: service.Name, Value: service.Entries})
 		}
 		tree = append(tree, Entry{Key: "services", Value: services})
 	}
 	if len(c.Env) > 0 {
-		tree = append(tree, Entry{Key: "env", Value: Table(c.Env)})
+		tree = append(tree, Entry{Key: "env", Value: c.Env})
 	}
 	return tree
 }
@@ -89,7 +89,7 @@ func scalarJSON(value any) string {
 	case []int:
 		return listJSON(value)
 	}
-	return formatValue(value) // a number or a bool is the same in TOML and in JSON
+	return FormatValue(value) // a number or a bool is the same in TOML and in JSON
 }
 
 func listJSON[T any](values []T) string {

@@ -35,6 +35,7 @@ type block struct {
 	key        []string // from the root of the file; nil for blanks and comments
 	table      []string // of a keyValue: the key of the table that it stands in
 
+	keyEnd                         int  // of a header
 	keyStart, valueStart, valueEnd int  // of a keyValue
 	isInline                       bool // of a keyValue: the value is an inline table
 	items                          []item
@@ -114,7 +115,7 @@ func (d *document) readBlock(expr *unstable.Node, inTable []string) block {
 		kind = arrayTable
 	}
 	names, first, last := keyNames(expr.Key())
-	return block{kind: kind, start: d.lineStart(first), end: d.lineEndAfter(last), key: names}
+	return block{kind: kind, start: d.lineStart(first), end: d.lineEndAfter(last), key: names, keyEnd: last}
 }
 
 func (d *document) readKeyValue(expr *unstable.Node, inTable []string) block {

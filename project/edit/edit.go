@@ -6,8 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/localport-sh/localport/project/draft"
 )
 
 // ErrNotFound says that there is nothing to remove.
@@ -44,7 +45,7 @@ func AddService(text []byte, name, table string) ([]byte, error) {
 	}
 	if at := d.findInline("services"); at >= 0 {
 		return nil, d.unsupportedAt(d.blocks[at].start, "services is an inline table",
-			fmt.Sprintf("add the entry %q to it, or write the services as tables such as [services.%s]", name, keyText(name)))
+			fmt.Sprintf("add the entry %q to it, or write the services as tables such as [services.%s]", name, draft.QuoteKey(name)))
 	}
 	added := d.withLineEnds(strings.TrimSpace(table) + "\n")
 	if err := checkTable(name, added); err != nil {
@@ -84,22 +85,11 @@ func RemoveService(text []byte, name string) ([]byte, error) {
 	})
 }
 
-// keyText returns a key as TOML writes it, quoted where it has to be.
-func keyText(name string) string {
-	isBare := name != "" && !strings.ContainsFunc(name, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
-	})
-	if isBare {
-		return name
-	}
-	return strconv.Quote(name)
-}
-
 // joinKey returns a dotted key.
 func joinKey(key []string) string {
 	parts := make([]string, len(key))
 	for i, name := range key {
-		parts[i] = keyText(name)
+		parts[i] = draft.QuoteKey(name)
 	}
 	return strings.Join(parts, ".")
 }

@@ -141,6 +141,7 @@ func TestSetKey_ReplacesOrAddsOneLine(t *testing.T) {
 		"beside a dotted key": {"\tservices.db.a = 1", "services.db.b", "2", "\tservices.db.a = 1\n\tservices.db.b = 2\n"},
 		"a multi-line value":  {"a = [ # x\n 1,\n]# y\nb = 1", "a", "2", "a = 2# y\nb = 1"},
 		"CRLF":                {"a = 1\r\n", "b", "2", "a = 1\r\nb = 2\r\n"},
+		"a key with controls": {"", "a\a\x7f", "1", `"a\u0007\u007f" = 1` + "\n"},
 	} {
 		if got, err := SetKey([]byte(c.text), strings.Split(c.key, "."), c.value); err != nil || string(got) != c.want {
 			t.Errorf("%s: %v\n%s\nwant\n%s", name, err, got, c.want)
@@ -170,6 +171,36 @@ func TestRemoveKey_RemovesItsLines(t *testing.T) {
 	}
 	if _, err := RemoveKey([]byte("env = { A = \"b\" }"), []string{"env", "A"}); !errors.As(err, new(*UnsupportedSyntaxError)) {
 		t.Errorf("an inline table: %v", err)
+	}
+}
+
+func TestRemoveEmptyTable_KeepsComments(t *testing.T) {
+	for text, want := range map[string]string{
+		"a = 1\n\n[env]\n":                 "a = 1\n",
+		"a = 1\r\n\r\n[env]\r\n":           "a = 1\r\n",
+		"[env]":                            "",
+		"[env]\n\n[services.web]\nb = 1\n": "[services.web]\nb = 1\n",
+		"a = 1\n\n# The app's.\n[env]\n# B = \"c\"\n\n[defaults]\n": "a = 1\n\n# The app's.\n# B = \"c\"\n\n[defaults]\n",
+		"a = 1\n[ env ] # ours\n":                                   "a = 1\n# ours\n",
+		"[\"env\"]\n[services.web]\n":                               "[services.web]\n",
+		"[env]\nA = \"b\"\n":                                        "[env]\nA = \"b\"\n",
+		"[env.x]\ny = 1\n":                                          "[env.x]\ny = 1\n",
+		"env = {}\n":                                                "env = {}\n",
+		"a = \"\"\"\n[env]\n\"\"\"\n":                               "a = \"\"\"\n[env]\n\"\"\"\n",
+	} {
+		if got, err := RemoveEmptyTable([]byte(text), "env"); err != nil || string(got) != want {
+			t.Errorf("%q: %v, %q, want %q", text, err, got, want)
+		}
+	}
+}
+
+func TestIsEmpty_IsAboutKeysOnly(t *testing.T) {
+	for text, want := range map[string]bool{
+		"": true, "\n # x\n\t\n": true, "\ufeff#:schema x": true, "[env]\n[services.web]\n": true, "a = 1": false, "[env]\nA = \"\"\n": false, "[x": false,
+	} {
+		if IsEmpty([]byte(text)) != want {
+			t.Errorf("%q: %t", text, !want)
+		}
 	}
 }
 

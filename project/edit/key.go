@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/localport-sh/localport/project/draft"
 )
 
 // SetKey returns the config text with a key set to a value, which is TOML: `"text"`, 5432, ["a", "b"]. An existing value is replaced. A new key becomes
@@ -13,7 +15,7 @@ func SetKey(text []byte, key []string, value string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := d.checkNotInline(key, fmt.Sprintf("write %s = %s there", keyText(key[len(key)-1]), value)); err != nil {
+	if err := d.checkNotInline(key, fmt.Sprintf("write %s = %s there", draft.QuoteKey(key[len(key)-1]), value)); err != nil {
 		return nil, err
 	}
 	value = d.withLineEnds(value)
@@ -32,7 +34,7 @@ func RemoveKey(text []byte, key []string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := d.checkNotInline(key, fmt.Sprintf("remove %s there", keyText(key[len(key)-1]))); err != nil {
+	if err := d.checkNotInline(key, fmt.Sprintf("remove %s there", draft.QuoteKey(key[len(key)-1]))); err != nil {
 		return nil, err
 	}
 	at := d.findKey(key)
@@ -48,7 +50,7 @@ func RemoveItem(text []byte, key []string, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := d.checkNotInline(key, fmt.Sprintf("remove %q from %s there", name, keyText(key[len(key)-1]))); err != nil {
+	if err := d.checkNotInline(key, fmt.Sprintf("remove %q from %s there", name, draft.QuoteKey(key[len(key)-1]))); err != nil {
 		return nil, err
 	}
 	at := d.findKey(key)
@@ -131,11 +133,11 @@ func (d *document) keyChange(key []string, value string) change {
 	header := slices.IndexFunc(d.blocks, func(b block) bool { return b.kind == table && slices.Equal(b.key, inTable) })
 	switch {
 	case header >= 0:
-		return d.insertLine(header, d.indentOf(header)+keyText(last)+" = "+value)
+		return d.insertLine(header, d.indentOf(header)+draft.QuoteKey(last)+" = "+value)
 	case len(inTable) == 0:
-		return d.firstKeyChange(keyText(last) + " = " + value + d.lineEnd)
+		return d.firstKeyChange(draft.QuoteKey(last) + " = " + value + d.lineEnd)
 	default:
-		text := "[" + joinKey(inTable) + "]" + d.lineEnd + keyText(last) + " = " + value + d.lineEnd
+		text := "[" + joinKey(inTable) + "]" + d.lineEnd + draft.QuoteKey(last) + " = " + value + d.lineEnd
 		return d.insertTable(d.newTableBlock(inTable), text)
 	}
 }

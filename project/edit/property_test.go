@@ -230,6 +230,25 @@ func TestRemoveService_RemovesExactlyItsLines(t *testing.T) {
 	})
 }
 
+func TestRemoveEmptyTable_RemovesOneStretch(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		before, _ := drawConfig(t)
+		set, err := SetKey([]byte(before), []string{"env", "A"}, `"b"`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		without, err := RemoveKey(set, []string{"env", "A"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := RemoveEmptyTable(without, "env")
+		if err != nil || strings.TrimRight(string(after), "\r\n\t ") != strings.TrimRight(before, "\r\n\t ") {
+			t.Fatalf("%v\n%q\n%q", err, before, after)
+		}
+		checkLineEnds(t, before, after)
+	})
+}
+
 func TestSetKey_ChangesOneStretch(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		before, _ := drawConfig(t)

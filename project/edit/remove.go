@@ -1,6 +1,7 @@
 package edit
 
 import (
+	"bytes"
 	"slices"
 )
 
@@ -72,4 +73,34 @@ func (d *document) removal(r region) change {
 		}
 	}
 	return change{start: d.blocks[r.first].start, end: d.blocks[r.end-1].end}
+}
+
+// RemoveEmptyTable returns the config text without the header of a table, if the table has no members. Its comments stay, and so does the one on the
+// line of the header.
+func RemoveEmptyTable(text []byte, name string) ([]byte, error) {
+	d, err := parse(text)
+	if err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(d.blocks, func(b block) bool { return b.kind == table && slices.Equal(b.key, []string{name}) })
+	values, _ := decode(d.text)
+	if members, _ := values[name].(map[string]any); at < 0 || len(members) > 0 {
+		return text, nil
+	}
+	return d.splice([]change{d.headerRemoval(at)}, func(values map[string]any) { delete(values, name) })
+}
+
+// headerRemoval returns the change that removes a header.
+func (d *document) headerRemoval(at int) change {
+	b := d.blocks[at]
+	if comment := bytes.IndexByte(d.text[b.keyEnd:b.end], '#'); comment >= 0 {
+		return change{start: b.start, end: b.keyEnd + comment}
+	}
+	return d.removal(region{at, at + 1})
+}
+
+// IsEmpty reports whether a config text has no keys: it is empty, or has comments only.
+func IsEmpty(text []byte) bool {
+	d, err := parse(text)
+	return err == nil && !slices.ContainsFunc(d.blocks, func(b block) bool { return b.kind == keyValue })
 }

@@ -24,7 +24,8 @@ var ErrChanged = errors.New("the file was changed by another program meanwhile")
 // file does not have the contents before, the error is ErrChanged.
 func Replace(path string, before, after []byte) error { return replace(path, before, after, 0o644) }
 
-// Create writes a new file, with a mode that the umask restricts. If there is one, the error is ErrChanged.
+// Create writes a new file, with a mode that the umask restricts. If there is one, the error is ErrChanged, and the file stays as it is, even if another
+// program has just made it.
 func Create(path string, text []byte, mode fs.FileMode) error { return replace(path, nil, text, mode) }
 
 // replace replaces the contents before of a file or, if they are nil, writes a new one.
@@ -52,7 +53,22 @@ func replace(path string, before, after []byte, mode fs.FileMode) error {
 	if err := checkContents(path, before); err != nil {
 		return err
 	}
+	if before == nil {
+		return publish(pending, path)
+	}
 	return writeError(path, pending.CloseAtomicallyReplace())
+}
+
+// publish gives a new file its name. Unlike a rename, a link never replaces a file.
+func publish(pending *renameio.PendingFile, path string) error {
+	err := os.Link(pending.Name(), path)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrExist):
+		return ErrChanged
+	}
+	return writeError(path, pending.CloseAtomicallyReplace()) // some file systems have no links
 }
 
 // writeError returns an error that names the file itself and not the temporary one; nil if err is.
@@ -80,7 +96,7 @@ func newPending(path string, isNew bool, mode fs.FileMode) (*renameio.PendingFil
 	}
 	if err := keepOwner(pending.File, info); err != nil {
 		_ = pending.Cleanup()
-		return nil, fmt.Errorf("write %s: %w", path, err)
+		return nil, &fs.PathError{Op: "write", Path: path, Err: err}
 	}
 	return pending, nil
 }
@@ -146,7 +162,7 @@ func lockDir(dir string) (unlock func(), err error) {
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) || !wait.Sleep(ctx, 5*time.Millisecond) {
 			_ = file.Close()
-			return nil, fmt.Errorf("lock %s: %w", dir, err)
+			return nil, &fs.PathError{Op: "lock", Path: dir, Err: err}
 		}
 	}
 }

@@ -61,6 +61,54 @@ func TestReplace_KeepsModeAndOwner(t *testing.T) {
 	checkDir(t, dir, map[string]string{"config": "after"})
 }
 
+// Two at once make a file, in many directories: exactly one of them does.
+func TestCreate_NeverReplacesAFile(t *testing.T) {
+	t.Parallel()
+	for range 50 {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "config")
+		var group sync.WaitGroup
+		errs := make([]error, 2)
+		for i := range errs {
+			group.Go(func() { errs[i] = Create(path, []byte(strconv.Itoa(i)), 0o640) })
+		}
+		group.Wait()
+		made := "0"
+		if errs[0] != nil {
+			made = "1"
+		}
+		if (errs[0] == nil) == (errs[1] == nil) || !errors.Is(errors.Join(errs...), ErrChanged) {
+			t.Fatalf("errors %v", errs)
+		}
+		if err := Create(path, []byte("x"), 0o640); !errors.Is(err, ErrChanged) {
+			t.Fatalf("a third: %v", err)
+		}
+		checkDir(t, dir, map[string]string{"config": made})
+		if mode := stat(t, path).Mode(); mode&^0o640 != 0 {
+			t.Fatalf("mode %v", mode)
+		}
+	}
+}
+
+// Another program makes the file after it was checked that there is none.
+func TestPublish_LeavesTheFileOfAnotherProgram(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "config")
+	pending, err := newPending(path, true, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, "theirs")
+	if err := publish(pending, path); !errors.Is(err, ErrChanged) {
+		t.Errorf("%v", err)
+	}
+	if err := pending.Cleanup(); err != nil {
+		t.Fatal(err)
+	}
+	checkDir(t, dir, map[string]string{"config": "theirs"})
+}
+
 func TestReplace_FollowsSymbolicLinks(t *testing.T) {
 	t.Parallel()
 	dir, elsewhere := t.TempDir(), t.TempDir()

@@ -1,14 +1,13 @@
 package paste
 
 import (
-	"fmt"
 	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/project/definition"
+	"github.com/localport-sh/localport/project/draft"
 )
 
 // localAddress returns the local_address for the addresses on which a program would listen; empty: the default, which is both loopback
@@ -49,9 +48,9 @@ func (r *reader) localAddress(addresses []string) (string, error) {
 func (r *reader) path(text string) string {
 	path := text
 	if r.options.Dir != "" && text != "" && !filepath.IsAbs(text) && text[0] != '~' && !strings.HasPrefix(text, "${") {
-		path = filepath.Join(definition.Literal(r.options.Dir), text)
+		path = filepath.Join(draft.EscapeTemplate(r.options.Dir), text)
 	}
-	if rest, isBelow := strings.CutPrefix(path, definition.Literal(r.options.Home)+"/"); isBelow && r.options.Home != "" {
+	if rest, isBelow := strings.CutPrefix(path, draft.EscapeTemplate(r.options.Home)+"/"); isBelow && r.options.Home != "" {
 		return "~/" + rest
 	}
 	return path
@@ -81,13 +80,4 @@ func checkHost(host string) error {
 		return &Error{Word: host, Reason: err.Error()}
 	}
 	return nil
-}
-
-// unknownFlagError suggests the flag that is most similar.
-func unknownFlagError(word, program string, known []string) error {
-	advice := program + " --help lists its flags"
-	if nearest := project.NearestName(word, known); nearest != "" {
-		advice = fmt.Sprintf("did you mean %q?", nearest)
-	}
-	return &Error{Word: word, Reason: "unknown flag of " + program, Advice: advice}
 }

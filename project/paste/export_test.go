@@ -1,10 +1,10 @@
 package paste
 
-// SplitWords returns the words of all commands of a text.
+// SplitWords returns the words of the first command of a text.
 func SplitWords(text string) (words []string, err error) {
 	commands, err := splitCommands(text)
-	for _, command := range commands {
-		words = append(words, command.words...)
+	if len(commands) > 0 {
+		words = commands[0].words
 	}
 	return words, err
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/project/definition"
+	"github.com/localport-sh/localport/project/draft"
 )
 
 var kubectlPrograms = []string{"kubectl", "k", "oc", "kubecolor"}
@@ -99,12 +99,11 @@ func (r *reader) readKubectl(c shellCommand, words []string) error {
 		if err != nil {
 			return err
 		}
-		d := pendingService{base: base, isPortChosen: port.isLocalGiven}
+		d := pendingService{
+			technology: "kubectl", base: base, localPort: port.local, localAddress: localAddress, remotePort: port.remote, connection: slices.Clone(connection),
+		}
 		if i > 0 {
 			d.base += "-" + port.remote
-		}
-		d.Service = definition.Service{
-			Technology: "kubectl", LocalPort: port.local, LocalAddress: localAddress, RemotePort: port.remote, Connection: slices.Clone(connection),
 		}
 		r.pending = append(r.pending, d)
 	}
@@ -126,12 +125,20 @@ func (r *reader) parseKubectlArgs(words []string) (args kubectlArgs, err error) 
 		if word == "--" || slices.Contains(kubectlBoolFlags, word) {
 			continue
 		}
+		count, err := r.takeFlag(words[i:])
+		if err != nil {
+			return args, err
+		}
+		if count > 0 {
+			i += count - 1
+			continue
+		}
 		name, value, hasValue := splitKubectlFlag(word)
 		switch {
 		case slices.Contains(identityFlags, name):
 			return args, &Error{Word: word, Reason: "the cluster and the identity come from a context", Advice: `"kubectl config set-context" makes one with them; then write --context NAME`}
 		case !slices.Contains(kubectlValueFlags, name):
-			return args, unknownFlagError(word, "kubectl port-forward", slices.Concat(kubectlValueFlags, kubectlBoolFlags))
+			return args, r.unknownFlagError(word, "kubectl port-forward", slices.Concat(kubectlValueFlags, kubectlBoolFlags))
 		case !hasValue && i+1 == len(words):
 			return args, &Error{Word: word, Reason: "its value is missing"}
 		case !hasValue:
@@ -174,10 +181,10 @@ func (r *reader) setKubectlFlag(args *kubectlArgs, name, value string) {
 }
 
 // kubectlConnection returns the connection table, and what the name begins with. It removes the resource from the arguments.
-func (r *reader) kubectlConnection(args *kubectlArgs) (table definition.Table, base string, err error) {
+func (r *reader) kubectlConnection(args *kubectlArgs) (table draft.Table, base string, err error) {
 	switch {
 	case args.selector != "":
-		table.Set("selector", args.selector)
+		table.Set("selector", draft.Template(args.selector))
 		_, base, _ = strings.Cut(args.selector, "=")
 		base, _, _ = strings.Cut(base, ",")
 	case len(args.positional) == 0:
@@ -192,14 +199,14 @@ func (r *reader) kubectlConnection(args *kubectlArgs) (table definition.Table, b
 			base = podSuffixPattern().ReplaceAllString(name, "")
 			r.note("the pod %s is gone after the next rollout: deploy/%s would follow it", name, base)
 		}
-		table.Set("resource_type", kind)
-		table.Set("resource_name", name)
+		table.Set("resource_type", draft.Template(kind))
+		table.Set("resource_name", draft.Template(name))
 	}
-	table.Set("namespace", args.namespace)
-	table.Set("context", args.context)
-	table.Set("kubeconfig", args.kubeconfig)
+	table.Set("namespace", draft.Template(args.namespace))
+	table.Set("context", draft.Template(args.context))
+	table.Set("kubeconfig", draft.Template(args.kubeconfig))
 	for _, entry := range table {
-		if err := checkWord(entry.Value.(string), entry.Key != "selector" && entry.Key != "kubeconfig" && entry.Key != "context"); err != nil {
+		if err := checkWord(table.Text(entry.Key), entry.Key != "selector" && entry.Key != "kubeconfig" && entry.Key != "context"); err != nil {
 			return nil, "", err
 		}
 	}
@@ -239,9 +246,8 @@ func takeResource(args *kubectlArgs) (kind, name string, err error) {
 
 // portPair is kubectl's [LOCAL]:REMOTE or REMOTE.
 type portPair struct {
-	local        int // 0: any
-	remote       string
-	isLocalGiven bool // also as ":REMOTE"
+	local  int // draft.Auto: any
+	remote string
 }
 
 var portPairPattern = project.LazyRegexp(`^(?:[0-9]+|[0-9]*:[a-z0-9-]+)$`)
@@ -258,7 +264,7 @@ func parseKubectlPort(word string) (portPair, error) {
 	if strings.HasSuffix(remote, "/udp") || strings.HasSuffix(remote, "/UDP") {
 		return portPair{}, &Error{Word: word, Reason: "only TCP can be forwarded", Advice: "write a TCP port"}
 	}
-	p := portPair{remote: remote, isLocalGiven: isPair}
+	p := portPair{remote: remote}
 	number, err := parsePort(remote)
 	isName := err != nil && portNamePattern().MatchString(remote) && strings.ContainsAny(remote, "abcdefghijklmnopqrstuvwxyz")
 	switch {

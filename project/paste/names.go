@@ -54,13 +54,13 @@ type nameAllocator struct {
 
 func newNames(o Options) *nameAllocator { return &nameAllocator{options: o} }
 
-// choose returns the name of a service: that of the options, or one from its base. A number is appended if it is taken.
+// choose returns the name of a service: the one that was written, or one from its base. A number is appended if it is taken.
 func (n *nameAllocator) choose(d *pendingService, count int) string {
 	base := serviceName(d.base)
 	if n.options.Name != "" {
 		base = n.options.Name
 		if count > 1 && len(n.prefixes) > 0 {
-			suffix := d.RemotePort
+			suffix := d.remotePort
 			if suffix == "" {
 				suffix = "socks"
 			}
@@ -82,58 +82,3 @@ func (n *nameAllocator) isTaken(name string) bool {
 
 // serviceName turns a text into the name of a service.
 func serviceName(text string) string { return draft.Names{}.Add(strings.ToLower(text)) }
-
-// portAllocator decides the local ports.
-type portAllocator struct {
-	reader *reader
-	chosen []localEndpoint
-}
-
-// localEndpoint is a local_address, which may be empty, and a port.
-type localEndpoint struct {
-	address string
-	port    int
-}
-
-// conflicts reports whether two services cannot listen on both. Without an address a service listens on 127.0.0.1 and ::1.
-func (e localEndpoint) conflicts(other localEndpoint) bool {
-	return e.port == other.port && (e.address == other.address || e.address == "" && other.address == "::1" || e.address == "::1" && other.address == "")
-}
-
-func newPorts(r *reader) *portAllocator { return &portAllocator{reader: r} }
-
-// firstUnprivilegedPort is the lowest port that every user may open on Linux.
-const firstUnprivilegedPort = 1024
-
-// choose returns the local port of a service; 0: "auto".
-func (p *portAllocator) choose(d *pendingService) int {
-	endpoint, o := localEndpoint{d.LocalAddress, d.LocalPort}, p.reader.options
-	reason := ""
-	switch {
-	case endpoint.port == 0:
-		return 0
-	case endpoint.port < firstUnprivilegedPort && !o.PrivilegedPorts:
-		reason = "only root may open ports below " + strconv.Itoa(firstUnprivilegedPort)
-	case slices.ContainsFunc(p.chosen, endpoint.conflicts):
-		reason = "another service has it"
-	case o.IsPortTaken != nil && o.IsPortTaken(endpoint.port):
-		reason = "it is already in use"
-	}
-	if reason != "" {
-		substitute, text := 0, `"auto"`
-		if o.SubstitutePort != nil {
-			substitute = o.SubstitutePort(endpoint.port)
-		}
-		if substitute != 0 && !slices.ContainsFunc(p.chosen, localEndpoint{d.LocalAddress, substitute}.conflicts) {
-			text = strconv.Itoa(substitute)
-		} else {
-			substitute = 0
-		}
-		p.reader.note("local port %d of %s becomes %s: %s", endpoint.port, d.Name, text, reason)
-		if endpoint.port = substitute; substitute == 0 {
-			return 0
-		}
-	}
-	p.chosen = append(p.chosen, endpoint)
-	return endpoint.port
-}

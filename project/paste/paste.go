@@ -7,21 +7,22 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/localport-sh/localport/project/definition"
+	"github.com/localport-sh/localport/project/draft"
 )
 
 // Options say which names and ports a service must not reuse, and what paths are relative to.
 type Options struct {
-	// Name is that of the only service, or what the names of several begin with; empty: it is derived.
+	// Name is that of the only service, or what the names of several begin with; empty: it is derived. It is also read from nameFlag.
 	Name string
 	// IsNameTaken reports whether another service has a name; nil: none has.
 	IsNameTaken func(name string) bool
-	// IsPortTaken reports whether a local port cannot be used: a service gets "auto" instead, and a note says so. nil: any can be used.
-	IsPortTaken func(port int) bool
-	// PrivilegedPorts says that the ports below 1024 can be used.
-	PrivilegedPorts bool
-	// SubstitutePort returns the port that a service gets instead of one that cannot be used; 0: "auto". nil: always "auto".
-	SubstitutePort func(port int) int
+	// Ports chooses the local ports. A note says so if a service gets another one than was pasted. nil: every port from 1024 is free.
+	Ports *draft.LocalPorts
+	// Flags are flags without a value of the command that reads the words, such as "--save". Like nameFlag, they may stand wherever the program
+	// whose command line was pasted takes a flag.
+	Flags []string
+	// OtherFlags are the other flags of that command, for messages: they have to stand before the words.
+	OtherFlags []string
 	// Dir is what relative paths of files are relative to; empty: they are kept, and relative to the project's root.
 	Dir string
 	// Home is the user's home directory: a path below it is written with ~, because a config is shared. It may be empty.
@@ -30,15 +31,22 @@ type Options struct {
 
 // Result is what was read.
 type Result struct {
-	Services []definition.Service
+	Services []draft.Service
+	// WrittenNames are the names that were written, by Options.Name, nameFlag or NAME URL; none: the names are derived.
+	WrittenNames []string
+	// Flags are those of Options.Flags that are among the words.
+	Flags []string
 	// Notes say what has no effect, or another one than in the original, each as one sentence without a full stop.
 	Notes []string
 	// Secrets are passwords that the services mention as ${NAME}. They belong into .env, never into the config. The values are as in .env
 	// before quoting.
-	Secrets []definition.Variable
+	Secrets []Variable
 	// Env are entries for [env]: the URL with the service's own address.
-	Env []definition.Variable
+	Env draft.Table
 }
+
+// Variable is a variable of .env or of a shell.
+type Variable struct{ Name, Value string }
 
 // Error says which word is not understood, why, and what to write.
 type Error struct {
@@ -71,7 +79,7 @@ func Parse(args []string, o Options) (Result, error) {
 	}
 	words := make([]string, len(args))
 	for i, arg := range args {
-		words[i] = definition.Literal(arg)
+		words[i] = draft.EscapeTemplate(arg)
 	}
 	return parseCommands([]shellCommand{{words: words}}, o)
 }
@@ -86,9 +94,17 @@ func ParseText(text string, o Options) (Result, error) {
 }
 
 func parseCommands(commands []shellCommand, o Options) (Result, error) {
+	if o.Ports == nil {
+		o.Ports = &draft.LocalPorts{}
+	}
 	r := &reader{options: o}
+	if o.Name != "" {
+		if err := r.setName(o.Name); err != nil {
+			return Result{}, err
+		}
+	}
 	var unknown *Error
-	var exported []definition.Variable
+	var exported []Variable
 	for _, command := range commands {
 		command = command.withoutWrappers()
 		if err := checkWords(command.words); err != nil {
@@ -154,13 +170,28 @@ type reader struct {
 
 // pendingService is a service whose name and port are not decided yet.
 type pendingService struct {
-	definition.Service        // LocalPort is the wanted one; 0: any
-	base               string // of the name
-	isPortChosen       bool   // the local port was written, not taken from the remote one
-	// finish, unless nil, completes the service when its name is known.
-	finish func(*definition.Service)
-	// url, unless nil, returns entries for [env].
-	url func(definition.Service) []definition.Variable
+	technology   string
+	base         string // of the name
+	localPort    int    // the wanted one; draft.Auto: any
+	localAddress string // empty: 127.0.0.1 and ::1
+	remotePort   string // a number, or a port's name; empty: none
+	connection   draft.Table
+	target       *urlTarget // nil: it was not given as a URL
+}
+
+// service returns the service with its name and its local port.
+func (d *pendingService) service(name string, localPort int) draft.Service {
+	svc := draft.Service{Name: name}
+	svc.Set("technology", d.technology)
+	svc.Set("local_port", draft.LocalPortValue(localPort))
+	svc.Set("local_address", d.localAddress)
+	if number, err := parsePort(d.remotePort); err == nil {
+		svc.Set("remote_port", number)
+	} else {
+		svc.Set("remote_port", d.remotePort)
+	}
+	svc.Set("connection", d.connection)
+	return svc
 }
 
 // note adds a note, once.
@@ -176,7 +207,7 @@ func (r *reader) readCommand(c shellCommand) (isKnown bool, err error) {
 	first, rest := c.words[0], c.words[1:]
 	switch name := programName(first); {
 	case isNamedURL(c.words):
-		return true, r.readNamedURL(first, rest)
+		return true, r.readWithoutFlags(rest, func(words []string) error { return r.readNamedURL(first, words) })
 	case slices.Contains(kubectlPrograms, name):
 		return true, r.readKubectl(c, rest)
 	case name == "minikube" || name == "microk8s" || name == "k3s":
@@ -191,15 +222,15 @@ func (r *reader) readCommand(c shellCommand) (isKnown bool, err error) {
 	case name == "socat":
 		return true, r.readSocat(rest)
 	case first == "tcp":
-		return true, r.readTCP(rest)
+		return true, r.readWithoutFlags(rest, r.readTCP)
 	case first == portForwardVerb || startsLikeKubectl(c.words):
 		return true, r.readKubectl(c, c.words)
 	case strings.HasPrefix(first, "-"):
 		return true, r.readLeadingFlag(c)
 	case isHostPort(first):
-		return true, r.readTCP(c.words)
+		return true, r.readWithoutFlags(c.words, r.readTCP)
 	case strings.Contains(first, "://"):
-		return true, r.readURL(c.words)
+		return true, r.readWithoutFlags(c.words, r.readURL)
 	}
 	return false, nil
 }
@@ -215,24 +246,26 @@ func (r *reader) readLeadingFlag(c shellCommand) error {
 // finish decides the names and the ports.
 func (r *reader) finish() Result {
 	names := newNames(r.options)
-	ports := newPorts(r)
 	for i := range r.pending {
 		d := &r.pending[i]
-		d.Name = names.choose(d, len(r.pending))
-		if !d.isReverse() {
-			d.LocalPort = ports.choose(d)
+		name := names.choose(d, len(r.pending))
+		svc := d.service(name, r.chooseLocalPort(name, d))
+		if d.target != nil {
+			r.finishTarget(&svc, d.target)
 		}
-		if d.finish != nil {
-			d.finish(&d.Service)
-		}
-		r.result.Services = append(r.result.Services, d.Service)
-		if d.url != nil {
-			r.result.Env = append(r.result.Env, d.url(d.Service)...)
-		}
+		r.result.Services = append(r.result.Services, svc)
 	}
 	return r.result
 }
 
-func (d *pendingService) isReverse() bool {
-	return d.Connection.Has("reverse")
+// chooseLocalPort decides the local port of a service. That of a reverse service is a server's, not ours.
+func (r *reader) chooseLocalPort(name string, d *pendingService) int {
+	if d.connection.Get("reverse") != nil {
+		return d.localPort
+	}
+	port, reason := r.options.Ports.Choose(name, d.localAddress, d.localPort)
+	if reason != "" {
+		r.note("local port %d of %s becomes %s: %s", d.localPort, name, draft.FormatValue(draft.LocalPortValue(port)), reason)
+	}
+	return port
 }

@@ -67,7 +67,7 @@ func TestParse_WritesPathsBelowTheHomeDirectoryWithATilde(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := result.Services[0].Connection.Text("key_file"); got != want {
+		if got := connectionText(result, "key_file"); got != want {
 			t.Errorf("%s: key_file = %q, want %q", arg, got, want)
 		}
 	}

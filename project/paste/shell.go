@@ -7,13 +7,13 @@ import (
 	"unicode/utf8"
 
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/project/definition"
+	"github.com/localport-sh/localport/project/draft"
 )
 
 // shellCommand is a simple command of a shell: its words, as texts of a config, and the variables set for it.
 type shellCommand struct {
 	words     []string
-	variables []definition.Variable
+	variables []Variable
 }
 
 // splitCommands splits the text of a POSIX shell (XCU 2.3) into simple commands. Quotes are removed, redirections and comments dropped, and
@@ -83,7 +83,7 @@ func (s *splitter) step() error {
 
 func (s *splitter) addLiteral(text string) {
 	s.inWord = true
-	s.word.WriteString(definition.Literal(text))
+	s.word.WriteString(draft.EscapeTemplate(text))
 }
 
 // startRedirection reads an operator such as 2>&1 or >>; the word after it is dropped.
@@ -213,7 +213,7 @@ func (c shellCommand) withoutWrappers() shellCommand {
 		switch {
 		case assignmentPattern().MatchString(words[0]):
 			name, value, _ := strings.Cut(words[0], "=")
-			c.variables = append(c.variables, definition.Variable{Name: name, Value: value})
+			c.variables = append(c.variables, Variable{Name: name, Value: value})
 			words = words[1:]
 		case slices.Contains(reservedWords, words[0]):
 			words = words[1:]

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/project/definition"
+	"github.com/localport-sh/localport/project/draft"
 )
 
 // The flags of ssh(1).
@@ -32,8 +32,8 @@ func sshBoolOption(flag byte) (name, value string) {
 
 // sshArgs are the arguments of ssh.
 type sshArgs struct {
-	connection definition.Table
-	options    definition.Table
+	connection draft.Table
+	options    draft.Table
 	forwards   []sshForward
 	host       string
 	lastWord   string
@@ -97,16 +97,29 @@ func (r *reader) parseSSHArgs(a *sshArgs, words []string) (command []string, err
 				return nil, err
 			}
 		default:
-			usesNext, err := r.readSSHFlags(a, word, words[i+1:])
+			count, err := r.readSSHWord(a, words[i:])
 			if err != nil {
 				return nil, err
 			}
-			if usesNext {
-				i++
-			}
+			i += count - 1
 		}
 	}
 	return nil, nil
+}
+
+// readSSHWord reads the flag or flags of the first of some words, and returns how many words they take.
+func (r *reader) readSSHWord(a *sshArgs, words []string) (count int, err error) {
+	if count, err := r.takeFlag(words); count > 0 || err != nil {
+		return count, err
+	}
+	if strings.HasPrefix(words[0], "--") {
+		return 0, r.unknownFlagError(words[0], "ssh", nil)
+	}
+	usesNext, err := r.readSSHFlags(a, words[0], words[1:])
+	if usesNext {
+		return 2, err
+	}
+	return 1, err
 }
 
 // readSSHFlags reads a word of flags, such as -fNL or -p2222.
@@ -134,7 +147,7 @@ func (r *reader) readSSHFlags(a *sshArgs, word string, next []string) (usesNext 
 // setSSHBool applies a flag without a value. Those that make ssh wait in the background, or quiet, have no counterpart and need none.
 func (r *reader) setSSHBool(a *sshArgs, word string, flag byte) error {
 	if option, value := sshBoolOption(flag); option != "" {
-		a.options.Set(option, value)
+		a.options.Set(option, draft.Template(value))
 		return nil
 	}
 	switch flag {
@@ -154,7 +167,7 @@ func (r *reader) setSSHValue(a *sshArgs, flag byte, value string) (err error) {
 		if a.connection.Text(key) != "" {
 			return nil // ssh uses the first one
 		}
-		a.connection.Set(key, value)
+		a.connection.Set(key, draft.Template(value))
 		return checkWord(value, key != "key_file" && key != "config_file")
 	}
 	switch flag {
@@ -180,7 +193,7 @@ func (r *reader) setSSHValue(a *sshArgs, flag byte, value string) (err error) {
 		return &Error{Word: "-" + string(flag), Reason: "this flag of ssh cannot be a service", Advice: "forward a port with -L LOCAL:HOST:PORT"}
 	}
 	if option := sshFlagOption(flag); option != "" {
-		a.options.Set(option, value)
+		a.options.Set(option, draft.Template(value))
 		return checkWord(value, false)
 	}
 	return nil // -E, -e, -S: about this process only
@@ -191,7 +204,7 @@ func (a *sshArgs) setPort(value string) error {
 	if err != nil {
 		return &Error{Word: value, Reason: "the port of the ssh host is not 1-65535"}
 	}
-	if !a.connection.Has("port") {
+	if a.connection.Get("port") == nil {
 		a.connection.Set("port", port)
 	}
 	return nil
@@ -231,7 +244,7 @@ func (r *reader) setSSHOption(a *sshArgs, text string) error {
 			return nil // ssh uses the first one
 		}
 	}
-	a.options = append(a.options, definition.Entry{Key: name, Value: value})
+	a.options = append(a.options, draft.Entry{Key: name, Value: draft.Template(value)})
 	return checkWord("x"+value, false)
 }
 
@@ -264,7 +277,7 @@ func (a *sshArgs) setHost(word string) error {
 		}
 		word = u.Hostname()
 		if user := u.User.Username(); user != "" {
-			word = definition.Literal(user) + "@" + word
+			word = draft.EscapeTemplate(user) + "@" + word
 		}
 	}
 	at := strings.LastIndexByte(word, '@')
@@ -272,7 +285,7 @@ func (a *sshArgs) setHost(word string) error {
 		if err := checkWord(word[:at], true); err != nil {
 			return err
 		}
-		a.connection.Set("user", word[:at])
+		a.connection.Set("user", draft.Template(word[:at]))
 	}
 	a.host = word[at+1:]
 	if host, port, found := strings.Cut(a.host, ":"); found && !strings.Contains(port, ":") {
@@ -281,7 +294,7 @@ func (a *sshArgs) setHost(word string) error {
 	if err := checkHost(a.host); err != nil {
 		return err
 	}
-	a.connection.Set("host", a.host)
+	a.connection.Set("host", draft.Template(a.host))
 	return nil
 }
 
@@ -297,22 +310,21 @@ type sshForward struct {
 
 // service returns the service that does the same.
 func (f sshForward) service(a *sshArgs) pendingService {
-	d := pendingService{isPortChosen: true, base: f.baseName(a.host)}
-	d.Service = definition.Service{Technology: "ssh", LocalPort: f.bindPort, LocalAddress: f.localAddress, Connection: slices.Clone(a.connection)}
+	d := pendingService{technology: "ssh", base: f.baseName(a.host), localPort: f.bindPort, localAddress: f.localAddress, connection: slices.Clone(a.connection)}
 	switch f.flag {
 	case 'D':
-		d.Connection.Set("socks", true)
+		d.connection.Set("socks", true)
 	case 'R':
-		d.LocalPort, d.RemotePort = f.port, strconv.Itoa(f.bindPort)
-		d.Connection.Set("reverse", true)
-		d.Connection.Set("remote_host", f.bindAddress)
+		d.localPort, d.remotePort = f.port, strconv.Itoa(f.bindPort)
+		d.connection.Set("reverse", true)
+		d.connection.Set("remote_host", draft.Template(f.bindAddress))
 	default:
-		d.RemotePort = strconv.Itoa(f.port)
+		d.remotePort = strconv.Itoa(f.port)
 		if f.host != "localhost" {
-			d.Connection.Set("remote_host", f.host)
+			d.connection.Set("remote_host", draft.Template(f.host))
 		}
 	}
-	slices.SortStableFunc(d.Connection, func(a, b definition.Entry) int {
+	slices.SortStableFunc(d.connection, func(a, b draft.Entry) int {
 		return slices.Index(connectionOrder, a.Key) - slices.Index(connectionOrder, b.Key)
 	})
 	return d

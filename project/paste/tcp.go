@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/localport-sh/localport/project/definition"
+	"github.com/localport-sh/localport/project/draft"
 )
 
 // isHostPort reports whether a word is HOST:PORT.
@@ -31,13 +31,10 @@ func (r *reader) readTCP(words []string) error {
 	}
 	host, remote, _ := net.SplitHostPort(words[0])
 	port, _ := parsePort(remote)
-	d := pendingService{base: nameOfHost(host, port, host)}
-	d.Service = definition.Service{Technology: "tcp", LocalPort: port, RemotePort: strconv.Itoa(port)}
-	d.Connection.Set("remote_host", host)
+	d := newTCPService(nameOfHost(host, port, host), host, port)
 	if len(words) == 2 {
 		var err error
-		d.isPortChosen = true
-		if d.LocalPort, err = parsePort(words[1]); err != nil && words[1] != "0" && words[1] != "auto" {
+		if d.localPort, err = parsePort(words[1]); err != nil && words[1] != "0" && words[1] != "auto" {
 			return &Error{Word: words[1], Reason: "the local port is not 1-65535", Advice: form}
 		}
 	}
@@ -45,14 +42,28 @@ func (r *reader) readTCP(words []string) error {
 	return nil
 }
 
+// newTCPService returns a service that leads to a host, which is a text of a config.
+func newTCPService(base, host string, port int) pendingService {
+	d := pendingService{technology: "tcp", base: base, localPort: port, remotePort: strconv.Itoa(port)}
+	d.connection.Set("remote_host", draft.Template(host))
+	return d
+}
+
 // readSocat adds the service of socat TCP-LISTEN:PORT,… TCP:HOST:PORT (socat(1)).
 func (r *reader) readSocat(words []string) error {
 	const advice = "only this form is understood: socat TCP-LISTEN:5432,fork TCP:db.internal:5432"
 	var addresses []string
-	for _, word := range words {
-		if !strings.HasPrefix(word, "-") {
-			addresses = append(addresses, word)
+	for len(words) > 0 {
+		count, err := r.takeFlag(words)
+		switch {
+		case err != nil:
+			return err
+		case count == 0 && strings.HasPrefix(words[0], "--"):
+			return r.unknownFlagError(words[0], "socat", nil)
+		case count == 0 && words[0][0] != '-':
+			addresses = append(addresses, words[0])
 		}
+		words = words[max(count, 1):]
 	}
 	if len(addresses) != 2 {
 		return &Error{Word: "socat", Reason: "two addresses are expected after it", Advice: advice}
@@ -85,6 +96,6 @@ func (r *reader) readSocat(words []string) error {
 	if err := r.readTCP([]string{target, options[0]}); err != nil {
 		return err
 	}
-	r.pending[len(r.pending)-1].LocalAddress = localAddress
+	r.pending[len(r.pending)-1].localAddress = localAddress
 	return nil
 }

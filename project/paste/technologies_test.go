@@ -7,7 +7,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/tcp"
 	"github.com/localport-sh/localport/probe/builtin"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/project/definition"
+	"github.com/localport-sh/localport/project/draft"
 	"github.com/localport-sh/localport/project/paste"
 )
 
@@ -23,12 +23,5 @@ func parseConfig(result paste.Result) (*project.Project, error) {
 
 // render returns the text of the config with what was pasted.
 func render(result paste.Result) string {
-	text := definition.Render(result.Services)
-	if len(result.Env) > 0 {
-		text += "\n[env]\n"
-	}
-	for _, variable := range result.Env {
-		text += definition.RenderEntry(variable.Name, variable.Value)
-	}
-	return text
+	return draft.Config{Services: result.Services, Env: result.Env}.Tables()
 }

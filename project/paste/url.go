@@ -6,15 +6,14 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/project/definition"
+	"github.com/localport-sh/localport/project/draft"
 )
 
 // urlScheme is what is known of the servers of a URL's scheme.
 type urlScheme struct {
 	port  int // the default; 0: none
 	name  string
-	check func(*urlTarget) definition.Table // nil: the default check, of TCP
+	check func(*urlTarget) draft.Table // nil: the default check, of TCP
 }
 
 // urlSchemes returns the known schemes. It is no variable: few runs of the program need it.
@@ -34,8 +33,9 @@ func urlSchemes() map[string]urlScheme {
 // urlTarget is a URL whose server a service leads to.
 type urlTarget struct {
 	url      *url.URL
-	scheme   string // without a driver, such as the "+asyncpg" of SQLAlchemy
-	password string // as text of a config: empty, or a variable
+	scheme   string         // without a driver, such as the "+asyncpg" of SQLAlchemy
+	password draft.Template // empty, or a variable
+	check    func(*urlTarget) draft.Table
 }
 
 // isNamedURL reports whether the words are NAME URL.
@@ -46,9 +46,10 @@ func isNamedURL(words []string) bool {
 
 // readNamedURL adds the service of NAME URL [LOCAL].
 func (r *reader) readNamedURL(name string, words []string) error {
-	if serviceName(name) != strings.ToLower(name) {
-		return &Error{Word: name, Reason: "not a name of a service", Advice: `use letters, digits, "-" and "_", and begin with a letter`}
+	if err := checkName(name); err != nil {
+		return err
 	}
+	r.result.WrittenNames = append(r.result.WrittenNames, strings.ToLower(name))
 	return r.addURL(name, words)
 }
 
@@ -80,19 +81,18 @@ func (r *reader) addURL(name string, words []string) error {
 	if err := checkHost(host); err != nil {
 		return err
 	}
-	d := pendingService{base: name}
 	if name == "" {
-		d.base = nameOfHost(host, port, host)
+		name = nameOfHost(host, port, host)
 	}
-	d.Service = definition.Service{Technology: "tcp", LocalPort: port, RemotePort: strconv.Itoa(port)}
-	d.Connection.Set("remote_host", host)
+	d := newTCPService(name, host, port)
 	if len(words) == 2 {
-		d.isPortChosen = true
-		if d.LocalPort, err = parsePort(words[1]); err != nil && words[1] != "auto" {
+		if d.localPort, err = parsePort(words[1]); err != nil && words[1] != "auto" {
 			return &Error{Word: words[1], Reason: "the local port is not 1-65535", Advice: form}
 		}
 	}
-	r.addTarget(d, target, scheme)
+	target.check = scheme.check
+	d.target = target
+	r.pending = append(r.pending, d)
 	return nil
 }
 
@@ -121,58 +121,47 @@ func parseTarget(word string) (*urlTarget, error) {
 // shown returns the URL without its password.
 func (t *urlTarget) shown() string { return t.url.Redacted() }
 
-// addTarget adds the service with its health check, and the URL through the service.
-func (r *reader) addTarget(d pendingService, t *urlTarget, scheme urlScheme) {
-	password, hasPassword := t.url.User.Password()
-	if !hasPassword {
-		password = ""
-	}
+// finishTarget adds the health check of a URL's server, and to [env] the URL through the service.
+func (r *reader) finishTarget(svc *draft.Service, t *urlTarget) {
+	password, _ := t.url.User.Password()
 	isEncoded := url.UserPassword("", password).String() != ":"+password
-	if isEncoded && !t.isTLS() {
+	if password != "" {
+		name := draft.SecretVariable(svc.Name, "password")
+		t.password = draft.Template("${" + name + "}")
+		r.result.Secrets = append(r.result.Secrets, Variable{Name: name, Value: password})
+	}
+	if t.check != nil {
+		svc.Set("health_check", t.check(t))
+	}
+	switch {
+	case t.isTLS(): // the certificate is not that of the local address
+	case isEncoded:
 		r.note("no variable with the URL is added: the password has characters that are written differently in a URL")
+	default:
+		r.result.Env.Set(draft.VariableName(svc.Name)+"_URL", t.throughService(svc.Name))
 	}
-	if !isEncoded && !t.isTLS() { // with TLS the certificate is not that of the local address
-		d.url = func(svc definition.Service) []definition.Variable {
-			return []definition.Variable{t.throughService(svc.Name, password)}
-		}
-	}
-	d.finish = func(svc *definition.Service) {
-		if password != "" {
-			name := passwordVariable(svc.Name)
-			t.password = "${" + name + "}"
-			r.result.Secrets = append(r.result.Secrets, definition.Variable{Name: name, Value: password})
-		}
-		if scheme.check != nil {
-			svc.HealthCheck = scheme.check(t)
-		}
-	}
-	r.pending = append(r.pending, d)
 }
 
-// passwordVariable is the variable of .env that has the password of a service.
-func passwordVariable(service string) string { return project.EnvPrefix(service) + "_PASSWORD" }
-
-// throughService returns the variable NAME_URL: the URL with the service's address.
-func (t *urlTarget) throughService(service, password string) definition.Variable {
+// throughService returns the URL with the service's address.
+func (t *urlTarget) throughService(service string) draft.Template {
 	u := *t.url
 	const addressMark = "address.invalid"
 	u.Host = addressMark
 	prefix := ""
 	if u.User != nil {
-		prefix = definition.Literal(url.User(u.User.Username()).String())
-		if password != "" {
-			prefix += ":${" + passwordVariable(service) + "}"
+		prefix = draft.EscapeTemplate(url.User(u.User.Username()).String())
+		if t.password != "" {
+			prefix += ":" + string(t.password)
 		}
 		prefix += "@"
 		u.User = nil
 	}
 	before, after, _ := strings.Cut(u.String(), addressMark)
-	value := definition.Literal(before) + prefix + "${" + service + ".addr}" + definition.Literal(after)
-	return definition.Variable{Name: project.EnvPrefix(service) + "_URL", Value: value}
+	return draft.Template(draft.EscapeTemplate(before) + prefix + "${" + service + ".addr}" + draft.EscapeTemplate(after))
 }
 
-func (t *urlTarget) user() string     { return definition.Literal(t.url.User.Username()) }
-func (t *urlTarget) database() string { return definition.Literal(strings.Trim(t.url.Path, "/")) }
+func (t *urlTarget) user() string     { return t.url.User.Username() }
+func (t *urlTarget) database() string { return strings.Trim(t.url.Path, "/") }
 
 // isTLS reports whether the scheme is that of TLS.
 func (t *urlTarget) isTLS() bool {
@@ -184,7 +173,7 @@ func (t *urlTarget) isTLS() bool {
 }
 
 // setTLS has a check use TLS, and verify the certificate of the server's own name.
-func (t *urlTarget) setTLS(check *definition.Table) {
+func (t *urlTarget) setTLS(check *draft.Table) {
 	if t.isTLS() {
 		check.Set("tls", true)
 		check.Set("server_name", t.url.Hostname())
@@ -192,7 +181,7 @@ func (t *urlTarget) setTLS(check *definition.Table) {
 }
 
 // postgresCheck needs a user: without one the server's answer says nothing.
-func postgresCheck(t *urlTarget) (check definition.Table) {
+func postgresCheck(t *urlTarget) (check draft.Table) {
 	if t.user() == "" {
 		return nil
 	}
@@ -206,7 +195,7 @@ func postgresCheck(t *urlTarget) (check definition.Table) {
 	return check
 }
 
-func mysqlCheck(t *urlTarget) (check definition.Table) {
+func mysqlCheck(t *urlTarget) (check draft.Table) {
 	check.Set("type", "mysql")
 	if t.password != "" { // without a user it is enough that the server refuses the login
 		check.Set("user", t.user())
@@ -216,7 +205,7 @@ func mysqlCheck(t *urlTarget) (check definition.Table) {
 	return check
 }
 
-func redisCheck(t *urlTarget) (check definition.Table) {
+func redisCheck(t *urlTarget) (check draft.Table) {
 	check.Set("type", "redis")
 	if t.password != "" {
 		check.Set("user", t.user())
@@ -230,10 +219,10 @@ func redisCheck(t *urlTarget) (check definition.Table) {
 }
 
 // webCheck asks for the path of the URL, under the server's own name.
-func webCheck(t *urlTarget) (check definition.Table) {
+func webCheck(t *urlTarget) (check draft.Table) {
 	check.Set("type", t.scheme)
 	if path := t.url.EscapedPath(); path != "" && path != "/" {
-		check.Set("path", definition.Literal(path))
+		check.Set("path", path)
 	}
 	host := t.url.Hostname()
 	if port := t.url.Port(); port != "" {
@@ -246,9 +235,9 @@ func webCheck(t *urlTarget) (check definition.Table) {
 	return check
 }
 
-func kafkaCheck(*urlTarget) definition.Table { return definition.Table{{Key: "type", Value: "kafka"}} }
+func kafkaCheck(*urlTarget) draft.Table { return draft.Table{{Key: "type", Value: "kafka"}} }
 
-func mqttCheck(t *urlTarget) (check definition.Table) {
+func mqttCheck(t *urlTarget) (check draft.Table) {
 	check.Set("type", "mqtt")
 	if t.password != "" {
 		check.Set("user", t.user())
@@ -258,4 +247,4 @@ func mqttCheck(t *urlTarget) (check definition.Table) {
 	return check
 }
 
-func grpcCheck(*urlTarget) definition.Table { return definition.Table{{Key: "type", Value: "grpc"}} }
+func grpcCheck(*urlTarget) draft.Table { return draft.Table{{Key: "type", Value: "grpc"}} }

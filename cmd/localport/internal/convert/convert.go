@@ -3,10 +3,12 @@
 package convert
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/convert/yamlfile"
 	"github.com/localport-sh/localport/project/draft"
 )
 
@@ -39,6 +41,14 @@ func (f Finding) String() string {
 	return strings.Join(parts, ": ")
 }
 
+// FileError returns an error about a file: "FILE:LINE: REASON" for a *yamlfile.FormatError.
+func FileError(path string, err error) error {
+	if format, ok := errors.AsType[*yamlfile.FormatError](err); ok && format.Line > 0 {
+		return fmt.Errorf("%s:%d: %w", path, format.Line, err)
+	}
+	return fmt.Errorf("%s: %w", path, err)
+}
+
 // Text returns the text of the config, with the findings as comments at its end.
 func (r Result) Text() string {
 	config := r.Config
@@ -49,28 +59,6 @@ func (r Result) Text() string {
 		}
 	}
 	return config.Text()
-}
-
-// PasswordVariable returns the name of the variable that holds a service's secret: DB_PASSWORD for the password of db.
-func PasswordVariable(service, key string) string {
-	return VariableName(service + "_" + key)
-}
-
-// VariableName returns a valid name for a variable that [env] may set or .env may hold.
-func VariableName(text string) string {
-	name := strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_':
-			return r
-		case r >= 'a' && r <= 'z':
-			return r - 'a' + 'A'
-		}
-		return '_'
-	}, text)
-	if name == "" || name[0] >= '0' && name[0] <= '9' {
-		name = "_" + name
-	}
-	return name
 }
 
 // SecretReference refers to a variable that .env or the environment is to hold. Until it does, the config is valid all the same: an

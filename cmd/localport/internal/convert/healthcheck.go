@@ -35,7 +35,7 @@ func SuggestCheck(svc *draft.Service, protocol Protocol, reason string) {
 	if len(checks) == 0 {
 		return
 	}
-	check, password := checks[0], draft.Template(fmt.Sprintf("${%s}", PasswordVariable(svc.Name, "password")))
+	check, password := checks[0], draft.Template(fmt.Sprintf("${%s}", draft.SecretVariable(svc.Name, "password")))
 	switch protocol {
 	case Postgres:
 		check = append(check, draft.Entry{Key: "user", Value: "postgres"}, draft.Entry{Key: "password", Value: password})

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -88,7 +90,7 @@ func ReportOnOneLine(w io.Writer, err error) error {
 	if _, isInvalid := errors.AsType[*project.InvalidError](err); err == nil || isInvalid || errors.Is(err, ErrReported) {
 		return err
 	}
-	parts := []string{JoinLines(err.Error())}
+	parts := []string{JoinLines(errorText(err))}
 	for _, hint := range Hints(err) {
 		if strings.HasPrefix(hint, "localport ") {
 			hint = `run "` + hint + `"`
@@ -123,7 +125,7 @@ func errorLines(err error) []string {
 		return lines
 	}
 	if !isReport(err) {
-		return []string{"localport: " + JoinLines(err.Error())}
+		return []string{"localport: " + JoinLines(errorText(err))}
 	}
 	lines := strings.Split(EscapeText(strings.TrimRight(err.Error(), "\n")), "\n")
 	lines[0] = "localport: " + lines[0]
@@ -131,6 +133,27 @@ func errorLines(err error) []string {
 		lines[i+1] = "  " + lines[i+1] // so that no line of the report looks like a message of ours
 	}
 	return lines
+}
+
+// errorText returns the text of an error. Line breaks in the paths that it names are escaped: the others separate sentences.
+func errorText(err error) string {
+	text := err.Error()
+	var paths []string
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		paths = append(paths, pathErr.Path)
+	}
+	if linkErr, ok := errors.AsType[*os.LinkError](err); ok {
+		paths = append(paths, linkErr.Old, linkErr.New)
+	}
+	if notFound, ok := errors.AsType[*project.NotFoundError](err); ok {
+		paths = append(paths, notFound.Tried...)
+	}
+	for _, path := range paths {
+		if strings.Contains(path, "\n") {
+			text = strings.ReplaceAll(text, path, EscapeLine(path))
+		}
+	}
+	return text
 }
 
 // multiError is what errors.Join and fmt.Errorf return for several errors.

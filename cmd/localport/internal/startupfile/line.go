@@ -9,9 +9,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/backup"
+	"github.com/localport-sh/localport/project/edit"
 )
 
 // Line is a line of a shell's start-up file that runs localport.
@@ -101,7 +102,7 @@ func filesOf(lines []Line) (files []string) {
 	return files
 }
 
-func removeFromFile(file string, lines []Line) (backup string, err error) {
+func removeFromFile(file string, lines []Line) (copied string, err error) {
 	path, err := filepath.EvalSymlinks(file) // people keep these files elsewhere, and link to them
 	if err != nil {
 		return "", err
@@ -121,33 +122,15 @@ func removeFromFile(file string, lines []Line) (backup string, err error) {
 	if isValidFor(file, before) && !isValidFor(file, after) {
 		return "", errSyntax
 	}
-	backup = path + BackupSuffix
-	if err := copyWith(path, backup, before, os.O_EXCL); err != nil {
+	info, err := os.Stat(path)
+	if err != nil {
 		return "", err
 	}
-	temp := path + ".localport-new"
-	defer os.Remove(temp) //nolint:errcheck // it was renamed
-	if err := copyWith(path, temp, after, os.O_TRUNC); err != nil {
+	copied = path + BackupSuffix
+	if err := backup.WriteCopy(copied, backup.File{Data: before, Info: info}); err != nil {
 		return "", err
 	}
-	return backup, os.Rename(temp, path)
-}
-
-// copyWith writes data to a new file that has the mode and, where that is allowed, the owner of another one.
-func copyWith(model, path string, data []byte, flag int) error {
-	info, err := os.Stat(model)
-	if err != nil {
-		return err
-	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|syscall.O_NOFOLLOW|flag, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(data)
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		_ = file.Chown(int(stat.Uid), int(stat.Gid))
-	}
-	return errors.Join(err, file.Chmod(info.Mode().Perm()), file.Sync(), file.Close())
+	return copied, edit.Replace(path, before, after)
 }
 
 // isValidFor reports whether the shell whose start-up file this is can parse data. Without the shell, or for one that cannot check, it is true.

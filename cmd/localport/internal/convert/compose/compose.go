@@ -4,7 +4,6 @@
 package compose
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -15,22 +14,21 @@ import (
 	"github.com/localport-sh/localport/project/draft"
 )
 
-var errNoServices = errors.New(`it has no mapping "services", so it is no compose file`)
-
 // Convert converts the text of a compose file. path is the file's name in findings. Passwords are not copied: the config refers to variables.
 func Convert(path string, data []byte) (convert.Result, error) {
 	root, err := yamlfile.Parse(data)
 	if err != nil {
-		return convert.Result{}, fmt.Errorf("%s: %w", path, err)
+		return convert.Result{}, convert.FileError(path, err)
+	}
+	if err := checkForm(root); err != nil {
+		return convert.Result{}, convert.FileError(path, err)
 	}
 	services := root.Member("services")
-	if !services.IsMapping() {
-		return convert.Result{}, fmt.Errorf("%s: %w", path, errNoServices)
-	}
 	c := &converter{path: path, names: draft.Names{}, services: map[string][]string{}, variables: map[string]bool{}, secrets: map[string]bool{}}
 	if include := root.Member("include"); include.Exists() {
 		c.report(include.Line(), "include", "the files that it names were not read: convert each of them")
 	}
+	c.reportUnknown("", root, rootKeys)
 	for _, entry := range services.Entries() {
 		c.convertService(entry)
 	}
@@ -72,6 +70,12 @@ type container struct {
 
 func (c *converter) convertService(entry yamlfile.Entry) {
 	node := entry.Value
+	if !node.IsMapping() {
+		c.report(entry.Line, "services."+entry.Key, "left out: it must have keys, such as image and ports; it is %s", node.Describe())
+		return
+	}
+	c.reportUnknown("services."+entry.Key+".", node, serviceKeys)
+	c.reportKinds("services."+entry.Key+".", node)
 	s := container{name: entry.Key, line: entry.Line, node: node, environment: readEnvironment(node.Member("environment"))}
 	key := "services." + s.name
 	image := withDefaults(node.Member("image").Text())
@@ -106,10 +110,14 @@ func (c *converter) usablePorts(key string, item yamlfile.Node) (usable []publis
 	for _, port := range ports {
 		number, err := strconv.Atoi(withDefaults(port.published))
 		switch {
+		case port.target == 0 && !strings.Contains(item.Text(), "$"):
+			c.report(item.Line(), key+".ports", `left out: not a port; write "HOST:CONTAINER", such as "8080:80"`)
 		case port.isUDP:
 			c.report(port.line, key+".ports", "left out: UDP; only TCP can be forwarded")
 		case port.published == "":
 			c.report(port.line, key+".ports", `left out: docker chooses another port at each start; write "HOST:CONTAINER", such as "%d:%d"`, port.target, port.target)
+		case (err != nil || number < 1 || number > 65535) && !strings.Contains(port.published, "$"):
+			c.report(port.line, key+".ports", "left out: %s is not a port from 1 to 65535", draft.Quote(port.published))
 		case err != nil || number < 1 || number > 65535:
 			c.report(port.line, key+".ports", "left out: the published port is not known; give the variable a default, such as ${PORT:-5432}")
 		default:

@@ -2,8 +2,10 @@ package compose
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/internal/convert/converttest"
 	"github.com/localport-sh/localport/cmd/localport/internal/convert/goldentest"
+	"github.com/localport-sh/localport/cmd/localport/internal/convert/yamlfile"
 )
 
 func readExample(t *testing.T) []byte {
@@ -84,9 +87,91 @@ func TestConvert_FindsThePortsThatComposePublishes(t *testing.T) {
 
 func TestConvert_RejectsOtherFiles(t *testing.T) {
 	for _, text := range []string{"", "services: [a]", "- 1", "services: {", "version: '3'"} {
-		if _, err := Convert("compose.yml", []byte(text)); err == nil || !strings.HasPrefix(err.Error(), "compose.yml: ") {
+		if _, err := Convert("compose.yml", []byte(text)); err == nil || !strings.HasPrefix(err.Error(), "compose.yml:") {
 			t.Errorf("%q: got error %v, want one that names the file", text, err)
 		}
+	}
+}
+
+func TestConvert_SaysWhichFormIsExpected(t *testing.T) {
+	const neither = "neither a compose file nor a localport.yaml: "
+	for text, want := range map[string]string{
+		"":                                  "compose.yml: " + neither + "it is empty",
+		"a\n":                               "compose.yml:1: " + neither + "it is a single value instead of keys",
+		"# x\n- a\n":                        "compose.yml:2: " + neither + "it is a list instead of keys",
+		"version: '3'\nservics:\n  a: {}\n": "compose.yml:2: " + neither + `it has no "services"` + `; did you mean "services" instead of "servics"?`,
+		"foo: 1\n":                          "compose.yml: " + neither + `it has no "services"; name another file`,
+		"\nservices:\n":                     "compose.yml:2: " + neither + `its "services" is empty`,
+		"services: a\n":                     "compose.yml:1: " + neither + `its "services" is a single value`,
+		"services:\n  db:\n    technology: ssh\n": `compose.yml:2: a localport.yaml has a list of services, not keys with their names; write "- name: db" instead of "db:", and so for each service`,
+		"services:\n\tdb:\n":                      "compose.yml:2: a tab in the indentation: YAML takes only spaces there; replace each tab by spaces",
+	} {
+		_, err := Convert("compose.yml", []byte(text))
+		format, ok := errors.AsType[*yamlfile.FormatError](err)
+		if !ok || !strings.HasPrefix(err.Error()+"; "+format.Advice, want) || format.Advice == "" {
+			t.Errorf("%q: %v; %+v", text, err, format)
+		}
+	}
+}
+
+// TestKeys_AreThoseOfCompose compares them with those that compose itself reads.
+func TestKeys_AreThoseOfCompose(t *testing.T) {
+	for _, c := range []struct {
+		config any
+		keys   []string
+	}{{types.ServiceConfig{}, serviceKeys}, {types.Project{}, rootKeys}} {
+		config := reflect.TypeOf(c.config)
+		for field := range config.Fields() {
+			name, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+			if name != "" && name != "-" && name != "#extensions" && name != "name" && !slices.Contains(c.keys, name) {
+				t.Errorf("%s: %s is missing", config.Name(), name)
+			}
+		}
+	}
+}
+
+func TestConvert_ReportsValuesOfTheWrongKind(t *testing.T) {
+	result, err := Convert("compose.yml", []byte(`prots: 1
+x-mine: 1
+services:
+  web: nginx
+  api:
+    image: y
+    ports: 8080:80
+    environmnt: {A: b}
+    environment: A
+    depends_on: web
+    profiles: {a: b}
+    healthcheck: [a]
+    image: z
+  db:
+    ports: ["x:80", "70000:80", "8080:abc", [1], null]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, finding := range result.Findings {
+		got = append(got, finding.String())
+	}
+	want := []string{
+		"compose.yml:1: prots: was not read: compose has no such key",
+		"compose.yml:4: services.web: left out: it must have keys, such as image and ports; it is a single value",
+		`compose.yml:8: services.api.environmnt: was not read: compose has no such key; did you mean "environment"?`,
+		"compose.yml:13: services.api.image: was not read: line 6 has this key already",
+		`compose.yml:7: services.api.ports: was not read: it must be a list, it is a single value; write - "8080:80" below it`,
+		"compose.yml:9: services.api.environment: was not read: it must be a list or keys, it is a single value; write NAME: value below it",
+		"compose.yml:10: services.api.depends_on: was not read: it must be a list or keys, it is a single value; write - NAME below it",
+		"compose.yml:11: services.api.profiles: was not read: it must be a list, it is keys with values; write - NAME below it",
+		"compose.yml:12: services.api.healthcheck: was not read: it must be keys, it is a list; write test: … below it",
+		`compose.yml:15: services.db.ports: left out: "x" is not a port from 1 to 65535`,
+		`compose.yml:15: services.db.ports: left out: "70000" is not a port from 1 to 65535`,
+		`compose.yml:15: services.db.ports: left out: not a port; write "HOST:CONTAINER", such as "8080:80"`,
+		`compose.yml:15: services.db.ports: left out: not a port; write "HOST:CONTAINER", such as "8080:80"`,
+		`compose.yml:15: services.db.ports: left out: not a port; write "HOST:CONTAINER", such as "8080:80"`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 

@@ -28,7 +28,7 @@ func (c *converter) addServerSettings(s *container, svc *draft.Service, port pub
 		return
 	}
 	addCheck(svc, protocol, credentials{}, path)
-	c.addVariable(convert.VariableName(svc.Name)+"_URL", svc.Name, draft.Template(string(protocol)+"://${"+svc.Name+".addr}"))
+	c.addVariable(draft.VariableName(svc.Name)+"_URL", svc.Name, draft.Template(string(protocol)+"://${"+svc.Name+".addr}"))
 }
 
 // addCheck adds a health check that passes with these credentials, or suggests one that the user has to complete.
@@ -171,7 +171,7 @@ func (c *converter) secret(s *container, name string, value yamlfile.Node) draft
 // newSecret returns the name of a variable for a secret that no other container has.
 func (c *converter) newSecret(s *container, name string) string {
 	if c.secrets[name] {
-		name = convert.VariableName(s.name + "_" + name)
+		name = draft.VariableName(s.name + "_" + name)
 	}
 	c.secrets[name] = true
 	return name
@@ -193,7 +193,7 @@ func (e *knownServer) urlFor(service string, login credentials) draft.Template {
 // addVariable adds a variable to [env]; the second one of a name is called after its service.
 func (c *converter) addVariable(name, service string, value draft.Template) {
 	if c.variables[name] {
-		name = convert.VariableName(service) + "_" + name
+		name = draft.VariableName(service) + "_" + name
 	}
 	if name == "" || c.variables[name] {
 		return

@@ -20,7 +20,7 @@ type Candidate struct {
 }
 
 // Convert makes a service of each port. Names are unique, and no two services have the same local port.
-func Convert(services []catalog.Service, location session.Location, ports *convert.LocalPorts) []Candidate {
+func Convert(services []catalog.Service, location session.Location, ports *draft.LocalPorts) []Candidate {
 	names := draft.Names{}
 	isRepeated := map[string]int{}
 	for _, svc := range services {
@@ -42,11 +42,11 @@ func Convert(services []catalog.Service, location session.Location, ports *conve
 	return candidates
 }
 
-func newCandidate(name string, svc catalog.Service, port catalog.Port, kubeContext string, ports *convert.LocalPorts) Candidate {
+func newCandidate(name string, svc catalog.Service, port catalog.Port, kubeContext string, ports *draft.LocalPorts) Candidate {
 	c := Candidate{Service: draft.Service{Name: name}, Protocol: protocolOf(svc, port)}
 	c.Set("technology", "kubectl")
-	localPort, comment := ports.Choose(port.Number, name)
-	c.Entries = append(c.Entries, draft.Entry{Key: "local_port", Value: localPort, Comment: comment})
+	localPort, comment := ports.Choose(name, "", port.Number)
+	c.Entries = append(c.Entries, draft.Entry{Key: "local_port", Value: draft.LocalPortValue(localPort), Comment: comment})
 	c.Set("remote_port", remotePort(port))
 	connection := draft.Table{}
 	connection.Set("resource_name", svc.Name)

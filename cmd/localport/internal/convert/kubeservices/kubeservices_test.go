@@ -24,7 +24,7 @@ func TestConvert_ChoosesNamesAndPorts(t *testing.T) {
 		"db-a 5432 5432 postgres", `web-http "auto" http http`, "web-9090 9090 9090 http", "web-a-name-that-is-too-long 8443 8443 https",
 		`db-b "auto" 5432 postgres`, `busy "auto" grpc grpc`,
 	}
-	ports := &convert.LocalPorts{IsTaken: func(port int) bool { return port == 7000 }}
+	ports := &draft.LocalPorts{Holder: anotherProgram(func(port int) bool { return port == 7000 })}
 	for i, c := range Convert(services, session.Location{Context: "test"}, ports) {
 		got := fmt.Sprintf("%s %s %v %s", c.Name, quote(entry(c, "local_port")), entry(c, "remote_port"), c.Protocol)
 		if got != want[i] {
@@ -89,7 +89,7 @@ func TestConvert_WritesValidConfigs(t *testing.T) {
 			}
 			services = append(services, svc)
 		}
-		ports := &convert.LocalPorts{IsTaken: func(port int) bool { return port%7 == 0 }}
+		ports := &draft.LocalPorts{Holder: anotherProgram(func(port int) bool { return port%7 == 0 })}
 		location := session.Location{Context: rapid.SampledFrom([]string{"", "arn:aws:eks:eu:1:cluster/x", "gke_p_r_c", "a b"}).Draw(t, "context")}
 		result := convert.Result{}
 		for _, c := range Convert(services, location, ports) {
@@ -112,4 +112,14 @@ func TestConvert_WritesValidConfigs(t *testing.T) {
 			t.Fatalf("got %d services, want %d, one for each port", len(parsed.Services), want)
 		}
 	})
+}
+
+// anotherProgram returns a holder for draft.LocalPorts, of the ports that another program has.
+func anotherProgram(hasPort func(int) bool) func(string, int) string {
+	return func(_ string, port int) string {
+		if hasPort(port) {
+			return "another program of this machine"
+		}
+		return ""
+	}
 }

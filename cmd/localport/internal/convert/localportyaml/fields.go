@@ -2,8 +2,10 @@ package localportyaml
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/convert"
@@ -32,7 +34,7 @@ func newMapping(path string, node yamlfile.Node) *mapping {
 // mapping returns the keys of a value, which is reported if it is there and has none.
 func (c *converter) mapping(f field) *mapping {
 	if f.value.Exists() && !f.value.IsMapping() {
-		c.report(f, "left out: must be a mapping")
+		c.report(f, "left out: it must have keys with values; it is %s", f.value.Describe())
 	}
 	return newMapping(f.path, f.value)
 }
@@ -64,7 +66,7 @@ func (c *converter) report(f field, format string, args ...any) {
 func (c *converter) reportUnknown(m *mapping) {
 	for _, entry := range m.value.Entries() {
 		if !m.isTaken[entry.Key] {
-			c.report(field{path: joinPath(m.path, entry.Key), line: entry.Line}, "left out: the Python LocalPort does not know this key and ignores it")
+			c.report(field{path: joinPath(m.path, entry.Key), line: entry.Line}, "left out: the Python LocalPort does not know this key and ignores it%s", project.SuggestNearest(entry.Key, slices.Sorted(maps.Keys(m.isTaken))))
 		}
 	}
 }
@@ -75,7 +77,7 @@ func (c *converter) text(f field) any {
 	case !f.value.Exists():
 		return nil
 	case !f.value.IsScalar():
-		c.report(f, "left out: must be a string")
+		c.report(f, "left out: it must be a single value; it is %s", f.value.Describe())
 		return nil
 	case !c.refs.in(f.value.Text()):
 		return f.value.Text()
@@ -152,7 +154,7 @@ func (c *converter) seconds(f field) any {
 // words returns a list of strings.
 func (c *converter) words(f field) (words []string) {
 	if f.value.Exists() && !f.value.IsSequence() {
-		c.report(f, "left out: must be a list")
+		c.report(f, "left out: it must be a list, with \"- \" before each item; it is %s", f.value.Describe())
 	}
 	for _, item := range f.value.Items() {
 		if text, ok := c.plain(field{f.path, item.Line(), item}); ok {
@@ -170,7 +172,7 @@ func (c *converter) secret(f field, service, key string) any {
 	if c.refs.in(f.value.Text()) && c.holdsNoSecret(f.value.Text()) {
 		return c.text(f)
 	}
-	variable := convert.PasswordVariable(service, key)
+	variable := draft.SecretVariable(service, key)
 	c.report(f, "a secret, not copied: put it into .env as %s=…", variable)
 	return convert.SecretReference(variable)
 }

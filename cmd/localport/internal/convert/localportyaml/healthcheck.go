@@ -107,12 +107,8 @@ func (c *converter) checkAddress(f field, address string, svc *draft.Service) {
 }
 
 func localPortOf(svc *draft.Service) string {
-	for _, entry := range svc.Entries {
-		if port, ok := entry.Value.(int); ok && entry.Key == "local_port" {
-			return strconv.Itoa(port)
-		}
-	}
-	return ""
+	port, _ := svc.Entries.Get("local_port").(int)
+	return strconv.Itoa(port)
 }
 
 func (c *converter) postgresConfig(m *mapping, svc *draft.Service, service string) (table draft.Table) {
@@ -197,7 +193,7 @@ func (c *converter) statuses(f field) (codes []int) {
 		}
 	}
 	if f.value.Exists() && !f.value.IsSequence() {
-		c.report(f, "left out: must be a list of numbers")
+		c.report(f, "left out: it must be a list of numbers; it is %s", f.value.Describe())
 	}
 	return codes
 }

@@ -18,13 +18,14 @@ import (
 func Convert(path string, data []byte) (convert.Result, error) {
 	text, refs := replaceReferences(string(data))
 	root, err := yamlfile.Parse([]byte(text))
-	if err != nil {
-		return convert.Result{}, fmt.Errorf("%s: %s", path, refs.original(err.Error()))
+	if format, ok := errors.AsType[*yamlfile.FormatError](err); ok {
+		format.Reason, format.Advice = refs.original(format.Reason), refs.original(format.Advice)
+		return convert.Result{}, convert.FileError(path, format)
 	}
 	if !root.Member("services").IsSequence() {
 		return convert.Result{}, fmt.Errorf("%s: %w", path, ErrNoServices)
 	}
-	c := &converter{path: path, refs: refs, names: draft.Names{}, ports: map[int]string{}, contextsWithoutHealth: map[string]bool{}}
+	c := &converter{path: path, refs: refs, names: draft.Names{}, ports: draft.LocalPorts{Privileged: true}, contextsWithoutHealth: map[string]bool{}}
 	c.convertRoot(root)
 	slices.SortStableFunc(c.findings, func(a, b convert.Finding) int { return cmp.Compare(a.Line, b.Line) })
 	c.config.Comment = append(c.config.Comment, "Converted from "+path+". Review it, then run: localport allow")
@@ -41,7 +42,7 @@ type converter struct {
 	config   draft.Config
 	findings []convert.Finding
 	names    draft.Names
-	ports    map[int]string // the services that have them
+	ports    draft.LocalPorts
 
 	clusterHealthOff      bool            // of all contexts
 	contextsWithoutHealth map[string]bool // whose cluster_health is disabled; false: enabled

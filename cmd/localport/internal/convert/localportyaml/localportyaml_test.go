@@ -2,6 +2,7 @@ package localportyaml
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,8 +46,66 @@ func TestConvert_RejectsOtherFiles(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty": "", "a list": "- a\n", "another tool's": "version: '3'\nfoo: {}\n", "no YAML": "services: [\n",
 	} {
-		if _, err := Convert("localport.yaml", []byte(text)); err == nil || !strings.HasPrefix(err.Error(), "localport.yaml: ") {
+		if _, err := Convert("localport.yaml", []byte(text)); err == nil || !strings.HasPrefix(err.Error(), "localport.yaml:") {
 			t.Errorf("%s: got error %v, want one that names the file", name, err)
+		}
+	}
+}
+
+func TestConvert_ReportsValuesOfTheWrongKind(t *testing.T) {
+	result, err := Convert("localport.yaml", []byte(`services:
+  - text
+  -
+  - name: db
+    technology: kubectl
+    local_port: [5432]
+    remote_prot: 5432
+    connection:
+      - resource_name: db
+  - name: web
+    technology: ssh
+    local_port: 8080
+    remote_port: 80
+    tags: essential
+    conection: {}
+    connection: {host: bastion, usr: me}
+    health_check: tcp
+defaults: []
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := result.Text()
+	var got []string
+	for _, finding := range result.Findings {
+		got = append(got, finding.String())
+	}
+	for _, want := range []string{
+		"localport.yaml:2: services[0]: left out: it must have keys with values; it is a single value",
+		"localport.yaml:3: services[1]: left out: it is empty",
+		`localport.yaml:7: services[2].remote_prot: left out: the Python LocalPort does not know this key and ignores it; did you mean "remote_port"?`,
+		"localport.yaml:8: services[2].connection: left out: it must have keys with values; it is a list",
+		`localport.yaml:14: services[3].tags: left out: it must be a list, with "- " before each item; it is a single value`,
+		`localport.yaml:15: services[3].conection: left out: the Python LocalPort does not know this key and ignores it; did you mean "connection"?`,
+		`localport.yaml:16: services[3].connection.usr: left out: the Python LocalPort does not know this key and ignores it; did you mean "user"?`,
+		"localport.yaml:17: services[3].health_check: left out: it must have keys with values; it is a single value",
+		"localport.yaml:18: defaults: left out: it must have keys with values; it is a list",
+	} {
+		if !slices.Contains(got, want) {
+			t.Errorf("no finding %q in\n%s", want, strings.Join(got, "\n"))
+		}
+	}
+	converttest.Parse(t, text, nil)
+}
+
+// The Python tool replaces references before it reads YAML: a mistake is told in the words of the file.
+func TestConvert_ExplainsWhatIsNoYAML(t *testing.T) {
+	for text, want := range map[string]string{
+		"services:\n- name: ${A:x: y}\n  technology: ssh: ${B}\n": `localport.yaml:3: a second ": " in a line`,
+		"services:\n- name: *${A}\n":                              `localport.yaml:2: *${A} refers to an anchor &${A}, which no line above has`,
+	} {
+		if _, err := Convert("localport.yaml", []byte(text)); err == nil || err.Error() != want {
+			t.Errorf("%q: %v, want %s", text, err, want)
 		}
 	}
 }

@@ -13,6 +13,12 @@ import (
 // convertService converts an entry of services. One that cannot be had without a value that is wrong or missing is left out.
 func (c *converter) convertService(f field) {
 	m := c.mapping(f)
+	if !f.value.IsMapping() {
+		if !f.value.Exists() {
+			c.report(f, "left out: it is empty")
+		}
+		return
+	}
 	name, technology, connection := m.take("name"), m.take("technology"), m.take("connection")
 	svc := draft.Service{Name: c.serviceName(name, f)}
 	technologyName, _ := c.plain(technology)
@@ -33,6 +39,10 @@ func (c *converter) convertService(f field) {
 	localPort := m.take("local_port")
 	if missing != "" {
 		c.report(f, "the service %q was left out: it lacks %s", svc.Name, missing)
+		for _, key := range []string{"tags", "description", "enabled", "health_check", "restart_policy"} {
+			m.take(key)
+		}
+		c.reportUnknown(m) // one may be what is missing, misspelled
 		return
 	}
 	svc.Set("technology", technologyName)
@@ -65,17 +75,15 @@ func (c *converter) serviceName(name, service field) string {
 
 // localPort returns the local port, or "auto" if it is invalid or another service has it.
 func (c *converter) localPort(f field, service string) any {
-	port, ok := c.integer(f, 1, 65535).(int)
+	wanted, _ := c.integer(f, 1, 65535).(int)
+	port, reason := c.ports.Choose(service, "", wanted)
 	switch {
-	case !ok:
+	case reason != "":
+		c.report(f, "became \"auto\", because %s: \"localport port %s\" prints the port", reason, service)
+	case port == draft.Auto:
 		c.report(f, "became \"auto\": \"localport port %s\" prints the port", service)
-		return "auto"
-	case c.ports[port] != "":
-		c.report(f, "became \"auto\", because %d is the port of %q already: \"localport port %s\" prints the port", port, c.ports[port], service)
-		return "auto"
 	}
-	c.ports[port] = service
-	return port
+	return draft.LocalPortValue(port)
 }
 
 // remotePort returns the remote port: a number, a template or, in Kubernetes, a name; nil if it is invalid.

@@ -18,8 +18,8 @@ type Host struct {
 }
 
 // Convert makes a service of each forward. configFile is the ssh_config, if it is not the user's.
-func Convert(hosts []Host, configFile string, ports *convert.LocalPorts) convert.Result {
-	c := &converter{names: draft.Names{}, ports: ports, configFile: configFile, listeners: map[string]bool{}}
+func Convert(hosts []Host, configFile string, ports *draft.LocalPorts) convert.Result {
+	c := &converter{names: draft.Names{}, ports: ports, configFile: configFile}
 	for _, host := range hosts {
 		for _, forward := range host.Forwards {
 			c.add(host.Name, forward)
@@ -30,9 +30,8 @@ func Convert(hosts []Host, configFile string, ports *convert.LocalPorts) convert
 
 type converter struct {
 	names      draft.Names
-	ports      *convert.LocalPorts
+	ports      *draft.LocalPorts
 	configFile string
-	listeners  map[string]bool // on addresses other than the usual ones
 	services   []draft.Service
 	findings   []convert.Finding
 }
@@ -91,19 +90,16 @@ func (c *converter) newService(host string, forward ssh.ConfiguredForward) draft
 // setListener sets local_port and, for a loopback address other than the usual ones, local_address.
 func (c *converter) setListener(svc *draft.Service, host string, forward ssh.ConfiguredForward) {
 	address, err := netip.ParseAddr(forward.ListenHost)
-	listener := fmt.Sprint(forward.ListenHost, " ", forward.ListenPort)
-	isOwnAddress := err == nil && address.IsLoopback() && address.Is4() && address.String() != "127.0.0.1"
-	switch {
-	case isOwnAddress && !c.listeners[listener]:
-		c.listeners[listener] = true
-		svc.Set("local_port", forward.ListenPort)
-		svc.Set("local_address", forward.ListenHost)
-		return
-	case !isLoopbackName(forward.ListenHost) && forward.ListenHost != "":
+	localAddress := ""
+	if err == nil && address.IsLoopback() && address.Is4() && address.String() != "127.0.0.1" {
+		localAddress = forward.ListenHost
+	}
+	if !isLoopbackName(forward.ListenHost) && forward.ListenHost != "" {
 		c.report(host, forward, "other machines cannot connect to it any more: LocalPort listens on this machine's loopback only; see bridge for containers")
 	}
-	port, comment := c.ports.Choose(forward.ListenPort, svc.Name)
-	svc.Entries = append(svc.Entries, draft.Entry{Key: "local_port", Value: port, Comment: comment})
+	port, comment := c.ports.Choose(svc.Name, localAddress, forward.ListenPort)
+	svc.Entries = append(svc.Entries, draft.Entry{Key: "local_port", Value: draft.LocalPortValue(port), Comment: comment})
+	svc.Set("local_address", localAddress)
 }
 
 func isLoopbackName(host string) bool {

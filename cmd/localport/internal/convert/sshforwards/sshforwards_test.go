@@ -8,10 +8,10 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/localport-sh/localport/cmd/localport/internal/convert"
 	"github.com/localport-sh/localport/cmd/localport/internal/convert/converttest"
 	"github.com/localport-sh/localport/cmd/localport/internal/convert/goldentest"
 	"github.com/localport-sh/localport/forwarder/ssh"
+	"github.com/localport-sh/localport/project/draft"
 )
 
 // TestConvert_WritesAServicePerForward asks the real ssh about testdata/ssh_config.
@@ -36,7 +36,8 @@ func TestConvert_WritesAServicePerForward(t *testing.T) {
 		}
 		hosts = append(hosts, Host{name, forwards})
 	}
-	result := Convert(hosts, "", &convert.LocalPorts{IsTaken: func(port int) bool { return port == 8200 }})
+	holder := func(_ string, port int) string { return map[int]string{8200: "another program of this machine"}[port] }
+	result := Convert(hosts, "", &draft.LocalPorts{Holder: holder})
 	goldentest.Compare(t, "testdata/forwards.toml", result.Text())
 	converttest.Parse(t, result.Text(), nil)
 }
@@ -58,7 +59,7 @@ func TestConvert_WritesValidConfigs(t *testing.T) {
 			}
 			hosts = append(hosts, host)
 		}
-		text := Convert(hosts, "", &convert.LocalPorts{}).Text()
+		text := Convert(hosts, "", &draft.LocalPorts{}).Text()
 		if _, err := converttest.TryParse(text, nil); err != nil {
 			t.Fatalf("invalid: %v\n%s", err, strings.TrimSpace(text))
 		}

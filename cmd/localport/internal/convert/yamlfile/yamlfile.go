@@ -2,12 +2,15 @@
 package yamlfile
 
 import (
-	"fmt"
+	"bytes"
 	"iter"
 	"slices"
-	"strings"
+	"strconv"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/localport-sh/localport/project"
 )
 
 // Node is a value of a file, with its line. The zero Node stands for a value that is not there.
@@ -16,17 +19,39 @@ type Node struct{ node *yaml.Node }
 // maxAliases bounds how many aliases are followed: an alias may lead to itself.
 const maxAliases = 32
 
-// Parse returns the root of the first document. An error has its line.
+// Parse returns the root of the first document. The error is a *FormatError.
 func Parse(data []byte) (Node, error) {
 	var document yaml.Node
 	if err := yaml.Unmarshal(data, &document); err != nil {
-		return Node{}, fmt.Errorf("%s", strings.TrimPrefix(err.Error(), "yaml: "))
+		return Node{}, explain(data, err)
 	}
 	if len(document.Content) == 0 {
 		return Node{}, nil
 	}
 	return resolve(document.Content[0]), nil
 }
+
+// explain returns what is wrong with a file that the parser has refused.
+func explain(data []byte, err error) *FormatError {
+	if at := bytes.IndexFunc(data, func(r rune) bool { return r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0x7f }); at >= 0 || !utf8.Valid(data) {
+		line := 0
+		if at >= 0 {
+			line = 1 + bytes.Count(data[:at], []byte("\n"))
+		}
+		return &FormatError{line, "a control character, or text that is not UTF-8", "YAML is text: check that this is the right file, and save it as UTF-8"}
+	}
+	if mistake := findMistake(string(data)); mistake != nil {
+		return mistake
+	}
+	mistake := &FormatError{Reason: "it is not YAML: its indentation, quotes or brackets do not match", Advice: `compare it with an example: keys "name: value", lists "- item", both indented by spaces`}
+	if match := linePattern().FindStringSubmatch(err.Error()); match != nil {
+		mistake.Line, _ = strconv.Atoi(match[1])
+		mistake.Reason = "it is not YAML: in this line or the next ones, indentation, quotes or brackets do not match"
+	}
+	return mistake
+}
+
+var linePattern = project.LazyRegexp(`line ([0-9]+):`)
 
 // maxMerges bounds how deep merged mappings may merge others.
 const maxMerges = 4
@@ -53,6 +78,19 @@ func (n Node) Line() int {
 		return 0
 	}
 	return n.node.Line
+}
+
+// Describe says what kind of value it is.
+func (n Node) Describe() string {
+	switch {
+	case n.IsMapping():
+		return "keys with values"
+	case n.IsSequence():
+		return "a list"
+	case !n.Exists():
+		return "empty"
+	}
+	return "a single value"
 }
 
 // IsMapping reports whether the value has keys.

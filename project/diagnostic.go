@@ -74,7 +74,7 @@ type finding struct {
 
 // reportValue reports that the value of n is wrong.
 func (r *report) reportValue(n *node, format string, args ...any) {
-	r.add(finding{node: n, offset: n.valueOffset, showValue: !n.isSecret, message: fmt.Sprintf(format, args...)})
+	r.add(finding{node: n, offset: n.valueOffset, showValue: !n.isSecret && !n.mayAssignSecret(), message: fmt.Sprintf(format, args...)})
 }
 
 // reportKey reports that n should not be there, or lacks something.
@@ -143,5 +143,5 @@ func (f finding) diagnostic(secrets []string) Diagnostic {
 
 // quoteMasked returns text for a message: masked, in quotes, and truncated.
 func quoteMasked(text string, secrets []string) string {
-	return strconv.Quote(printable.Truncate(Mask(text, secrets), 60))
+	return strconv.Quote(printable.Truncate(Mask(maskParts(text), secrets), 60))
 }

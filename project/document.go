@@ -19,14 +19,15 @@ import (
 // document is one TOML file as a tree of keys and values with their positions. go-toml decides what is valid; the
 // tree is then built from its parser, because decoding into Go values loses the positions and stops at the first error.
 type document struct {
-	files      *Files
-	path       string
-	order      int // in which the files are read
-	data       []byte
-	secrets    []string // what no message may show; known after interpolation
-	root       *node
-	keyOffsets map[int]bool // offsets at which a key begins: a quoted key is not masked
-	spans      []span       // what may hold a secret: strings, comments, and numbers of secret keys
+	files         *Files
+	path          string
+	order         int // in which the files are read
+	data          []byte
+	secrets       []string // what no message may show; known after interpolation
+	root          *node
+	keyOffsets    map[int]bool // offsets at which a key begins: a quoted key is not masked
+	spans         []span       // what may hold a secret: strings, comments, and numbers of secret keys
+	publicOffsets map[int]bool // offsets of strings that are shown where their line is quoted
 }
 
 type kind string
@@ -150,6 +151,8 @@ var syntaxAdvice = []struct{ message, advice string }{
 	{"expected '=' after key", "write key = value"},
 	{"invalid character at start of key", `a line is key = value, a [table], or a comment that starts with "#"`},
 	{"expected newline", "write one key = value per line, without a comma at its end"},
+	{"integers cannot have leading zeroes", "write it without the zeros at its beginning"},
+	{"decimal number is too large", "write a smaller number"},
 	{"array is incomplete", `a closing "]" is missing`},
 	{"expected ']' to close table name", `a table is a line such as [services.api], without spaces in the name`},
 	{"invalid hexadecimal digit in unicode escape", backslashAdvice},
@@ -169,16 +172,18 @@ var redefinitions = []struct{ part, advice string }{
 // foreignSyntax is what a line that is not TOML probably is, by its beginning.
 var foreignSyntax = []struct{ prefix, message string }{
 	{"//", `a comment starts with "#"`},
-	{"{", "the file must be TOML, not JSON"},
-	{"<<<<<<<", "unresolved merge conflict"},
-	{"=======", "unresolved merge conflict"},
-	{">>>>>>>", "unresolved merge conflict"},
-	{"---", "the file must be TOML, not YAML"},
+	{"{", "the file must be TOML, not JSON: a service begins with a line such as [services.api]"},
+	{"<<<<<<<", mergeConflict},
+	{"=======", mergeConflict},
+	{">>>>>>>", mergeConflict},
+	{"---", "the file must be TOML, not YAML: a service begins with a line such as [services.api]"},
 	{";", `a comment starts with "#"`},
 	{"--", `a comment starts with "#"`},
 	{"/*", `a comment starts with "#"`},
-	{"<", "the file must be TOML, not XML"},
+	{"<", "the file must be TOML, not XML: a service begins with a line such as [services.api]"},
 }
+
+const mergeConflict = "unresolved merge conflict: keep one of the two parts, and remove the lines with <<<<<<<, ======= and >>>>>>>"
 
 // typographicQuotes are what word processors and chat programs write instead of straight quotes.
 const typographicQuotes = "“”„‘’‚"
@@ -192,27 +197,33 @@ func (d *document) syntaxError(err error) *Diagnostic {
 	}
 	start, end := d.lineBounds(d.lineOffset(line))
 	text := string(d.data[start:end])
+	shown := ""
 	for _, foreign := range foreignSyntax {
-		if strings.HasPrefix(strings.TrimSpace(text), foreign.prefix) {
-			err = errors.New(foreign.message)
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(text), foreign.prefix); ok {
+			err, shown = errors.New(foreign.message), foreign.prefix
+			if rest != "" {
+				shown += " …"
+			}
 			break
 		}
 	}
 	switch r, _ := utf8.DecodeRuneInString(text[min(col-1, len(text)):]); {
 	case bytes.HasPrefix(d.data, byteOrderMark):
-		err = errors.New("the file starts with a byte order mark; save it as UTF-8 without BOM")
+		err, shown = errors.New("the file starts with a byte order mark; save it as UTF-8 without BOM"), ""
 	case strings.ContainsRune(typographicQuotes, r):
 		err = errors.New("typographic quotes; write straight ones (\" or ')")
 	case r >= utf8.RuneSelf && r != utf8.RuneError && !strconv.IsPrint(r):
 		err = fmt.Errorf("invisible character %U; remove it or write a space", r)
 	}
 	message := strconvErrorPattern().ReplaceAllString(strings.TrimPrefix(err.Error(), "toml: "), "")
-	if mistake, shown := lineMistake(text); mistake != "" && isValueMessage(message) {
-		source := d.quoteInvalidLine(start)
-		if shown != "" {
-			source = printable.Truncate(printable.EscapeLine(shown), maxQuoteLength)
+	if shown == "" && isLineMessage(message) {
+		var mistake string
+		if mistake, shown = lineMistake(text, d.isInEnv(start)); mistake != "" {
+			message = mistake
 		}
-		return &Diagnostic{Path: d.path, Line: line, Col: col, Message: printable.EscapeLine(mistake), Source: source}
+		if whole := d.foreignFile(start); whole != "" {
+			message = whole
+		}
 	}
 	for _, known := range syntaxAdvice {
 		if strings.HasPrefix(message, known.message) {
@@ -226,17 +237,49 @@ func (d *document) syntaxError(err error) *Diagnostic {
 			break
 		}
 	}
-	return &Diagnostic{
-		Path: d.path, Line: line, Col: col, Message: printable.EscapeLine(message),
-		Source: d.quoteInvalidLine(start),
+	source := d.quoteInvalidLine(start)
+	if shown != "" {
+		source = printable.Truncate(printable.EscapeLine(shown), maxQuoteLength)
 	}
+	return &Diagnostic{Path: d.path, Line: line, Col: col, Message: printable.EscapeLine(message), Source: source}
 }
 
-// isValueMessage reports whether a message of go-toml's is about a value, or what stands where "=" is expected.
-func isValueMessage(message string) bool {
-	return slices.ContainsFunc(syntaxAdvice, func(known struct{ message, advice string }) bool {
-		return (known.advice == valueAdvice || strings.HasPrefix(known.message, "expected '='")) && strings.HasPrefix(message, known.message)
-	})
+// lineMessages are the beginnings of go-toml's messages that may be about a line of another language; lineMistake says more about it.
+var lineMessages = []string{
+	"unexpected character", "expected keyword", "strings must be quoted", "expected '='", "invalid character at start of key", "expected ']' to close table name",
+	"expected newline", "dates are expected", "integers cannot have leading zeroes", "decimal number is too large", "array is incomplete", "expected digit", "expected hours",
+}
+
+func isLineMessage(message string) bool {
+	return slices.ContainsFunc(lineMessages, func(known string) bool { return strings.HasPrefix(message, known) })
+}
+
+var (
+	tableHeaderLine = LazyRegexp(`(?m)^[ \t]*\[[^\n]*$`)
+	envHeaderLine   = LazyRegexp(`^\s*\[\s*env\s*\]`)
+	composeLine     = LazyRegexp(`(?m)^services:\s*(?:#.*)?$(?s:.*)^\s+(?:image|build|ports|container_name):`)
+	manifestLine    = LazyRegexp(`(?m)^apiVersion:`)
+)
+
+// isInEnv reports whether the last header above an offset is [env].
+func (d *document) isInEnv(offset int) bool {
+	headers := tableHeaderLine().FindAll(d.data[:offset], -1)
+	return len(headers) > 0 && envHeaderLine().Match(headers[len(headers)-1])
+}
+
+var statementLine = LazyRegexp(`(?m)^[ \t]*[^#\s]`)
+
+// foreignFile says what the whole file is, if there is nothing of TOML above an offset; empty: not known.
+func (d *document) foreignFile(offset int) string {
+	switch {
+	case statementLine().Match(d.data[:offset]):
+		return ""
+	case composeLine().Match(d.data):
+		return `the file must be TOML, not a compose file: rename it to compose.yml, and run "localport init --from compose.yml"`
+	case manifestLine().Match(d.data):
+		return `the file must be TOML, not a Kubernetes manifest: move it away, and run "localport init --from-kubectl"`
+	}
+	return ""
 }
 
 // openTable returns the table that a header names, and makes it if it does not exist.

@@ -11,7 +11,7 @@ import "slices"
 //     the target too, and a warning says so.
 //   - What becomes an argument of a process, other than where the service leads, is warned of, because every user of the machine can read it:
 //     the keys of commandArgumentPattern and sshArgumentPattern. It is masked, in the target too, which shows the user.
-//   - All other keys take part in no message but those about mistakes in the file, which mask it.
+//   - All other keys take part in no message but those about mistakes in the file: publicvalues.go says what these show.
 
 // The keys whose values become arguments: of the user's own programs, and of ssh.
 var (

@@ -88,8 +88,13 @@ func (d *document) secretSpans() []span {
 
 // isOnlyReferences reports whether a text has ${…} without a default, and nothing else: it says where a secret comes from, and is none.
 func isOnlyReferences(n *node) bool {
-	t, err := parseTemplate(n.text)
-	if n.kind != stringKind || err != nil || len(t) == 0 {
+	return n.kind == stringKind && isReferenceOnly(n.text)
+}
+
+// isReferenceOnly is isOnlyReferences for the text of a string.
+func isReferenceOnly(text string) bool {
+	t, err := parseTemplate(text)
+	if err != nil || len(t) == 0 {
 		return false
 	}
 	return !slices.ContainsFunc(t, func(p part) bool { return p.ref == nil || len(p.ref.fallback) > 0 })

@@ -119,6 +119,9 @@ func mistakenKeyAdvice(n *node, prefix, technology string) (advice string, meant
 			return "; " + foreign.advice, nil
 		}
 	}
+	if advice := serviceResourceAdvice(n, technology); prefix == "" && advice != "" {
+		return advice, []string{technologyKey, connectionKey + ".resource_name"}
+	}
 	switch {
 	case prefix == "" && slices.Contains([]string{"url", "uri", "host", "upstream", "target", "remote", "address"}, n.name) && technology == "tcp":
 		if advice := n.hostTableAdvice("remote_host"); advice != "" {
@@ -134,6 +137,15 @@ func mistakenKeyAdvice(n *node, prefix, technology string) (advice string, meant
 		}
 	}
 	return "", nil
+}
+
+// givenKeyAdvice is for a key that is another name for one that the table has.
+func (r *tableReader) givenKeyAdvice(n *node, f field, fields []field, technology string) string {
+	remote, hasRemotePort := findField(fields, "remote_port", technology)
+	if f.name == "local_port" && hasRemotePort && remote.appliesTo(technology) && n.parent.member("remote_port") == nil {
+		return r.suggest("", "remote_port")
+	}
+	return fmt.Sprintf("; %s is there already: remove %s", f.name, n.name)
 }
 
 // clusterNamePattern matches the name of a service in a cluster's DNS (kubernetes.io, "DNS for Services and Pods").
@@ -204,6 +216,31 @@ func resourceAdvice(n *node) string {
 		return fmt.Sprintf("; write resource_type = %q, resource_name = %s", resourceType, n.quoted())
 	}
 	return ""
+}
+
+// serviceResourceAdvice is for a key in a service's own table that names a resource of a cluster.
+func serviceResourceAdvice(n *node, technology string) string {
+	resourceType := resourceTypes[n.name]
+	if n.kind != stringKind || resourceType == "" && n.name != "resource" || n.isSecret {
+		return ""
+	}
+	name := n.text
+	if found, after, ok := SplitResource(n.text); ok {
+		resourceType, name = found, after
+	}
+	connection := fmt.Sprintf("connection = { resource_name = %s }", quoteMasked(name, n.doc.secrets))
+	if resourceType != "" && resourceType != "service" {
+		connection = fmt.Sprintf("connection = { resource_type = %q, resource_name = %s }", resourceType, quoteMasked(name, n.doc.secrets))
+	}
+	switch {
+	case technology == "kubectl" && n.parent.member(connectionKey) != nil:
+		return fmt.Sprintf("; move it into the table connection: %s", strings.Trim(strings.TrimPrefix(connection, "connection = "), "{} "))
+	case technology == "kubectl":
+		return "; write " + connection
+	case technology == "":
+		return `; write technology = "kubectl" and ` + connection
+	}
+	return fmt.Sprintf(`; only kubectl forwards to a resource of a cluster, and this service is %s: write technology = "kubectl" and %s`, technology, connection)
 }
 
 // serviceTableAdvice is for a table of the file that looks like a service.

@@ -16,12 +16,29 @@ func NearestName(word string, known []string) string {
 	}
 	for _, name := range known {
 		limit := max(1, min(len(name), len(word))/3)
-		distance := levenshtein.Distance(strings.ToLower(word), strings.ToLower(name), nil)
+		distance := editDistance(strings.ToLower(word), strings.ToLower(name))
 		if distance <= limit && distance < bestDistance {
 			best, bestDistance = name, distance
 		}
 	}
 	return best
+}
+
+// editDistance is the number of letters to add, remove or replace; two neighbours that are exchanged count as one.
+func editDistance(a, b string) int {
+	distance := levenshtein.Distance(a, b, nil)
+	if distance != 2 || len(a) != len(b) {
+		return distance
+	}
+	for i := range len(a) - 1 {
+		if a[i] != b[i] {
+			if a[i] == b[i+1] && a[i+1] == b[i] && a[i+2:] == b[i+2:] {
+				return 1
+			}
+			break
+		}
+	}
+	return distance
 }
 
 // SuggestNearest returns the end of a message about an unknown name, "; did you mean …?"; empty if no known name is similar.

@@ -64,6 +64,9 @@ func (p *parser) parse() (*Project, error) {
 	p.project.Mentioned = slices.Compact(p.project.Mentioned)
 	slices.Sort(p.secrets)
 	p.project.Secrets = slices.Compact(p.secrets)
+	if len(p.found)+len(p.advice.found)+len(p.warnings.found) > 0 {
+		p.markPublicValues()
+	}
 	p.project.Advice = p.advice.diagnostics(p.secrets)
 	if warning := p.files.DotEnvWarning(); warning != nil {
 		p.dotEnv.warnings = append(p.dotEnv.warnings, *warning)

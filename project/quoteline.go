@@ -9,7 +9,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/printable"
 )
 
-// A quoted line must not show the contents of its strings: people paste errors into public issues.
+// A quoted line must show no secret, nor what may be one: people paste errors into public issues.
 
 // mask replaces what is not shown.
 const mask = "***"
@@ -90,11 +90,14 @@ func indexClosingQuotes(data, quotes []byte) int {
 	return -1
 }
 
-// quoteLine returns the line of an offset without comments and with its values masked, except for the string at offset shown.
+// quoteLine returns the line of an offset without comments and with its strings masked, except for the one at offset shown and those that are public.
 func (d *document) quoteLine(offset, shown int, secrets []string) string {
 	return d.quoteLineWith(offset, func(s span) string {
-		if s.start == shown {
-			return Mask(string(d.data[s.start:s.end]), secrets)
+		switch {
+		case s.start == shown:
+			return Mask(maskParts(string(d.data[s.start:s.end])), secrets)
+		case d.publicOffsets[s.start]:
+			return maskPublic(string(d.data[s.start:s.end]), secrets)
 		}
 		return maskSpan(d.data[s.start:s.end])
 	}, func(text string) string { return text })
@@ -108,10 +111,37 @@ func (d *document) quoteInvalidLine(offset int) string {
 	if headerPattern().Match(line) {
 		return d.quoteLine(offset, -1, nil)
 	}
-	secret := isSecretName(string(line))
-	return d.quoteLineWith(offset,
-		func(s span) string { return maskSpan(d.data[s.start:s.end]) },
-		func(text string) string { return maskBareWords(text, secret) })
+	m := lineMasker{line: string(line), start: start, isSecret: isSecretName(string(line)), hasPublicKeys: !d.isInEnv(start) && !foreignTablePattern().Match(line)}
+	return d.quoteLineWith(offset, func(s span) string { return m.maskString(d.data, s) }, m.maskBareWords)
+}
+
+// lineMasker masks a line of a file that is not TOML.
+type lineMasker struct {
+	line          string
+	start         int  // its offset
+	isSecret      bool // it has the name of a secret, so numbers are masked too
+	hasPublicKeys bool // it may have keys whose values are shown
+}
+
+// foreignTablePattern matches a line with an inline table that has keys of the user's.
+var foreignTablePattern = LazyRegexp(`^\s*["']?(?i:env|environment|vars|variables|headers|options|secrets?)\w*["']?\s*[=:]`)
+
+// keyBeforePattern matches a key and the "=", or YAML's and JSON's ":", before a value.
+var keyBeforePattern = LazyRegexp(`(?:^|[{,])\s*["']?([A-Za-z0-9_.-]+)["']?\s*[=:]\s*$`)
+
+// isPublicAfter reports whether text ends with a key that holds no secret.
+func (m lineMasker) isPublicAfter(text string) bool {
+	match := keyBeforePattern().FindStringSubmatch(text)
+	return m.hasPublicKeys && match != nil && isPublicLineKey(match[1])
+}
+
+// maskString returns a string in the line: it is shown if it has both quotes and follows a key that holds no secret.
+func (m lineMasker) maskString(data []byte, s span) string {
+	text := data[s.start:s.end]
+	if len(text) > 2 && text[0] == text[len(text)-1] && isPublicLineValue(string(text[1:len(text)-1])) && m.isPublicAfter(m.line[:s.start-m.start]) {
+		return string(text)
+	}
+	return maskSpan(text)
 }
 
 // quoteLineWith builds the line of an offset from its spans and the text between them.
@@ -167,21 +197,27 @@ var (
 	literalPattern   = LazyRegexp(`^(true|false|[+-]?[0-9][0-9_.]*)$`)
 	beforeKeyPattern = LazyRegexp(`(^|[{,])\s*$`)
 	afterKeyPattern  = LazyRegexp(`^[ \t]+=([^=]|$)`) // base64 ends in = and has no blank before it
+	yamlKeyPattern   = LazyRegexp(`^[A-Za-z_][A-Za-z0-9_-]*:$`)
 )
 
 // maskBareWords masks unquoted words that may have been meant as a string.
-func maskBareWords(text string, secret bool) string {
+func (m lineMasker) maskBareWords(text string) string {
 	var b strings.Builder
 	at := 0
-	for _, m := range bareWordPattern().FindAllStringIndex(text, -1) {
-		b.WriteString(text[at:m[0]])
-		found := text[m[0]:m[1]]
-		if isKey := beforeKeyPattern().MatchString(text[:m[0]]) && afterKeyPattern().MatchString(text[m[1]:]); isKey || !secret && literalPattern().MatchString(found) {
+	for _, word := range bareWordPattern().FindAllStringIndex(text, -1) {
+		start, end := word[0], word[1]
+		b.WriteString(text[at:start])
+		found := text[start:end]
+		isAtKey := beforeKeyPattern().MatchString(text[:start])
+		switch {
+		case isAtKey && (afterKeyPattern().MatchString(text[end:]) || yamlKeyPattern().MatchString(found)),
+			!m.isSecret && literalPattern().MatchString(found),
+			isPublicLineValue(found) && m.isPublicAfter(text[:start]):
 			b.WriteString(found)
-		} else {
+		default:
 			b.WriteString(mask)
 		}
-		at = m[1]
+		at = end
 	}
 	return b.String() + text[at:]
 }

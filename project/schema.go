@@ -14,6 +14,7 @@ type field struct {
 	fields      []field  // the keys of a table
 	read        reader   // of a value
 	example     string   // ends the message that it is missing
+	hidden      hidden   // where a line is quoted
 }
 
 // reader stores the value of a node. Its error says what is wrong with the value.
@@ -38,7 +39,7 @@ func (p *parser) topLevelFields() []field {
 		{name: "metrics_port", read: storeIn(&p.project.MetricsPort, (*node).asPort)},
 		{name: "defaults", aliases: []string{"default", "common"}, read: requireTable("a table")},
 		{name: "services", aliases: []string{"forwards", "tunnels", "forward", "tunnel"}, read: requireTable("tables such as [services.NAME]")},
-		{name: "env", aliases: []string{"environment", "vars", "variables", "exports"}, read: requireTable("a table")},
+		{name: "env", hidden: hiddenValue, aliases: []string{"environment", "vars", "variables", "exports"}, read: requireTable("a table")},
 	}
 }
 
@@ -70,7 +71,7 @@ func (o Options) serviceFields(s *Service) []field {
 		{name: "description", aliases: []string{"comment", "title"}, perService: true, read: storeIn(&s.Description, (*node).asString)},
 		{name: "enabled", aliases: []string{"enable", "active"}, read: storeIn(&s.Enabled, (*node).asBool)},
 		{name: "optional", read: storeIn(&s.Optional, (*node).asBool)},
-		{name: "depends_on", aliases: []string{"requires", "needs", "after", "links"}, perService: true, read: storeIn(&s.DependsOn, listOf((*node).asString))},
+		{name: "depends_on", aliases: []string{"requires", "needs", "after", "links", "depends", "dependencies", "wait_for"}, perService: true, read: storeIn(&s.DependsOn, listOf((*node).asString))},
 	}, o.technologyFields(settings, true), []field{
 		{name: "start", aliases: []string{"autostart", "lazy", "on_demand"}, read: storeIn(&s.OnDemand, (*node).asOnDemand)},
 		{name: "idle_timeout", read: storeIn(&s.IdleTimeout, (*node).asDuration)},
@@ -161,7 +162,7 @@ func (o Options) checkNames() []string {
 // field returns the field for a key of the technology or type of check typeName.
 func (k Key) field(typeName string, settings *Settings) field {
 	return field{
-		name: k.Name, types: []string{typeName}, required: k.Required, alternative: k.Alternative, conflicts: k.Conflicts, aliases: k.Aliases, perService: k.OutsideConnection, example: k.Example,
+		name: k.Name, types: []string{typeName}, required: k.Required, alternative: k.Alternative, conflicts: k.Conflicts, aliases: k.Aliases, perService: k.OutsideConnection, example: k.Example, hidden: k.hidden(),
 		read: func(n *node) error { return k.readInto(settings, n) },
 	}
 }

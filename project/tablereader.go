@@ -118,6 +118,9 @@ func (r *tableReader) unknownKeyAdvice(n *node, fields []field, prefix, technolo
 	suggestion := ""
 	if nearest := NearestName(n.name, fieldNames(fields, technology)); nearest != "" {
 		suggestion = r.suggest(prefix, nearest)
+	} else {
+		isSimilar := func(alias string) bool { return NearestName(n.name, []string{alias}) != "" }
+		suggestion = r.suggestByAlias(fields, n, prefix, technology, isSimilar)
 	}
 	isTopLevel := prefix == "" && slices.Contains(r.outer, n.name)
 	switch {
@@ -161,8 +164,17 @@ func (k serviceKind) listFields(fields []field) string {
 
 // suggestAlias returns the end of a message about a key that is another name for one that the technology has.
 func (r *tableReader) suggestAlias(fields []field, n *node, prefix, technology string) string {
+	return r.suggestByAlias(fields, n, prefix, technology, func(alias string) bool { return plainName(alias) == plainName(n.name) })
+}
+
+// suggestByAlias is suggestAlias for the other names that are like the key.
+func (r *tableReader) suggestByAlias(fields []field, n *node, prefix, technology string, isLike func(alias string) bool) string {
 	for _, f := range fields {
-		if f.appliesTo(technology) && slices.ContainsFunc(f.aliases, func(alias string) bool { return plainName(alias) == plainName(n.name) }) && n.parent.member(f.name) == nil {
+		switch {
+		case !f.appliesTo(technology) || !slices.ContainsFunc(f.aliases, isLike):
+		case n.parent.member(f.name) != nil:
+			return r.givenKeyAdvice(n, f, fields, technology)
+		default:
 			return r.suggest(prefix, f.name)
 		}
 	}

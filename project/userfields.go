@@ -19,7 +19,7 @@ func userFields(u *UserConfig) []field {
 			{name: "max_size", read: storeIn(&u.Logs.MaxSize, (*node).asSize)},
 		}},
 		{name: "notify", fields: []field{
-			{name: "command", read: storeIn(&u.Notify.Command, (*node).asNotifyCommand)},
+			{name: "command", hidden: hiddenArguments, read: storeIn(&u.Notify.Command, (*node).asNotifyCommand)},
 			{name: "desktop", read: storeIn(&u.Notify.Desktop, (*node).asBool)},
 			{name: "on", read: storeIn(&u.Notify.On, listOf(oneOf("event", EventKinds)))},
 		}},
@@ -36,7 +36,11 @@ func parseUserConfig(path string, data []byte) (UserConfig, error) {
 		return u, &InvalidError{Diagnostics: []Diagnostic{*invalid}}
 	}
 	var r report
-	newTableReader(&r, userFields(&u)).readTable(doc.root)
+	fields := userFields(&u)
+	newTableReader(&r, fields).readTable(doc.root)
+	if len(r.found) > 0 {
+		newPublicKeys(fields).markPublic(doc.root)
+	}
 	if found := r.diagnostics(nil); len(found) > 0 {
 		return DefaultUserConfig(), &InvalidError{Diagnostics: found}
 	}

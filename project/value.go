@@ -257,7 +257,10 @@ func durationOfSeconds(f float64) (time.Duration, error) {
 
 func (n *node) asPort() (int, error) {
 	i, err := n.asInteger()
-	if err == nil && (i < 1 || i > 65535) {
+	switch {
+	case n.kind != integerKind && n.kind != stringKind:
+		return 0, fmt.Errorf("%w%s", err, n.portAdvice())
+	case err == nil && (i < 1 || i > 65535):
 		return 0, fmt.Errorf("invalid port %d: must be 1-65535", i)
 	}
 	return int(i), err
@@ -269,9 +272,9 @@ func (s *Service) readLocalPort(n *node) (err error) {
 		s.AutoPort = true
 		return nil
 	case n.kind == stringKind:
-		return fmt.Errorf(`invalid port %s: must be "auto" or 1-65535 without quotes%s`, n.quoted(), n.portPairAdvice())
+		return fmt.Errorf(`invalid port %s: must be "auto" or 1-65535 without quotes%s`, n.quoted(), n.portAdvice())
 	case n.kind != integerKind:
-		return n.typeError(`a port number (1-65535) or "auto"`)
+		return fmt.Errorf("%w%s", n.typeError(`a port number (1-65535) or "auto"`), n.portAdvice())
 	}
 	s.LocalPort, err = n.asPort()
 	return err
@@ -289,7 +292,7 @@ func (s *Service) readRemotePort(n *node, namingTechnologies []string) error {
 	}
 	value, err := n.asString()
 	if err != nil {
-		return n.typeError("a port number (1-65535) or a port name")
+		return fmt.Errorf("%w%s", n.typeError("a port number (1-65535) or a port name"), n.portAdvice())
 	}
 	s.RemotePort = value
 	port, err := strconv.Atoi(value)
@@ -298,11 +301,11 @@ func (s *Service) readRemotePort(n *node, namingTechnologies []string) error {
 	case isNumber && port >= 1 && port <= 65535 && strconv.Itoa(port) == value:
 		return nil
 	case isNumber, len(namingTechnologies) == 0:
-		return fmt.Errorf("invalid port %s: must be 1-65535", n.quoted())
+		return fmt.Errorf("invalid port %s: must be 1-65535%s", n.quoted(), n.portAdvice())
 	case !slices.Contains(namingTechnologies, s.Technology) && s.Technology != "":
-		return fmt.Errorf("invalid port %s: must be 1-65535 (only %s supports port names)", n.quoted(), joinAlternatives(namingTechnologies))
+		return fmt.Errorf("invalid port %s: must be 1-65535 (only %s supports port names)%s", n.quoted(), joinAlternatives(namingTechnologies), n.portAdvice())
 	case !portNamePattern().MatchString(value) || !strings.ContainsAny(value, "abcdefghijklmnopqrstuvwxyz"):
-		return fmt.Errorf("invalid port %s: must be 1-65535 or a name of lowercase letters, digits and dashes", n.quoted())
+		return fmt.Errorf("invalid port %s: must be 1-65535 or a name of lowercase letters, digits and dashes%s", n.quoted(), n.portAdvice())
 	}
 	return nil
 }

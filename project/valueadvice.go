@@ -18,6 +18,11 @@ func (n *node) isLiteral() bool {
 	return n.kind == stringKind && !n.isSecret && bytes.HasPrefix(n.doc.data[min(n.valueOffset+1, len(n.doc.data)):], []byte(n.text))
 }
 
+// mayAssignSecret reports whether the text is a command line, or another list of names with values, in which one has the name of a secret.
+func (n *node) mayAssignSecret() bool {
+	return n.kind == stringKind && strings.ContainsAny(n.text, " =:") && isSecretName(n.text) && !isOnlyReferences(n)
+}
+
 // wordsForTrue and wordsForFalse are what YAML, and people, write for booleans.
 var (
 	wordsForTrue  = []string{"true", "yes", "on", "y", "1", "always"}
@@ -64,6 +69,8 @@ func (n *node) commandLineAdvice() string {
 	switch {
 	case !n.isLiteral() || strings.TrimSpace(n.text) == "":
 		return ""
+	case n.mayAssignSecret():
+		return fmt.Sprintf(`; write %s = ["program", "argument"]`, n.name)
 	case shellPattern().MatchString(n.text):
 		return fmt.Sprintf("; write the program and each argument as a string, or %s = [\"sh\", \"-c\", \"…\"]", n.name)
 	}
@@ -77,6 +84,47 @@ func (n *node) quoteWords(words []string) string {
 		quoted[i] = quoteMasked(word, n.doc.secrets)
 	}
 	return "[" + strings.Join(quoted, ", ") + "]"
+}
+
+// spelledPortPattern matches a port as people write it in a string: with a colon, a protocol or in another base.
+var spelledPortPattern = LazyRegexp(`^\s*:?(0[xX][0-9a-fA-F]+|[0-9][0-9_,]*)(?:\.0+)?\s*(?:/\w+)?\s*$`)
+
+var portsPattern = LazyRegexp(`^\s*[0-9]+\s*(?:-|,|\.\.|to|and)\s*[0-9]+`)
+
+// portAdvice is what to write instead of a value that is no port; empty if that is not known.
+func (n *node) portAdvice() string {
+	if n.kind == arrayKind && len(n.children) > 1 {
+		return "; a service forwards one port: write one, and a service for each other"
+	}
+	if n.kind == arrayKind && len(n.children) == 1 {
+		return n.children[0].portAdviceFor(n.name)
+	}
+	return n.portAdviceFor(n.name)
+}
+
+func (n *node) portAdviceFor(key string) string {
+	if n.kind != integerKind && n.kind != floatKind && !n.isLiteral() {
+		return ""
+	}
+	if advice := n.portPairAdvice(); advice != "" {
+		return advice
+	}
+	match := spelledPortPattern().FindStringSubmatch(n.text)
+	if match == nil {
+		if n.kind == stringKind && portsPattern().MatchString(n.text) {
+			return "; a service forwards one port: write one, and a service for each other"
+		}
+		return ""
+	}
+	text := strings.NewReplacer("_", "", ",", "").Replace(match[1])
+	base := 10
+	if len(text) > 2 && (text[1] == 'x' || text[1] == 'X') {
+		text, base = text[2:], 16
+	}
+	if port, err := strconv.ParseUint(text, base, 16); err == nil && port > 0 {
+		return fmt.Sprintf("; write %s = %d", key, port)
+	}
+	return ""
 }
 
 var spelledDurationPattern = LazyRegexp(`(?i)^([0-9]+(?:\.[0-9]+)?)\s*(ms|milli\w*|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)$`)
@@ -124,7 +172,8 @@ func (n *node) singleBracketsAdvice() string {
 func splitURL(text string) (host, port string, ok bool) {
 	if !strings.Contains(text, "://") {
 		host, port, err := net.SplitHostPort(text)
-		return host, port, err == nil && host != "" && port != ""
+		_, notNumber := strconv.ParseUint(port, 10, 16)
+		return host, port, err == nil && host != "" && notNumber == nil
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Hostname() == "" || u.User != nil {

@@ -48,7 +48,7 @@ func (c execCmd) Run(ctx context.Context, a *app) error {
 	}
 	path, err := findProgram(argv[0])
 	if err != nil && argv[0] != "" {
-		return err
+		return a.explainServiceProgram(err, argv[0])
 	}
 	env, envErr := c.prepareEnv(ctx, a, argv)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 type logsCmd struct {
 	Services []string `arg:"" optional:"" name:"service" help:"Services, or \"supervisor\"; if none is given, all services."`
 	Follow   bool     `short:"f" help:"Follow new lines."`
-	Lines    int      `short:"n" default:"-1" placeholder:"N" help:"Print only the last N matching lines."`
+	Lines    int      `short:"n" aliases:"tail" default:"-1" placeholder:"N" help:"Print only the last N matching lines."`
 	logFilter
 	outputFormat
 	List bool `help:"List the names of the logs."`

@@ -176,6 +176,9 @@ func parseAndRun(a *app, args []string) int {
 	defer cancel()
 	var g grammar
 	parser := newParser(ctx, a, &g)
+	if err := checkEmpty(args); err != nil {
+		return output.PrintError(a.err, err)
+	}
 	command, err := parser.Parse(args)
 	if isStdoutError(err) { // of the help
 		return output.PrintError(a.err, describeWriteError(err))
@@ -185,7 +188,10 @@ func parseAndRun(a *app, args []string) int {
 		if parseError, ok := errors.AsType[*kong.ParseError](err); ok {
 			path = commandPath(parseError.Context)
 		}
-		return output.PrintError(a.err, withExecExitCode(output.WithHelp(output.Usage(err), path), path))
+		return output.PrintError(a.err, withExecExitCode(explainArguments(err, path), path))
+	}
+	if err := checkExecFlags(g.Exec.Command); err != nil {
+		return output.PrintError(a.err, withExecExitCode(err, "exec"))
 	}
 	a.config, a.logLevel = g.Config, g.LogLevel
 	a.out.SetColor(g.Color)

@@ -33,6 +33,7 @@ func (s selection) isWholeProject() bool { return s.All || len(s.Services) == 0 
 
 type startCmd struct {
 	selection
+	Detach bool `hidden:"" short:"d" env:"-" help:"Start in the background, which is the default."`
 	Wait   bool `hidden:"" xor:"wait" env:"-" help:"Wait, which is the default."`
 	NoWait bool `xor:"wait" help:"Return when the ports are open, without waiting for the services to become healthy."`
 }

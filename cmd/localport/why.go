@@ -36,7 +36,7 @@ func (whyCmd) Help() string {
 
 Example: localport why db
 
-Exit codes: 0 if it could be explained, whatever the state of the service; 1 otherwise; 2 for an unknown service.`
+Exit codes: 0 if it could be explained, whatever the state of the service; 1 the service is unknown, or the project cannot be read; 2 wrong usage.`
 }
 
 // Run explains the state of a service. It changes nothing.
@@ -68,7 +68,7 @@ func (p commandProject) explainService(ctx context.Context, name string) (*whyRe
 		for _, svc := range status.Services {
 			known = append(known, svc.Name)
 		}
-		return nil, output.WithExitCode(unknownNameError("service", name, known), output.ExitUsage)
+		return nil, unknownNameError("service", name, known)
 	}
 	svc := status.Services[i]
 	report := &whyReport{

@@ -152,7 +152,7 @@ health_check = { type = "command", command = ["sh", "-c", "echo no such database
 	p.mustRun(p.root, "allow")
 	p.checkWhy("project-stopped", "refused")
 	p.checkWhy("stopped-not-found", "missing")
-	if o := p.localport(p.root, "why", "helthy"); o.code != 2 || !strings.Contains(o.stderr, `unknown service "helthy"`) || !strings.Contains(o.stderr, `"healthy"`) {
+	if o := p.localport(p.root, "why", "helthy"); o.code != 1 || !strings.Contains(o.stderr, `unknown service "helthy"`) || !strings.Contains(o.stderr, `"healthy"`) {
 		t.Errorf("an unknown name: exit %d, %s", o.code, o.stderr)
 	}
 	p.mustRun(p.root, "start", "--no-wait")

@@ -200,7 +200,7 @@ func (s *scriptRun) awaitCommand(ts *testscript.TestScript, neg bool, args []str
 }
 
 func (s *scriptRun) askCommand(ts *testscript.TestScript, neg bool, args []string) {
-	if len(args) != 2 && !(neg && len(args) == 1) {
+	if len(args) != 2 && (!neg || len(args) != 1) {
 		ts.Fatalf("usage: ask PORT LINE, or: ! ask PORT")
 	}
 	addr := "127.0.0.1:" + s.realPorts.Replace(args[0])

@@ -254,8 +254,11 @@ func (p *parser) readService(s *Service, fields []field, n, defaults *node) {
 	if s.Reverse && n.member(bridgeKey) != nil {
 		p.reportKey(n.member(bridgeKey), `only valid for services that open a local port; with "reverse" the server opens one`)
 	}
+	if s.Reverse && n.member(maxConnectionsKey) != nil {
+		p.reportKey(n.member(maxConnectionsKey), `only valid for services that open a local port; with "reverse" the clients connect to the server`)
+	}
 	if s.Reverse {
-		s.Bridge = "" // of [defaults]
+		s.Bridge, s.MaxConnections = "", 0 // of [defaults]
 	}
 	p.project.Services = append(p.project.Services, *s)
 }

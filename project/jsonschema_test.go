@@ -118,7 +118,7 @@ func (g *schemaGenerator) document() schema {
 			"metrics_port": g.describe("metrics_port", port),
 			"defaults":     g.describe("defaults", defaults),
 			"services": g.describe("services", schema{
-				"type": "object", "propertyNames": schema{"pattern": serviceNamePattern().String(), "not": schema{"enum": []string{reservedServiceName}}},
+				"type": "object", "propertyNames": schema{"pattern": serviceNamePattern().String(), "maxLength": maxServiceName, "not": schema{"enum": []string{reservedServiceName}}},
 				"additionalProperties": service,
 			}),
 			"env": g.describe("env", schema{

@@ -227,6 +227,9 @@ func (p *parser) readService(s *Service, fields []field, n, defaults *node) {
 	if !serviceNamePattern().MatchString(n.name) {
 		p.reportKey(n, `invalid service name: use letters, digits, "-" and "_", and do not start with a digit or "-"`)
 	}
+	if len(n.name) > maxServiceName {
+		p.reportKey(n, "the name has %d characters; use at most %d: a log file is named after the service", len(n.name), maxServiceName)
+	}
 	if n.name == reservedServiceName {
 		p.reportKey(n, "reserved name: the supervisor's own log uses it; choose another name")
 	}

@@ -208,6 +208,41 @@ func TestThreats_AnotherUserReachesNothingNamespace(t *testing.T) {
 	w.mustRun(root, "stop")
 }
 
+// Whoever changes the modes of the directory and the socket by mistake gives no other user the control of LocalPort.
+func TestThreats_SupervisorAnswersNoOtherUserNamespace(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	socket := w.status(root).Supervisor.Socket
+	if err := os.Chmod(socket, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for dir := filepath.Dir(socket); dir != "/" && dir != "/tmp"; dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask := func(uid uint32) string {
+		t.Helper()
+		cmd := exec.Command("perl", "-MIO::Socket::UNIX", "-e", `chdir "/"; my $s = IO::Socket::UNIX->new($ARGV[0]) or die "connect: $!"; $SIG{PIPE} = "IGNORE";
+			print $s "GET /v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"; $s->flush; print while <$s>`, socket)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("uid %d: %v: %s", uid, err, out)
+		}
+		return string(out)
+	}
+	if out := ask(0); !strings.Contains(out, "200 OK") {
+		t.Errorf("the owner gets %q", out)
+	}
+	if out := ask(65534); out != "" {
+		t.Errorf("another user gets %q", out)
+	}
+	w.mustRun(root, "stop")
+}
+
 // A web page reaches TCP ports of this machine, also by DNS rebinding, and no unix socket.
 func TestThreats_ControlAPIIsOnNoTCPPort(t *testing.T) {
 	t.Parallel()

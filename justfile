@@ -51,6 +51,10 @@ chaos *flags:
 chaos-prove *flags:
     testdata/chaos/faults/prove {{flags}}
 
+# Fuzz each target whose name matches REGEX for TIME. Inputs that are kept are in testdata/fuzz; each "go test" tries them.
+fuzz time="2m" regex=".":
+    .ci/fuzz {{time}} '{{regex}}'
+
 # Install a git pre-commit hook that checks the format (gofumpt) and runs go vet. Needs golangci-lint.
 hooks:
     printf '#!/bin/sh\nset -e\ngit ls-files -z "*.go" | xargs -0 golangci-lint fmt --diff\ngo vet ./...\n' > "$(git rev-parse --git-path hooks)/pre-commit"

@@ -535,6 +535,18 @@ func TestRuntimeDir_IsOwnedByTheUserOrAnError(t *testing.T) {
 	}
 }
 
+// Another user may have made the directory in /tmp before.
+func TestRuntimeDir_RefusesADirectoryOfAnotherUser(t *testing.T) {
+	dir := "/etc" // root's
+	if os.Getuid() == 0 {
+		dir = t.TempDir()
+		requireNoError(t, os.Chown(dir, 65534, 65534))
+	}
+	if err := privateDir(dir); err == nil || !strings.Contains(err.Error(), "is not a directory owned by uid") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // Programs that cron or a service manager starts may have no HOME.
 func TestHomeDir_IsThatOfThePasswordDatabaseWithoutHOME(t *testing.T) {
 	t.Setenv("HOME", "/elsewhere")

@@ -17,10 +17,20 @@ func Reason(err error) string {
 	return JoinLines(text)
 }
 
-// JoinLines returns text of several lines as one line.
+// maxReason is the length of a reason in bytes: a server can put megabytes into its error.
+const maxReason = 1 << 10
+
+func truncate(text string) string {
+	if len(text) <= maxReason {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxReason], "") + "…"
+}
+
+// JoinLines returns text of several lines as one line, of at most maxReason bytes.
 func JoinLines(text string) string {
 	if !strings.ContainsAny(text, "\r\n") {
-		return text
+		return truncate(text)
 	}
 	var lines []string
 	for line := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == '\n' || r == '\r' }) {
@@ -28,7 +38,7 @@ func JoinLines(text string) string {
 			lines = append(lines, line)
 		}
 	}
-	return strings.Join(lines, "; ")
+	return truncate(strings.Join(lines, "; "))
 }
 
 // cause returns what a system call returned, without the call's name.

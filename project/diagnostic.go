@@ -111,9 +111,19 @@ func (r *report) add(f finding) {
 		return
 	}
 	if path := f.node.path(); path != "" {
-		f.message = path + ": " + f.message
+		f.message = shortenPath(path) + ": " + f.message
 	}
 	r.found = append(r.found, f)
+}
+
+// maxShownPath is how many bytes of a key's path are shown.
+const maxShownPath = 300
+
+func shortenPath(path string) string {
+	if len(path) <= maxShownPath {
+		return path
+	}
+	return strings.ToValidUTF8(path[:maxShownPath], "") + "…"
 }
 
 // diagnostics returns the findings, sorted by document and position.

@@ -254,7 +254,7 @@ func readRegular(path string, limit int) ([]byte, error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(file, int64(limit)+1))
 	if len(data) > limit {
-		return nil, fmt.Errorf("read %s: larger than %d KiB", path, limit>>10)
+		return nil, fmt.Errorf("read %s: larger than %d KiB, the limit for this file; remove what no service needs, or divide the project", path, limit>>10)
 	}
 	return data, err
 }

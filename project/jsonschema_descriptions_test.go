@@ -27,6 +27,7 @@ var descriptions = map[string]string{
 	"idle_timeout":  "On demand: how long the tunnel stays without a connection.",
 
 	"connect_timeout": "How long a connection waits while there is no tunnel.",
+	"max_connections": "How many connections are served at once; others wait up to connect_timeout. Absent: no limit.",
 	"connection":      "The remote side; its keys depend on the technology.",
 	"health_check":    "How the service is checked, through its tunnel.",
 	"restart_policy":  "How a tunnel that ended is replaced.",

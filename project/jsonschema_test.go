@@ -118,7 +118,7 @@ func (g *schemaGenerator) document() schema {
 			"metrics_port": g.describe("metrics_port", port),
 			"defaults":     g.describe("defaults", defaults),
 			"services": g.describe("services", schema{
-				"type": "object", "propertyNames": schema{"pattern": serviceNamePattern().String(), "not": schema{"enum": []string{reservedServiceName}}},
+				"type": "object", "propertyNames": schema{"pattern": serviceNamePattern().String(), "maxLength": maxServiceName, "not": schema{"enum": []string{reservedServiceName}}},
 				"additionalProperties": service,
 			}),
 			"env": g.describe("env", schema{
@@ -192,7 +192,7 @@ func (g *schemaGenerator) serviceValue(f field) schema {
 		"local_address": textMatching(`^127\.|^::1$|^::ffff:127\.`), bridgeKey: withDefault(anyText, bridgeNone),
 		"tags": textList, "depends_on": textList, "description": anyText,
 		"enabled": withDefault(boolean, true), "optional": withDefault(boolean, false),
-		"start": withDefault(wordOf(startAlways, startOnDemand), startAlways), "idle_timeout": withDefault(duration, "15m"), "connect_timeout": withDefault(duration, "30s"),
+		"start": withDefault(wordOf(startAlways, startOnDemand), startAlways), "idle_timeout": withDefault(duration, "15m"), "connect_timeout": withDefault(duration, "30s"), maxConnectionsKey: atLeast(1),
 	}
 	if value, ok := values[f.name]; ok {
 		return value.(schema)

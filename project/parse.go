@@ -230,6 +230,9 @@ func (p *parser) readService(s *Service, fields []field, n, defaults *node) {
 	if !serviceNamePattern().MatchString(n.name) {
 		p.reportKey(n, `invalid service name: use letters, digits, "-" and "_", and do not start with a digit or "-"`)
 	}
+	if len(n.name) > maxServiceName {
+		p.reportKey(n, "the name has %d characters; use at most %d: a log file is named after the service", len(n.name), maxServiceName)
+	}
 	if n.name == reservedServiceName {
 		p.reportKey(n, "reserved name: the supervisor's own log uses it; choose another name")
 	}
@@ -257,8 +260,11 @@ func (p *parser) readService(s *Service, fields []field, n, defaults *node) {
 	if s.Reverse && n.member(bridgeKey) != nil {
 		p.reportKey(n.member(bridgeKey), `only valid for services that open a local port; with "reverse" the server opens one`)
 	}
+	if s.Reverse && n.member(maxConnectionsKey) != nil {
+		p.reportKey(n.member(maxConnectionsKey), `only valid for services that open a local port; with "reverse" the clients connect to the server`)
+	}
 	if s.Reverse {
-		s.Bridge = "" // of [defaults]
+		s.Bridge, s.MaxConnections = "", 0 // of [defaults]
 	}
 	p.project.Services = append(p.project.Services, *s)
 }

@@ -51,6 +51,7 @@ type Service struct {
 	OnDemand       bool
 	IdleTimeout    time.Duration
 	ConnectTimeout time.Duration
+	MaxConnections int `json:",omitempty"` // clients that are served at once; 0: no limit
 	HealthCheck    HealthCheck
 	RestartPolicy  RestartPolicy
 	TargetSecrets  []string // what MaskTarget masks

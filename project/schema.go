@@ -44,10 +44,11 @@ func (p *parser) topLevelFields() []field {
 }
 
 const (
-	technologyKey  = "technology"
-	bridgeKey      = "bridge"
-	connectionKey  = "connection"
-	healthCheckKey = "health_check"
+	technologyKey     = "technology"
+	bridgeKey         = "bridge"
+	connectionKey     = "connection"
+	maxConnectionsKey = "max_connections"
+	healthCheckKey    = "health_check"
 )
 
 // serviceFields returns the keys of a service, including those of the technologies and health checks in the options. Their readers store
@@ -76,6 +77,7 @@ func (o Options) serviceFields(s *Service) []field {
 		{name: "start", aliases: []string{"autostart", "lazy", "on_demand"}, read: storeIn(&s.OnDemand, (*node).asOnDemand)},
 		{name: "idle_timeout", read: storeIn(&s.IdleTimeout, (*node).asDuration)},
 		{name: "connect_timeout", aliases: []string{"timeout"}, read: storeIn(&s.ConnectTimeout, (*node).asDuration)},
+		{name: maxConnectionsKey, aliases: []string{"max_conns", "maxconn", "connection_limit", "max_clients"}, read: storeIn(&s.MaxConnections, (*node).asMaxConnections)},
 		{name: connectionKey, fields: o.technologyFields(settings, false)},
 		{name: healthCheckKey, aliases: []string{"health", "check", "readiness", "liveness", "probe", "readinessProbe", "livenessProbe"}, fields: o.healthCheckFields(&s.HealthCheck)},
 		{name: "restart_policy", aliases: []string{"retry", "reconnect"}, fields: []field{

@@ -69,6 +69,9 @@ const (
 	bridgeNone = "none"
 )
 
+// maxServiceName is the length of a service's name in bytes: the names of its log files, which are longer, fit into every file system.
+const maxServiceName = 200
+
 const (
 	defaultLinger      = 10 * time.Second
 	defaultIdleTimeout = 15 * time.Minute

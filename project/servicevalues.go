@@ -49,6 +49,7 @@ func (o Options) ownValues(s Service) []keyValue {
 	add(true, "start", map[bool]string{true: startOnDemand, false: startAlways}[s.OnDemand])
 	add(s.OnDemand, "idle_timeout", s.IdleTimeout)
 	add(true, "connect_timeout", s.ConnectTimeout)
+	add(s.MaxConnections > 0, maxConnectionsKey, s.MaxConnections)
 	return values
 }
 

@@ -13,7 +13,7 @@ func TestValuesOf_HasEveryKeyOfAService(t *testing.T) {
 			s := newService("x")
 			s.Technology, s.HealthCheck.Type = technology.Name, check.Name
 			s.LocalAddress, s.Bridge, s.RemotePort, s.Description = netip.MustParseAddr("127.0.0.2"), "auto", "http", "x"
-			s.Tags, s.DependsOn, s.OnDemand = []string{"x"}, []string{"y"}, true
+			s.Tags, s.DependsOn, s.OnDemand, s.MaxConnections = []string{"x"}, []string{"y"}, true, 1
 			for _, key := range technology.Keys {
 				s.Connection.Settings.set(key.Name, "x")
 			}

@@ -174,6 +174,15 @@ func (n *node) asMaxAttempts() (int, error) {
 	return count, err
 }
 
+// asMaxConnections reads how many clients are served at once.
+func (n *node) asMaxConnections() (int, error) {
+	count, err := integerAtLeast(1)(n)
+	if n.kind == integerKind && err != nil && count < 1 {
+		err = errors.New("must be 1 or more; without the key there is no limit")
+	}
+	return count, err
+}
+
 func (n *node) asOnDemand() (bool, error) {
 	start, err := oneOf("start", []string{startAlways, startOnDemand})(n)
 	return start == startOnDemand, err

@@ -167,8 +167,11 @@ func formatCounts(text string, counts map[string]uint64) string {
 
 func formatConnectionHistory(c api.ConnectionStats) string {
 	text := fmt.Sprintf("%d open, %d waiting, %d in total", c.Open, c.Waiting, c.Total)
+	if c.Max > 0 {
+		text = fmt.Sprintf("%d open of at most %d, %d waiting, %d in total", c.Open, c.Max, c.Waiting, c.Total)
+	}
 	if c.Waited > 0 {
-		text += fmt.Sprintf("; %d waited for the tunnel, %s on average", c.Waited, formatLatency(c.WaitTime/float64(c.Waited)))
+		text += fmt.Sprintf("; %d waited, %s on average", c.Waited, formatLatency(c.WaitTime/float64(c.Waited)))
 	}
 	if c.Replays > 0 {
 		text += fmt.Sprintf("; %d sent again over a new tunnel", c.Replays)

@@ -15,6 +15,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/prompt"
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
 	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/coredump"
 	"github.com/localport-sh/localport/forwarder/ephemeral"
 	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/process"
@@ -43,6 +44,9 @@ func (c superviseCmd) supervise(config, logLevel string) error {
 	}
 	if config == "" {
 		return output.Usage(errors.New("supervise needs --config"))
+	}
+	if err := coredump.Disable(); err != nil {
+		slog.Warn("a core dump of this process would hold secrets", "error", err)
 	}
 	// The supervisor outlives its terminal, and a write to a closed pipe returns an error.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGXFSZ)

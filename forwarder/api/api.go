@@ -244,9 +244,11 @@ type ConnectionStats struct {
 	BytesIn  uint64  `json:"bytes_in"`  // from clients
 	BytesOut uint64  `json:"bytes_out"` // to clients
 	// Shortage says why no further clients can be accepted now; empty if they can.
-	Shortage string `json:"no_room,omitempty"`
-	Unserved int    `json:"unseated,omitempty"` // clients that wait for the end of the shortage
-	Resets   uint64 `json:"resets,omitempty"`   // clients that were reset because the shortage did not end within connect_timeout
+	Shortage     string `json:"no_room,omitempty"`
+	ShortageHint string `json:"no_room_hint,omitempty"`
+	Max          int    `json:"max_connections,omitempty"` // how many are served at once; 0: no limit
+	Unserved     int    `json:"unseated,omitempty"`        // clients that wait for the end of the shortage
+	Resets       uint64 `json:"resets,omitempty"`          // clients that were reset because the shortage did not end within connect_timeout
 }
 
 // ProjectView is what a client needs to set its environment: the services' addresses, and [env] of the active config. While a changed file

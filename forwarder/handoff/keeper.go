@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/coredump"
 	"github.com/localport-sh/localport/forwarder/memtrim"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/wait"
@@ -50,6 +51,9 @@ func Main() int {
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	debug.SetGCPercent(20) // memory matters more than the speed of a process that is almost always idle
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("keeper", os.Getpid())
+	if err := coredump.Disable(); err != nil {
+		log.Warn("a core dump of this process would hold secrets", "error", err)
+	}
 	conn, err := newUnixConn(os.NewFile(supervisorFD, "the supervisor's socket"))
 	if err != nil {
 		log.Error("cannot use the socket to the supervisor", "error", err)

@@ -81,6 +81,32 @@ func TestServe_RejectsForeignHostHeaders(t *testing.T) {
 	}
 }
 
+// A page of another origin may send the request, but must not be allowed to read the response.
+func TestServe_AllowsNoOtherOrigin(t *testing.T) {
+	addr := startServer(t, runningSnapshot)
+	for _, method := range []string{http.MethodGet, http.MethodOptions} {
+		request, err := http.NewRequestWithContext(t.Context(), method, "http://"+addr+"/metrics", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Origin", "http://evil.example")
+		request.Header.Set("Access-Control-Request-Method", http.MethodGet)
+		request.Header.Set("Access-Control-Request-Private-Network", "true")
+		transport := &http.Transport{}
+		response, err := transport.RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		transport.CloseIdleConnections()
+		for name := range response.Header {
+			if strings.HasPrefix(name, "Access-Control-") {
+				t.Errorf("%s: %s: %s", method, name, response.Header.Get(name))
+			}
+		}
+	}
+}
+
 func TestServe_OnlyMetricsPathAndReadMethods(t *testing.T) {
 	addr := startServer(t, runningSnapshot)
 	for request, want := range map[string]int{

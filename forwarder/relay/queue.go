@@ -21,7 +21,7 @@ func (r *Relay) insertIntoQueue(c *client, now time.Time) (isDecided, needsTunne
 	case r.isClosed || r.isRejecting || c.isDropped || !now.Before(c.connectDeadline):
 		r.markDropped(c)
 		return true, false
-	case r.attached != nil && !r.attached.isSuspect:
+	case r.attached != nil && !r.attached.isSuspect && r.limit.takePlace(c):
 		c.tunnelState = r.attached
 		return true, false
 	}
@@ -33,25 +33,22 @@ func (r *Relay) insertIntoQueue(c *client, now time.Time) (isDecided, needsTunne
 	return false, r.attached == nil
 }
 
-// admitClients admits the queued clients to the attached tunnel: all of them, or one trial client at a time while the
-// tunnel is suspect.
+// admitClients admits the queued clients to the attached tunnel: all that may be served, or one trial client at a time
+// while the tunnel is suspect.
 func (r *Relay) admitClients(now time.Time) {
 	if r.attached == nil || r.isRejecting {
 		return
 	}
+	defer r.noteBlocked(now)
 	if !r.attached.isSuspect {
-		for _, c := range r.waitQueue {
-			c.tunnelState = r.attached
-			c.interruptRead()
-		}
-		r.waitQueue = nil
+		r.admitQueued()
 		return
 	}
-	if len(r.waitQueue) > 0 && r.attached.canStartTrial(now) {
-		c := r.waitQueue[0]
-		r.waitQueue = slices.Delete(r.waitQueue, 0, 1)
-		r.attached.trialClient, c.tunnelState = c, r.attached
-		c.interruptRead()
+	if r.attached.canStartTrial(now) {
+		if c := r.takeTrialClient(); c != nil {
+			r.attached.trialClient, c.tunnelState = c, r.attached
+			c.interruptRead()
+		}
 	}
 	r.attached.resetTimer(len(r.waitQueue) > 0)
 }
@@ -66,6 +63,9 @@ func (r *Relay) finishWaiting(c *client) bool {
 		return false
 	}
 	if c.tunnelState == nil {
+		if !c.isDropped && !c.hasPlace && r.attached != nil && r.limit.isReached() {
+			r.counters.shortageResets++
+		}
 		r.removeFromQueue(c)
 		r.markDropped(c)
 	}

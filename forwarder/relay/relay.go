@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -32,8 +33,11 @@ type Options struct {
 	OnPanic func(forwarder.Tunnel, *forwarder.Failure, []byte)
 	// OnShortageChange is called when Stats.Shortage has changed.
 	OnShortageChange func()
-	Slots            *SlotAllocator // shared with other relays; nil: this relay alone has all that the file limit allows
-	Log              *slog.Logger   // nil: nothing is logged
+	MaxConnections   int // how many clients are served at once; 0: no limit
+	// FindHolder names the process that has most of these clients' sockets; empty: it is not known. It may take some time.
+	FindHolder func(clients []netip.AddrPort) string
+	Slots      *SlotAllocator // shared with other relays; nil: this relay alone has all that the file limit allows
+	Log        *slog.Logger   // nil: nothing is logged
 }
 
 func (o Options) withDefaults() Options {
@@ -50,6 +54,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.OnPanic == nil {
 		o.OnPanic = func(forwarder.Tunnel, *forwarder.Failure, []byte) {}
+	}
+	if o.FindHolder == nil {
+		o.FindHolder = func([]netip.AddrPort) string { return "" }
 	}
 	if o.Slots == nil {
 		o.Slots = newDefaultSlots()
@@ -91,6 +98,7 @@ type Relay struct {
 	dialCancels map[*client]context.CancelFunc
 	counters    clientCounters
 	shortage    shortage
+	limit       limit
 }
 
 // New starts a relay, which owns the listeners from now on. No tunnel is attached: clients wait.
@@ -106,6 +114,7 @@ func newRelay(ls *Listeners, o Options, t timing) *Relay {
 		clients:        map[*client]struct{}{},
 		dialCancels:    map[*client]context.CancelFunc{},
 	}
+	r.limit.max = o.MaxConnections
 	r.slots = r.options.Slots.addShare()
 	r.SetConnectTimeout(o.ConnectTimeout)
 	for _, l := range ls.tcp {
@@ -325,6 +334,10 @@ func (r *Relay) removeClient(c *client) {
 	r.releaseTunnel(c, now)
 	delete(r.clients, c)
 	r.counters.removeClient(c)
+	if c.hasPlace {
+		r.limit.releasePlace(c)
+		r.admitClients(now)
+	}
 	isLast := len(r.clients) == 0
 	r.mu.Unlock()
 	r.slots.release()

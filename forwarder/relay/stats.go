@@ -17,7 +17,7 @@ type Stats struct {
 	BytesIn  uint64        // from clients
 	BytesOut uint64        // to clients
 	LastByte time.Time     // when a byte last came from an upstream; zero: never
-	// Shortage is why no more clients can be served now: ErrNoSlot, or the error of accept. Nil: there is no shortage.
+	// Shortage is why no more clients can be served now: ErrNoSlot, the error of accept, or a *LimitError. Nil: there is no shortage.
 	Shortage       error
 	Unserved       int    // clients that wait for the end of the shortage; those in the kernel's accept queue count on Linux only
 	ShortageResets uint64 // clients that were reset because the shortage did not end within their connect_timeout
@@ -26,7 +26,7 @@ type Stats struct {
 // Stats returns the current counters. Bytes are counted when they are read.
 func (r *Relay) Stats() Stats {
 	r.mu.Lock()
-	counters, shortage := r.counters, r.shortage
+	counters, shortage, reached, blocked := r.counters, r.shortage, r.limit.reached, r.countBlocked()
 	r.mu.Unlock()
 	s := Stats{
 		Open: counters.byState[stateOpen], Waiting: counters.byState[stateWaiting],
@@ -38,6 +38,8 @@ func (r *Relay) Stats() Stats {
 	}
 	if s.Shortage, s.ShortageResets = shortage.reason, counters.shortageResets; s.Shortage != nil {
 		s.Unserved = r.countUnserved(shortage)
+	} else if reached != nil {
+		s.Shortage, s.Unserved = reached, blocked
 	}
 	return s
 }

@@ -14,11 +14,12 @@ type timing struct {
 	minTrialDelay    time.Duration // between two trial clients; doubles with each refusal
 	maxTrialDelay    time.Duration // the longest such delay
 	shortageHoldTime time.Duration // how long no acceptor must have waited until a shortage is over
+	limitHoldTime    time.Duration // how long no client must have waited until max_connections is not reached any more
 }
 
 var defaultTiming = timing{
 	reportWindow: time.Second, minTrialDelay: 100 * time.Millisecond, maxTrialDelay: time.Second,
-	shortageHoldTime: time.Second,
+	shortageHoldTime: time.Second, limitHoldTime: 10 * time.Second,
 }
 
 // tunnelState is what the relay knows of a tunnel, from the first Attach until the tunnel is done. The relay's mu guards

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -18,16 +19,29 @@ var (
 // namespaceKind is a kind of namespace, with the name of its file in /proc/PID/ns.
 type namespaceKind struct{ kind, name string }
 
+func peerCredentials(conn *net.UnixConn) (peer *unix.Ucred, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	controlErr := raw.Control(func(fd uintptr) { peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	return peer, errors.Join(controlErr, err)
+}
+
+// peerUID returns the user of the process at the other end.
+func peerUID(conn *net.UnixConn) (int, error) {
+	peer, err := peerCredentials(conn)
+	if err != nil {
+		return 0, err
+	}
+	return int(peer.Uid), nil
+}
+
 // foreignNamespaces returns the kinds of namespaces in which the process at the other end and this one differ, or may differ: "user", "mount",
 // "PID", and those of also.
 func foreignNamespaces(conn *net.UnixConn, also ...namespaceKind) (kinds []string) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return []string{"PID"}
-	}
-	var peer *unix.Ucred
-	controlErr := raw.Control(func(fd uintptr) { peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if controlErr != nil || err != nil || peer.Pid == 0 { // 0: of a PID namespace that is not visible from here
+	peer, err := peerCredentials(conn)
+	if err != nil || peer.Pid == 0 { // 0: of a PID namespace that is not visible from here
 		return []string{"PID"}
 	}
 	for _, namespace := range slices.Concat(namespaceKinds, also) {

@@ -2,7 +2,12 @@
 
 package server
 
-import "net"
+import (
+	"errors"
+	"net"
+
+	"golang.org/x/sys/unix"
+)
 
 type namespaceKind struct{}
 
@@ -10,3 +15,17 @@ var networkNamespace namespaceKind
 
 // foreignNamespaces returns nil: other systems have no such namespaces.
 func foreignNamespaces(*net.UnixConn, ...namespaceKind) []string { return nil }
+
+// peerUID returns the user of the process at the other end.
+func peerUID(conn *net.UnixConn) (uid int, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var peer *unix.Xucred
+	controlErr := raw.Control(func(fd uintptr) { peer, err = unix.GetsockoptXucred(int(fd), unix.SOL_LOCAL, unix.LOCAL_PEERCRED) })
+	if err = errors.Join(controlErr, err); err != nil {
+		return 0, err
+	}
+	return int(peer.Uid), nil
+}

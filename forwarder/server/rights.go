@@ -10,15 +10,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rightsListener accepts connections that keep a file which is sent with a request.
+// rightsListener accepts connections of this user and root, which keep a file that is sent with a request.
 type rightsListener struct{ net.Listener }
 
+// Accept closes connections of other users: the modes of the socket and its directory keep them out, unless somebody has changed those.
 func (l rightsListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if unixConn, ok := conn.(*net.UnixConn); ok {
-		return &rightsConn{UnixConn: unixConn}, nil
+	for {
+		conn, err := l.Listener.Accept()
+		unixConn, ok := conn.(*net.UnixConn)
+		if !ok {
+			return conn, err
+		}
+		if uid, err := peerUID(unixConn); err == nil && (uid == os.Getuid() || uid == 0) {
+			return &rightsConn{UnixConn: unixConn}, nil
+		}
+		conn.Close()
 	}
-	return conn, err
 }
 
 // rightsConn is a connection of which Read keeps the last file that was received (SCM_RIGHTS in unix(7)).

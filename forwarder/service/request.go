@@ -180,6 +180,7 @@ func (s *Service) applyDefinition(r request) (event, bool) {
 	s.publish(func(st *status) { st.target = target })
 	if s.port != nil {
 		s.port.SetConnectTimeout(s.definition.ConnectTimeout)
+		s.port.SetMaxConnections(s.definition.MaxConnections)
 	}
 	if r.keepTunnel || s.isStopped() {
 		return eventRedefine, true

@@ -60,6 +60,7 @@ type Port interface {
 	Dial(ctx context.Context) (net.Conn, error)
 	Stats() relay.Stats
 	SetConnectTimeout(time.Duration)
+	SetMaxConnections(int)
 	// StopAccepting closes the listeners of this process; connections queue at copies that other processes have.
 	StopAccepting()
 	// Release closes the listeners and the keeper's copies: when it returns, the port is free.
@@ -256,6 +257,7 @@ func (s *Service) logPanic(failure *forwarder.Failure, stack []byte) {
 func (s *Service) relayOptions() relay.Options {
 	return relay.Options{
 		ConnectTimeout:   s.definition.ConnectTimeout,
+		MaxConnections:   s.definition.MaxConnections,
 		Slots:            s.host.ClientSlots,
 		OnShortageChange: func() { wait.Notify(s.shortageChangedCh) },
 		OnWaiting:        func() { wait.Notify(s.waitingCh) },

@@ -130,6 +130,7 @@ func (c *countingPort) Dial(context.Context) (net.Conn, error) {
 	return nil, errors.New("no network here")
 }
 func (c *countingPort) SetConnectTimeout(time.Duration) {}
+func (c *countingPort) SetMaxConnections(int)           {}
 func (c *countingPort) StopAccepting()                  {}
 func (c *countingPort) Release()                        { c.set(func() { c.released++ }) }
 func (c *countingPort) Close() error                    { return nil }

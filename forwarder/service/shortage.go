@@ -1,9 +1,19 @@
 package service
 
-import "github.com/localport-sh/localport/forwarder/eventlog"
+import (
+	"errors"
 
-// ShortageHint says what to do when a service can accept no further clients for lack of file descriptors.
-const ShortageHint = `close some, or raise "ulimit -n" and start the project again`
+	"github.com/localport-sh/localport/forwarder/eventlog"
+	"github.com/localport-sh/localport/forwarder/relay"
+)
+
+// ShortageHint says what to do when a service can serve no further clients.
+func ShortageHint(shortage error) string {
+	if _, ok := errors.AsType[*relay.LimitError](shortage); ok {
+		return "close some, or raise max_connections; a change takes effect at once"
+	}
+	return `close some, or raise "ulimit -n" and start the project again`
+}
 
 // apply publishes that further clients cannot be served, or that they can again.
 func (shortageChangedInput) apply(s *Service) (event, bool) {
@@ -12,7 +22,7 @@ func (shortageChangedInput) apply(s *Service) (event, bool) {
 	}
 	e := eventlog.Event{Kind: eventlog.ClientLimitCleared, Service: s.name, Run: s.status.run}
 	if shortage := s.port.Stats().Shortage; shortage != nil {
-		e.Kind, e.Reason, e.Hint = eventlog.ClientLimitReached, shortage.Error(), ShortageHint
+		e.Kind, e.Reason, e.Hint = eventlog.ClientLimitReached, shortage.Error(), ShortageHint(shortage)
 	}
 	s.host.PublishEvent(e, s.status.state)
 	s.host.OnChange()

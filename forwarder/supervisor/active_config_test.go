@@ -54,6 +54,7 @@ func (noPort) DropWaiting()                           {}
 func (noPort) Dial(context.Context) (net.Conn, error) { return nil, net.ErrClosed }
 func (noPort) Stats() relay.Stats                     { return relay.Stats{} }
 func (noPort) SetConnectTimeout(time.Duration)        {}
+func (noPort) SetMaxConnections(int)                  {}
 func (noPort) StopAccepting()                         {}
 func (noPort) Release()                               {}
 func (noPort) Close() error                           { return nil }

@@ -191,6 +191,7 @@ func (s *Supervisor) updateService(config *activeConfig, old project.Service, d 
 func hasSameTunnel(a, b project.Service) bool {
 	for _, svc := range []*project.Service{&a, &b} {
 		svc.Tags, svc.Description, svc.Enabled, svc.Optional, svc.DependsOn = nil, "", false, false, nil
+		svc.MaxConnections = 0
 		svc.HealthCheck, svc.RestartPolicy = project.HealthCheck{}, project.RestartPolicy{}
 		svc.ConnectTimeout, svc.IdleTimeout, svc.TargetSecrets, svc.Bridge = 0, 0, nil, ""
 	}

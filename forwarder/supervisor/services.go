@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -94,10 +95,31 @@ func (s *Supervisor) openPort(ctx context.Context, svc project.Service, o relay.
 		return nil, err
 	}
 	s.pendingPorts.end(svc.Name)
+	o.FindHolder = func(clients []netip.AddrPort) string {
+		return nameMainHolder(holder.Connections(svc.ListenAddresses()), clients)
+	}
 	r := relay.New(listeners, o)
 	port := &heldPort{r, s.keeper, s.keeper.hold(serviceHoldName(svc.Name), listeners.Files), newBridgeListener(s, r)}
 	port.bridge.update(ctx, svc)
 	return port, nil
+}
+
+// nameMainHolder names the process that has most of the clients' connections, and says how many; empty if the system does not tell.
+func nameMainHolder(connections []holder.Connection, clients []netip.AddrPort) string {
+	counts := map[holder.Holder]int{}
+	var most holder.Holder
+	for _, connection := range connections {
+		if h := connection.Holder; h.PID != 0 && slices.Contains(clients, connection.Client) {
+			counts[h]++
+			if counts[h] > counts[most] {
+				most = h
+			}
+		}
+	}
+	if most.PID == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s, which has %d of the connections", most, counts[most])
 }
 
 // bindListeners inherits or binds the listeners of a service.

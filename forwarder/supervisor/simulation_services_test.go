@@ -278,6 +278,7 @@ func (p *simPort) DropWaiting()            { p.change(func() { p.waiting = 0 }) 
 
 func (p *simPort) Dial(context.Context) (net.Conn, error) { return nil, net.ErrClosed }
 func (p *simPort) SetConnectTimeout(time.Duration)        {}
+func (p *simPort) SetMaxConnections(int)                  {}
 func (p *simPort) StopAccepting()                         { p.Release() }
 
 func (p *simPort) Stats() relay.Stats {

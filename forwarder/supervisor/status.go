@@ -49,7 +49,7 @@ func (s *Supervisor) status() (api.Status, error) {
 		svcStatus := s.serviceStatus(active.services[svc.Name])
 		if c := svcStatus.Connections; c.Shortage != "" {
 			status.Warnings = append(status.Warnings,
-				fmt.Sprintf("%s: %s: %d open, %d waiting; %s", svc.Name, c.Shortage, c.Open, c.Unserved, service.ShortageHint))
+				fmt.Sprintf("%s: %s: %d open, %d waiting; %s", svc.Name, c.Shortage, c.Open, c.Unserved, c.ShortageHint))
 		}
 		status.Services = append(status.Services, svcStatus)
 	}
@@ -103,12 +103,12 @@ func (s *Supervisor) serviceStatus(svc *runningService) api.ServiceStatus {
 
 func connectionStatus(now *service.Snapshot) api.ConnectionStats {
 	stats := now.Stats()
-	shortage := ""
+	shortage, hint := "", ""
 	if stats.Shortage != nil {
-		shortage = stats.Shortage.Error()
+		shortage, hint = stats.Shortage.Error(), service.ShortageHint(stats.Shortage)
 	}
 	return api.ConnectionStats{
-		Shortage: shortage, Unserved: stats.Unserved, Resets: stats.ShortageResets,
+		Shortage: shortage, ShortageHint: hint, Max: now.Service.MaxConnections, Unserved: stats.Unserved, Resets: stats.ShortageResets,
 		Open: stats.Open, Waiting: stats.Waiting, Total: stats.Total, Waited: stats.Waited,
 		WaitTime: stats.WaitTime.Seconds(), Replays: stats.Replays, BytesIn: stats.BytesIn, BytesOut: stats.BytesOut,
 	}

@@ -38,7 +38,7 @@ var Type = probe.Type{
 			config.User, config.Passwd, config.DBName = s.Text("user"), s.Text("password"), s.Text("database")
 			config.TLS = secured
 			config.Logger = log.New(io.Discard, "", 0)
-			config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return dialer.Dial(ctx) }
+			config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return probe.LimitAnswer(dialer.Dial(ctx)) }
 			err := check(ctx, config, s.Text("query"))
 			if config.User == "" && isLoginError(err) {
 				return nil

@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/probe/secure"
@@ -77,6 +79,11 @@ func newConfig(s project.Settings) (*pgconn.Config, error) {
 		return nil, err
 	}
 	config.Password = s.Text("password")
+	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		frontend := pgproto3.NewFrontend(r, w)
+		frontend.SetMaxBodyLen(probe.MaxAnswer) // it allocates the length that the server announces
+		return frontend
+	}
 	config.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"127.0.0.1"}, nil }
 	return config, nil
 }
@@ -90,7 +97,9 @@ func check(ctx context.Context, dialer probe.Dialer, template *pgconn.Config, qu
 	var conns dialedConns
 	defer conns.close() // ends what pgconn still does in the background
 	config := template.Copy()
-	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return conns.add(dialer.Dial(ctx)) }
+	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return probe.LimitAnswer(conns.add(dialer.Dial(ctx)))
+	}
 	conn, err := pgconn.ConnectConfig(ctx, config)
 	if dialErr := conns.dialError(); dialErr != nil {
 		return dialErr // the tunnel's own error; pgconn repeats it for each attempt

@@ -5,6 +5,8 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,8 +17,8 @@ import (
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// The benchmarks of ssh forwards compare with plain ssh and autossh, which run in turns and use the same sshd: just bench-ssh. The ratio
-// is what counts.
+// The benchmarks of ssh forwards compare with plain ssh and autossh, which run in turns and use the same sshd. The ratio is what
+// counts.
 
 // sshBench is an ssh server, and the environment in which forwards to it run.
 type sshBench struct {
@@ -54,6 +56,8 @@ const (
 	plainSSH = "ssh"     // one ssh for each forward
 	oneSSH   = "ssh-all" // one ssh for all of them
 	autoSSH  = "autossh"
+
+	pypiLocalport = "localport-pypi" // the LocalPort of PyPI
 )
 
 // alternatives returns forwards to these ports of the server, by localport and by others.
@@ -128,6 +132,34 @@ func (s *sshBench) programs(name string, groups [][]int, argv ...string) *forwar
 		}
 	}
 	return f
+}
+
+// pythonLocalport returns a forward of the daemon of the LocalPort of PyPI, which runs ssh. Its commands need a terminal, so that the module is run
+// that they start.
+func (s *sshBench) pythonLocalport(remote int) *forwards {
+	s.b.Helper()
+	local, home := ports.FreePort(s.b), s.b.TempDir()
+	config := filepath.Join(home, "localport.yaml")
+	text := fmt.Sprintf("version: \"1.0\"\nservices:\n  - name: web\n    technology: ssh\n    local_port: %d\n    remote_port: %d\n    connection:\n"+
+		"      host: %s\n      user: %s\n      port: %d\n      key_file: %s\n      remote_host: 127.0.0.1\n", local, remote, s.host.Host, s.host.User, s.host.Port, s.host.KeyFile)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		s.b.Fatal(err)
+	}
+	argv := []string{"env", "HOME=" + home, pythonOf(pypiLocalport), "-m", "localport.daemon", "--foreground", "--config", config, "--pid-file", filepath.Join(home, "pid")}
+	var daemon *program
+	return &forwards{
+		name: pypiLocalport, addrs: []string{fmt.Sprintf("127.0.0.1:%d", local)},
+		start:    func() { daemon = startProgram(s.b, argv) },
+		rootPIDs: func() []int { return []int{daemon.pid()} },
+		end:      func() { daemon.stop() },
+	}
+}
+
+// pythonOf returns the Python interpreter of the virtual environment that a program in PATH is a link into.
+func pythonOf(program string) string {
+	path, _ := exec.LookPath(program)
+	path, _ = filepath.EvalSymlinks(path)
+	return filepath.Join(filepath.Dir(path), "python3")
 }
 
 // waitLogouts waits until the server has no login.

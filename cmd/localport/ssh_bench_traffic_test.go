@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"syscall"
 	"testing"
@@ -18,7 +17,7 @@ import (
 
 // BenchmarkSSHForwardsKilled measures the time from the kill of ssh, or of its login on the server, until a client that started later is
 // answered, with two hundred clients a second, and how many clients failed. Nothing restarts a plain ssh: its figure is the time from its
-// start to the first answer.
+// start to the first answer. The LocalPort of PyPI is measured in the first three rounds only, because it may take half a minute.
 func BenchmarkSSHForwardsKilled(b *testing.B) {
 	s, results := sshBenchmark(b), resultsOf(b)
 	upstream := serve(b, "127.0.0.1:0")
@@ -30,13 +29,19 @@ func BenchmarkSSHForwardsKilled(b *testing.B) {
 		{"login", func(*forwards) []int { return processTree(s.sshd)[1:] }},
 	} {
 		b.Run(victim.name, func(b *testing.B) {
-			answered := results.Compare(victim.name+" killed, time until a client is answered", "ms", bench.Peer{Name: plainSSH, Goal: bench.AtMost(1.2)}, bench.Peer{Name: autoSSH})
+			answered := results.Compare(victim.name+" killed, time until a client is answered", "ms", bench.Peer{Name: plainSSH, Goal: bench.AtMost(1.2)}, bench.Peer{Name: autoSSH}, bench.Peer{Name: pypiLocalport})
 			refused := results.Measure(victim.name+" killed, clients that fail", "clients", bench.AtMost(0))
-			theirs := results.Measure(victim.name+" killed, clients that fail with autossh", "clients", bench.Goal{})
-			needPeers([]*bench.Comparison{answered}, autosshProgram)
-			all := s.alternatives(upstream.port)
+			theirs := map[string]*bench.Comparison{}
+			for _, name := range []string{autoSSH, pypiLocalport} {
+				theirs[name] = results.Measure(victim.name+" killed, clients that fail with "+name, "clients", bench.Goal{})
+			}
+			needPeers([]*bench.Comparison{answered}, autosshProgram, pythonLocalport)
+			all := append(s.alternatives(upstream.port), s.pythonLocalport(upstream.port))
 			for round := 0; b.Loop(); round++ {
 				for _, name := range answered.Order(round) {
+					if name == pypiLocalport && round > 2 {
+						continue
+					}
 					f := byName(all, name)
 					startTime := time.Now()
 					f.start()
@@ -52,14 +57,14 @@ func BenchmarkSSHForwardsKilled(b *testing.B) {
 						if name == bench.LocalPort {
 							refused.Add(bench.LocalPort, failed)
 						} else {
-							theirs.Add(bench.LocalPort, failed)
+							theirs[name].Add(bench.LocalPort, failed)
 						}
 					}
 					f.end()
 					s.waitLogouts()
 				}
 			}
-			reportMetrics(b, answered, refused, theirs)
+			reportMetrics(b, answered, refused, theirs[autoSSH], theirs[pypiLocalport])
 		})
 	}
 }
@@ -71,8 +76,12 @@ func checkGreeting(addr string) error {
 	return nil
 }
 
+// outageLimit is how long a benchmark waits for the end of an outage.
+const outageLimit = 30 * time.Second
+
 // measureOutage kills processes while clients connect. It returns the time in ms until the first answer to a client that started after the
-// kill, and how many clients failed: refused, or cut off after the kill. A client that was connected when its tunnel was killed is not counted.
+// kill, and how many clients failed: refused, or cut off after the kill. A client that was connected when its tunnel was killed is not counted. The
+// time is that of outageLimit if no client was answered.
 func measureOutage(b *testing.B, f *forwards, victims func() []int) (took, failed float64) {
 	b.Helper()
 	clients := startGreetingClients(5*time.Millisecond, f.addrs[0])
@@ -81,8 +90,10 @@ func measureOutage(b *testing.B, f *forwards, victims func() []int) (took, faile
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	killTime := time.Now()
-	eventually(b, "clients are answered again", func() bool { return clients.countAnswered(killTime) > 0 || len(f.processes()) == 0 })
-	took = math.Inf(1)
+	for clients.countAnswered(killTime) == 0 && time.Since(killTime) < outageLimit {
+		time.Sleep(2 * time.Millisecond)
+	}
+	took = ms(outageLimit)
 	for _, result := range clients.stop() {
 		switch {
 		case errors.Is(result.err, syscall.ECONNREFUSED):
@@ -93,9 +104,6 @@ func measureOutage(b *testing.B, f *forwards, victims func() []int) (took, faile
 		default:
 			took = min(took, ms(result.endTime.Sub(killTime)))
 		}
-	}
-	if math.IsInf(took, 1) {
-		b.Fatalf("%s: no client was answered after the kill", f.name)
 	}
 	return took, failed
 }

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"strings"
@@ -88,7 +87,7 @@ func BenchmarkTable(b *testing.B) {
 		}
 		fmt.Printf("# %s took %.0f s\n", m.name, time.Since(startTime).Seconds())
 	}
-	path, err := report.Write(*tableDir, table)
+	path, err := report.Write(*tableDir, "", table)
 	fmt.Printf("\n%s\n%s\n", table, path)
 	if err != nil {
 		b.Fatal(err)
@@ -128,8 +127,10 @@ func needPeers(comparisons []*bench.Comparison, programs ...bench.Program) {
 // mustAll fails the benchmark if one of the errors is not nil.
 func mustAll(b *testing.B, errs ...error) {
 	b.Helper()
-	if err := errors.Join(errs...); err != nil {
-		b.Fatal(err)
+	for _, err := range errs {
+		if err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

@@ -133,7 +133,7 @@ func TestTable_StringNamesWhatIsMissing(t *testing.T) {
 
 func TestReport_DescribesTheMachine(t *testing.T) {
 	report := Start([]Program{{"git", []string{"--version"}, ""}, {"no-such-program", nil, "nobody has it"}})
-	path, err := report.Write(t.TempDir(), newTestTable())
+	path, err := report.Write(t.TempDir(), "-test", newTestTable())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,14 +93,14 @@ func Start(programs []Program) *Report {
 	return r
 }
 
-// Write ends the report with a table and writes it to DIR/DATE-COMMIT.json, whose name it returns.
-func (r *Report) Write(dir string, t *Table) (path string, err error) {
+// Write ends the report with a table and writes it to DIR/DATE-COMMITsuffix.json, whose name it returns.
+func (r *Report) Write(dir, suffix string, t *Table) (path string, err error) {
 	r.Load[1], r.Seconds = loadAverage(), time.Since(r.Date).Seconds()
 	r.Rows, r.Failed = t.Rows(), t.failures
 	data, err := json.MarshalIndent(r, "", "\t")
 	if err != nil {
 		return "", err
 	}
-	path = filepath.Join(dir, fmt.Sprintf("%s-%s.json", r.Date.Format("2006-01-02"), r.Commit))
+	path = filepath.Join(dir, fmt.Sprintf("%s-%s%s.json", r.Date.Format("2006-01-02"), r.Commit, suffix))
 	return path, os.WriteFile(path, append(data, '\n'), 0o644)
 }

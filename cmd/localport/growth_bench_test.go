@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -130,7 +131,7 @@ func BenchmarkGrowth(b *testing.B) {
 }
 
 func benchmarkServices(b *testing.B, results *bench.Table) {
-	sizes := []float64{1, 10, 50, 100, 200}
+	sizes := []float64{10, 50, 100, 200} // less than ten add nothing that can be told from what a supervisor without services has in reserve
 	w := newReleaseEnv(b)
 	upstream, pid := serve(b, "127.0.0.1:0"), fmt.Sprint(os.Getpid())
 	var roots []string
@@ -142,8 +143,8 @@ func benchmarkServices(b *testing.B, results *bench.Table) {
 		defer w.mustRun(root, "stop")
 	}
 	largest := results.Measure("growth, cd with 200 services up", "ms", bench.AtMost(30))
-	cd := results.Measure("growth, cd by services 1-200", "exponent", bench.AtMost(1))
-	memory := results.Measure("growth, memory of the supervisor by services 1-200", "exponent", bench.AtMost(1))
+	cd := results.Measure("growth, cd by services 10-200", "exponent", bench.AtMost(1))
+	memory := results.Measure("growth, memory of the supervisor by services 10-200", "exponent", bench.AtMost(1))
 	mb := results.Measure("growth, memory of the supervisor with 200 services", "MB", bench.Goal{})
 	for b.Loop() {
 		var costs, sums []float64
@@ -165,14 +166,14 @@ func benchmarkServices(b *testing.B, results *bench.Table) {
 }
 
 func benchmarkShells(b *testing.B, results *bench.Table) {
-	sizes := []float64{1, 5, 10, 25, 50}
+	sizes := []float64{float64(min(runtime.NumCPU(), 5)), 10, 25, 50} // up to the number of processors, more shells take no longer
 	w := newReleaseEnv(b)
 	root := w.project(tcpConfig("web", `"auto"`, serve(b, "127.0.0.1:0")))
 	w.mustRun(root, "allow")
 	w.mustRun(root, "start")
 	defer w.mustRun(root, "stop")
 	pid := fmt.Sprint(os.Getpid())
-	exponent := results.Measure("growth, entering at once by shells 1-50", "exponent", bench.AtMost(1))
+	exponent := results.Measure(fmt.Sprintf("growth, entering at once by shells %.0f-50", sizes[0]), "exponent", bench.AtMost(1))
 	fifty := results.Measure("growth, 50 shells enter at once, until all have", "ms", bench.Goal{})
 	for b.Loop() {
 		var costs []float64
@@ -198,7 +199,7 @@ func benchmarkConnections(b *testing.B, results *bench.Table) {
 	// One service may not have all of the supervisor's, so that the connections are those of several.
 	const services = 8
 	largest := min(10000, 0.9*float64(limit.Max/2)-500)
-	sizes := []float64{1, 100, 1000, 3000, largest}
+	sizes := []float64{100, 1000, 3000, largest}
 	w := newReleaseEnv(b)
 	var locals []int
 	var config strings.Builder
@@ -209,7 +210,7 @@ func benchmarkConnections(b *testing.B, results *bench.Table) {
 	}
 	root := w.project(config.String())
 	w.mustRun(root, "allow")
-	span := fmt.Sprintf("connections 1-%.0f", largest)
+	span := fmt.Sprintf("connections 100-%.0f", largest)
 	opening := results.Measure("growth, opening "+span, "exponent", bench.AtMost(1))
 	memory := results.Measure("growth, memory by "+span, "exponent", bench.AtMost(1))
 	each := results.Measure("growth, memory for each of the "+span, "kB", bench.Goal{})
@@ -236,7 +237,7 @@ func benchmarkConnections(b *testing.B, results *bench.Table) {
 		w.mustRun(root, "stop")
 		opening.Add(bench.LocalPort, bench.Exponent(sizes, costs))
 		memory.Add(bench.LocalPort, bench.Exponent(sizes, sums))
-		each.Add(bench.LocalPort, (sums[len(sums)-1]-sums[0])*1024/(sizes[len(sizes)-1]-1))
+		each.Add(bench.LocalPort, (sums[len(sums)-1]-sums[0])*1024/(sizes[len(sizes)-1]-sizes[0]))
 	}
 	reportMetrics(b, opening, memory, each)
 }

@@ -1,17 +1,19 @@
+//go:build linux
+
 package main
 
 import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/localport-sh/localport/testdata/bench"
 )
 
 // promptCode is how a script in each shell does what the shell does before a prompt.
@@ -27,59 +29,80 @@ var repeatCode = map[string]string{
 
 var scriptArgs = map[string][]string{"bash": {"--norc", "-c"}, "zsh": {"-f", "-c"}, "fish": {"--no-config", "-c"}}
 
-// BenchmarkHooks measures what a prompt where nothing changed, and a cd into a project and out of it, cost in each shell: without a hook, with
-// ours, direnv's and mise's. CPU time is that of the shell and all that it starts, and that of the supervisor in addition; forks are counted by strace, if that may trace.
+// BenchmarkHooks measures what a prompt where nothing changed, and a cd into a project and out of it, cost in each shell, with our hook and
+// with the hooks of other tools. CPU time is that of the shell and all that it starts. Each tool's project is up and has not changed.
 func BenchmarkHooks(b *testing.B) {
 	w := newReleaseEnv(b)
 	root := w.project(tcpConfig("web", `"auto"`, serve(b, "127.0.0.1:0")))
 	w.mustRun(root, "allow")
 	w.mustRun(root, "start")
 	defer w.mustRun(root, "stop")
-	dirs := map[string]string{"none": root, "localport": root, "direnv": w.home + "/direnv", "mise": w.home + "/mise"}
-	for dir, file := range map[string]string{dirs["direnv"]: ".envrc", dirs["mise"]: "mise.toml"} {
-		if err := os.Mkdir(dir, 0o755); err != nil {
+	dirs := map[string]string{bench.LocalPort: root}
+	for tool, file := range map[string][2]string{
+		"direnv":    {".envrc", "export A=1\n"},
+		"mise":      {"mise.toml", "[env]\nA = \"1\"\n"},
+		"pitchfork": {"pitchfork.toml", "[daemons.web]\nrun = \"sleep 1000000\"\n"},
+	} {
+		dirs[tool] = w.home + "/" + tool
+		if err := os.Mkdir(dirs[tool], 0o755); err != nil {
 			b.Fatal(err)
 		}
-		w.writeFile(dir, file, map[string]string{".envrc": "export A=1\n", "mise.toml": "[env]\nA = \"1\"\n"}[file])
+		w.writeFile(dirs[tool], file[0], file[1])
+		if allow := environmentTools[tool].allow; allow != nil && (bench.Program{Name: tool}).Missing() == "" {
+			w.measure(b, dirs[tool], allow[0], allow[1:]...)
+		}
 	}
+	if pitchforkProgram.Missing() == "" {
+		defer func() { _, _ = w.measure(b, "/", "pitchfork", "supervisor", "stop") }()
+		w.measure(b, dirs["pitchfork"], "pitchfork", "start", "web")
+	}
+	results := resultsOf(b)
 	for _, shell := range []string{"bash", "zsh", "fish"} {
-		hooks := map[string]string{
-			"none":      "",
-			"localport": `eval "$(` + w.exe + ` hook ` + shell + `)"`,
-			"direnv":    environmentTools["direnv"].hook[shell],
-			"mise":      environmentTools["mise"].hook[shell],
-		}
-		if shell == "fish" {
-			hooks["localport"] = w.exe + " hook fish | source"
-		}
-		for _, tool := range []string{"none", "localport", "direnv", "mise"} {
-			b.Run(shell+"/"+tool, func(b *testing.B) {
-				for _, program := range []string{shell, tool} {
-					if _, err := exec.LookPath(program); err != nil && program != "none" && program != "localport" {
-						b.Skipf("%s is not installed", program)
+		b.Run(shell, func(b *testing.B) {
+			if _, err := exec.LookPath(shell); err != nil {
+				b.Skipf("%s is not installed", shell)
+			}
+			goal := map[string]float64{"bash": 1. / 50, "zsh": 1. / 50, "fish": 1. / 20}[shell]
+			prompt := results.Compare("unchanged prompt, "+shell, "µs of CPU", bench.Peer{Name: "direnv", Goal: bench.AtMost(goal)}, bench.Peer{Name: "mise"})
+			cd := results.Compare("cd in or out, "+shell, "µs of CPU", bench.Peer{Name: "pitchfork", Goal: bench.AtMost(0.8)}, bench.Peer{Name: "direnv"}, bench.Peer{Name: "mise"})
+			needPeers([]*bench.Comparison{prompt, cd}, direnvProgram, miseProgram, pitchforkProgram)
+			hooks := hooksOf(w.exe, shell)
+			for round := 0; b.Loop(); round++ {
+				for _, tool := range prompt.Order(round) {
+					prompts := 20
+					if tool == bench.LocalPort {
+						prompts = 1000
+					}
+					prompt.Add(tool, hookScript{w, shell, dirs[tool], promptCode[shell] + hooks[tool] + "\n"}.cost(b, "prompt", prompts))
+				}
+				for _, tool := range cd.Order(round) {
+					const cds = 20
+					h := hookScript{w, shell, dirs[tool], promptCode[shell] + hooks[tool] + "\n"}
+					before := w.supervisorCPU(b, root)
+					cd.Add(tool, h.cost(b, "cd /; prompt; cd "+h.dir+"; prompt", cds)/2)
+					if tool == bench.LocalPort { // not part of what the shell waits for or starts
+						b.ReportMetric(float64((w.supervisorCPU(b, root)-before).Microseconds())/(2*cds), "µs-supervisor/cd")
 					}
 				}
-				if allow := environmentTools[tool].allow; allow != nil {
-					w.measure(b, dirs[tool], allow[0], allow[1:]...)
-				}
-				h := hookScript{w, shell, dirs[tool], promptCode[shell] + hooks[tool] + "\n"}
-				prompts := 1000
-				if tool != "none" && tool != "localport" {
-					prompts = 20
-				}
-				for b.Loop() {
-					b.ReportMetric(h.cost(b, "prompt", prompts), "µs/prompt")
-					before := w.supervisorCPU(b, root)
-					const cds = 50
-					b.ReportMetric(h.cost(b, "cd /; prompt; cd "+h.dir+"; prompt", cds)/2, "µs/cd")
-					b.ReportMetric(float64((w.supervisorCPU(b, root)-before).Microseconds())/(2*cds), "µs-supervisor/cd")
-				}
-				b.ReportMetric(h.forks(b, "prompt"), "forks/prompt")
-				b.ReportMetric(h.forks(b, "cd /; prompt; cd "+h.dir+"; prompt")/2, "forks/cd")
-				b.ReportMetric(0, "ns/op")
-			})
-		}
+			}
+			reportMetrics(b, prompt, cd)
+		})
 	}
+}
+
+// hooksOf returns the code that installs the hook of each tool in a shell.
+func hooksOf(exe, shell string) map[string]string {
+	hooks := map[string]string{
+		bench.LocalPort: `eval "$(` + exe + ` hook ` + shell + `)"`,
+		"direnv":        environmentTools["direnv"].hook[shell],
+		"mise":          environmentTools["mise"].hook[shell],
+		"pitchfork":     `eval "$(pitchfork activate ` + shell + `)"`,
+	}
+	if shell == "fish" {
+		hooks[bench.LocalPort] = exe + " hook fish | source"
+		hooks["pitchfork"] = "pitchfork activate fish | source"
+	}
+	return hooks
 }
 
 // supervisorCPU returns the CPU time that a project's supervisor has used, in steps of a clock tick (10 ms).
@@ -129,34 +152,6 @@ func (h hookScript) cost(b *testing.B, code string, n int) float64 {
 		return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	}
 	return float64((run(n) - run(0)).Nanoseconds()) / 1000 / float64(n)
-}
-
-var forkPattern = regexp.MustCompile(`(?m)^.*\b(clone3?|v?fork)\(.*$`)
-
-// forks returns how many processes running the code once starts; -1 if that cannot be counted. Threads are no processes.
-func (h hookScript) forks(b *testing.B, code string) float64 {
-	b.Helper()
-	count := func(n int) int {
-		trace := filepath.Join(b.TempDir(), "trace")
-		cmd := h.command(code, n, "strace", "-f", "-qq", "-e", "trace=clone,clone3,fork,vfork", "-o", trace)
-		if err := cmd.Run(); err != nil {
-			return -1
-		}
-		data, _ := os.ReadFile(trace)
-		started := 0
-		for _, line := range forkPattern.FindAllString(string(data), -1) {
-			if !strings.Contains(line, "CLONE_THREAD") {
-				started++
-			}
-		}
-		return started
-	}
-	const n = 4
-	without, with := count(0), count(n)
-	if without < 0 || with < 0 {
-		return -1
-	}
-	return float64(with-without) / n
 }
 
 // BenchmarkShellsRestoredAtOnce measures the export of fifty shells that enter a project at the same time, as when a terminal multiplexer restores

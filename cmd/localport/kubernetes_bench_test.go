@@ -1,16 +1,19 @@
+//go:build linux
+
 package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +21,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/eventlog"
+	"github.com/localport-sh/localport/testdata/bench"
 	"github.com/localport-sh/localport/testdata/cluster"
 	"github.com/localport-sh/localport/testdata/ports"
 )
@@ -97,29 +101,34 @@ func waitGreetings(b *testing.B, addrs []string) {
 
 // BenchmarkKubernetesReady measures the time from the command until every forward has carried its first byte.
 func BenchmarkKubernetesReady(b *testing.B) {
-	k := kubeBenchmark(b)
+	k, results := kubeBenchmark(b), resultsOf(b)
 	for _, n := range []int{1, 10} {
+		if n == 1 && table != nil {
+			continue
+		}
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			k.project(n, "7000")
-			var ours, opening, theirs []time.Duration
-			for b.Loop() {
-				startTime := time.Now()
-				k.start()
-				waitGreetings(b, k.addrs)
-				ours = append(ours, time.Since(startTime))
-				opening = append(opening, k.openingTime(startTime))
-				k.stop()
-				startTime = time.Now()
-				addrs, _, kill := k.startPortForwards(n, "7000")
-				waitGreetings(b, addrs)
-				theirs = append(theirs, time.Since(startTime))
-				kill()
+			prefix := fmt.Sprintf("kubectl, %d forwards, cold until all answer", n)
+			answer := results.Compare(prefix, "ms", bench.Peer{Name: "kubectl", Goal: bench.AtMost(0.2)})
+			opening := results.Measure(prefix+", without the supervisor's start", "ms", bench.Goal{})
+			for round := 0; b.Loop(); round++ {
+				for _, name := range answer.Order(round) {
+					startTime := time.Now()
+					if name == bench.LocalPort {
+						k.start()
+						waitGreetings(b, k.addrs)
+						answer.Add(name, ms(time.Since(startTime)))
+						opening.Add(name, ms(k.openingTime(startTime)))
+						k.stop()
+						continue
+					}
+					addrs, _, kill := k.startPortForwards(n, "7000")
+					waitGreetings(b, addrs)
+					answer.Add(name, ms(time.Since(startTime)))
+					kill()
+				}
 			}
-			b.ReportMetric(median(ours).Seconds()*1000, "ms/localport")
-			b.ReportMetric(median(theirs).Seconds()*1000, "ms/kubectl")
-			b.ReportMetric(float64(median(theirs))/float64(median(ours)), "times-sooner")
-			b.ReportMetric(median(opening).Seconds()*1000, "ms/localport-opening")
-			b.ReportMetric(float64(median(theirs))/float64(median(opening)), "times-sooner-opening")
+			reportMetrics(b, answer, opening)
 		})
 	}
 }
@@ -163,38 +172,47 @@ func (w releaseEnv) openingTime(b *testing.B, root string, n int, since time.Tim
 	return last.Sub(first)
 }
 
-func median(all []time.Duration) time.Duration {
-	slices.Sort(all)
-	return all[len(all)/2]
-}
-
 // BenchmarkKubernetesMemory measures the memory of all local processes, with shared pages counted once.
 func BenchmarkKubernetesMemory(b *testing.B) {
-	k := kubeBenchmark(b)
+	k, results := kubeBenchmark(b), resultsOf(b)
 	for _, n := range []int{10, 50} {
+		if n > 10 && table != nil {
+			continue
+		}
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			for b.Loop() {
-				k.project(n, "7000")
-				k.start()
-				waitGreetings(b, k.addrs)
-				eventually(b, "there is a keeper", func() bool { return k.state(k.root).Supervisor.Keeper > 0 })
-				time.Sleep(5 * time.Second) // until its start is over
-				ours := proportionalMemory(b, k.state(k.root).Supervisor.PID) + proportionalMemory(b, k.state(k.root).Supervisor.Keeper)
-				waitGreetings(b, k.addrs)
-				resident, _ := processMemory(b, k.state(k.root).Supervisor.PID)
-				k.stop()
-				addrs, pids, kill := k.startPortForwards(n, "7000")
-				waitGreetings(b, addrs)
-				theirs := 0.0
-				for _, pid := range pids {
-					theirs += proportionalMemory(b, pid)
+			prefix := fmt.Sprintf("kubectl, %d forwards, memory", n)
+			memory := results.Compare(prefix+" with the keeper", "MB", bench.Peer{Name: "kubectl"})
+			own := results.Measure(prefix+" of LocalPort", "MB", bench.AtMost(20))
+			resident := results.Measure(prefix+", resident, of the supervisor", "MB", bench.Goal{})
+			k.project(n, "7000")
+			for round := 0; b.Loop(); round++ {
+				for _, name := range memory.Order(round) {
+					if name != bench.LocalPort {
+						addrs, pids, kill := k.startPortForwards(n, "7000")
+						waitGreetings(b, addrs)
+						sum := 0.0
+						for _, pid := range pids {
+							sum += proportionalMemory(b, pid)
+						}
+						kill()
+						memory.Add(name, sum)
+						continue
+					}
+					k.start()
+					waitGreetings(b, k.addrs)
+					eventually(b, "there is a keeper", func() bool { return k.state(k.root).Supervisor.Keeper > 0 })
+					time.Sleep(5 * time.Second) // until its start is over
+					supervisor := k.state(k.root).Supervisor
+					sum := proportionalMemory(b, supervisor.PID) + proportionalMemory(b, supervisor.Keeper)
+					memory.Add(name, sum)
+					own.Add(name, sum)
+					waitGreetings(b, k.addrs)
+					rss, _ := processMemory(b, supervisor.PID)
+					resident.Add(name, rss)
+					k.stop()
 				}
-				kill()
-				b.ReportMetric(ours, "MB-localport")
-				b.ReportMetric(resident, "MB-resident-supervisor")
-				b.ReportMetric(theirs, "MB-kubectl")
-				b.ReportMetric(theirs/ours, "times-less")
 			}
+			reportMetrics(b, memory, own, resident)
 		})
 	}
 }
@@ -218,26 +236,61 @@ func proportionalMemory(b *testing.B, pid int) float64 {
 
 // BenchmarkKubernetesThroughput downloads through one connection and through eight at once.
 func BenchmarkKubernetesThroughput(b *testing.B) {
-	k := kubeBenchmark(b)
-	k.project(1, "80")
-	k.start()
-	defer k.stop()
-	addrs, _, kill := k.startPortForwards(1, "80")
-	defer kill()
+	k, results := kubeBenchmark(b), resultsOf(b)
+	addrs, end := k.startBoth("80")
+	defer end()
 	for _, streams := range []int{1, 8} {
 		b.Run(fmt.Sprint(streams), func(b *testing.B) {
-			const size = 256 << 20
-			var ours, theirs time.Duration
-			for b.Loop() {
-				ours += download(b, k.addrs[0], streams, size/streams)
-				theirs += download(b, addrs[0], streams, size/streams)
+			const size = 128 << 20
+			goal := map[int]float64{1: 1, 8: 1.5}[streams]
+			c := results.Compare(fmt.Sprintf("kubectl, download, streams: %d", streams), "MB/s", bench.Peer{Name: "kubectl", Goal: bench.AtLeast(goal)})
+			for round := 0; b.Loop(); round++ {
+				for _, name := range c.Order(round) {
+					c.Add(name, size/1e6/download(b, addrs[name], streams, size/streams).Seconds())
+				}
 			}
-			rate := func(took time.Duration) float64 { return float64(b.N) * size / (1 << 20) / took.Seconds() }
-			b.ReportMetric(rate(ours), "MB/s-localport")
-			b.ReportMetric(rate(theirs), "MB/s-kubectl")
-			b.ReportMetric(float64(theirs)/float64(ours), "ratio")
+			reportMetrics(b, c)
 		})
 	}
+}
+
+// startBoth starts a forward of localport and one of kubectl to a port of the service, and returns the address of each.
+func (k *kubeBench) startBoth(port string) (addrs map[string]string, end func()) {
+	k.b.Helper()
+	k.project(1, port)
+	k.start()
+	kubectl, _, kill := k.startPortForwards(1, port)
+	return map[string]string{bench.LocalPort: k.addrs[0], "kubectl": kubectl[0]}, func() { kill(); k.stop() }
+}
+
+// BenchmarkKubernetesConnections measures how many connections a second are greeted and echoed, by ten clients at once.
+func BenchmarkKubernetesConnections(b *testing.B) {
+	k, results := kubeBenchmark(b), resultsOf(b)
+	addrs, end := k.startBoth("7000")
+	defer end()
+	c := results.Compare("kubectl, connections", "a second", bench.Peer{Name: "kubectl", Goal: bench.AtLeast(2)}, bench.Peer{Name: "kubefwd", Goal: bench.AtLeast(2)})
+	// Installed or not: it needs root and writes to /etc/hosts.
+	c.Missing("kubefwd", cmp.Or(kubefwdProgram.Missing(), "this benchmark cannot run it: it changes /etc/hosts"))
+	for round := 0; b.Loop(); round++ {
+		for _, name := range c.Order(round) {
+			const clients, each = 10, 30
+			startTime := time.Now()
+			var all sync.WaitGroup
+			for range clients {
+				all.Go(func() {
+					for range each {
+						if r := askPod(addrs[name]); r.err != nil {
+							b.Errorf("%s: %v", name, r.err)
+							return
+						}
+					}
+				})
+			}
+			all.Wait()
+			c.Add(name, clients*each/time.Since(startTime).Seconds())
+		}
+	}
+	reportMetrics(b, c)
 }
 
 func download(b *testing.B, addr string, streams, size int) time.Duration {
@@ -265,95 +318,77 @@ func download(b *testing.B, addr string, streams, size int) time.Duration {
 
 // BenchmarkKubernetesLatency measures the round trip of a byte, and a connection with its first byte.
 func BenchmarkKubernetesLatency(b *testing.B) {
-	k := kubeBenchmark(b)
-	k.project(1, "7000")
-	k.start()
-	defer k.stop()
-	addrs, _, kill := k.startPortForwards(1, "7000")
-	defer kill()
-	b.Run("byte", func(b *testing.B) {
-		var conns [2]net.Conn
-		for i, addr := range []string{k.addrs[0], addrs[0]} {
-			conn, err := net.Dial("tcp", addr)
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer conn.Close()
-			if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil {
-				b.Fatal(err)
-			}
-			conns[i] = conn
+	k, results := kubeBenchmark(b), resultsOf(b)
+	addrs, end := k.startBoth("7000")
+	defer end()
+	conns := map[string]net.Conn{}
+	for name, addr := range addrs {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			b.Fatal(err)
 		}
-		var took [2][]time.Duration
-		buf := make([]byte, 1)
-		for b.Loop() {
-			for i, conn := range conns {
-				for range 100 {
-					startTime := time.Now()
-					if _, err := conn.Write(buf); err != nil {
-						b.Fatal(err)
-					}
-					if _, err := io.ReadFull(conn, buf); err != nil {
-						b.Fatal(err)
-					}
-					took[i] = append(took[i], time.Since(startTime))
+		defer conn.Close()
+		if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil {
+			b.Fatal(err)
+		}
+		conns[name] = conn
+	}
+	for _, measurement := range []struct {
+		name string
+		n    int
+		act  func(name string) error
+	}{
+		{"byte", 100, func(name string) error { return echoByte(conns[name]) }},
+		{"connection", 20, func(name string) error { return askPod(addrs[name]).err }},
+	} {
+		b.Run(measurement.name, func(b *testing.B) {
+			c := results.Compare("kubectl, round trip of a "+measurement.name, "µs", bench.Peer{Name: "kubectl"})
+			for round := 0; b.Loop(); round++ {
+				for _, name := range c.Order(round) {
+					c.Add(name, medianOf(b, measurement.n, func() error { return measurement.act(name) }))
 				}
 			}
-		}
-		reportPair(b, took)
-	})
-	b.Run("connection", func(b *testing.B) {
-		var took [2][]time.Duration
-		for b.Loop() {
-			for i, addr := range []string{k.addrs[0], addrs[0]} {
-				for range 20 {
-					r := askPod(addr)
-					if r.err != nil {
-						b.Fatal(r.err)
-					}
-					took[i] = append(took[i], r.took)
-				}
-			}
-		}
-		reportPair(b, took)
-	})
-}
-
-func reportPair(b *testing.B, took [2][]time.Duration) {
-	b.Helper()
-	ours, theirs := median(took[0]), median(took[1])
-	b.ReportMetric(ours.Seconds()*1e6, "µs/localport")
-	b.ReportMetric(theirs.Seconds()*1e6, "µs/kubectl")
-	b.ReportMetric(float64(ours)/float64(theirs), "ratio")
+			reportMetrics(b, c)
+		})
+	}
 }
 
 // BenchmarkKubernetesPodDeleted measures the time from kubectl delete pod until its replacement answers a new connection, compared with
 // the time until the replacement is ready. A bare kubectl port-forward never answers again.
 func BenchmarkKubernetesPodDeleted(b *testing.B) {
-	k := kubeBenchmark(b)
+	k, results := kubeBenchmark(b), resultsOf(b)
 	k.project(1, "7000")
 	k.start()
 	defer k.stop()
 	waitGreetings(b, k.addrs)
-	var answered, ready time.Duration
+	c := results.Compare("pod replaced, time until a client is answered", "ms", bench.Peer{Name: "until the pod is ready", Goal: bench.AtMost(1.2)})
+	refused := results.Measure("pod replaced, clients that fail", "clients", bench.AtMost(0))
 	for b.Loop() {
 		old := k.Pods(b, k.ns, "app=web")[0]
+		clients := startPodClients(clientInterval, k.addrs[0])
 		startTime := time.Now()
 		var watching sync.WaitGroup
 		watching.Go(func() {
 			k.Kubectl(b, "delete", "pod", old, "-n", k.ns, "--wait=false")
 			k.WaitReady(b, k.ns, "app=web", 1)
-			ready += time.Since(startTime)
+			c.Add("until the pod is ready", ms(time.Since(startTime)))
 		})
-		for {
-			if r := askPod(k.addrs[0]); r.err == nil && r.pod != old {
-				break
+		eventually(b, "the new pod answers", func() bool {
+			return clients.count(func(r podReply) bool { return r.err == nil && r.pod != old }) > 0
+		})
+		watching.Wait()
+		answered := time.Duration(math.MaxInt64)
+		failed := 0.0
+		for _, r := range clients.clientStream.stop() {
+			switch {
+			case r.err != nil && !r.isCutOff:
+				failed++
+			case r.err == nil && r.pod != old:
+				answered = min(answered, r.startTime.Add(r.took).Sub(startTime))
 			}
 		}
-		answered += time.Since(startTime)
-		watching.Wait()
+		c.Add(bench.LocalPort, ms(answered))
+		refused.Add(bench.LocalPort, failed)
 	}
-	b.ReportMetric(answered.Seconds()*1000/float64(b.N), "ms/answered")
-	b.ReportMetric(ready.Seconds()*1000/float64(b.N), "ms/pod-ready")
-	b.ReportMetric(float64(answered)/float64(ready), "ratio")
+	reportMetrics(b, c, refused)
 }

@@ -6,17 +6,19 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/localport-sh/localport/testdata/bench"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// The benchmarks of ssh forwards compare with plain ssh and autossh, which run in turns and use the same sshd: just bench-ssh. The ratio
-// is what counts.
+// The benchmarks of ssh forwards compare with plain ssh and autossh, which run in turns and use the same sshd. The ratio is what
+// counts.
 
 // sshBench is an ssh server, and the environment in which forwards to it run.
 type sshBench struct {
@@ -51,10 +53,11 @@ type forwards struct {
 
 // The names of the alternatives.
 const (
-	localportName = "localport"
-	plainSSH      = "ssh"     // one ssh for each forward
-	oneSSH        = "ssh-all" // one ssh for all of them
-	autoSSH       = "autossh"
+	plainSSH = "ssh"     // one ssh for each forward
+	oneSSH   = "ssh-all" // one ssh for all of them
+	autoSSH  = "autossh"
+
+	pypiLocalport = "localport-pypi" // the LocalPort of PyPI
 )
 
 // alternatives returns forwards to these ports of the server, by localport and by others.
@@ -68,8 +71,7 @@ func (s *sshBench) alternatives(remotePorts ...int) []*forwards {
 	if len(remotePorts) > 1 {
 		all = append(all, s.programs(oneSSH, [][]int{remotePorts}, "ssh"))
 	}
-	if _, err := exec.LookPath("autossh"); err != nil {
-		s.b.Log("autossh is missing (Debian: autossh)")
+	if autosshProgram.Missing() != "" {
 		return all
 	}
 	return append(all, s.programs(autoSSH, single, "autossh", "-M", "0"))
@@ -78,7 +80,7 @@ func (s *sshBench) alternatives(remotePorts ...int) []*forwards {
 // localport returns the forwards of a project with one service for each remote port.
 func (s *sshBench) localport(remotePorts []int) *forwards {
 	s.b.Helper()
-	f := &forwards{name: localportName}
+	f := &forwards{name: bench.LocalPort}
 	var config strings.Builder
 	for i, remote := range remotePorts {
 		port := ports.FreePort(s.b)
@@ -132,6 +134,34 @@ func (s *sshBench) programs(name string, groups [][]int, argv ...string) *forwar
 	return f
 }
 
+// pythonLocalport returns a forward of the daemon of the LocalPort of PyPI, which runs ssh. Its commands need a terminal, so that the module is run
+// that they start.
+func (s *sshBench) pythonLocalport(remote int) *forwards {
+	s.b.Helper()
+	local, home := ports.FreePort(s.b), s.b.TempDir()
+	config := filepath.Join(home, "localport.yaml")
+	text := fmt.Sprintf("version: \"1.0\"\nservices:\n  - name: web\n    technology: ssh\n    local_port: %d\n    remote_port: %d\n    connection:\n"+
+		"      host: %s\n      user: %s\n      port: %d\n      key_file: %s\n      remote_host: 127.0.0.1\n", local, remote, s.host.Host, s.host.User, s.host.Port, s.host.KeyFile)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		s.b.Fatal(err)
+	}
+	argv := []string{"env", "HOME=" + home, pythonOf(pypiLocalport), "-m", "localport.daemon", "--foreground", "--config", config, "--pid-file", filepath.Join(home, "pid")}
+	var daemon *program
+	return &forwards{
+		name: pypiLocalport, addrs: []string{fmt.Sprintf("127.0.0.1:%d", local)},
+		start:    func() { daemon = startProgram(s.b, argv) },
+		rootPIDs: func() []int { return []int{daemon.pid()} },
+		end:      func() { daemon.stop() },
+	}
+}
+
+// pythonOf returns the Python interpreter of the virtual environment that a program in PATH is a link into.
+func pythonOf(program string) string {
+	path, _ := exec.LookPath(program)
+	path, _ = filepath.EvalSymlinks(path)
+	return filepath.Join(filepath.Dir(path), "python3")
+}
+
 // waitLogouts waits until the server has no login.
 func (s *sshBench) waitLogouts() {
 	eventually(s.b, "nobody is logged in", func() bool { return len(processTree(s.sshd)) == 1 })
@@ -161,35 +191,48 @@ func (f *forwards) waitAnswers(b *testing.B) {
 	}
 }
 
-// rotate returns the alternatives in the order of a round: each is first equally often.
-func rotate(all []*forwards, round int) []*forwards {
-	first := round % len(all)
-	return slices.Concat(all[first:], all[:first])
+// byName returns the alternative of this name.
+func byName(all []*forwards, name string) *forwards {
+	return all[slices.IndexFunc(all, func(f *forwards) bool { return f.name == name })]
 }
 
 // BenchmarkSSHForwardsStart measures the time from the start of forwards to one server until all have carried a byte, the local CPU time
 // until then, and the server's CPU time until they have ended.
 func BenchmarkSSHForwardsStart(b *testing.B) {
-	s := sshBenchmark(b)
+	s, results := sshBenchmark(b), resultsOf(b)
 	for _, n := range []int{1, 10} {
+		if n == 1 && table != nil {
+			continue
+		}
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			figures := newBenchTable("ms until all answer", "ms of CPU", "of it ssh's", "ms of sshd's CPU")
+			prefix := fmt.Sprintf("ssh, %d forwards, ", n)
+			peers := []bench.Peer{{Name: plainSSH, Goal: bench.AtMost(0.33)}, {Name: autoSSH}}
+			if n > 1 {
+				peers = append(peers, bench.Peer{Name: oneSSH})
+			}
+			answer := results.Compare(prefix+"cold until all answer", "ms", peers...)
+			cpu := results.Compare(prefix+"CPU until all answer", "ms", bench.Peer{Name: plainSSH})
+			server := results.Compare(prefix+"the server's CPU", "ms", bench.Peer{Name: plainSSH})
+			opening := results.Measure(prefix+"until all answer, without the supervisor's start", "ms", bench.Goal{})
+			needPeers([]*bench.Comparison{answer}, autosshProgram)
 			all := s.alternatives(startEchoServers(b, n)...)
 			for round := 0; b.Loop(); round++ {
-				for _, f := range rotate(all, round) {
-					server, startTime := cpuTime(processTree(s.sshd)), time.Now()
+				for _, name := range answer.Order(round) {
+					f := byName(all, name)
+					serverBefore, startTime := cpuTime(processTree(s.sshd)), time.Now()
 					f.start()
 					f.waitAnswers(b)
-					took, cpu, ssh := time.Since(startTime), f.cpu(), cpuTime(f.processes(plainSSH))
+					answer.Add(name, ms(time.Since(startTime)))
+					cpu.Add(name, ms(f.cpu()))
 					if f.openingTime != nil {
-						figures.add(f.name+", once it runs", ms(f.openingTime(startTime)))
+						opening.Add(name, ms(f.openingTime(startTime)))
 					}
 					f.end()
 					s.waitLogouts()
-					figures.add(f.name, ms(took), ms(cpu), ms(ssh), ms(cpuTime(processTree(s.sshd))-server))
+					server.Add(name, ms(cpuTime(processTree(s.sshd))-serverBefore))
 				}
 			}
-			figures.report(b, "ms until all answer", "ms of CPU", "ms of sshd's CPU")
+			reportMetrics(b, answer, cpu, server, opening)
 		})
 	}
 }
@@ -197,26 +240,32 @@ func BenchmarkSSHForwardsStart(b *testing.B) {
 // BenchmarkSSHForwardsIdle measures what ten forwards use while they are idle, from when all have answered.
 func BenchmarkSSHForwardsIdle(b *testing.B) {
 	const window = 10 * time.Second
-	s, figures := sshBenchmark(b), newBenchTable("ms of CPU in the first 10 s", "ms of CPU in the next 10 s", "of it ssh's", "MB", "processes")
+	s, results := sshBenchmark(b), resultsOf(b)
+	peers := []bench.Peer{{Name: plainSSH}, {Name: oneSSH}, {Name: autoSSH}}
+	first := results.Compare("ssh, 10 idle forwards, CPU in the first 10 s", "ms", peers...)
+	next := results.Compare("ssh, 10 idle forwards, CPU in the next 10 s", "ms", peers...)
+	memory := results.Compare("ssh, 10 idle forwards, memory", "MB", peers...)
+	needPeers([]*bench.Comparison{first, next, memory}, autosshProgram)
 	all := s.alternatives(startEchoServers(b, 10)...)
 	for round := 0; b.Loop(); round++ {
-		for _, f := range rotate(all, round) {
+		for _, name := range first.Order(round) {
+			f := byName(all, name)
 			f.start()
 			f.waitAnswers(b)
-			first := f.cpu()
+			answered := f.cpu()
 			time.Sleep(window)
-			second, ssh := f.cpu(), cpuTime(f.processes(plainSSH))
+			settled := f.cpu()
 			time.Sleep(window)
-			third, processes := f.cpu(), f.processes()
-			ssh = cpuTime(f.processes(plainSSH)) - ssh
-			memory := 0.0
-			for _, pid := range processes {
-				memory += proportionalMemory(b, pid)
+			first.Add(name, ms(settled-answered))
+			next.Add(name, ms(f.cpu()-settled))
+			sum := 0.0
+			for _, pid := range f.processes() {
+				sum += proportionalMemory(b, pid)
 			}
+			memory.Add(name, sum)
 			f.end()
 			s.waitLogouts()
-			figures.add(f.name, ms(second-first), ms(third-second), ms(ssh), memory, float64(len(processes)))
 		}
 	}
-	figures.report(b, "MB")
+	reportMetrics(b, first, next, memory)
 }

@@ -7,17 +7,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/localport-sh/localport/testdata/bench"
 )
 
 // BenchmarkSSHForwardsKilled measures the time from the kill of ssh, or of its login on the server, until a client that started later is
-// answered, with two hundred clients a second. Nothing restarts a plain ssh: its figure is the time from its start to the first answer.
+// answered, with two hundred clients a second, and how many clients failed. Nothing restarts a plain ssh: its figure is the time from its
+// start to the first answer. The LocalPort of PyPI is measured in the first three rounds only, because it may take half a minute.
 func BenchmarkSSHForwardsKilled(b *testing.B) {
-	s := sshBenchmark(b)
+	s, results := sshBenchmark(b), resultsOf(b)
 	upstream := serve(b, "127.0.0.1:0")
 	for _, victim := range []struct {
 		name string
@@ -27,26 +29,42 @@ func BenchmarkSSHForwardsKilled(b *testing.B) {
 		{"login", func(*forwards) []int { return processTree(s.sshd)[1:] }},
 	} {
 		b.Run(victim.name, func(b *testing.B) {
-			figures := newBenchTable("ms until answered", "clients refused", "clients cut off")
-			all := s.alternatives(upstream.port)
+			answered := results.Compare(victim.name+" killed, time until a client is answered", "ms", bench.Peer{Name: plainSSH, Goal: bench.AtMost(1.2)}, bench.Peer{Name: autoSSH}, bench.Peer{Name: pypiLocalport})
+			refused := results.Measure(victim.name+" killed, clients that fail", "clients", bench.AtMost(0))
+			theirs := map[string]*bench.Comparison{}
+			for _, name := range []string{autoSSH, pypiLocalport} {
+				theirs[name] = results.Measure(victim.name+" killed, clients that fail with "+name, "clients", bench.Goal{})
+			}
+			needPeers([]*bench.Comparison{answered}, autosshProgram, pythonLocalport)
+			all := append(s.alternatives(upstream.port), s.pythonLocalport(upstream.port))
 			for round := 0; b.Loop(); round++ {
-				for _, f := range rotate(all, round) {
+				for _, name := range answered.Order(round) {
+					if name == pypiLocalport && round > 2 {
+						continue
+					}
+					f := byName(all, name)
 					startTime := time.Now()
 					f.start()
 					if err := retryUntilSuccess(func() error { return checkGreeting(f.addrs[0]) }); err != nil {
 						b.Fatalf("%s: %v", f.name, err)
 					}
-					if f.name == plainSSH {
-						figures.add(f.name, ms(time.Since(startTime)))
+					if name == plainSSH {
+						answered.Add(name, ms(time.Since(startTime)))
 					} else {
 						time.Sleep(1500 * time.Millisecond) // a tunnel that fails within a second of its start is replaced only after a delay
-						figures.add(f.name, measureOutage(b, f, func() []int { return victim.of(f) })...)
+						took, failed := measureOutage(b, f, func() []int { return victim.of(f) })
+						answered.Add(name, took)
+						if name == bench.LocalPort {
+							refused.Add(bench.LocalPort, failed)
+						} else {
+							theirs[name].Add(bench.LocalPort, failed)
+						}
 					}
 					f.end()
 					s.waitLogouts()
 				}
 			}
-			figures.report(b, "ms until answered")
+			reportMetrics(b, answered, refused, theirs[autoSSH], theirs[pypiLocalport])
 		})
 	}
 }
@@ -58,9 +76,13 @@ func checkGreeting(addr string) error {
 	return nil
 }
 
-// measureOutage kills processes while clients connect. It returns the time in ms until the first answer, or NaN if there is none, and how
-// many clients were refused and cut off.
-func measureOutage(b *testing.B, f *forwards, victims func() []int) []float64 {
+// outageLimit is how long a benchmark waits for the end of an outage.
+const outageLimit = 30 * time.Second
+
+// measureOutage kills processes while clients connect. It returns the time in ms until the first answer to a client that started after the
+// kill, and how many clients failed: refused, or cut off after the kill. A client that was connected when its tunnel was killed is not counted. The
+// time is that of outageLimit if no client was answered.
+func measureOutage(b *testing.B, f *forwards, victims func() []int) (took, failed float64) {
 	b.Helper()
 	clients := startGreetingClients(5*time.Millisecond, f.addrs[0])
 	eventually(b, "clients are answered", func() bool { return clients.countAnswered(clients.startTime) > 20 })
@@ -68,23 +90,22 @@ func measureOutage(b *testing.B, f *forwards, victims func() []int) []float64 {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	killTime := time.Now()
-	eventually(b, "clients are answered again", func() bool { return clients.countAnswered(killTime) > 0 || len(f.processes()) == 0 })
-	var refused, cutOff float64
-	first := math.NaN()
+	for clients.countAnswered(killTime) == 0 && time.Since(killTime) < outageLimit {
+		time.Sleep(2 * time.Millisecond)
+	}
+	took = ms(outageLimit)
 	for _, result := range clients.stop() {
 		switch {
 		case errors.Is(result.err, syscall.ECONNREFUSED):
-			refused++
+			failed++
+		case !result.startTime.After(killTime):
 		case result.answer != "hello you\n":
-			cutOff++
-		case result.startTime.After(killTime):
-			took := ms(result.endTime.Sub(killTime))
-			if !(first < took) {
-				first = took
-			}
+			failed++
+		default:
+			took = min(took, ms(result.endTime.Sub(killTime)))
 		}
 	}
-	return []float64{first, refused, cutOff}
+	return took, failed
 }
 
 // bulkRequest is what a client sends to a bulk server: "d" for download or "u" for upload, and the number of bytes.
@@ -165,7 +186,7 @@ func transfer(addr, direction string, size int) error {
 // autossh is left out, because its ssh carries the bytes. If client, server and forwards share few cores, the CPU time decides.
 func BenchmarkSSHForwardsThroughput(b *testing.B) {
 	const size = 512 << 20
-	s := sshBenchmark(b)
+	s, results := sshBenchmark(b), resultsOf(b)
 	both := s.alternatives(startBulkServer(b))[:2]
 	for _, f := range both {
 		f.start()
@@ -176,23 +197,32 @@ func BenchmarkSSHForwardsThroughput(b *testing.B) {
 	}
 	for _, direction := range []string{"download", "upload"} {
 		for _, streams := range []int{1, 8} {
+			if streams > 1 && table != nil {
+				continue
+			}
 			b.Run(fmt.Sprintf("%s/%d", direction, streams), func(b *testing.B) {
-				figures := newBenchTable("MB/s", "CPU s/GB of localport", "of ssh", "of sshd")
+				name := fmt.Sprintf("ssh, %s, streams: %d", direction, streams)
+				rate := results.Compare(name, "MB/s", bench.Peer{Name: plainSSH, Goal: bench.AtLeast(0.95)})
+				cpu := results.Compare(name+", CPU of all processes", "s/GB", bench.Peer{Name: plainSSH})
+				own := results.Measure(name+", of it localport's own", "s/GB", bench.Goal{})
 				for round := 0; b.Loop(); round++ {
-					for _, f := range rotate(both, round) {
+					for _, program := range rate.Order(round) {
+						f := byName(both, program)
 						before, startTime := s.cpuTimes(f), time.Now()
-						if err := transfers(f.addrs[0], direction, streams, size/streams); err != nil {
-							b.Fatalf("%s: %v", f.name, err)
-						}
+						mustAll(b, transfers(f.addrs[0], direction, streams, size/streams))
 						took, after := time.Since(startTime), s.cpuTimes(f)
-						row := []float64{size / 1e6 / took.Seconds()}
+						rate.Add(program, size/1e6/took.Seconds())
+						sum := 0.0
 						for i := range after {
-							row = append(row, (after[i]-before[i]).Seconds()/(size/1e9))
+							sum += (after[i] - before[i]).Seconds() / (size / 1e9)
 						}
-						figures.add(f.name, row...)
+						cpu.Add(program, sum)
+						if program == bench.LocalPort {
+							own.Add(program, (after[0]-before[0]).Seconds()/(size/1e9))
+						}
 					}
 				}
-				figures.report(b, "MB/s", "of ssh", "of sshd")
+				reportMetrics(b, rate, cpu, own)
 			})
 		}
 	}
@@ -218,7 +248,7 @@ func transfers(addr, direction string, streams, size int) error {
 
 // BenchmarkSSHForwardsLatency measures the round trip of a byte, and of a connection with its first byte.
 func BenchmarkSSHForwardsLatency(b *testing.B) {
-	s := sshBenchmark(b)
+	s, results := sshBenchmark(b), resultsOf(b)
 	both := s.alternatives(startEchoServers(b, 1)...)[:2]
 	conns := map[*forwards]net.Conn{}
 	for _, f := range both {
@@ -240,19 +270,58 @@ func BenchmarkSSHForwardsLatency(b *testing.B) {
 		{"connection", func(f *forwards) error { return echoOnce(f.addrs[0]) }},
 	} {
 		b.Run(measurement.name, func(b *testing.B) {
-			figures := newBenchTable("µs")
+			c := results.Compare("ssh, round trip of a "+measurement.name, "µs", bench.Peer{Name: plainSSH})
 			for round := 0; b.Loop(); round++ {
-				for _, f := range rotate(both, round) {
-					for range 200 {
-						startTime := time.Now()
-						if err := measurement.act(f); err != nil {
-							b.Fatalf("%s: %v", f.name, err)
-						}
-						figures.add(f.name, ms(time.Since(startTime))*1000)
-					}
+				for _, name := range c.Order(round) {
+					c.Add(name, medianOf(b, 200, func() error { return measurement.act(byName(both, name)) }))
 				}
 			}
-			figures.report(b, "µs")
+			reportMetrics(b, c)
 		})
 	}
+}
+
+// BenchmarkSSHForwardsFirstByte measures the time from a client's connect until the first byte of a server that speaks first.
+func BenchmarkSSHForwardsFirstByte(b *testing.B) {
+	s, results := sshBenchmark(b), resultsOf(b)
+	both := s.alternatives(serveBanner(b).port)[:2]
+	for _, f := range both {
+		f.start()
+		defer f.end()
+		mustAll(b, retryUntilSuccess(func() error { return firstByte(f.addrs[0]) }))
+	}
+	c := results.Compare("ssh, server speaks first, first byte", "µs", bench.Peer{Name: plainSSH, Goal: bench.AtMost(0.25)})
+	for round := 0; b.Loop(); round++ {
+		for _, name := range c.Order(round) {
+			c.Add(name, medianOf(b, 15, func() error { return firstByte(byName(both, name).addrs[0]) }))
+		}
+	}
+	reportMetrics(b, c)
+}
+
+// firstByte connects and waits for a byte.
+func firstByte(addr string) error {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		return err
+	}
+	return receiveBytes(conn, 1)
+}
+
+// medianOf calls act n times and returns the median of the times that it takes, in µs.
+func medianOf(b *testing.B, n int, act func() error) float64 {
+	b.Helper()
+	var all []float64
+	for range n {
+		startTime := time.Now()
+		if err := act(); err != nil {
+			b.Fatal(err)
+		}
+		all = append(all, ms(time.Since(startTime))*1000)
+	}
+	return bench.Median(all)
 }

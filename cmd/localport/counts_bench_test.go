@@ -1,0 +1,209 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/localport-sh/localport/cmd/localport/internal/prompt"
+	"github.com/localport-sh/localport/testdata/bench"
+	"github.com/localport-sh/localport/testdata/ports"
+)
+
+// These tests limit counts, which do not depend on how fast or busy a machine is. The limits are what was measured, and a little more.
+
+// processCounts are what a shell and all that it starts do.
+type processCounts struct {
+	forks   int // processes, not threads
+	execs   int
+	threads int
+	calls   int // system calls, without those that depend on the scheduling of threads
+}
+
+func (c processCounts) String() string {
+	return fmt.Sprintf("%d forks, %d execs, %d threads, %d system calls", c.forks, c.execs, c.threads, c.calls)
+}
+
+// perRepetition returns the counts of one of n repetitions; before are those of a trace without any.
+func (c processCounts) perRepetition(before processCounts, n int) processCounts {
+	return processCounts{(c.forks - before.forks) / n, (c.execs - before.execs) / n, (c.threads - before.threads) / n, (c.calls - before.calls) / n}
+}
+
+// A line of strace's output that shows the start of a system call.
+var systemCallPattern = regexp.MustCompile(`^\d+ +(\w+)\(`)
+
+// schedulingCalls are system calls whose number depends on which thread runs when.
+var schedulingCalls = regexp.MustCompile(`^(futex|epoll_p?wait2?|nanosleep|clock_nanosleep|sched_\w+|tgkill|rt_sig\w+|madvise|restart_syscall|getpid|wait4|waitid|poll|ppoll|pselect6)$`)
+
+// countProcesses runs the code n times in a shell with the hook, after a prompt in the project, and counts by strace.
+func (h hookScript) countProcesses(t *testing.T, code string, n int) (c processCounts) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "trace")
+	cmd := h.command(code, n, "strace", "-f", "-qq", "-s", "0", "-o", path)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", h.shell, err, out)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		match := systemCallPattern.FindStringSubmatch(line)
+		if match == nil {
+			continue
+		}
+		switch name := match[1]; {
+		case strings.HasPrefix(name, "clone") && strings.Contains(line, "CLONE_THREAD"):
+			c.threads++
+			continue
+		case strings.HasPrefix(name, "clone"), name == "fork", name == "vfork":
+			c.forks++
+		case name == "execve":
+			c.execs++
+		case schedulingCalls.MatchString(name):
+			continue
+		}
+		c.calls++
+	}
+	return c
+}
+
+// TestCounts_PromptAndCd limits the processes, programs and system calls of a prompt where nothing changed, and of a cd into a project that is up
+// and out of it.
+func TestCounts_PromptAndCd(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("strace is not installed")
+	}
+	w := releaseEnv{newTestEnv(t)} // a release would take a minute to build, and has fewer system calls
+	root := w.project(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "allow")
+	w.mustRun(root, "start")
+	for _, limits := range []struct {
+		shell      string
+		prompt, cd processCounts
+	}{
+		{shell: "bash", prompt: processCounts{0, 0, 0, 60}, cd: processCounts{1, 1, 10, 470}},
+		{shell: "zsh", prompt: processCounts{0, 0, 0, 32}, cd: processCounts{1, 1, 10, 550}},
+		{shell: "fish", prompt: processCounts{0, 0, 0, 30}, cd: processCounts{1, 1, 11, 600}},
+	} {
+		t.Run(limits.shell, func(t *testing.T) {
+			t.Parallel()
+			if _, err := exec.LookPath(limits.shell); err != nil {
+				t.Skipf("%s is not installed", limits.shell)
+			}
+			h := hookScript{w, limits.shell, root, promptCode[limits.shell] + hooksOf(w.exe, limits.shell)[bench.LocalPort] + "\n"}
+			// A cd in and one out: two exports.
+			for _, step := range []struct {
+				name, code string
+				n, parts   int
+				limit      processCounts
+			}{
+				{"an unchanged prompt", "prompt", 20, 1, limits.prompt},
+				{"a cd", "cd /; prompt; cd " + root + "; prompt", 4, 2, limits.cd},
+			} {
+				got := h.countProcesses(t, step.code, step.n).perRepetition(h.countProcesses(t, step.code, 0), step.n*step.parts)
+				t.Logf("%s: %v", step.name, got)
+				if got.forks != step.limit.forks || got.execs != step.limit.execs {
+					t.Errorf("%s has %v, want %d forks and %d execs", step.name, got, step.limit.forks, step.limit.execs)
+				}
+				if !raceDetected() && (got.threads > step.limit.threads || got.calls > step.limit.calls) {
+					t.Errorf("%s has %v, limits: %v", step.name, got, step.limit)
+				}
+			}
+		})
+	}
+}
+
+// TestCounts_SupervisorPerServiceAndConnection limits what each service and each connection adds to a supervisor.
+func TestCounts_SupervisorPerServiceAndConnection(t *testing.T) {
+	t.Parallel()
+	const services, conns = 20, 200
+	w := newTestEnv(t)
+	w.env = append(w.env, resourcesVariable+"="+t.TempDir())
+	echo, local := startServer(t, "127.0.0.1:0", func(conn net.Conn) {
+		buf := make([]byte, 64)
+		for {
+			n, err := conn.Read(buf)
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write(buf[:n])
+		}
+	}), ports.FreePort(t)
+	one := w.allowedProject(tcpConfig("web", local, echo))
+	many := w.allowedProject(tcpConfig("web", `"auto"`, echo) + tcpServices(services, echo))
+	for _, root := range []string{one, many} {
+		w.mustRun(root, "start")
+		w.waitKeeper(root)
+	}
+	few, all := w.reportedResources(w.supervisor(one).PID), w.reportedResources(w.supervisor(many).PID)
+	checkEach(t, "service", few, all, services, resources{files: 2, goroutines: 4, heap: 24})
+
+	for range conns {
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", local))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		if _, err := conn.Write([]byte{'x'}); err != nil {
+			t.Fatal(err)
+		}
+		if err := receiveBytes(conn, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkEach(t, "connection", few, w.reportedResources(w.supervisor(one).PID), conns, resources{files: 2, goroutines: 2, heap: 4})
+}
+
+// checkEach fails the test if each of n added things uses more than its limit: files, goroutines, and without the race detector kB of heap.
+func checkEach(t *testing.T, what string, before, after resources, n int, limit resources) {
+	t.Helper()
+	t.Logf("%d times a %s: %v, before: %v", n, what, after, before)
+	const spare = 8 // files and goroutines that come and go
+	if added := after.files - before.files; added > n*limit.files+spare {
+		t.Errorf("%d files for %d times a %s, limit %d each", added, n, what, limit.files)
+	}
+	if added := after.goroutines - before.goroutines; added > n*limit.goroutines+spare {
+		t.Errorf("%d goroutines for %d times a %s, limit %d each", added, n, what, limit.goroutines)
+	}
+	if added := after.heap - before.heap; !raceDetected() && added > n*limit.heap {
+		t.Errorf("%d kB of heap for %d times a %s, limit %d each", added, n, what, limit.heap)
+	}
+}
+
+// TestCounts_ExportAllocations limits the allocations of the export of a prompt, of a shell that is in a project that is up.
+func TestCounts_ExportAllocations(t *testing.T) {
+	w := newTestEnv(t)
+	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	for _, entry := range w.env {
+		if name, value, _ := strings.Cut(entry, "="); name == "HOME" || strings.HasPrefix(name, "XDG_") {
+			t.Setenv(name, value)
+		}
+	}
+	t.Setenv("LOCALPORT_LIMIT", promptLimit)
+	t.Chdir(root)
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	stdout, stderr := os.Stdout, os.Stderr
+	defer func() { os.Stdout, os.Stderr = stdout, stderr }()
+	os.Stdout, os.Stderr = null, null
+	code := 0
+	allocations := testing.AllocsPerRun(5, func() { code = prompt.Export([]string{"bash", "--pid", fmt.Sprint(os.Getpid())}) })
+	os.Stdout, os.Stderr = stdout, stderr
+	t.Logf("%.0f allocations, exit %d", allocations, code)
+	if limit := 1300.; allocations > limit || code != 0 {
+		t.Errorf("%.0f allocations, limit %.0f; exit %d", allocations, limit, code)
+	}
+}

@@ -32,7 +32,7 @@ type JoinOptions struct {
 	Allowed bool
 	// AnyNetwork is set if the caller does not use the ports: a supervisor in another network namespace is joined too, or moved to this one.
 	AnyNetwork bool
-	// OnlyRunning is set if the caller must not start a supervisor: if none answers, the error is ErrNotRunning.
+	// OnlyRunning is set if the caller must not start a supervisor: if none answers, Join returns an error.
 	OnlyRunning bool
 	// OnUpdate may be nil. It changes the state further, under the same lock; isRunning says whether a supervisor runs.
 	OnUpdate func(tx *lockstate.Tx, isRunning bool)
@@ -49,11 +49,11 @@ type JoinedProject struct {
 // ErrDown means that the project is stopped and this caller must not start it.
 var ErrDown = errors.New("the project is stopped")
 
-// ErrNotRunning means that no supervisor of the project answers, and that this caller must not start one.
-var ErrNotRunning = errors.New("no supervisor of the project answers")
+// errNotRunning means that no supervisor of the project answers, and that this caller must not start one.
+var errNotRunning = errors.New("no supervisor of the project answers")
 
 // Join records the lease, starts a supervisor if none is running, and returns its view of the services. When it returns, every
-// address that is held in the view accepts connections. The error is ErrDown, ErrNotRunning, a *NotAllowedError, a *StartError, a *NoAnswerError, a
+// address that is held in the view accepts connections. The error is ErrDown, a *NotAllowedError, a *StartError, a *NoAnswerError, a
 // *RefusedError, an *OtherNetworkError, a *SandboxError, or says why the state file could not be used.
 //
 // If the lease cannot be written to the state file, because the disk is full or another process holds the file's lock for
@@ -123,7 +123,7 @@ func (j *joiner) attempt(ctx context.Context) (*Client, api.ProjectView, error) 
 	running, err := j.claimLease(ctx)
 	switch {
 	case j.OnlyRunning && (errors.Is(err, errElectionFree) || errors.Is(err, errMovable) || err == nil && !running):
-		return nil, api.ProjectView{}, ErrNotRunning
+		return nil, api.ProjectView{}, errNotRunning
 	case errors.Is(err, errElectionFree):
 		// The lock file of a running supervisor may have been deleted: its sockets are tried before another one is started.
 		client, _, err := j.askStatus(ctx)
@@ -160,7 +160,7 @@ func (j *joiner) attempt(ctx context.Context) (*Client, api.ProjectView, error) 
 	client, view, err := j.joinSupervisor(ctx, request)
 	if _, isUnreachable := errors.AsType[*UnreachableError](err); isUnreachable && ctx.Err() == nil {
 		if j.OnlyRunning {
-			return nil, view, ErrNotRunning
+			return nil, view, errNotRunning
 		}
 		j.isUnreachable, j.hasAskedSockets, j.isUnelected = true, false, false
 		return nil, view, nil

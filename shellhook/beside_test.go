@@ -65,6 +65,7 @@ const (
 	vscodeBash      = "VSCODE_NONCE=0001; VSCODE_STABLE=1; . TOOLS/vscode/shellIntegration-bash.sh\n"
 	starshipBash    = `export shellpty_number; eval "$(TOOLS/bin/starship init bash)"` + "\n"
 	bashPreexecFile = "TOOLS/bash-preexec.sh"
+	fzfExamples     = "/usr/share/doc/fzf/examples/"
 )
 
 var vscodeTerminal = []string{"TERM_PROGRAM=vscode"}
@@ -92,6 +93,11 @@ var shellTools = []shellTool{
 		shell: "bash", name: "liquidprompt", file: "/usr/share/liquidprompt/liquidprompt",
 		rc: `LP_ENABLE_LOAD=0; LP_ENABLE_RUNTIME=0; LP_PS1_POSTFIX='[$shellpty_number]> '; . /usr/share/liquidprompt/liquidprompt`, keepsPrompt: true, shows: "] 3 ",
 	},
+	{shell: "bash", name: "fzf", file: fzfExamples + "key-bindings.bash", rc: ". " + fzfExamples + "key-bindings.bash"},
+	{
+		shell: "bash", name: "bash-completion", file: "/usr/share/bash-completion/bash_completion",
+		rc: ". /usr/share/bash-completion/bash_completion",
+	},
 	{shell: "bash", name: "zoxide", file: "/usr/bin/zoxide", rc: `eval "$(zoxide init bash)"`},
 	{shell: "zsh", name: "starship", file: "TOOLS/bin/starship", rc: `export shellpty_number; eval "$(TOOLS/bin/starship init zsh)"`, keepsPrompt: true, shows: "<3:1|0|3>"},
 	{
@@ -103,6 +109,13 @@ var shellTools = []shellTool{
 		shell: "zsh", name: "pure", file: "TOOLS/pure/pure.zsh",
 		rc: "PURE_CMD_MAX_EXEC_TIME=9999; fpath+=(TOOLS/pure); . TOOLS/pure/pure.zsh; setopt prompt_subst; PROMPT+='[$shellpty_number]> '", keepsPrompt: true,
 	},
+	{
+		shell: "zsh", name: "spaceship", file: "TOOLS/spaceship/spaceship.zsh",
+		rc: "SPACESHIP_PROMPT_ASYNC=false; SPACESHIP_PROMPT_ORDER=(exit_code number); SPACESHIP_EXIT_CODE_SHOW=true; SPACESHIP_EXIT_CODE_SYMBOL=status\n" +
+			"spaceship_number() { spaceship::section --color white \"[$shellpty_number]> \" }; . TOOLS/spaceship/spaceship.zsh", keepsPrompt: true, shows: "status3",
+	},
+	{shell: "zsh", name: "antigen", file: "/usr/share/zsh-antigen/antigen.zsh", rc: ". /usr/share/zsh-antigen/antigen.zsh; antigen apply"},
+	{shell: "zsh", name: "fzf", file: fzfExamples + "key-bindings.zsh", rc: ". " + fzfExamples + "key-bindings.zsh; . " + fzfExamples + "completion.zsh"},
 	{shell: "zsh", name: "powerlevel9k", file: "/usr/share/powerlevel9k/powerlevel9k.zsh-theme", rc: `POWERLEVEL9K_LEFT_PROMPT_ELEMENTS=(status custom_number)
 POWERLEVEL9K_RIGHT_PROMPT_ELEMENTS=(); POWERLEVEL9K_CUSTOM_NUMBER='echo "[$shellpty_number]>"'
 . /usr/share/powerlevel9k/powerlevel9k.zsh-theme`, keepsPrompt: true, shows: "3"},
@@ -128,6 +141,7 @@ POWERLEVEL9K_RIGHT_PROMPT_ELEMENTS=(); POWERLEVEL9K_CUSTOM_NUMBER='echo "[$shell
 		rc: "set -g VSCODE_NONCE 0001; set -g VSCODE_STABLE 1; source TOOLS/vscode/shellIntegration.fish", shows: "633;C\a\x1b]633;D;3\a", env: vscodeTerminal,
 	},
 	{shell: "fish", name: "atuin", file: "TOOLS/bin/atuin", rc: "TOOLS/bin/atuin init fish | source"},
+	{shell: "fish", name: "fzf", file: fzfExamples + "key-bindings.fish", rc: "source " + fzfExamples + "key-bindings.fish; fzf_key_bindings"},
 	{shell: "fish", name: "zoxide", file: "/usr/bin/zoxide", rc: "zoxide init fish | source"},
 }
 

@@ -1,6 +1,7 @@
 package shellhook_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/localport-sh/localport/shellhook"
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
@@ -173,6 +175,59 @@ func TestHook_StartsNoProcessBesideTools(t *testing.T) {
 					t.Errorf("%q started %d processes and programs, without the hook %d, and an export is 2", step.line, hooked[i], bare[i])
 				}
 			}
+		})
+	}
+}
+
+// systemCallLimits are how many system calls a prompt where nothing changed makes at most; outside of a project, one more for each directory above.
+// zsh blocks and unblocks signals with every command.
+var systemCallLimits = map[string]struct{ inside, withOtherFiles, outside int }{
+	"bash": {29, 35, 2},
+	"zsh":  {36, 44, 18},
+	"fish": {18, 24, 2},
+}
+
+func TestHook_MakesFewSystemCallsWhenNothingChanged(t *testing.T) {
+	for shell, limits := range systemCallLimits {
+		t.Run(shell, func(t *testing.T) {
+			t.Parallel()
+			newTrace(t)
+			sh, err := shellhook.Lookup(shell)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := newUnchangedPrompt(t)
+			count := func(n int, isInside bool) int {
+				t.Helper()
+				path := filepath.Join(shellpty.NewDir(t), "trace")
+				cmd := exec.Command("strace", append([]string{"-f", "-qq", "-o", path, shell}, repeatedCall(shell, p.setup(sh, isInside), "__localport_prompt", n)...)...)
+				cmd.Env = p.env
+				if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+					t.Fatalf("%v\n%s", err, out)
+				}
+				data, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return bytes.Count(data, []byte("\n"))
+			}
+			expect := func(what string, isInside bool, limit int) {
+				t.Helper()
+				const prompts = 100
+				calls := float64(count(prompts+1, isInside)-count(1, isInside)) / prompts
+				if calls > float64(limit)+0.5 {
+					t.Errorf("%s: a prompt makes %.2f system calls, want at most %d", what, calls, limit)
+				}
+			}
+			expect("inside", true, limits.inside)
+			expect("outside", false, limits.outside+strings.Count(p.dir, "/"))
+			for _, name := range []string{".localport.local.toml", ".env"} {
+				if err := os.WriteFile(filepath.Join(p.root, name), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			recordStamps(p.root, p.state)
+			expect("inside, with .env", true, limits.withOtherFiles)
 		})
 	}
 }

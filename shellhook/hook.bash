@@ -511,11 +511,20 @@ __localport_keep_first() {
 # __localport_save_base NAME [VALUE] is called if another tool has set what __localport_set has saved: VALUE was there before; without it,
 # nothing. __localport_restore_base NAME [VALUE] restores that.
 __localport_save_base() {
-  \local __localport_text="__localport_first_$1" __localport_ours="__localport_our_$1"
+  \local __localport_text="__localport_first_$1" __localport_ours="__localport_our_$1" __localport_was="__localport_was_$1" __localport_flags=x
   \builtin printf -v "__localport_firstour_$1" %s "${!__localport_ours-}"
-  [[ -z ${!__localport_text+x} ]] || \return 0
+  if [[ -n ${!__localport_text+x} ]]; then
+    [[ $# != 1 ]] || ! __localport_is_exported_array "${!__localport_text}" || \builtin printf -v "$__localport_text" %s '' # the other tool removes it
+    \return 0
+  fi
   \builtin printf -v "$__localport_text" %s ''
-  [[ $# == 1 ]] || \builtin printf -v "$__localport_text" 'declare -x %s=%q' "$1" "$2"
+  [[ $# != 1 ]] || \return 0
+  if [[ -n $__localport_options && ${!__localport_was-} == 'declare -'*x* ]]; then # the attributes are the user's
+    __localport_flags=${!__localport_was#declare -}
+    __localport_flags=${__localport_flags%% *}
+    [[ $__localport_flags != *[aAnr]* ]] || __localport_flags=x
+  fi
+  \builtin printf -v "$__localport_text" 'declare -%s %s=%q' "$__localport_flags" "$1" "$2"
 }
 
 __localport_restore_base() {
@@ -526,14 +535,29 @@ __localport_restore_base() {
   __localport_restore "$1"
 }
 
+# __localport_is_exported_array CODE tells whether the code defines an exported array. No program sees one: a tool has exported the user's.
+__localport_is_exported_array() {
+  [[ $1 == 'declare -'[aA]* ]] || \return
+  \set -- "${1#declare -}"
+  [[ ${1%% *} == *x* ]]
+}
+
 # __localport_left is called when the shell has left a project. Another hook that was entered later may put back what it found: our
 # values. __localport_undo_again undoes that at the next prompts, and forgets the variables then.
 __localport_left() {
-  \local __localport_text __localport_first IFS=' '
+  \local __localport_text __localport_was __localport_first __localport_firstours IFS=' '
   __localport_undo=3
   for __localport_text in $__localport_names; do
-    __localport_first="__localport_firstour_$__localport_text"
-    [[ ${!__localport_text-} != "${!__localport_first-}" ]] || \builtin unset -v "__localport_first_$__localport_text" # it is the user's
+    __localport_first="__localport_first_$__localport_text" __localport_firstours="__localport_firstour_$__localport_text"
+    __localport_was="__localport_was_$__localport_text"
+    if [[ -z ${!__localport_text+x} && ${DIRENV_DIFF-}${__MISE_DIFF-} != "$__localport_tools" ]]; then
+      ! __localport_is_exported_array "${!__localport_was-}" || __localport_restore "$__localport_text" # the other tool leaves it to itself
+    elif [[ ${!__localport_text-} == "${!__localport_firstours-}" ]]; then
+      \builtin unset -v "$__localport_first" # it is the user's
+    elif [[ ${!__localport_first-} == 'declare -'* && ${!__localport_first-} != 'declare -x '* ]]; then
+      \builtin printf -v __localport_now %q "${!__localport_text-}"
+      [[ ${!__localport_first} != "${!__localport_first%%=*}=$__localport_now" ]] || __localport_restore_base "$__localport_text" # the other tool has restored the value only
+    fi
   done
 }
 
@@ -646,5 +670,5 @@ if [[ $- == *a* ]]; then
     __localport_find_root __localport_walk_up __localport_is_above __localport_compare __localport_list_files __localport_is_edited __localport_is_alive __localport_is_due __localport_export __localport_find_program \
     __localport_report_missing __localport_unexport __localport_set __localport_define __localport_restore \
     __localport_report_kept __localport_keeps __localport_assign __localport_keep_first __localport_save_base __localport_restore_base __localport_compare_ours \
-    __localport_left __localport_undo_again __localport_watch __localport_read_used
+    __localport_is_exported_array __localport_left __localport_undo_again __localport_watch __localport_read_used
 fi

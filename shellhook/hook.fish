@@ -16,6 +16,8 @@ if not test "$__localport_shell" = $fish_pid
     set -gu __localport_tried '' # the last reason for an export, and how many exports did not resolve it
     set -gu __localport_tries 0
     set -gu __localport_alive '' # the line whose process was last found alive
+    set -gu __localport_expected '' # that line with a newline, if __localport_checks has what else to test
+    set -gu __localport_same '' # the directory and what an unchanged prompt has with it
     set -gu __localport_wait ''
     set -gu __localport_editing '' # 1 while a line is edited: a message then waits in __localport_held for the next prompt
     set -gu __localport_held ''
@@ -46,6 +48,16 @@ if test -z "$__localport_wait" # also if an older hook set the others
 end
 
 function __localport_prompt
+    # These conditions hold at nearly all prompts, and say that what follows would find nothing to do. There are few of them, because a command costs
+    # more than what it compares.
+    if test "$PWD/$__localport_undo$__localport_wait$__localport_tried$__localport_uses$__localport_recheck$DIRENV_DIFF$__MISE_DIFF" = "$__localport_same"
+        if test -z "$__localport_root"
+            test $__localport_here; or return 0
+        else if test -n "$__localport_expected"; and not test $__localport_here -o $__localport_checks
+            read -lz __localport_now <$__localport_dir/prompt
+            test "$__localport_now" = "$__localport_expected"; and return 0
+        end
+    end
     set __localport_why ''
     if test "$PWD/$__localport_undo" != "$__localport_pwd/0" # one test, because each takes as long as all that it compares
         test "$__localport_undo" = 0; or __localport_undo_again
@@ -119,8 +131,19 @@ end
 __localport_handle_cd
 functions -q __localport_at_prompt; and functions --erase __localport_first_prompt
 
-# __localport_find_root walks up from a new directory. ./.. is physical, like the project's root. It sets __localport_above.
+# __localport_find_root walks up from a new directory, and stores what is the same there at the next prompt. __localport_here has the arguments of a
+# test: whether there is another config.
 function __localport_find_root
+    __localport_walk_up
+    set -gu __localport_same "$__localport_pwd/00"
+    set -gu __localport_here -e ./.localport.toml
+    test . -ef "$__localport_root"; and set __localport_here ! . -ef $__localport_root
+    test -z "$__localport_above"; or set -a __localport_here -o $__localport_above
+    return 0
+end
+
+# __localport_walk_up walks up. ./.. is physical, like the project's root. It sets __localport_above.
+function __localport_walk_up
     set -l at .
     set -l last $__localport_pwd
     set -l hit
@@ -170,6 +193,8 @@ function __localport_compare
         # None should run, or it cannot be told: fish has no builtin kill.
     else if __localport_is_alive $pid $start
         set __localport_alive "$__localport_line"
+        set -gu __localport_expected "$__localport_line"\n
+        set -gu __localport_checks ! -f $dir/prompt -o "/proc/$pid" -nt $dir/prompt -o ! -e "/proc/$pid/exe" -o $__localport_files
     else
         set __localport_why "gone $__localport_line $PWD"
     end
@@ -178,6 +203,8 @@ end
 # __localport_list_files sets __localport_files to the arguments of a test: whether one of the project's files has changed since its stamp was
 # written. Without a stamp there was no file. In fish a missing file is older than any other.
 function __localport_list_files
+    set -gu __localport_expected ''
+    set -gu __localport_alive ''
     set -l __localport_file $__localport_root/.localport.toml
     set -l __localport_stamp $__localport_dir/stamp.config
     set -gu __localport_files $__localport_file -nt $__localport_stamp -o $__localport_file -ot $__localport_stamp
@@ -466,6 +493,7 @@ function __localport_watch
     end
     set __localport_tools "$DIRENV_DIFF$__MISE_DIFF"
     set -gu __localport_files # the stamps may be others
+    set -gu __localport_expected ''
 end
 
 # test has no -ef and -nt before 3.6.

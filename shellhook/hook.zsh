@@ -394,6 +394,7 @@ __localport_save_base() {
   __localport_firstour[$1]=${__localport_our[$1]-}
   (( ! ${+__localport_first[$1]} )) || return 0
   __localport_first[$1]=${2+"export $1=${(qq)2}"}
+  [[ -z ${2+x} || ${__localport_was[$1]-} != export\ -*=* ]] || __localport_first[$1]="${__localport_was[$1]%%=*}=${(qq)2}" # it has attributes
 }
 
 __localport_restore_base() {
@@ -409,7 +410,11 @@ __localport_left() {
   __localport_undo=3
   local __localport_name
   for __localport_name in ${(k)__localport_first}; do
-    [[ ${(P)__localport_name} != "${__localport_firstour[$__localport_name]}" ]] || unset "__localport_first[$__localport_name]" # it is the user's
+    if [[ ${(P)__localport_name} == "${__localport_firstour[$__localport_name]}" ]]; then
+      unset "__localport_first[$__localport_name]" # it is the user's
+    elif [[ $__localport_first[$__localport_name] == export\ -*=${(qq)${(P)__localport_name}} ]]; then # the other tool has restored the value only
+      __localport_restore_base $__localport_name
+    fi
   done
 }
 

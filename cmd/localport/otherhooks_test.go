@@ -3,9 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -269,6 +271,118 @@ func TestShell_SetsWhatAnotherHookSetsToo(t *testing.T) {
 						}
 						w.writeToolConfig(tool, root, "one", time.Hour)
 						sh.Run(map[string]string{"bash": "unset OWN", "zsh": "unset OWN", "fish": "set -e OWN"}[kind])
+					}
+				})
+			})
+		}
+	}
+}
+
+// hiddenVariables are lines that set variables of the user in ways that a program cannot see, and the code that prints one of them as it is. All have
+// names that the project and the other tool set too. There is no array of zsh: the statements of direnv and mise fail at one, and end there.
+var hiddenVariables = map[string]struct {
+	set  map[string]string // by name
+	show string            // a format for the name
+}{
+	"bash": {
+		map[string]string{
+			"UNEXPORTED": "UNEXPORTED='out  side'", "NUMBER": "declare -i NUMBER=7", "UPPER": "declare -u UPPER=abc", "LIST": "LIST=(a 'b c' '')",
+			"MAP": "declare -A MAP=([k]='v w')", "EXPORTEDNUMBER": "declare -ix EXPORTEDNUMBER=7", "EMPTY": "EMPTY=", "EXPORTED": "export EXPORTED='out  side'",
+		}, `"$(declare -p %s 2>/dev/null || echo unset)"`,
+	},
+	"zsh": {
+		map[string]string{
+			"UNEXPORTED": "UNEXPORTED='out  side'", "NUMBER": "typeset -i NUMBER=7", "UPPER": "typeset -u UPPER=abc",
+			"EXPORTEDNUMBER": "typeset -ix EXPORTEDNUMBER=7", "EMPTY": "EMPTY=", "EXPORTED": "export EXPORTED='out  side'",
+		}, `"$(typeset -p %s 2>/dev/null || echo unset)"`,
+	},
+	"fish": {
+		map[string]string{
+			"UNEXPORTED": "set -g UNEXPORTED 'out  side'", "LIST": "set -g LIST a 'b c' ''", "EXPORTEDLIST": "set -gx EXPORTEDLIST a 'b c'",
+			"UNIVERSAL": "set -U UNIVERSAL mine", "EMPTY": "set -g EMPTY", "EXPORTED": "set -gx EXPORTED 'out  side'",
+		}, `(set -S %s | string collect; or echo unset)`,
+	},
+}
+
+// What the user has by a name that the project and another tool set is not damaged more than the tool alone does: such a tool knows the environment
+// only, and unsets what it has not found there.
+func TestShell_RestoresTheUsersVariablesBesideOtherHooks(t *testing.T) {
+	for name, tool := range environmentTools {
+		for _, order := range []string{"before", "after"} {
+			t.Run(name+" "+order, func(t *testing.T) {
+				if _, err := exec.LookPath(name); err != nil {
+					t.Skipf("%s is not installed", name)
+				}
+				eachShell(t, func(t *testing.T, kind string) {
+					user := hiddenVariables[kind]
+					names := slices.Sorted(maps.Keys(user.set))
+					var config, envrc, mise strings.Builder
+					for _, name := range names {
+						fmt.Fprintf(&config, "%s = \"12\"\n", name)
+						fmt.Fprintf(&envrc, "export %s=34\n", name)
+						fmt.Fprintf(&mise, "%s = \"34\"\n", name)
+					}
+					tool := tool
+					tool.text = func(string, string) string {
+						if tool.file == ".envrc" {
+							return envrc.String()
+						}
+						return "[env]\n" + mise.String()
+					}
+					visit := func(hooks, config string) (before, inside, after map[string]string) {
+						w := newTestEnv(t)
+						w.env = append(w.env, "DIRENV_LOG_FORMAT=", "MISE_YES=1", "MISE_NOT_FOUND_AUTO_INSTALL=0", "MISE_OFFLINE=1")
+						root := w.project("")
+						w.writeFile(root, ".localport.toml", "linger = 0.1\n[env]\n"+config)
+						w.mustRun(root, "allow")
+						if strings.Contains(hooks, name) {
+							w.writeToolConfig(tool, root, "one", time.Hour)
+						}
+						var rc strings.Builder
+						for _, name := range names {
+							rc.WriteString(user.set[name] + "\n")
+						}
+						for hook := range strings.FieldsSeq(hooks) {
+							switch {
+							case hook != "localport":
+								rc.WriteString(tool.hook[kind] + "\n")
+							case kind == "fish":
+								rc.WriteString(w.exe + " hook fish | source\n")
+							default:
+								rc.WriteString(`eval "$(` + w.exe + ` hook ` + kind + `)"` + "\n")
+							}
+						}
+						sh := shellpty.Start(t, shellpty.Config{Shell: kind, RC: rc.String(), Dir: w.home, Home: w.home, Env: w.env[2:]})
+						show := func() map[string]string {
+							values := make(map[string]string)
+							for _, name := range names {
+								values[name] = strings.TrimSpace(sh.Eval(fmt.Sprintf(user.show, name)))
+							}
+							return values
+						}
+						sh.Run("cd .")
+						before = show()
+						sh.Run("cd " + root)
+						inside = sh.Environ()
+						sh.Run("cd " + w.home)
+						for range 3 {
+							sh.Run("cd .")
+						}
+						return before, inside, show()
+					}
+					_, _, alone := visit(name, config.String())
+					hooks := "localport " + name
+					if order == "before" {
+						hooks = name + " localport"
+					}
+					before, inside, after := visit(hooks, config.String())
+					for _, name := range names {
+						if inside[name] != "12" {
+							t.Errorf("inside, %s is %q", name, inside[name])
+						}
+						if after[name] != before[name] && after[name] != alone[name] {
+							t.Errorf("%s: after leaving %q, before %q, with the other tool alone %q", name, after[name], before[name], alone[name])
+						}
 					}
 				})
 			})

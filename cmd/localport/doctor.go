@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/doctor"
+	"github.com/localport-sh/localport/cmd/localport/internal/layout"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/internal/prompt"
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
@@ -82,7 +83,7 @@ func (c doctorCmd) print(a *app, subject *doctor.Subject, findings []doctor.Find
 	}
 	columns, _ := a.out.Size()
 	for _, line := range fixed {
-		printLines(a.out, wrapText("fixed "+output.JoinLines(line), columns))
+		printLines(a.out, layout.WrapText("fixed "+output.JoinLines(line), columns))
 	}
 	for _, f := range findings {
 		printFinding(a, columns, f)
@@ -100,7 +101,7 @@ func printFinding(a *app, columns int, f doctor.Finding) {
 	if columns > 0 {
 		width = max(columns-len(prefix), idWidth)
 	}
-	for _, line := range wrapText(output.JoinLines(f.Text), width) {
+	for _, line := range layout.WrapText(output.JoinLines(f.Text), width) {
 		fmt.Fprintln(a.out, strings.TrimRight(prefix+line, " "))
 		prefix = strings.Repeat(" ", len(prefix))
 	}

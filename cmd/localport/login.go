@@ -222,7 +222,11 @@ func (l *loginGroup) run(ctx context.Context, a *app, p commandProject, running 
 			return fmt.Errorf("log in for %s: %w", strings.Join(l.names, ", "), err)
 		}
 	}
-	if !done {
+	switch {
+	case done:
+	case l.Name == "":
+		output.Info(a.err, "no login is configured for %s; trying again", strings.Join(l.names, ", "))
+	default:
 		output.Info(a.err, "no login helper is configured for %s; retrying with the current credentials", strings.Join(l.names, ", "))
 	}
 	return running.Login(ctx, api.LoginRequest{Names: l.names, Credential: credential, Environment: client.ShellEnvironment()})

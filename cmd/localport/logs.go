@@ -60,7 +60,7 @@ func (c logsCmd) Run(ctx context.Context, a *app) error {
 	defer r.close()
 	r.add(p, names)
 	a.endsWithReader = c.Follow
-	return readLogs(a.out, c.Follow, p.Dir.LogDir(), func() error {
+	err = readLogs(a.out, c.Follow, p.Dir.LogDir(), func() error {
 		if c.Follow && len(c.Services) == 0 { // a changed config may have new services
 			found, err := eventlog.ListLogs(p.Dir.LogDir())
 			if err != nil {
@@ -70,6 +70,14 @@ func (c logsCmd) Run(ctx context.Context, a *app) error {
 		}
 		return r.printNew()
 	})
+	if err == nil && !c.Follow && r.printed == 0 && a.out.IsTerminal() {
+		next := "localport events"
+		if len(names) == 1 && names[0] != supervisorLog {
+			next = "localport why " + names[0]
+		}
+		output.Info(a.err, "no lines; %q says what happened", next)
+	}
+	return err
 }
 
 func withoutSupervisor(names []string) []string {
@@ -144,6 +152,7 @@ type logReader struct {
 	matches  func(namedLine) bool
 	print    linePrinter
 	started  bool
+	printed  int // lines
 }
 
 // openLog is a log and those of its lines that have been read and not yet printed.
@@ -187,6 +196,7 @@ func (r *logReader) printNew() error {
 		lines = lines[len(lines)-r.maxFirst:]
 	}
 	r.started = true
+	r.printed += len(lines)
 	return r.print(lines, len(r.logs) > 1)
 }
 

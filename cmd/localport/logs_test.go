@@ -15,6 +15,7 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/eventlog"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 // projectWithLogs creates a stopped project with these logs, and returns their directory too.
@@ -292,5 +293,28 @@ func TestParseTime_ReadsAgesAndTimes(t *testing.T) {
 		if got, err := parseTime(text, now); err == nil {
 			t.Errorf("%q was parsed as %v", text, got)
 		}
+	}
+}
+
+func TestLogs_WithoutLinesSaySoOnATerminal(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
+	session := w.startOnTerminal(root, "logs", "web")
+	if code := <-session.done; code != 0 || !strings.Contains(session.screen.String(), `localport: no lines; "localport why web" says what happened`) {
+		t.Errorf("exit %d\n%s", code, session.screen.String())
+	}
+	if o := w.localport(root, "logs", "web"); o.code != 0 || o.stdout != "" || o.stderr != "" {
+		t.Errorf("in a pipe: exit %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+}
+
+func TestLogin_WithoutAnyLoginTriesAgain(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	root := w.allowedProject("[services.proxy]\ntechnology = \"command\"\nlocal_port = \"auto\"\ncommand = [\"no-such-proxy\", \"{port}\"]\n")
+	w.localport(root, "start")
+	if o := w.localport(root, "login", "proxy"); o.code != 1 || !strings.HasPrefix(o.stderr, "localport: no login is configured for proxy; trying again\n") {
+		t.Errorf("exit %d\n%s", o.code, o.stderr)
 	}
 }

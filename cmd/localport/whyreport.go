@@ -8,8 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jedib0t/go-pretty/v6/text"
-
+	"github.com/localport-sh/localport/cmd/localport/internal/layout"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
@@ -58,7 +57,7 @@ type whyEntry struct {
 func (r *whyReport) print(w io.Writer, width int) {
 	entries := r.entries()
 	hint := "hint: " + r.Next
-	limit := whyLines - len(wrapText(hint, width))
+	limit := whyLines - len(layout.WrapText(hint, width))
 	for countLines(entries, width) > limit {
 		i := leastImportant(entries)
 		if i < 0 {
@@ -81,7 +80,7 @@ func (r *whyReport) print(w io.Writer, width int) {
 			label = ""
 		}
 	}
-	printLines(w, wrapText(hint, width))
+	printLines(w, layout.WrapText(hint, width))
 }
 
 // lines are the lines of an entry without its label. A long text is cut.
@@ -89,29 +88,22 @@ func (e whyEntry) lines(width int) []string {
 	if e.label != "" && width > 0 {
 		width -= labelWidth + 2
 	}
-	lines, limit := wrapText(e.text, width), shownLines
+	lines, limit := layout.WrapText(e.text, width), shownLines
 	if e.rank == 0 {
 		limit = errorLines
 	}
 	if len(lines) > limit {
-		lines = append(lines[:limit-1], text.Trim(lines[limit-1], max(1, width-1))+"…")
+		rest := strings.Join(lines[limit-1:], " ") // it does not fit
+		lines = append(lines[:limit-1], layout.Truncate(rest, width))
 	}
 	return lines
 }
 
-// printLines prints lines without the spaces at their ends.
+// printLines prints lines.
 func printLines(w io.Writer, lines []string) {
 	for _, line := range lines {
-		fmt.Fprintln(w, strings.TrimRight(line, " "))
+		fmt.Fprintln(w, line)
 	}
-}
-
-// wrapText breaks a line between words; width 0 breaks nothing.
-func wrapText(line string, width int) []string {
-	if width > 0 {
-		line = text.WrapSoft(line, width)
-	}
-	return strings.Split(line, "\n")
 }
 
 func countLines(entries []whyEntry, width int) (n int) {

@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -60,5 +61,39 @@ func TestTable_LeavesOutAndShortensColumnsInOrder(t *testing.T) {
 		if lines := table.Lines(width); lines[1].String() != want {
 			t.Errorf("%d columns: %q, want %q", width, lines[1], want)
 		}
+	}
+}
+
+func TestFit_TakesExactlyItsColumns(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var styled, plain strings.Builder
+		for _, part := range rapid.SliceOfN(rapid.StringOf(rapid.SampledFrom([]rune("abc d注🚀é…"))), 0, 8).Draw(t, "texts") {
+			styled.WriteString("\x1b[1m" + part + resetStyle)
+			plain.WriteString(part)
+		}
+		width := rapid.IntRange(0, 40).Draw(t, "width")
+		left, right := Fit(styled.String(), width), FitRight(styled.String(), width)
+		if StyledWidth(left) != width || StyledWidth(right) != width {
+			t.Errorf("%q in %d columns takes %d and %d", plain.String(), width, StyledWidth(left), StyledWidth(right))
+		}
+		if width > 0 && Width(plain.String()) <= width && (strings.TrimRight(left, " ") != strings.TrimRight(styled.String(), " ") || strings.Contains(left, "…") != strings.Contains(plain.String(), "…")) {
+			t.Errorf("%q in %d columns is %q", styled.String(), width, left)
+		}
+	})
+}
+
+func TestWrapText_FitsAndHasNoBlanksAtTheEnds(t *testing.T) {
+	for text, want := range map[string][]string{
+		"":                     {""},
+		"one two three":        {"one two", "three"},
+		"long-word-of-20-char": {"long-wor", "d-of-20-", "char"},
+		"a 注注注注 b":             {"a", "注注注注", "b"},
+	} {
+		if got := WrapText(text, 8); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+	if got := WrapText("one two three ", 0); !slices.Equal(got, []string{"one two three"}) {
+		t.Errorf("without a limit: %q", got)
 	}
 }

@@ -24,6 +24,16 @@ func Wrap(line output.Line, width, indent int) []output.Line {
 	return append(w.lines, w.line)
 }
 
+// WrapText is Wrap for a text without styles. The lines have no blanks at their ends.
+func WrapText(s string, width int) []string {
+	lines := Wrap(output.PlainLine(s), width, 0)
+	texts := make([]string, len(lines))
+	for i, line := range lines {
+		texts[i] = strings.TrimRight(line.String(), " ")
+	}
+	return texts
+}
+
 type wrapper struct {
 	width, indent int
 	lines         []output.Line

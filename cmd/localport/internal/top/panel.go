@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/layout"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
 )
@@ -75,7 +76,7 @@ func (m Model) whyPanel(svc api.ServiceStatus) []string {
 
 // wrapIndented breaks a line that is too long between words. What follows is indented by two columns more than the line.
 func wrapIndented(line string, width int) []string {
-	if columns(line) <= width {
+	if layout.StyledWidth(line) <= width {
 		return []string{line}
 	}
 	indent := strings.Repeat(" ", min(len(line)-len(strings.TrimLeft(line, " ")), width/2))
@@ -118,7 +119,7 @@ func sideBySide(left, right []string, width int) []string {
 		if i < len(right) {
 			b = right[i]
 		}
-		lines = append(lines, fit(a, width)+dim.paint("│")+b)
+		lines = append(lines, layout.Fit(a, width)+dim.paint("│")+b)
 	}
 	return lines
 }
@@ -164,7 +165,7 @@ func currentError(svc api.ServiceStatus) (message, hint string) {
 const labelWidth = 8
 
 func (m Model) labelLine(label, text string) string {
-	return " " + dim.paint(fit(label, labelWidth)) + text
+	return " " + dim.paint(layout.Fit(label, labelWidth)) + text
 }
 
 // wrapLabelled returns text with a label, on as many lines as it needs; none if it is empty.
@@ -174,7 +175,7 @@ func (m Model) wrapLabelled(label, text string, textStyle style) []string {
 	}
 	var lines []string
 	for _, line := range wrap(text, m.Width-labelWidth-2) {
-		lines = append(lines, " "+dim.paint(fit(label, labelWidth))+textStyle.paint(line))
+		lines = append(lines, " "+dim.paint(layout.Fit(label, labelWidth))+textStyle.paint(line))
 		label = ""
 	}
 	return lines

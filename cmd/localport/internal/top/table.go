@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/layout"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
 )
@@ -33,7 +34,7 @@ func (m Model) columns(services []api.ServiceStatus) []column {
 	widest := func(title string, most int, text func(api.ServiceStatus) string) int {
 		width := len(title)
 		for _, svc := range services {
-			width = max(width, columns(text(svc)))
+			width = max(width, layout.StyledWidth(text(svc)))
 		}
 		return min(width, most)
 	}
@@ -56,7 +57,7 @@ func (m Model) columns(services []api.ServiceStatus) []column {
 	spark := column{title: "TRAFFIC", width: minSparkWidth, text: func(m Model, svc api.ServiceStatus, width int) string {
 		return m.traffic[svc.Name].sparkline(width)
 	}}
-	for _, layout := range [][]column{
+	for _, shown := range [][]column{
 		{name, state, address, conns, clients, spark, in, out},
 		{name, state, address, conns, spark, in, out},
 		{name, state, address, conns, spark},
@@ -64,8 +65,8 @@ func (m Model) columns(services []api.ServiceStatus) []column {
 		{name, state, address},
 		{name, state},
 	} {
-		if freeWidth := m.Width - tableWidth(layout); freeWidth >= 0 {
-			return widen(layout, freeWidth)
+		if freeWidth := m.Width - tableWidth(shown); freeWidth >= 0 {
+			return widen(shown, freeWidth)
 		}
 	}
 	name.width = max(4, m.Width-tableWidth([]column{name, state})+name.width)
@@ -73,19 +74,19 @@ func (m Model) columns(services []api.ServiceStatus) []column {
 }
 
 // widen gives the sparkline what is left of the line.
-func widen(layout []column, freeWidth int) []column {
-	for i := range layout {
-		if layout[i].title == "TRAFFIC" {
-			layout[i].width = min(layout[i].width+freeWidth, maxSparkWidth)
+func widen(shown []column, freeWidth int) []column {
+	for i := range shown {
+		if shown[i].title == "TRAFFIC" {
+			shown[i].width = min(shown[i].width+freeWidth, maxSparkWidth)
 		}
 	}
-	return layout
+	return shown
 }
 
 // tableWidth is the width of a line of the table; the marker of the selected service takes two columns.
-func tableWidth(layout []column) int {
+func tableWidth(shown []column) int {
 	width := 2 - columnGap
-	for _, c := range layout {
+	for _, c := range shown {
 		width += c.width + columnGap
 	}
 	return width
@@ -94,9 +95,9 @@ func tableWidth(layout []column) int {
 // table returns the header and height services, around the selected one.
 func (m Model) table(height int) []string {
 	services := m.services()
-	layout := m.columns(services)
-	titles := make([]string, 0, len(layout))
-	for _, c := range layout {
+	shown := m.columns(services)
+	titles := make([]string, 0, len(shown))
+	for _, c := range shown {
 		titles = append(titles, c.fit(c.title))
 	}
 	lines := []string{dim.paint("  " + strings.Join(titles, strings.Repeat(" ", columnGap)))}
@@ -106,10 +107,10 @@ func (m Model) table(height int) []string {
 	selected := max(0, slices.IndexFunc(services, func(svc api.ServiceStatus) bool { return svc.Name == m.selected }))
 	first := max(0, min(selected-height/2, len(services)-height))
 	for _, svc := range services[first:min(first+height, len(services))] {
-		lines = append(lines, m.row(svc, layout))
+		lines = append(lines, m.row(svc, shown))
 	}
 	if hidden := len(services) - height; hidden > 0 {
-		lines[0] = fit(lines[0], max(0, m.Width-12)) + dim.paint(fitRight(fmt.Sprintf("%d of %d ", selected+1, len(services)), 12))
+		lines[0] = layout.Fit(lines[0], max(0, m.Width-12)) + dim.paint(layout.FitRight(fmt.Sprintf("%d of %d ", selected+1, len(services)), 12))
 	}
 	return lines
 }
@@ -122,10 +123,10 @@ func (m Model) describeEmptyTable() string {
 }
 
 // row returns the line of a service.
-func (m Model) row(svc api.ServiceStatus, layout []column) string {
+func (m Model) row(svc api.ServiceStatus, shown []column) string {
 	isSelected := svc.Name == m.selected
-	cells := make([]string, 0, len(layout))
-	for _, c := range layout {
+	cells := make([]string, 0, len(shown))
+	for _, c := range shown {
 		text := c.fit(c.text(m, svc, c.width))
 		if c.isColor && !isSelected {
 			text = stateStyle(svc).paint(text)
@@ -134,16 +135,16 @@ func (m Model) row(svc api.ServiceStatus, layout []column) string {
 	}
 	line := strings.Join(cells, strings.Repeat(" ", columnGap))
 	if isSelected {
-		return inverse.paint(fit("▸ "+line, m.Width))
+		return inverse.paint(layout.Fit("▸ "+line, m.Width))
 	}
 	return "  " + line
 }
 
 func (c column) fit(text string) string {
 	if c.isRight {
-		return fitRight(text, c.width)
+		return layout.FitRight(text, c.width)
 	}
-	return fit(text, c.width)
+	return layout.Fit(text, c.width)
 }
 
 // formatState returns the state; of a shared service also that at the holder, unless it is ready there.

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/localport-sh/localport/cmd/localport/internal/layout"
 )
 
 // The smallest size at which the screen is drawn.
@@ -17,11 +19,11 @@ const (
 // View returns the screen: lines of at most m.Width columns, at most m.Height of them.
 func View(m Model) string {
 	if m.Width < minWidth || m.Height < minHeight {
-		return fit("terminal too small", m.Width)
+		return layout.Fit("terminal too small", m.Width)
 	}
 	lines := m.screen()
 	for i := range lines {
-		lines[i] = fit(lines[i], m.Width)
+		lines[i] = layout.Fit(lines[i], m.Width)
 	}
 	text := strings.Join(lines, "\n")
 	if m.ASCII {
@@ -76,7 +78,7 @@ func (m Model) header() string {
 		in, out = in+t.inPerSec, out+t.outPerSec
 	}
 	right := fmt.Sprintf("in %sB/s  out %sB/s ", formatRate(in), formatRate(out))
-	gap := m.Width - columns(left) - columns(right)
+	gap := m.Width - layout.StyledWidth(left) - layout.StyledWidth(right)
 	if m.supervisor != supervisorRunning || gap < 2 {
 		return left
 	}
@@ -124,8 +126,8 @@ func (m Model) panelTitle() string {
 		}
 		parts = append(parts, titleStyle.paint(p.title()))
 	}
-	title := dim.paint("── ") + boldCyan.paint(fit(clean(name), min(columns(clean(name)), m.Width/2))) + "  " + strings.Join(parts, dim.paint(" · ")) + " "
-	return title + dim.paint(strings.Repeat("─", max(0, m.Width-columns(title))))
+	title := dim.paint("── ") + boldCyan.paint(layout.Fit(clean(name), min(layout.StyledWidth(clean(name)), m.Width/2))) + "  " + strings.Join(parts, dim.paint(" · ")) + " "
+	return title + dim.paint(strings.Repeat("─", max(0, m.Width-layout.StyledWidth(title))))
 }
 
 // lastLine is what the program asks, a message, or the keys.
@@ -153,7 +155,7 @@ func (m Model) keyLine() string {
 	}
 	required := labels[len(labels)-2:]
 	labels = labels[:len(labels)-2]
-	width := func() int { return columns(strings.Join(slices.Concat(labels, required), "  ")) + 2 }
+	width := func() int { return layout.StyledWidth(strings.Join(slices.Concat(labels, required), "  ")) + 2 }
 	for len(labels) > 0 && width() > m.Width {
 		labels = labels[:len(labels)-1]
 	}
@@ -172,7 +174,7 @@ func (m Model) helpLines() []string {
 		if b.help == "" {
 			continue
 		}
-		lines = append(lines, fmt.Sprintf(" %s  %s", bold.paint(fit(strings.Join(b.keys, " "), 10)), b.help))
+		lines = append(lines, fmt.Sprintf(" %s  %s", bold.paint(layout.Fit(strings.Join(b.keys, " "), 10)), b.help))
 	}
 	lines = append(lines, "", " CONNS: open connections; 4 (1w): one of four waits for the tunnel.", " IN/S, OUT/S: bytes per second from clients and to them.")
 	if len(lines) <= m.Height-1 {
@@ -194,7 +196,7 @@ func (m Model) compactHelp() []string {
 			label, _, _ = strings.Cut(b.help, ";")
 		}
 		cell := fmt.Sprintf(" %s %s", strings.Join(b.keys[:1], " "), label)
-		cells, widest = append(cells, cell), max(widest, columns(cell))
+		cells, widest = append(cells, cell), max(widest, layout.StyledWidth(cell))
 	}
 	perLine := max(1, m.Width/(widest+1))
 	var lines []string
@@ -202,7 +204,7 @@ func (m Model) compactHelp() []string {
 		n := min(perLine, len(cells))
 		var line strings.Builder
 		for _, cell := range cells[:n] {
-			line.WriteString(fit(cell, widest+1))
+			line.WriteString(layout.Fit(cell, widest+1))
 		}
 		lines, cells = append(lines, line.String()), cells[n:]
 	}

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/layout"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 )
 
@@ -71,7 +72,7 @@ func checkScreen(t interface{ Fatalf(string, ...any) }, m Model, screen string) 
 		t.Fatalf("%dx%d: %d lines:\n%s", m.Width, m.Height, len(lines), screen)
 	}
 	for _, line := range lines {
-		if got := columns(line); got > m.Width {
+		if got := layout.StyledWidth(line); got > m.Width {
 			t.Fatalf("%dx%d: a line has %d columns: %q", m.Width, m.Height, got, line)
 		}
 		for _, r := range strip(line) {

@@ -52,7 +52,7 @@ func TestAdd_ChangesNothingElseAndAllowsOnlyItsOwnChange(t *testing.T) {
 	root := w.allowedProject(strings.ReplaceAll(quietConfig, "\n", "\r\n"))
 	o := w.localport(root, "add", "kubectl port-forward -n db svc/postgres 5432")
 	want := quietConfig + "\n[services.postgres]\ntechnology = \"kubectl\"\nlocal_port = 5432\nremote_port = 5432\n" +
-		"connection = { resource_type = \"service\", resource_name = \"postgres\", namespace = \"db\" }\n"
+		"connection = { resource_name = \"postgres\", namespace = \"db\" }\n"
 	if got := readText(t, root, ".localport.toml"); o.code != 0 || got != strings.ReplaceAll(want, "\n", "\r\n") {
 		t.Errorf("exit %d, %s\nthe config is\n%q", o.code, o.stderr, got)
 	}

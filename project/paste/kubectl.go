@@ -199,7 +199,9 @@ func (r *reader) kubectlConnection(args *kubectlArgs) (table draft.Table, base s
 			base = podSuffixPattern().ReplaceAllString(name, "")
 			r.note("the pod %s is gone after the next rollout: deploy/%s would follow it", name, base)
 		}
-		table.Set("resource_type", draft.Template(kind))
+		if kind != "service" { // the default
+			table.Set("resource_type", draft.Template(kind))
+		}
 		table.Set("resource_name", draft.Template(name))
 	}
 	table.Set("namespace", draft.Template(args.namespace))

@@ -277,8 +277,12 @@ func (s *Service) readLocalPort(n *node) (err error) {
 	return err
 }
 
-// portNamePattern matches the name of a port in Kubernetes (IANA_SVC_NAME, RFC 6335, 5.1), which also has a letter.
 var portNamePattern = LazyRegexp(`^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`)
+
+// IsPortName reports whether text is the name of a port in Kubernetes (IANA_SVC_NAME, RFC 6335, 5.1), which has a letter.
+func IsPortName(text string) bool {
+	return portNamePattern().MatchString(text) && strings.ContainsAny(text, "abcdefghijklmnopqrstuvwxyz")
+}
 
 // readRemotePort reads remote_port. Only the given technologies support port names.
 func (s *Service) readRemotePort(n *node, namingTechnologies []string) error {
@@ -301,7 +305,7 @@ func (s *Service) readRemotePort(n *node, namingTechnologies []string) error {
 		return fmt.Errorf("invalid port %s: must be 1-65535", n.quoted())
 	case !slices.Contains(namingTechnologies, s.Technology) && s.Technology != "":
 		return fmt.Errorf("invalid port %s: must be 1-65535 (only %s supports port names)", n.quoted(), joinAlternatives(namingTechnologies))
-	case !portNamePattern().MatchString(value) || !strings.ContainsAny(value, "abcdefghijklmnopqrstuvwxyz"):
+	case !IsPortName(value):
 		return fmt.Errorf("invalid port %s: must be 1-65535 or a name of lowercase letters, digits and dashes", n.quoted())
 	}
 	return nil

@@ -256,8 +256,6 @@ var portPairPattern = project.LazyRegexp(`^(?:[0-9]+|[0-9]*:[a-z0-9-]+)$`)
 
 func isPortPair(word string) bool { return portPairPattern().MatchString(word) }
 
-var portNamePattern = project.LazyRegexp(`^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`)
-
 func parseKubectlPort(word string) (portPair, error) {
 	local, remote, isPair := strings.Cut(word, ":")
 	if !isPair {
@@ -268,7 +266,7 @@ func parseKubectlPort(word string) (portPair, error) {
 	}
 	p := portPair{remote: remote}
 	number, err := parsePort(remote)
-	isName := err != nil && portNamePattern().MatchString(remote) && strings.ContainsAny(remote, "abcdefghijklmnopqrstuvwxyz")
+	isName := err != nil && project.IsPortName(remote)
 	switch {
 	case err != nil && !isName:
 		return p, &Error{Word: word, Reason: "not a port", Advice: "write REMOTE, LOCAL:REMOTE or :REMOTE, for example 8080:80; a port is 1-65535 or the name of a service's port"}

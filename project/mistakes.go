@@ -258,8 +258,8 @@ func isCheckName(text string, fields []field) bool {
 	return text == CheckTCP || text == CheckNone || slices.ContainsFunc(fields, func(f field) bool { return slices.Contains(f.types, text) })
 }
 
-// firstUnprivilegedPort is the lowest port that every user may open on Linux, unless net.ipv4.ip_unprivileged_port_start says otherwise.
-const firstUnprivilegedPort = 1024
+// FirstUnprivilegedPort is the lowest port that every user may open on Linux, unless net.ipv4.ip_unprivileged_port_start says otherwise.
+const FirstUnprivilegedPort = 1024
 
 // adviseEmpty warns of a config that does nothing.
 func (p *parser) adviseEmpty() {
@@ -273,7 +273,7 @@ func (p *parser) advise(s *Service, n *node) {
 	if idle := n.member("idle_timeout"); idle != nil && !s.OnDemand {
 		p.advice.reportKey(idle, `no effect without start = "on-demand"`)
 	}
-	if port := n.member("local_port"); port != nil && !s.Reverse && s.LocalPort > 0 && s.LocalPort < firstUnprivilegedPort {
-		p.advice.reportValue(port, `on Linux only root may open ports below %d: choose a higher one, such as %d, or "auto"`, firstUnprivilegedPort, s.LocalPort+8000)
+	if port := n.member("local_port"); port != nil && !s.Reverse && s.LocalPort > 0 && s.LocalPort < FirstUnprivilegedPort {
+		p.advice.reportValue(port, `on Linux only root may open ports below %d: choose a higher one, such as %d, or "auto"`, FirstUnprivilegedPort, s.LocalPort+8000)
 	}
 }

@@ -289,8 +289,12 @@ func (s *Service) readLocalPort(n *node) (err error) {
 	return err
 }
 
-// portNamePattern matches the name of a port in Kubernetes (IANA_SVC_NAME, RFC 6335, 5.1), which also has a letter.
 var portNamePattern = LazyRegexp(`^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`)
+
+// IsPortName reports whether text is the name of a port in Kubernetes (IANA_SVC_NAME, RFC 6335, 5.1), which has a letter.
+func IsPortName(text string) bool {
+	return portNamePattern().MatchString(text) && strings.ContainsAny(text, "abcdefghijklmnopqrstuvwxyz")
+}
 
 // readRemotePort reads remote_port. Only the given technologies support port names.
 func (s *Service) readRemotePort(n *node, namingTechnologies []string) error {
@@ -313,7 +317,7 @@ func (s *Service) readRemotePort(n *node, namingTechnologies []string) error {
 		return fmt.Errorf("invalid port %s: must be 1-65535%s", n.quoted(), n.portAdvice())
 	case !slices.Contains(namingTechnologies, s.Technology) && s.Technology != "":
 		return fmt.Errorf("invalid port %s: must be 1-65535 (only %s supports port names)%s", n.quoted(), joinAlternatives(namingTechnologies), n.portAdvice())
-	case !portNamePattern().MatchString(value) || !strings.ContainsAny(value, "abcdefghijklmnopqrstuvwxyz"):
+	case !IsPortName(value):
 		return fmt.Errorf("invalid port %s: must be 1-65535 or a name of lowercase letters, digits and dashes%s", n.quoted(), n.portAdvice())
 	}
 	return nil

@@ -125,12 +125,12 @@ func (c addCmd) parse(options paste.Options, words []string, files *project.File
 	for _, port := range files.LocalPorts() {
 		options.Ports.Add(port.Service, port.Address, port.Port)
 	}
-	if len(words) == 1 && words[0] == "-" {
-		text, readErr := io.ReadAll(io.LimitReader(os.Stdin, maxPasted))
+	if len(words) > 0 && words[0] == "-" {
+		text, readErr := readPasted()
 		if readErr != nil {
 			return pasted, fmt.Errorf("read the standard input: %w", readErr)
 		}
-		pasted, err = paste.ParseText(string(text), options)
+		pasted, err = paste.ParseText(text, options, words[1:]...)
 	} else {
 		pasted, err = paste.Parse(words, options)
 	}
@@ -153,8 +153,17 @@ func printAddition(a *app, pasted paste.Result) error {
 	return err
 }
 
-// maxPasted is how much of the standard input is read, in bytes.
-const maxPasted = 1 << 20
+// maxPasted is how much the standard input may have, in bytes: command lines are shorter.
+const maxPasted = 64 << 10
+
+// readPasted reads the standard input.
+func readPasted() (string, error) {
+	text, err := io.ReadAll(io.LimitReader(os.Stdin, maxPasted+1))
+	if err == nil && len(text) > maxPasted {
+		err = fmt.Errorf("it has more than %d kB: give it the command lines only", maxPasted>>10)
+	}
+	return string(text), err
+}
 
 // addTo adds what was pasted to the files: services and entries of [env] to the config, passwords to .env.
 func (c addCmd) addTo(a *app, change *configChange, pasted paste.Result) error {

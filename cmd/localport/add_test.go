@@ -52,7 +52,7 @@ func TestAdd_ChangesNothingElseAndAllowsOnlyItsOwnChange(t *testing.T) {
 	root := w.allowedProject(strings.ReplaceAll(quietConfig, "\n", "\r\n"))
 	o := w.localport(root, "add", "kubectl port-forward -n db svc/postgres 5432")
 	want := quietConfig + "\n[services.postgres]\ntechnology = \"kubectl\"\nlocal_port = 5432\nremote_port = 5432\n" +
-		"connection = { resource_type = \"service\", resource_name = \"postgres\", namespace = \"db\" }\n"
+		"connection = { resource_name = \"postgres\", namespace = \"db\" }\n"
 	if got := readText(t, root, ".localport.toml"); o.code != 0 || got != strings.ReplaceAll(want, "\n", "\r\n") {
 		t.Errorf("exit %d, %s\nthe config is\n%q", o.code, o.stderr, got)
 	}
@@ -173,6 +173,29 @@ func TestAdd_SaysWhatIsThereAlreadyAndLosesNothing(t *testing.T) {
 	}
 	if o := w.localport(root, "add", "tcp", "db.internal:15432"); o.code != 0 || !strings.Contains(readText(t, root, ".localport.toml"), "[services.db-2]\n") {
 		t.Errorf("a name and a port that are taken: exit %d\n%s", o.code, o.stderr)
+	}
+}
+
+func TestAdd_ReadsTheStandardInput(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	root := w.allowedProject(quietConfig)
+	for _, c := range []struct {
+		text string
+		args []string
+		want string
+	}{
+		{"$ kubectl port-forward svc/api 8080:80 &\n", []string{"-", "--dry-run"}, "[services.api]\n"},
+		{"ssh -NL 8080:10.0.0.5:80 bastion", []string{"--dry-run", "-", "--name", "front"}, "[services.front]\n"},
+		{"", []string{"-"}, "localport: nothing to forward\n"},
+		{"svc/api 80", []string{"-", "90"}, `localport: "90": only flags of localport can follow the text`},
+		{strings.Repeat("#", 70000), []string{"-"}, "localport: read the standard input: it has more than 64 kB: give it the command lines only\n"},
+	} {
+		cmd := w.command(root, append([]string{"add"}, c.args...)...)
+		cmd.Stdin = strings.NewReader(c.text)
+		if out, _ := cmd.CombinedOutput(); !strings.Contains(string(out), c.want) || readText(t, root, ".localport.toml") != quietConfig {
+			t.Errorf("%q: %s", c.args, out)
+		}
 	}
 }
 

@@ -108,7 +108,11 @@ func (c initCmd) Run(a *app) error {
 	} else if err != nil {
 		return err
 	}
-	output.Info(a.err, "wrote %s: %d %s", target, services, plural("service", services))
+	count := countOf("service", services)
+	if services == 0 {
+		count = "no services yet"
+	}
+	output.Info(a.err, "wrote %s: %s", target, count)
 	return c.finish(ctx, a, d, target, config)
 }
 

@@ -3,6 +3,8 @@ package draft
 import (
 	"fmt"
 	"slices"
+
+	"github.com/localport-sh/localport/project"
 )
 
 // LocalPorts chooses the local ports of services: the port that clients expect, or another where that cannot be had.
@@ -31,9 +33,6 @@ func (l listener) conflicts(address string, port int) bool {
 // Auto is the local port that LocalPort chooses by itself: the config has "auto".
 const Auto = 0
 
-// firstUnprivilegedPort is the lowest port that every user may open on Linux.
-const firstUnprivilegedPort = 1024
-
 // Add records that a service has a port.
 func (p *LocalPorts) Add(service, address string, port int) {
 	p.chosen = append(p.chosen, listener{address, port, service})
@@ -61,8 +60,8 @@ func (p *LocalPorts) Choose(service, address string, port int) (chosen int, reas
 
 // problem returns why a port cannot be had; empty if it can.
 func (p *LocalPorts) problem(address string, port int) string {
-	if port < firstUnprivilegedPort && !p.Privileged {
-		return fmt.Sprintf("only root may open ports below %d", firstUnprivilegedPort)
+	if port < project.FirstUnprivilegedPort && !p.Privileged {
+		return fmt.Sprintf("only root may open ports below %d", project.FirstUnprivilegedPort)
 	}
 	if holder := p.holder(address, port); holder != "" {
 		return fmt.Sprintf("%s has port %d", holder, port)

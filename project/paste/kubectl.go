@@ -199,7 +199,9 @@ func (r *reader) kubectlConnection(args *kubectlArgs) (table draft.Table, base s
 			base = podSuffixPattern().ReplaceAllString(name, "")
 			r.note("the pod %s is gone after the next rollout: deploy/%s would follow it", name, base)
 		}
-		table.Set("resource_type", draft.Template(kind))
+		if kind != "service" { // the default
+			table.Set("resource_type", draft.Template(kind))
+		}
 		table.Set("resource_name", draft.Template(name))
 	}
 	table.Set("namespace", draft.Template(args.namespace))
@@ -254,8 +256,6 @@ var portPairPattern = project.LazyRegexp(`^(?:[0-9]+|[0-9]*:[a-z0-9-]+)$`)
 
 func isPortPair(word string) bool { return portPairPattern().MatchString(word) }
 
-var portNamePattern = project.LazyRegexp(`^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`)
-
 func parseKubectlPort(word string) (portPair, error) {
 	local, remote, isPair := strings.Cut(word, ":")
 	if !isPair {
@@ -266,7 +266,7 @@ func parseKubectlPort(word string) (portPair, error) {
 	}
 	p := portPair{remote: remote}
 	number, err := parsePort(remote)
-	isName := err != nil && portNamePattern().MatchString(remote) && strings.ContainsAny(remote, "abcdefghijklmnopqrstuvwxyz")
+	isName := err != nil && project.IsPortName(remote)
 	switch {
 	case err != nil && !isName:
 		return p, &Error{Word: word, Reason: "not a port", Advice: "write REMOTE, LOCAL:REMOTE or :REMOTE, for example 8080:80; a port is 1-65535 or the name of a service's port"}

@@ -131,6 +131,34 @@ func TestParse_KeepsTheNamesOfSeveralURLs(t *testing.T) {
 	}
 }
 
+func TestParse_LimitsWhatItReads(t *testing.T) {
+	t.Parallel()
+	if _, err := paste.ParseText(strings.Repeat("kubectl port-forward svc/web 8080\n", 1000), paste.Options{}); err == nil || err.Error() != "more than 200 forwards" {
+		t.Errorf("many lines: %v", err)
+	}
+	words := append([]string{"svc/web"}, strings.Fields(strings.Repeat("8080 ", 1000))...)
+	if _, err := paste.Parse(words, paste.Options{}); err == nil || err.Error() != "more than 200 forwards" {
+		t.Errorf("many ports: %v", err)
+	}
+	if _, err := paste.Parse([]string{""}, paste.Options{}); err == nil || err.Error() != "the first word is empty" {
+		t.Errorf("an empty word: %v", err)
+	}
+}
+
+func TestParseText_TakesFlagsAfterTheText(t *testing.T) {
+	t.Parallel()
+	options := paste.Options{Flags: []string{"--save"}}
+	result, err := paste.ParseText("svc/web 8080", options, "--save", "--name", "front")
+	if err != nil || result.Services[0].Name != "front" || !slices.Equal(result.Flags, []string{"--save"}) {
+		t.Errorf("%+v, %v", result, err)
+	}
+	for _, flags := range [][]string{{"--svae"}, {"x"}} {
+		if _, err := paste.ParseText("svc/web 8080", options, flags...); err == nil {
+			t.Errorf("%q are accepted", flags)
+		}
+	}
+}
+
 // connectionText returns a text of the connection of the first service.
 func connectionText(result paste.Result, key string) string {
 	connection, _ := result.Services[0].Entries.Get("connection").(draft.Table)

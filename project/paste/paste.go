@@ -84,16 +84,19 @@ func Parse(args []string, o Options) (Result, error) {
 	return parseCommands([]shellCommand{{words: words}}, o)
 }
 
-// ParseText reads the text of one or more command lines. The error is an *Error.
-func ParseText(text string, o Options) (Result, error) {
+// ParseText reads the text of one or more command lines, and flags of the command that reads it. The error is an *Error.
+func ParseText(text string, o Options, flags ...string) (Result, error) {
 	commands, err := splitCommands(text)
 	if err != nil {
 		return Result{}, err
 	}
-	return parseCommands(commands, o)
+	return parseCommands(commands, o, flags...)
 }
 
-func parseCommands(commands []shellCommand, o Options) (Result, error) {
+// maxForwards is how many forwards are read: with more, the text is something else.
+const maxForwards = 200
+
+func parseCommands(commands []shellCommand, o Options, flags ...string) (Result, error) {
 	if o.Ports == nil {
 		o.Ports = &draft.LocalPorts{}
 	}
@@ -102,6 +105,9 @@ func parseCommands(commands []shellCommand, o Options) (Result, error) {
 		if err := r.setName(o.Name); err != nil {
 			return Result{}, err
 		}
+	}
+	if err := r.readWithoutFlags(flags, rejectWords); err != nil {
+		return Result{}, err
 	}
 	var unknown *Error
 	var exported []Variable
@@ -124,6 +130,9 @@ func parseCommands(commands []shellCommand, o Options) (Result, error) {
 		case !isKnown:
 			r.note("%q has no effect", command.words[0])
 		}
+		if len(r.pending) > maxForwards {
+			return Result{}, &Error{Reason: fmt.Sprintf("more than %d forwards", maxForwards), Advice: "paste fewer command lines at once"}
+		}
 	}
 	switch {
 	case len(r.pending) == 0 && unknown != nil:
@@ -136,11 +145,22 @@ func parseCommands(commands []shellCommand, o Options) (Result, error) {
 	return r.finish(), nil
 }
 
+func rejectWords(words []string) error {
+	if len(words) == 0 {
+		return nil
+	}
+	return &Error{Word: words[0], Reason: "only flags of localport can follow the text", Advice: "remove it, or put it into the text"}
+}
+
 // checkWords rejects empty words, and the dashes that text processors make of "-" and "--".
 func checkWords(words []string) error {
+	const advice = "check that the variable that you use there is set"
 	for i, word := range words {
-		if word == "" && i > 0 {
-			return &Error{Word: words[i-1], Reason: "an empty word follows", Advice: "check that the variable that you use there is set"}
+		switch {
+		case word == "" && i == 0:
+			return &Error{Reason: "the first word is empty", Advice: advice}
+		case word == "":
+			return &Error{Word: words[i-1], Reason: "an empty word follows", Advice: advice}
 		}
 		if strings.HasPrefix(word, "–") || strings.HasPrefix(word, "—") {
 			return &Error{Word: word, Reason: "a typographic dash", Advice: "write - or -- instead"}

@@ -28,7 +28,7 @@ func Convert(path string, data []byte) (convert.Result, error) {
 	if include := root.Member("include"); include.Exists() {
 		c.report(include.Line(), "include", "the files that it names were not read: convert each of them")
 	}
-	c.reportUnknown("", root, rootKeys)
+	c.reportUnknown("", root, rootKeys())
 	for _, entry := range services.Entries() {
 		c.convertService(entry)
 	}
@@ -74,7 +74,7 @@ func (c *converter) convertService(entry yamlfile.Entry) {
 		c.report(entry.Line, "services."+entry.Key, "left out: it must have keys, such as image and ports; it is %s", node.Describe())
 		return
 	}
-	c.reportUnknown("services."+entry.Key+".", node, serviceKeys)
+	c.reportUnknown("services."+entry.Key+".", node, serviceKeys())
 	c.reportKinds("services."+entry.Key+".", node)
 	s := container{name: entry.Key, line: entry.Line, node: node, environment: readEnvironment(node.Member("environment"))}
 	key := "services." + s.name

@@ -119,7 +119,7 @@ func TestKeys_AreThoseOfCompose(t *testing.T) {
 	for _, c := range []struct {
 		config any
 		keys   []string
-	}{{types.ServiceConfig{}, serviceKeys}, {types.Project{}, rootKeys}} {
+	}{{types.ServiceConfig{}, serviceKeys()}, {types.Project{}, rootKeys()}} {
 		config := reflect.TypeOf(c.config)
 		for field := range config.Fields() {
 			name, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")

@@ -4,7 +4,6 @@ package kubeservices
 import (
 	"cmp"
 	"fmt"
-	"strings"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/convert"
 	"github.com/localport-sh/localport/forwarder/kubectl/catalog"
@@ -56,11 +55,9 @@ func newCandidate(name string, svc catalog.Service, port catalog.Port, kubeConte
 	return c
 }
 
-var portNamePattern = project.LazyRegexp(`^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`)
-
 // remotePort returns the port's name, which outlives a change of its number; its number if the name is none that a config accepts.
 func remotePort(port catalog.Port) any {
-	if portNamePattern().MatchString(port.Name) && strings.ContainsAny(port.Name, "abcdefghijklmnopqrstuvwxyz") {
+	if project.IsPortName(port.Name) {
 		return port.Name
 	}
 	return port.Number

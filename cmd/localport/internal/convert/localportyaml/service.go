@@ -96,13 +96,11 @@ func (c *converter) remotePort(f field, technology string) any {
 	switch {
 	case err == nil && port >= 1 && port <= 65535:
 		return port
-	case err != nil && technology == "kubectl" && portNamePattern().MatchString(text) && strings.ContainsAny(text, "abcdefghijklmnopqrstuvwxyz"):
+	case err != nil && technology == "kubectl" && project.IsPortName(text):
 		return text
 	}
 	return nil
 }
-
-var portNamePattern = project.LazyRegexp(`^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`)
 
 // resourceTypes are those of our technology "kubectl".
 var resourceTypes = []string{"service", "pod", "deployment", "statefulset", "replicaset", "daemonset", "job"}

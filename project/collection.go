@@ -77,7 +77,7 @@ func (n *node) asNumberList() ([]int, error) {
 // asTable reads a table whose values parse parses; its entries are added to those of before. want says in messages what it must be.
 func (n *node) asTable(want string, before map[string]string, parse func(*node) (string, error)) (map[string]string, error) {
 	if n.kind != tableKind {
-		return nil, n.typeError(want)
+		return nil, fmt.Errorf("%w%s", n.typeError(want), n.tableAdvice())
 	}
 	texts, err := parseAll(n.children, parse)
 	values := map[string]string{}

@@ -150,9 +150,12 @@ var syntaxAdvice = []struct{ message, advice string }{
 	{"literal strings cannot have new lines", "a closing quote is missing"},
 	{"expected '=' after key", "write key = value"},
 	{"invalid character at start of key", `a line is key = value, a [table], or a comment that starts with "#"`},
-	{"expected newline", "write one key = value per line, without a comma at its end"},
+	{"expected newline", "write one key = value per line, without a comma or a semicolon at its end"},
 	{"integers cannot have leading zeroes", "write it without the zeros at its beginning"},
 	{"decimal number is too large", "write a smaller number"},
+	{"expected ',' or '}'", "separate the keys by commas"},
+	{"multiline basic string not terminated", `a closing """ is missing`},
+	{"multiline literal string not terminated", "a closing ''' is missing"},
 	{"array is incomplete", `a closing "]" is missing`},
 	{"expected ']' to close table name", `a table is a line such as [services.api], without spaces in the name`},
 	{"invalid hexadecimal digit in unicode escape", backslashAdvice},
@@ -232,7 +235,7 @@ func (d *document) syntaxError(err error) *Diagnostic {
 		}
 	}
 	for _, known := range redefinitions {
-		if strings.HasSuffix(message, known.part) {
+		if strings.Contains(message, known.part) {
 			message += "; " + known.advice
 			break
 		}

@@ -24,7 +24,7 @@ var secretLinesOfConfig = []string{
 }
 
 // typosOfConfig are lines that make the file invalid: alone, or because they are no TOML.
-var typosOfConfig = []string{"", "local_port = true", "port = \"x\"", "technology = \"tpc\"", "tags = 5", "local_port: 8080", "x = y", "services:", "depends_on = [\"nobody\"]", "[services.a", "// x", "= 1", "\"x\" \"y\""}
+var typosOfConfig = []string{"", "local_port = true", "port = \"x\"", "technology = \"tpc\"", "tags = 5", "local_port: 8080", "x = y", "services:", "depends_on = [\"nobody\"]", "[services.a", "// x", "= 1", "\"x\" \"y\"", "enabled = True # RAW", "version # RAW", "local_port = 1-2 # RAW", "tags = [a, b] # RAW", "local_port = 010 # RAW", "start = null # RAW"}
 
 // Whatever is wrong with a config, no message and no quoted line has a secret.
 func TestParse_ShowsNoSecretInExcerpts(t *testing.T) {

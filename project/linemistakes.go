@@ -23,6 +23,9 @@ var (
 	separatorPattern = LazyRegexp(`^\s*([A-Za-z0-9_.-]+)\s*=\s*([0-9]{1,3})[,'. ]([0-9]{3})\s*(?:#.*)?$`)
 	zerosPattern     = LazyRegexp(`^\s*([A-Za-z0-9_.-]+)\s*=\s*0+([1-9][0-9]*)\s*(?:#.*)?$`)
 	hugePortPattern  = LazyRegexp(`^\s*([A-Za-z0-9_.-]*port)\s*=\s*[0-9]{6,}\s*(?:#.*)?$`)
+	missingValue     = LazyRegexp(`^\s*([A-Za-z0-9_.-]+)\s*=?\s*(?:#.*)?$`)
+	otherEquals      = LazyRegexp(`^\s*([A-Za-z0-9_.-]+)\s*(==+|:=|=>|\+=|\?=|->|<-)\s*\S`)
+	spacedKey        = LazyRegexp(`^\s*([A-Za-z]+(?: [A-Za-z]+){1,2})\s*=`)
 	quotedHeader     = LazyRegexp(`^\s*\[\s*([A-Za-z]+)\s+["']([\w-]+)["']\s*\]\s*$`)
 	spacedHeader     = LazyRegexp(`^\s*\[\s*(services\.)?\s*([\w-]+)\s+([\w-]+)\s*\]\s*$`)
 	exportLine       = LazyRegexp(`^\s*(?:export|set -gx|set|setenv|env)\s+([A-Za-z_][A-Za-z0-9_]*)[= ]`)
@@ -60,23 +63,34 @@ var foreignLines = []struct {
 // lineMistake is what is wrong with a line that is not TOML, and how to write it; empty if that is not known. shownLine is what is quoted of the
 // line; empty: what can be shown of every line. A value is shown only if its key is one that holds no secret.
 func lineMistake(line string, isInEnv bool) (message, shownLine string) {
+	code, _, _ := strings.Cut(line, "#")
+	code = strings.TrimSpace(code)
 	if match := bareValuePattern().FindStringSubmatch(line); match != nil {
-		return bareValueMistake(strings.TrimSpace(line), match[1], match[2], isInEnv)
+		return bareValueMistake(code, match[1], match[2], isInEnv)
 	}
 	if match := bareListPattern().FindStringSubmatch(line); match != nil && isPublicLineKey(match[1]) {
-		return fmt.Sprintf(`text needs quotes: write %s = ["%s"]`, match[1], strings.Join(listSeparator().Split(match[2], -1), `", "`)), strings.TrimSpace(line)
+		return fmt.Sprintf(`text needs quotes: write %s = ["%s"]`, match[1], strings.Join(listSeparator().Split(match[2], -1), `", "`)), code
 	}
 	if match := yamlPattern().FindStringSubmatch(line); match != nil {
-		return yamlMistake(strings.TrimSpace(line), match[1], match[2])
+		return yamlMistake(code, match[1], match[2])
 	}
-	if message, shownLine = numberMistake(line); message != "" {
+	if match := otherEquals().FindStringSubmatch(line); match != nil {
+		return fmt.Sprintf(`write one "=" between key and value, not %q`, match[2]), match[1] + " " + match[2] + " …"
+	}
+	if match := missingValue().FindStringSubmatch(line); match != nil && isPublicLineKey(match[1]) {
+		return fmt.Sprintf("the value is missing: write %s = …", match[1]), code
+	}
+	if match := spacedKey().FindStringSubmatch(line); match != nil && !isSecretName(match[1]) {
+		return fmt.Sprintf("a key has no spaces: write %s = …", strings.ReplaceAll(match[1], " ", "_")), match[1] + " = …"
+	}
+	if message, shownLine = numberMistake(line, code); message != "" {
 		return message, shownLine
 	}
 	if match := quotedHeader().FindStringSubmatch(line); match != nil && (match[1] == "services" || match[1] == "service") {
-		return fmt.Sprintf("write [services.%s]", match[2]), strings.TrimSpace(line)
+		return fmt.Sprintf("write [services.%s]", match[2]), code
 	}
 	if match := spacedHeader().FindStringSubmatch(line); match != nil {
-		return fmt.Sprintf("a service name cannot contain a space: write [services.%s-%s]", match[2], match[3]), strings.TrimSpace(line)
+		return fmt.Sprintf("a service name cannot contain a space: write [services.%s-%s]", match[2], match[3]), code
 	}
 	if match := colonPattern().FindStringSubmatch(line); match != nil {
 		return fmt.Sprintf(`TOML separates key and value by "=": write %s = …`, match[1]), ""
@@ -93,7 +107,7 @@ func lineMistake(line string, isInEnv bool) (message, shownLine string) {
 		return formatName(foreign.message, name), shownLine
 	}
 	if match := bareTextPattern().FindStringSubmatch(line); match != nil {
-		return bareValueMistake(strings.TrimSpace(line), match[1], match[2], isInEnv)
+		return bareValueMistake(code, match[1], match[2], isInEnv)
 	}
 	return "", ""
 }
@@ -137,6 +151,8 @@ func yamlMistake(line, key, value string) (message, shownLine string) {
 		return notYAML + "a service begins with a line such as [services.api]", key + ":"
 	case value == "" && (key == connectionKey || key == healthCheckKey || key == "restart_policy"):
 		return fmt.Sprintf(notYAML+"write %s = { key = value } on one line", key), key + ":"
+	case value == "" && slices.Contains([]string{"tags", "depends_on", "command", "login", "ports"}, key):
+		return fmt.Sprintf(notYAML+`write %s = ["…"] on one line`, key), key + ":"
 	case value == "":
 		return fmt.Sprintf(notYAML+"a table begins with a line such as [services.%s]", key), key + ":"
 	case plainPattern().MatchString(value) && !isSecretName(key):
@@ -146,8 +162,7 @@ func yamlMistake(line, key, value string) (message, shownLine string) {
 }
 
 // numberMistake is for a number that TOML does not have.
-func numberMistake(line string) (message, shownLine string) {
-	shownLine = strings.TrimSpace(line)
+func numberMistake(line, shownLine string) (message, shown string) {
 	if match := portRangePattern().FindStringSubmatch(line); match != nil {
 		return fmt.Sprintf("a service forwards one port: write %s = %s, and a service for each other port", match[1], match[2]), shownLine
 	}

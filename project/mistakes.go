@@ -15,7 +15,10 @@ var technologyOf = map[string]string{
 }
 
 // recipeWords are words for a cloud provider's proxy, which is a technology "command".
-var recipeWords = []string{"cloudsql", "cloud-sql", "aws", "ssm", "aws-ssm", "gcloud", "iap", "google-iap", "teleport", "tsh", "azure", "azure-bastion", "docker"}
+var recipeWords = []string{"cloudsql", "cloud-sql", "aws", "ssm", "aws-ssm", "gcloud", "iap", "google-iap", "teleport", "tsh", "azure", "azure-bastion"}
+
+// containerWords are words for what runs containers on this machine.
+var containerWords = []string{"docker", "compose", "docker-compose", "podman", "container", "nerdctl"}
 
 // suggestTechnology is the end of the message about an unknown technology.
 func (o Options) suggestTechnology(word string) string {
@@ -27,6 +30,8 @@ func (o Options) suggestTechnology(word string) string {
 		return didYouMean(meant)
 	}
 	switch {
+	case slices.Contains(containerWords, word):
+		return `; LocalPort starts no container: a port that one publishes is technology = "tcp" with connection = { remote_host = "127.0.0.1" }`
 	case word == "udp":
 		return "; LocalPort forwards TCP only"
 	case slices.Contains(recipeWords, word):
@@ -37,9 +42,19 @@ func (o Options) suggestTechnology(word string) string {
 	return SuggestNearest(word, o.technologyNames())
 }
 
+// checkTypeOf is what people mean by another word for a type of health check.
+var checkTypeOf = map[string]string{
+	"tcpsocket": "tcp", "socket": "tcp", "port": "tcp", "ping": "tcp", "icmp": "tcp", "connect": "tcp", "httpget": "http", "web": "http", "url": "http", "rest": "http", "ssl": "https",
+	"exec": "command", "cmd": "command", "shell": "command", "script": "command", "cmd-shell": "command", "pg": "postgres", "psql": "postgres", "pg_isready": "postgres",
+	"mariadb": "mysql", "valkey": "redis", "mosquitto": "mqtt", "off": "none", "disabled": "none", "no": "none",
+}
+
 // asCheckType reads the type of a health check.
 func (o Options) asCheckType(n *node) (string, error) {
 	name, err := oneOf("type", o.checkNames())(n)
+	if meant := checkTypeOf[strings.ToLower(n.text)]; err != nil && n.kind == stringKind && slices.Contains(o.checkNames(), meant) {
+		return "", fmt.Errorf("%w%s", err, didYouMean(meant))
+	}
 	if err != nil && n.kind == stringKind && suggestWord(n.text, o.checkNames()) == "" {
 		return "", fmt.Errorf(`%w; "tcp" only connects, and "command" runs a program of yours`, err)
 	}
@@ -71,6 +86,9 @@ func (n *node) portPairAdvice() string {
 	if n.kind == arrayKind && len(n.children) > 0 {
 		n = n.children[0]
 	}
+	if published, target := n.member("published"), n.member("target"); published != nil && target != nil && !published.isSecret && !target.isSecret {
+		return fmt.Sprintf("; write local_port = %s and remote_port = %s", quotedOrNumber(published), quotedOrNumber(target))
+	}
 	match := forwardPattern().FindStringSubmatch(n.text)
 	switch {
 	case n.kind != stringKind || match == nil:
@@ -79,6 +97,14 @@ func (n *node) portPairAdvice() string {
 		return fmt.Sprintf("; write local_port = %s, remote_port = %s and connection.remote_host = %q", match[1], match[3], match[2])
 	}
 	return fmt.Sprintf("; write local_port = %s and remote_port = %s", match[1], match[3])
+}
+
+// quotedOrNumber returns a port as it is written without quotes, if it is one.
+func quotedOrNumber(n *node) string {
+	if plainPattern().MatchString(n.text) {
+		return n.text
+	}
+	return n.quoted()
 }
 
 // passwordAdvice is for keys of a connection that would hold a password.
@@ -94,6 +120,9 @@ type foreignKey struct {
 var foreignKeys = []foreignKey{
 	{"", []string{"env_file", "envfile", "dotenv"}, EnvName + " beside the config is read by itself"},
 	{"", []string{"environment", "vars", "exports"}, "variables for shells are entries of [env], outside of the services"},
+	{"", []string{"extends", "inherits", "template", "inherit"}, "keys that services have in common are in [defaults]"},
+	{"", []string{"name", "id"}, "the name of a service is in its header: [services.NAME]"},
+	{"", []string{"args", "ssh_args", "extra_args", "flags", "ssh_options"}, "ssh's options are written as connection.options = { ServerAliveInterval = 30 }, a forward as local_port, remote_port and connection.remote_host"},
 	{"", []string{"restart"}, "a tunnel that ends is replaced by itself; restart_policy sets the delays and max_attempts"},
 	{"", []string{"image", "build", "container_name", "volumes", "networks", "expose"}, "LocalPort forwards a port to what already runs; it starts no container"},
 	{"", []string{"hostname", "domain"}, "services are reached at localhost, and ${NAME.host} in [env] is the address"},
@@ -101,10 +130,15 @@ var foreignKeys = []foreignKey{
 	{connectionKey + ".", []string{"password", "passphrase", "pass"}, passwordAdvice},
 	{connectionKey + ".", []string{"known_hosts", "strict_host_key_checking", "StrictHostKeyChecking"}, "host keys are ssh's own: set StrictHostKeyChecking in ~/.ssh/config or in connection.options"},
 	{connectionKey + ".", []string{"keepalive", "server_alive_interval", "ServerAliveInterval", "compression", "ciphers"}, `write it as ssh's own option: connection.options = { ServerAliveInterval = 30 }`},
+	{connectionKey + ".", []string{"forward_agent", "agent_forwarding", "ForwardAgent"}, `write it as ssh's own option: connection.options = { ForwardAgent = "yes" }`},
+	{connectionKey + ".", []string{"all_namespaces", "allNamespaces", "namespaces"}, `a service forwards to one namespace: write namespace = "…"`},
 	{connectionKey + ".", []string{"token", "kube_token"}, "credentials come from the kubeconfig"},
 	{healthCheckKey + ".", []string{"initial_delay", "start_period", "initialDelaySeconds", "initial_delay_seconds"}, "the first check waits for the tunnel by itself"},
 	{healthCheckKey + ".", []string{"enabled", "disable", "disabled"}, `write type = "none" for no health check`},
 	{healthCheckKey + ".", []string{"test"}, `write type = "command" and command = ["…"]`},
+	{healthCheckKey + ".", []string{"httpGet", "http_get", "http"}, `write type = "http" and path = "…" in health_check itself`},
+	{healthCheckKey + ".", []string{"tcpSocket", "tcp_socket", "tcp"}, `write type = "tcp" in health_check itself`},
+	{healthCheckKey + ".", []string{"exec"}, `write type = "command" and command = ["…"] in health_check itself`},
 	{healthCheckKey + ".", []string{"port"}, "the check goes through the service's own tunnel, to remote_port"},
 }
 
@@ -123,12 +157,18 @@ func mistakenKeyAdvice(n *node, prefix, technology string) (advice string, meant
 		return advice, []string{technologyKey, connectionKey + ".resource_name"}
 	}
 	switch {
+	case prefix == "" && n.name == "protocol" && strings.EqualFold(n.text, "udp"):
+		return "; LocalPort forwards TCP only", nil
+	case prefix == "" && listenPattern().MatchString(n.text) && n.kind == stringKind:
+		return fmt.Sprintf("; write local_port = %s; other machines cannot connect to it", listenPattern().FindStringSubmatch(n.text)[1]), []string{"local_port"}
 	case prefix == "" && slices.Contains([]string{"url", "uri", "host", "upstream", "target", "remote", "address"}, n.name) && technology == "tcp":
 		if advice := n.hostTableAdvice("remote_host"); advice != "" {
 			return advice, []string{"remote_port", connectionKey + ".remote_host"}
 		}
 	case prefix == "" && n.name == "disabled" && n.kind == boolKind:
 		return fmt.Sprintf("; write enabled = %t", n.text != "true"), nil
+	case prefix == healthCheckKey+"." && !strings.HasPrefix(technology, "http") && slices.Contains([]string{"url", "uri", "dsn", "connection_string", "host", "address"}, n.name):
+		return "; the check goes through the service's own tunnel: it needs no address", nil
 	case prefix == healthCheckKey+"." && n.kind == tableKind:
 		return "; write its keys in health_check itself", nil
 	case prefix == connectionKey+"." && technology == "kubectl":
@@ -138,6 +178,9 @@ func mistakenKeyAdvice(n *node, prefix, technology string) (advice string, meant
 	}
 	return "", nil
 }
+
+// listenPattern matches an address to listen on with its port.
+var listenPattern = LazyRegexp(`^(?:\*|0\.0\.0\.0|localhost|127(?:\.\d+){3}|\[::1?\])?:([0-9]{1,5})$`)
 
 // givenKeyAdvice is for a key that is another name for one that the table has.
 func (r *tableReader) givenKeyAdvice(n *node, f field, fields []field, technology string) string {
@@ -183,10 +226,39 @@ func topLevelAdvice(n *node) string {
 		return "; a variable for shells is an entry of [env]: write a line [env] above it"
 	case n.kind == tableKind:
 		return serviceTableAdvice(n)
-	case n.kind == arrayKind && len(n.children) > 0 && n.children[0].kind == tableKind:
+	case isTableArray(n):
 		return "; a service is written as a table such as [services.api]"
 	}
 	return ""
+}
+
+// isTableArray reports whether n is an array of tables, as [[n]] makes one.
+func isTableArray(n *node) bool {
+	return n.kind == arrayKind && len(n.children) > 0 && n.children[0].kind == tableKind
+}
+
+// foreignTopLevelAdvice is for a key of the file that other tools have.
+func foreignTopLevelAdvice(n *node) string {
+	for _, foreign := range topLevelKeyAdvice {
+		if slices.Contains(foreign.names, strings.ToLower(n.name)) && n.member(technologyKey) == nil && n.member(connectionKey) == nil {
+			return "; " + foreign.advice
+		}
+	}
+	return ""
+}
+
+// topLevelKeyAdvice is for keys of the file that other tools have.
+var topLevelKeyAdvice = []foreignKey{
+	{"", []string{"include", "includes", "import", "imports", "source_up"}, LocalName + " beside the config is merged into it; no other file is"},
+	{"", []string{"name", "project", "project_name"}, "a project has the name of its directory: leave the line out"},
+	{"", []string{"log_level", "loglevel", "verbose", "debug"}, "the log's level is set by a command: localport --log-level=debug daemon start"},
+	{"", []string{"on_start", "on_stop", "hooks", "pre_start", "post_start", "on_enter", "on_leave", "tasks", "scripts"}, "the config runs no commands but those of services with technology = \"command\""},
+	{"", []string{"verbosity", "notify", "logs", "trust"}, "it is a setting of yours, not of the project: write it in ~/.config/localport/config.toml"},
+	{"", []string{"metrics", "prometheus"}, "write metrics_port = 9090"},
+	{"", []string{"settings", "config", "options", "global"}, "write its keys at the beginning of the file, above the first [table]"},
+	{"", []string{"networks", "volumes", "secrets", "configs"}, "LocalPort forwards a port to what already runs; it starts no container"},
+	{"", []string{"technology", "local_port", "remote_port", "connection", "health_check"}, "a service begins with a line such as [services.api]: write one above it"},
+	{"", []string{"shell_env", "dotenv", "env_file"}, EnvName + " beside the config is read by itself"},
 }
 
 // resourceTypes are kubectl's names for the resources that a port is forwarded to.

@@ -321,15 +321,16 @@ func (p *parser) readEnv() {
 		name := n.name
 		switch {
 		case !variableNamePattern().MatchString(name):
-			p.reportKey(n, `invalid variable name: use letters, digits and "_", and do not start with a digit`)
+			p.reportKey(n, `invalid variable name: use letters, digits and "_", and do not start with a digit%s`, variableNameAdvice(name))
 		case describeReservedName(name) != "":
 			p.reportKey(n, "reserved name: %s", describeReservedName(name))
 		}
 		if n.kind != stringKind {
-			p.reportHidden(n, "%v", n.typeError("a string"))
+			p.reportHidden(n, "%v%s", n.typeError("a string"), envValueAdvice(n))
 			continue
 		}
 		p.adviseUnbraced(n)
+		p.adviseForeignVariable(n)
 		if strings.HasPrefix(n.text, "~/") && !n.isSecret {
 			p.advice.reportValue(n, `"~" is not replaced in [env]: write ${HOME}%s`, n.text[1:])
 		}

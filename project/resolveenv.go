@@ -149,6 +149,9 @@ func (v EnvScope) explainMissing(err error, entries []EnvEntry) error {
 	}
 	for name := range v.Services {
 		for _, attr := range []string{"host", "port"} {
+			if missing.name == name {
+				return fmt.Errorf("%w; for the service write ${%s.port}", err, name)
+			}
 			if missing.name == EnvPrefix(name)+"_"+strings.ToUpper(attr) {
 				return fmt.Errorf("%w; use ${%s.%s}", err, name, attr)
 			}

@@ -39,7 +39,7 @@ func (p *parser) topLevelFields() []field {
 		{name: "metrics_port", read: storeIn(&p.project.MetricsPort, (*node).asPort)},
 		{name: "defaults", aliases: []string{"default", "common"}, read: requireTable("a table")},
 		{name: "services", aliases: []string{"forwards", "tunnels", "forward", "tunnel"}, read: requireTable("tables such as [services.NAME]")},
-		{name: "env", hidden: hiddenValue, aliases: []string{"environment", "vars", "variables", "exports"}, read: requireTable("a table")},
+		{name: "env", hidden: hiddenValue, aliases: []string{"environment", "vars", "variables", "exports"}, read: readEnvTable},
 	}
 }
 
@@ -65,7 +65,7 @@ func (o Options) serviceFields(s *Service) []field {
 			name: "local_port", required: true, perService: true, aliases: []string{"port", "listen", "listen_port", "host_port", "bind_port", "published"}, example: `: must be a port number (1-65535) or "auto"`,
 			read: s.readLocalPort,
 		},
-		{name: "local_address", aliases: []string{"bind", "bind_address", "listen_address", "address"}, read: storeIn(&s.LocalAddress, (*node).asLoopbackAddress)},
+		{name: "local_address", aliases: []string{"host_ip", "bind", "bind_address", "listen_address", "address"}, read: storeIn(&s.LocalAddress, (*node).asLoopbackAddress)},
 		{name: bridgeKey, read: storeIn(&s.Bridge, (*node).asBridge)},
 	}, o.remotePortFields(s), []field{
 		{name: "tags", aliases: []string{"groups", "group", "labels", "profiles", "tag"}, read: storeIn(&s.Tags, listOf((*node).asString))},

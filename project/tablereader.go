@@ -15,6 +15,7 @@ type tableReader struct {
 	isDefaults    bool            // the table is [defaults], for services of every technology
 	given         map[string]bool // the keys seen, as "connection.host"
 	suggestedKeys map[string]bool // a message about another key names them: that they are missing is not said again
+	isUser        bool            // the table is the user's own config
 	isNested      bool            // the table holds a service of its own: what it lacks is not said
 
 	// What decides which keys a service has; empty: unknown, and every key may be right. It is known before anything else is
@@ -81,6 +82,12 @@ func (r *tableReader) readField(n *node, f field, prefix string) {
 		if prefix == healthCheckKey+"." && n.kind == stringKind && isCheckName(n.text, f.fields) {
 			advice = fmt.Sprintf("; write health_check = { type = %q }", n.text)
 		}
+		switch prefix {
+		case healthCheckKey + ".":
+			advice = cmp.Or(n.healthCheckAdvice(), advice)
+		case "restart_policy.":
+			advice = cmp.Or(n.restartPolicyAdvice(), advice)
+		}
 		if hostKey := map[string]string{"tcp": "remote_host", "ssh": "host"}[r.technology]; prefix == connectionKey+"." && n.kind == stringKind && hostKey != "" {
 			r.suggestedKeys[prefix+hostKey] = true
 			advice = cmp.Or(n.hostTableAdvice(hostKey), advice)
@@ -103,11 +110,19 @@ func (r *tableReader) tableKind(prefix string) serviceKind {
 
 // unknownKeyAdvice is the end of the message about an unknown key, empty where nothing is likely to be meant.
 func (r *tableReader) unknownKeyAdvice(n *node, fields []field, prefix, technology string) string {
+	if isTop := r.outer == nil && prefix == ""; r.isUser && isTop && slices.Contains(topLevelNames, n.name) {
+		return "; it is a setting of a project, not of yours: write it in " + ConfigName
+	} else if advice := foreignTopLevelAdvice(n); isTop && !r.isUser && advice != "" {
+		return advice
+	}
 	if advice, meant := mistakenKeyAdvice(n, prefix, technology); advice != "" {
 		for _, key := range meant {
 			r.suggestedKeys[key] = true
 		}
 		return advice
+	}
+	if r.outer == nil && prefix == "" && isTableArray(n) {
+		return topLevelAdvice(n)
 	}
 	if suggestion := r.suggestAlias(fields, n, prefix, technology); suggestion != "" {
 		return suggestion
@@ -124,6 +139,8 @@ func (r *tableReader) unknownKeyAdvice(n *node, fields []field, prefix, technolo
 	}
 	isTopLevel := prefix == "" && slices.Contains(r.outer, n.name)
 	switch {
+	case r.isUser && prefix == "" && suggestion == "":
+		return "; known keys: " + strings.Join(fieldNames(fields, ""), ", ")
 	case r.outer == nil && prefix == "" && suggestion == "":
 		return topLevelAdvice(n)
 	case prefix != "" && technology != "" && r.hasField(n.name):
@@ -195,18 +212,39 @@ func (r *tableReader) suggest(prefix, name string) string {
 // innerKeyAdvice is for a key that belongs into one of the tables beside it.
 func (r *tableReader) innerKeyAdvice(fields []field, n *node, prefix, technology string) string {
 	for _, f := range fields {
-		inner, ok := findField(f.fields, n.name, technology)
-		if !ok || !inner.appliesTo(technology) {
+		name := innerName(f.fields, n.name, technology)
+		if name == "" {
 			continue
 		}
-		key := f.name + "." + n.name
+		key := f.name + "." + name
 		r.suggestedKeys[prefix+key] = true
 		if n.parent.member(f.name) != nil {
-			return fmt.Sprintf("; move it into the table %s", f.name)
+			return fmt.Sprintf("; move it into the table %s%s", f.name, renamed(n.name, name))
 		}
 		return didYouMean(key)
 	}
 	return ""
+}
+
+// innerName returns the name of the field that is meant by a key: its own, or another one; empty if there is none.
+func innerName(fields []field, name, technology string) string {
+	if f, ok := findField(fields, name, technology); ok && f.appliesTo(technology) {
+		return name
+	}
+	for _, f := range fields {
+		if f.appliesTo(technology) && slices.ContainsFunc(f.aliases, func(alias string) bool { return plainName(alias) == plainName(name) }) {
+			return f.name
+		}
+	}
+	return ""
+}
+
+// renamed ends the message about a key that has another name where it belongs.
+func renamed(from, to string) string {
+	if from == to {
+		return ""
+	}
+	return ", as " + to
 }
 
 // reportMissing reports the required keys that have not been given, and those that cannot be used together.

@@ -37,7 +37,9 @@ func parseUserConfig(path string, data []byte) (UserConfig, error) {
 	}
 	var r report
 	fields := userFields(&u)
-	newTableReader(&r, fields).readTable(doc.root)
+	reader := newTableReader(&r, fields)
+	reader.isUser = true
+	reader.readTable(doc.root)
 	if len(r.found) > 0 {
 		newPublicKeys(fields).markPublic(doc.root)
 	}

@@ -46,10 +46,16 @@ func (n *node) quotingAdvice(want string) string {
 			return n.commandLineAdvice()
 		}
 	case arrayKind:
+		if want == "a string" {
+			return n.singleAdvice()
+		}
 		return n.singleBracketsAdvice()
 	case tableKind:
-		if want == wantStrings {
+		switch want {
+		case wantStrings:
 			return n.listAdvice()
+		case "a string":
+			return n.singleAdvice()
 		}
 	}
 	return ""
@@ -139,6 +145,9 @@ func (n *node) asArgument() (string, error) {
 	text, err := n.asString()
 	if strings.HasPrefix(text, "-") {
 		err = fmt.Errorf(`%s must not begin with "-"`, n.quoted())
+		if after, ok := strings.CutPrefix(text, "-l "); ok && n.isLiteral() {
+			err = fmt.Errorf("%w; write %q", err, after)
+		}
 	}
 	return text, err
 }
@@ -184,6 +193,9 @@ func (n *node) asMaxConnections() (int, error) {
 }
 
 func (n *node) asOnDemand() (bool, error) {
+	if advice := n.startAdvice(); advice != "" {
+		return false, fmt.Errorf("must be %q or %q%s", startAlways, startOnDemand, advice)
+	}
 	start, err := oneOf("start", []string{startAlways, startOnDemand})(n)
 	return start == startOnDemand, err
 }
@@ -236,7 +248,13 @@ func readLinger(duration *time.Duration, keepConnections *bool) reader {
 		d, err := n.asDuration()
 		if err != nil {
 			if n.kind == stringKind {
+				if slices.Contains([]string{"forever", "never", "infinite", "always", "infinity"}, n.text) {
+					return fmt.Errorf(`%w; "localport start" keeps a project running without a shell`, errLinger)
+				}
 				return fmt.Errorf("%w%s%s", errLinger, SuggestNearest(n.text, []string{lingerConnections}), durationAdvice(n.text))
+			}
+			if n.kind == integerKind && n.text == "0" {
+				return fmt.Errorf(`%w; write "1ms" for a project that ends at once`, errLinger)
 			}
 			return errLinger
 		}
@@ -334,7 +352,7 @@ func (n *node) asLoopbackAddress() (netip.Addr, error) {
 		return netip.Addr{}, fmt.Errorf(`invalid address %s: must be a loopback address such as 127.0.0.2; for containers on this machine write bridge = "auto"`, n.quoted())
 	}
 	if err != nil || address.Zone() != "" || !address.IsLoopback() {
-		return netip.Addr{}, fmt.Errorf("invalid address %s: must be a loopback address such as 127.0.0.2", n.quoted())
+		return netip.Addr{}, fmt.Errorf("invalid address %s: must be a loopback address such as 127.0.0.2%s", n.quoted(), loopbackAdvice(value))
 	}
 	return address, nil
 }
@@ -373,6 +391,10 @@ func (n *node) asPath() (string, error) {
 	name, err := n.asString()
 	if err != nil {
 		return "", err
+	}
+	if strings.ContainsAny(name, "\n\r") || strings.Contains(name, "-----BEGIN") {
+		n.isSecret = true
+		return "", errors.New("must be the path of a file, not its contents")
 	}
 	files := n.doc.files
 	path, err := expandPath(files.Root, name)

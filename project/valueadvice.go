@@ -2,10 +2,12 @@ package project
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -91,6 +93,99 @@ var spelledPortPattern = LazyRegexp(`^\s*:?(0[xX][0-9a-fA-F]+|[0-9][0-9_,]*)(?:\
 
 var portsPattern = LazyRegexp(`^\s*[0-9]+\s*(?:-|,|\.\.|to|and)\s*[0-9]+`)
 
+// loopbackAdvice is for a local address that is written as a name or with a port.
+func loopbackAdvice(text string) string {
+	if match := listenPattern().FindStringSubmatch(text); match != nil {
+		return "; write the port in local_port = " + match[1]
+	}
+	switch text {
+	case "localhost":
+		return `; write "127.0.0.1", or leave the line out`
+	case "*", "all", "any", "lan":
+		return `; other machines cannot connect; for containers on this machine write bridge = "auto"`
+	}
+	return ""
+}
+
+// startAdvice is for a value of start that says it in another word.
+func (n *node) startAdvice() string {
+	switch word := strings.ToLower(n.text); {
+	case n.kind != stringKind && n.kind != boolKind:
+	case slices.Contains([]string{"lazy", "demand", "auto", "connect"}, word):
+		return fmt.Sprintf("; write start = %q", startOnDemand)
+	case slices.Contains(append([]string{"eager", "boot", "automatic"}, wordsForTrue[:5]...), word) && n.kind == boolKind || word == "eager" || word == "automatic":
+		return fmt.Sprintf("; write start = %q", startAlways)
+	case slices.Contains(append([]string{"manual"}, wordsForFalse...), word):
+		return "; a service that does not start by itself is written enabled = false"
+	}
+	return ""
+}
+
+// healthCheckAdvice is for a health check that is no table.
+func (n *node) healthCheckAdvice() string {
+	switch {
+	case n.kind == boolKind && n.text == "true":
+		return "; leave the line out: connecting is the default check"
+	case n.kind == boolKind, n.kind == stringKind && slices.Contains(wordsForFalse, strings.ToLower(n.text)):
+		return `; write health_check = { type = "none" }`
+	case n.kind == stringKind:
+		u, err := url.Parse(n.text)
+		if err == nil && (u.Scheme == "http" || u.Scheme == "https") && n.isLiteral() {
+			return fmt.Sprintf("; write health_check = { type = %q, path = %q }", u.Scheme, cmp.Or(u.Path, "/"))
+		}
+	}
+	return ""
+}
+
+// restartPolicyAdvice is for a restart policy that is no table.
+func (n *node) restartPolicyAdvice() string {
+	switch word := strings.ToLower(n.text); {
+	case n.kind != stringKind && n.kind != boolKind:
+	case slices.Contains(wordsForFalse, word):
+		return "; write restart_policy = { enabled = false }"
+	case slices.Contains(wordsForTrue, word), word == "on-failure", word == "unless-stopped":
+		return "; leave the line out: a tunnel that ends is replaced by itself"
+	}
+	return ""
+}
+
+var sshOptionPattern = LazyRegexp(`^(?:-o\s*)?([A-Za-z]+)[= ](\w+)$`)
+
+// tableAdvice is for another value where a table of strings is wanted.
+func (n *node) tableAdvice() string {
+	text := n.text
+	if n.kind == arrayKind && len(n.children) > 0 {
+		text = n.children[len(n.children)-1].text
+	}
+	match := sshOptionPattern().FindStringSubmatch(text)
+	if match == nil || n.name != "options" || isSecretName(text) {
+		return fmt.Sprintf("; write %s = { KEY = \"…\" }", n.name)
+	}
+	return fmt.Sprintf("; write options = { %s = %q }", match[1], match[2])
+}
+
+// singleAdvice is for an array or a table where a string is wanted.
+func (n *node) singleAdvice() string {
+	var words []string
+	for _, m := range n.children {
+		if m.kind != stringKind || m.isSecret {
+			return ""
+		}
+		word := m.text
+		if n.kind == tableKind {
+			word = m.name + "=" + m.text
+		}
+		words = append(words, word)
+	}
+	switch {
+	case n.kind == tableKind && n.name == "selector", n.kind == arrayKind && n.name == "jump", len(words) == 1 && n.kind == arrayKind && isPublicLineKey(n.name):
+		return fmt.Sprintf("; write %s = %s", n.name, quoteMasked(strings.Join(words, ","), n.doc.secrets))
+	case n.kind == arrayKind && len(words) > 1:
+		return "; only one is possible"
+	}
+	return ""
+}
+
 // portAdvice is what to write instead of a value that is no port; empty if that is not known.
 func (n *node) portAdvice() string {
 	if n.kind == arrayKind && len(n.children) > 1 {
@@ -129,8 +224,14 @@ func (n *node) portAdviceFor(key string) string {
 
 var spelledDurationPattern = LazyRegexp(`(?i)^([0-9]+(?:\.[0-9]+)?)\s*(ms|milli\w*|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)$`)
 
+// minutesPattern matches minutes and seconds of which the second unit is missing.
+var minutesPattern = LazyRegexp(`^[0-9]+m[0-9]+$`)
+
 // durationAdvice is for a duration with a unit as people spell it.
 func durationAdvice(text string) string {
+	if minutesPattern().MatchString(text) {
+		return fmt.Sprintf("; write %q", text+"s")
+	}
 	match := spelledDurationPattern().FindStringSubmatch(text)
 	if match == nil {
 		return ""
@@ -170,13 +271,16 @@ func (n *node) singleBracketsAdvice() string {
 
 // splitURL returns the host and the port of a URL or of HOST:PORT; the port may be empty.
 func splitURL(text string) (host, port string, ok bool) {
+	if !strings.Contains(text, "://") && strings.Contains(text, "@") {
+		return "", "", false
+	}
 	if !strings.Contains(text, "://") {
 		host, port, err := net.SplitHostPort(text)
 		_, notNumber := strconv.ParseUint(port, 10, 16)
 		return host, port, err == nil && host != "" && notNumber == nil
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.Hostname() == "" || u.User != nil {
+	if err != nil || u.Hostname() == "" {
 		return "", "", false
 	}
 	return u.Hostname(), u.Port(), true
@@ -198,6 +302,16 @@ func hostAdvice(text, portKey string) string {
 // for the host.
 func (n *node) hostTableAdvice(key string) string {
 	host, port, ok := splitURL(n.text)
+	if u, err := url.Parse(n.text); key == "host" && ok && err == nil && n.isLiteral() && u.Host != "" {
+		table := fmt.Sprintf("host = %q", host)
+		if _, hasPassword := u.User.Password(); u.User.Username() != "" && !hasPassword {
+			table += fmt.Sprintf(", user = %q", u.User.Username())
+		}
+		if port != "" {
+			table += ", port = " + port
+		}
+		return fmt.Sprintf("; write connection = { %s }", table)
+	}
 	if !ok && !strings.ContainsAny(n.text, " /:@") {
 		host, ok = n.text, n.text != ""
 	}
@@ -208,6 +322,54 @@ func (n *node) hostTableAdvice(key string) string {
 		return fmt.Sprintf("; write connection = { %s = %q }", key, host)
 	}
 	return fmt.Sprintf("; write connection = { %s = %q } and remote_port = %s", key, host, port)
+}
+
+// readEnvTable is the reader of [env], which reads no entry yet.
+func readEnvTable(n *node) error {
+	if n.kind != tableKind {
+		return fmt.Errorf(`%w; write a line [env], and below it a line NAME = "value" for each variable`, n.typeError("a table"))
+	}
+	return nil
+}
+
+// envValueAdvice is for an entry of [env] that is a table or an array.
+func envValueAdvice(n *node) string {
+	switch n.kind {
+	case tableKind:
+		return "; variables are the whole project's: write them below [env] itself"
+	case arrayKind:
+		return `; write a line NAME = "value" for each variable`
+	}
+	return ""
+}
+
+// variableNameAdvice is for the name of a variable with a dash or a dot.
+func variableNameAdvice(name string) string {
+	if plain := strings.NewReplacer("-", "_", ".", "_", " ", "_").Replace(name); plain != name && variableNamePattern().MatchString(plain) {
+		return fmt.Sprintf("; write %s", plain)
+	}
+	return ""
+}
+
+// foreignVariables are how other languages refer to a variable, or to what a command prints.
+var foreignVariables = []struct {
+	pattern func() *regexp.Regexp
+	advice  string
+}{
+	{LazyRegexp(`\$\([^)]*\)|` + "`[^`]+`"), "no command is run in a value: set the variable in your shell or in " + EnvName + ", and write ${NAME}"},
+	{LazyRegexp(`\{\{[^}]*\}\}`), `"{{…}}" is not replaced: write ${NAME} for a variable, ${SERVICE.port} for a service`},
+	{LazyRegexp(`%[A-Z][A-Z0-9_]*%`), `"%NAME%" is not replaced: write ${NAME} for the variable`},
+	{LazyRegexp(`(?:^|[^$])\{[A-Za-z_][\w-]*\.(?:port|host|addr)\}`), `"{SERVICE.port}" is not replaced: write ${SERVICE.port}`},
+}
+
+// adviseForeignVariable warns of a reference in another language, which is not replaced.
+func (p *parser) adviseForeignVariable(n *node) {
+	for _, foreign := range foreignVariables {
+		if foreign.pattern().MatchString(n.text) {
+			p.advice.reportHidden(n, "%s", foreign.advice)
+			return
+		}
+	}
 }
 
 // unbracedPattern matches $$, ${ and, as a group, $NAME.

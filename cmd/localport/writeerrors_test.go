@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -63,5 +64,35 @@ func TestStatusWatch_EndsWithItsReader(t *testing.T) {
 		f.nextLine()
 		f.out.Close()
 		f.waitQuietExit()
+	}
+}
+
+// A closed descriptor is /dev/null to every command: Go's runtime opens it on that before main (runtime.checkfds), so that no file of ours gets its
+// number. What is written to it is not missed.
+func TestCommands_TakeAClosedDescriptorForDevNull(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
+	run := func(redirection string, args ...string) (code int, text string) {
+		cmd := w.command(root, args...)
+		cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", `exec "$0" "$@" ` + redirection, w.exe}, args...)
+		out, _ := cmd.CombinedOutput()
+		return cmd.ProcessState.ExitCode(), string(out)
+	}
+	for _, command := range []string{"start", "status", "status --json", "env", "logs supervisor", "exec -- true", "config validate", "port web", "why web", "version", "help ssh", "nonsense", "status nosuch", "stop", "start"} {
+		for closed, null := range map[string]string{">&-": ">/dev/null", "<&-": "</dev/null", "2>&-": "2>/dev/null"} {
+			code, text := run(closed, strings.Fields(command)...)
+			wantCode, want := run(null, strings.Fields(command)...)
+			if code != wantCode || (text == "") != (want == "") {
+				t.Errorf("%s %s: exit %d, %q; with /dev/null %d, %q", command, closed, code, text, wantCode, want)
+			}
+		}
+	}
+	// The supervisor that the last start has left has no socket or lock on a standard descriptor.
+	pid := w.state(root).Supervisor.PID
+	for fd := range 3 {
+		if target, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, fd)); err == nil && target != os.DevNull && !strings.HasSuffix(target, ".log") {
+			t.Errorf("descriptor %d of the supervisor is %s", fd, target)
+		}
 	}
 }

@@ -3,10 +3,12 @@ package mistakes
 
 import (
 	"embed"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -14,16 +16,19 @@ import (
 type Mistake struct {
 	Name   string
 	Config string
-	Output string // what validate prints, with the path of the config as .localport.toml
+	// Files are the texts of other files: .localport.local.toml, .env, and config.toml, the user's own config.
+	Files  map[string]string
+	Output string // what validate prints, with the paths of the files as their names
 	file   string
 }
 
 //go:embed *.txt
 var files embed.FS
 
-// Each mistake is a line "== NAME", the config, a line "== output", and what validate prints.
+// Each mistake is a line "== NAME", the config, a line "== file NAME" and the text of each other file, a line "== output", and what validate prints.
 const (
 	header       = "== "
+	fileHeader   = "== file "
 	outputHeader = "== output\n"
 )
 
@@ -43,11 +48,20 @@ func All() (all []Mistake) {
 func parse(file, text string) (found []Mistake) {
 	var m *Mistake
 	target := new(string)
+	other := "" // the file to which lines belong
 	for line := range strings.Lines(text) {
 		name, isHeader := strings.CutPrefix(line, header)
+		fileName, isFileHeader := strings.CutPrefix(line, fileHeader)
 		switch {
 		case line == outputHeader:
-			target = &m.Output
+			target, other = &m.Output, ""
+		case isFileHeader:
+			if other = strings.TrimSpace(fileName); m.Files == nil {
+				m.Files = make(map[string]string)
+			}
+			m.Files[other] = ""
+		case other != "":
+			m.Files[other] += line
 		case isHeader:
 			found = append(found, Mistake{Name: strings.TrimSpace(name), file: file})
 			m = &found[len(found)-1]
@@ -63,7 +77,11 @@ func parse(file, text string) (found []Mistake) {
 func Rewrite(all []Mistake) error {
 	texts := make(map[string]string)
 	for _, m := range all {
-		texts[m.file] += header + m.Name + "\n" + m.Config + outputHeader + m.Output
+		texts[m.file] += header + m.Name + "\n" + m.Config
+		for _, name := range slices.Sorted(maps.Keys(m.Files)) {
+			texts[m.file] += fileHeader + name + "\n" + m.Files[name]
+		}
+		texts[m.file] += outputHeader + m.Output
 	}
 	_, source, _, _ := runtime.Caller(0)
 	for file, text := range texts {

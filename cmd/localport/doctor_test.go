@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -580,20 +581,54 @@ func TestDoctor_ReportHasNoNames(t *testing.T) {
 }
 
 // A flag that acts takes effect only where it is written: a variable that is left in the environment must not remove, stop or overwrite anything.
+// Flags that a variable can set are listed here: they choose the project, what is shown and how, what is waited for, or a part of the services.
 func TestGrammar_FlagsThatActAreNotInTheEnvironment(t *testing.T) {
 	t.Parallel()
 	parser, err := kong.New(&grammar{}, kong.DefaultEnvars("LOCALPORT"), kong.Vars{"version": "0"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	acting := []string{"fix", "force", "all", "yes", "save", "remove", "replace", "kill", "overwrite", "purge", "delete"}
-	err = kong.Visit(parser.Model, func(node kong.Visitable, next kong.Next) error {
-		if flag, isFlag := node.(*kong.Flag); isFlag && slices.Contains(acting, flag.Name) && len(flag.Envs) > 0 {
-			t.Errorf("--%s can be set by %v: it needs env:\"-\"", flag.Name, flag.Envs)
+	harmless := strings.Fields(`config dir verbose log-level color output json watch tag service no-wait wait format follow lines since until level grep list path on-cd
+		with-defaults report with-names if-project`)
+	commands := 0
+	var check func(node *kong.Node)
+	check = func(node *kong.Node) {
+		commands++
+		for _, flag := range node.Flags {
+			if len(flag.Envs) > 0 && !slices.Contains(harmless, flag.Name) {
+				t.Errorf("%s --%s can be set by %v: if it acts it needs env:\"-\", else a word in this list", node.FullPath(), flag.Name, flag.Envs)
+			}
 		}
-		return next(nil)
-	})
-	if err != nil {
-		t.Fatal(err)
+		for _, child := range node.Children {
+			check(child)
+		}
+	}
+	check(parser.Model.Node)
+	if commands < 40 {
+		t.Errorf("only %d commands were checked", commands)
+	}
+}
+
+// A variable is tried for each flag of each command that acts: the command line is parsed as without it.
+func TestGrammar_IgnoresVariablesOfActingFlags(t *testing.T) {
+	for _, name := range []string{"FIX", "FORCE", "ALL", "YES", "SAVE", "KEPT", "RC_FILES", "PURGE", "DELETE", "REMOVE", "OVERWRITE"} {
+		t.Setenv("LOCALPORT_"+name, "true")
+	}
+	for _, args := range [][]string{{"doctor"}, {"stop"}, {"uninstall"}, {"init"}, {"supervise"}, {"remove", "web"}} {
+		var g grammar
+		parser, err := kong.New(&g, kong.DefaultEnvars("LOCALPORT"), kong.Vars{"version": "0"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		context, err := parser.Parse(args)
+		if err != nil {
+			t.Errorf("%v: %v", args, err)
+			continue
+		}
+		for _, flag := range context.Flags() {
+			if flag.IsBool() && flag.Target.Kind() == reflect.Bool && flag.Target.Bool() && !flag.HasDefault {
+				t.Errorf("%v: --%s is set by the environment", args, flag.Name)
+			}
+		}
 	}
 }

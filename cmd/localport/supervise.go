@@ -23,7 +23,7 @@ import (
 )
 
 type superviseCmd struct {
-	Kept bool `help:"Take over the listeners of the keeper that started this supervisor."`
+	Kept bool `env:"-" help:"Take over the listeners of the keeper that started this supervisor."`
 }
 
 // Run prepares the supervisor; see app.superviseProject.

@@ -151,6 +151,13 @@ func (tx *Tx) IsSupervisorRunning() bool {
 // takeoverTime is how long a supervisor that takes over may take to be elected.
 const takeoverTime = 20 * time.Second
 
+// IsTakeoverAwaited reports whether a supervisor may still be starting that takes over. A time that is further away was written before the clock
+// was set back.
+func (s State) IsTakeoverAwaited() bool {
+	left := time.Until(s.TakeoverUntil)
+	return left > 0 && left <= takeoverTime
+}
+
 // DropElection removes the election file, so that a supervisor which starts now is elected. The supervisor that has locked it notices that, and
 // hands over to the elected one, or locks the new file if none is elected within takeoverTime.
 func (tx *Tx) DropElection() error {

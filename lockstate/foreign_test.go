@@ -42,6 +42,9 @@ func TestLease_OfAnotherNamespaceIsAliveWhileItIsMarked(t *testing.T) {
 	if taken := time.Now(); (Lease{PIDNamespace: otherNamespace, Since: taken}).hasExpired() {
 		t.Error("a new lease has expired")
 	}
+	if taken := time.Now().Add(24 * time.Hour); !(Lease{PIDNamespace: otherNamespace, Since: taken}).hasExpired() {
+		t.Error("a lease of before the clock was set back has not expired")
+	}
 }
 
 func TestLease_OfANamespaceBelowIsFoundByItsPIDThere(t *testing.T) {

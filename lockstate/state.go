@@ -95,7 +95,7 @@ func (l Lease) VisibleProcess() (p Process, ok bool) {
 
 // hasExpired reports whether a lease has been of no use to a supervisor for too long, because its process is not visible to it.
 func (l Lease) hasExpired() bool {
-	if !isForeign(l.PIDNamespace) || time.Since(l.Since) < unseenLeaseTime || l.isMarkedAlive() {
+	if !isForeign(l.PIDNamespace) || time.Since(l.Since).Abs() < unseenLeaseTime || l.isMarkedAlive() { // negative: the clock was set back
 		return false
 	}
 	_, isVisible := l.VisibleProcess()

@@ -137,7 +137,7 @@ func (s *Supervisor) guardElectionFile(ctx context.Context) {
 	isLost, isAwaited := false, false
 	_, err = s.dir.Update(lockCtx, func(tx *lockstate.Tx) error {
 		var err error
-		elected, isLost, isAwaited = nil, false, time.Now().Before(tx.TakeoverUntil)
+		elected, isLost, isAwaited = nil, false, tx.IsTakeoverAwaited()
 		if isAwaited {
 			return nil
 		}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -31,12 +33,16 @@ func (a *app) findProject() (commandProject, error) {
 func (a *app) findConfig() (string, error) {
 	switch {
 	case a.config != "":
-		dir, err := filepath.EvalSymlinks(filepath.Dir(a.config))
-		if err == nil {
+		_, err := os.Lstat(a.config)
+		if dir, dirErr := filepath.EvalSymlinks(filepath.Dir(a.config)); err == nil && dirErr == nil {
 			return filepath.Join(dir, filepath.Base(a.config)), nil
 		}
 		if config := findLiveConfig(a.config); config != "" {
 			return config, nil
+		}
+		var pathErr *fs.PathError
+		if errors.As(err, &pathErr) {
+			pathErr.Op = "open"
 		}
 		return "", err
 	case a.deletedConfig != "":

@@ -51,18 +51,18 @@ const maxConcurrentLogins = 8
 
 // checkDestinations logs in to the hosts and clusters of the project, without asking anybody, and reports what keeps forwards from working there.
 func checkDestinations(ctx context.Context, s *Subject) []Finding {
-	if !s.isReviewed() {
+	switch {
+	case s.Config == nil:
+		return skip("the config has mistakes")
+	case !s.isReviewed():
 		return skip("the project is not allowed yet")
+	case s.socketDir == "":
+		return skip("there is no directory for sockets")
 	}
 	destinations := destinationsOf(s)
 	if len(destinations) == 0 {
 		return skip("no service uses ssh or a cluster")
 	}
-	dir, err := os.MkdirTemp("/tmp", "lpd") // a short path, for sockets
-	if err != nil {
-		return warn(err.Error(), "make /tmp writable")
-	}
-	defer os.RemoveAll(dir)
 	findings := make([][]Finding, len(destinations))
 	limit := make(chan struct{}, maxConcurrentLogins)
 	var wg sync.WaitGroup
@@ -70,7 +70,7 @@ func checkDestinations(ctx context.Context, s *Subject) []Finding {
 		wg.Go(func() {
 			limit <- struct{}{}
 			defer func() { <-limit }()
-			sockets := filepath.Join(dir, fmt.Sprint(i))
+			sockets := filepath.Join(s.socketDir, fmt.Sprint(i))
 			if err := os.Mkdir(sockets, 0o700); err == nil {
 				findings[i] = d.check(ctx, s, sockets)
 			}

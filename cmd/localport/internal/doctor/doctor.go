@@ -5,6 +5,7 @@ package doctor
 import (
 	"cmp"
 	"context"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -50,6 +51,8 @@ type Subject struct {
 	ConfigErr error
 	Running   *api.Status // of the supervisor; nil if none runs, or if it does not answer
 	StatusErr error       // why it does not
+
+	socketDir string // for the sockets of the checks; Run makes it, and removes it also when it leaves a check behind
 }
 
 // isReviewed reports whether what the config names may be run and connected to.
@@ -98,7 +101,15 @@ const checkTimeout = 3 * time.Second
 
 // Run runs the checks, all at the same time, and returns their findings in the order of the checks. One that takes longer than checkTimeout is
 // reported, and left behind.
-func Run(ctx context.Context, s *Subject) []Finding { return runChecks(ctx, s, checks, checkTimeout) }
+func Run(ctx context.Context, s *Subject) []Finding {
+	dir, err := os.MkdirTemp("/tmp", "lpd") // a short path
+	if err != nil {
+		return append(runChecks(ctx, s, checks, checkTimeout), Finding{ID: "runtime-dir", Status: Warn, Text: err.Error(), Fix: "make /tmp writable"})
+	}
+	defer os.RemoveAll(dir)
+	s.socketDir = dir
+	return runChecks(ctx, s, checks, checkTimeout)
+}
 
 func runChecks(ctx context.Context, s *Subject, checks []check, timeout time.Duration) []Finding {
 	findings := make([][]Finding, len(checks))

@@ -40,9 +40,8 @@ func (a *app) findConfig() (string, error) {
 		if config := findLiveConfig(a.config); config != "" {
 			return config, nil
 		}
-		var pathErr *fs.PathError
-		if errors.As(err, &pathErr) {
-			pathErr.Op = "open"
+		if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+			pathErr.Op = "open" // as the commands that read the file say
 		}
 		return "", err
 	case a.deletedConfig != "":

@@ -2,6 +2,7 @@ package prompt
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 // Evaluator evaluates prompts in the process of a project's supervisor. It is safe for concurrent use.
 type Evaluator struct {
+	config     string
 	executable string
 	slots      chan struct{} // one is held by each evaluation
 }
@@ -19,11 +21,15 @@ type Evaluator struct {
 // maxEvaluations is how many prompts are evaluated at the same time: on a file system that hangs, each keeps a thread.
 const maxEvaluations = 64
 
-// NewEvaluator returns an evaluator for the clients that run the same file as this process does. It is called when the process starts: later the
-// file may have been replaced.
-func NewEvaluator() *Evaluator {
-	return &Evaluator{executable: promptapi.ExecutableID(), slots: make(chan struct{}, maxEvaluations)}
+// NewEvaluator returns an evaluator for the project with this config, and for clients that run the same file as this process does. It is called
+// when the process starts: later the file may have been replaced.
+func NewEvaluator(config string) *Evaluator {
+	return &Evaluator{config: config, executable: promptapi.ExecutableID(), slots: make(chan struct{}, maxEvaluations)}
 }
+
+// errOtherProject says that a prompt is not one in, or at leaving, the supervisor's own project. A client in a sandbox, which may use the
+// socket but not read the files of other projects, must not get their variables.
+var errOtherProject = errors.New("the shell is in another project than the supervisor's")
 
 // Accept returns how long the evaluation of a client's prompt may take, and a function that evaluates it. It is nil if the client has to do that
 // itself: its program is another one, or its directory or its environment means something else to this process. The client must be in
@@ -43,7 +49,7 @@ func (v *Evaluator) Accept(r promptapi.Request) (limit time.Duration, evaluate f
 	default:
 		return 0, nil
 	}
-	e.bySupervisor = true
+	e.supervisorConfig = v.config
 	limit = e.args.limit + watchdogDelay
 	return limit + watchdogDelay, func(ctx context.Context) (promptapi.Response, bool) {
 		ctx, cancel := context.WithTimeout(ctx, e.args.limit-e.args.limit/10)

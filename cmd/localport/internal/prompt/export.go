@@ -124,9 +124,9 @@ type evaluation struct {
 	viewLine                       uint64          // the line's number when the supervisor made the view; 0: unknown
 
 	userConfig func() (project.UserConfig, error) // read once, and only if there is a message
-	// bySupervisor is set if the project's supervisor evaluates the prompt of a shell, and not a process that the shell has started. It starts
-	// nothing: no supervisor, and no program that looks for mistakes.
-	bySupervisor bool
+	// supervisorConfig is set if a supervisor evaluates the prompt, and not a process that the shell has started: the config of its project. It
+	// starts nothing: no supervisor, and no program that looks for mistakes.
+	supervisorConfig string
 }
 
 // Export prints the statements that the shell evaluates, and returns the exit code. args are the arguments of `localport export`.
@@ -198,8 +198,19 @@ func newEvaluation(args []string, cwd string, env []string, stderr io.Writer) (*
 	return e, nil
 }
 
+func (e *evaluation) isBySupervisor() bool { return e.supervisorConfig != "" }
+
 func (e *evaluation) evaluate(ctx context.Context) error {
 	root, _, err := project.Find(e.cwd)
+	if e.isBySupervisor() {
+		ours := root
+		if err != nil {
+			ours = e.args.root
+		}
+		if filepath.Join(ours, project.ConfigName) != e.supervisorConfig {
+			return errOtherProject
+		}
+	}
 	leaveErr := e.leaveProjects(ctx, root)
 	if err != nil {
 		if leaveErr == nil {
@@ -324,7 +335,7 @@ func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error 
 	j, err := p.Join(ctx, client.JoinOptions{
 		Lease:            lockstate.Lease{Kind: lockstate.ShellLease, Process: shell, Dir: e.cwd, Since: time.Now().UTC()},
 		ReleasedBySocket: slices.Contains(e.args.retry.BySocket, e.root),
-		RestartStopped:   isEntering, Allowed: verdict == trust.Allowed, OnlyRunning: e.bySupervisor,
+		RestartStopped:   isEntering, Allowed: verdict == trust.Allowed, OnlyRunning: e.isBySupervisor(),
 		OnUpdate: func(tx *lockstate.Tx, isAlive bool) {
 			if isStampChanged {
 				tx.Bump()
@@ -342,7 +353,7 @@ func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error 
 	if e.isUnjoined && verdict == trust.Denied {
 		return nil
 	}
-	if e.isUnjoined && !e.bySupervisor {
+	if e.isUnjoined && !e.isBySupervisor() {
 		if mistake := findMistake(ctx, p); mistake.Text != "" {
 			err = output.WithExitCode(errors.New(mistake.Describe(false)), output.ExitNotAllowed)
 		}
@@ -362,7 +373,7 @@ func (e *evaluation) exportVariables(ctx context.Context, p *client.Project, j *
 	var pending error
 	if verdict != trust.Allowed {
 		text := files.DescribeChange(j.View.Files) + `; still using the previous config until you run "localport allow"`
-		if e.bySupervisor {
+		if e.isBySupervisor() {
 			return errors.New(text)
 		}
 		if mistake := findMistake(ctx, p); mistake.Text != "" {

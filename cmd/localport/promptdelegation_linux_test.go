@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -9,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/localport-sh/localport/forwarder/promptapi"
 )
 
 // delegationEnv is a user's environment with a release build of localport, and a copy of that. A supervisor evaluates the prompts of its own program
@@ -155,6 +159,46 @@ func TestPromptDelegation_NeedsTheSameEnvironment(t *testing.T) {
 		if _, isDelegated := w.export(w.exe, root, []string{test.env}); isDelegated != test.want {
 			t.Errorf("with %s the supervisor evaluates: %v", test.env, isDelegated)
 		}
+	}
+}
+
+// A supervisor evaluates no prompt of another project: its client may be in a sandbox that cannot read the other project's files.
+func TestPromptDelegation_IsForTheProjectOfTheSupervisor(t *testing.T) {
+	t.Parallel()
+	w := newDelegationEnv(t)
+	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	other := w.allowedProject("[env]\nSECRET = \"s3cret\"\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	w.mustRun(other, "start")
+	executable, err := os.Stat(w.exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stat := executable.Sys().(*syscall.Stat_t)
+	ask := func(dir string) string {
+		conn, err := net.Dial("unix", w.state(root).Supervisor.Socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		body := promptapi.Request{
+			Executable: fmt.Sprintf("%d:%d:%d:%d.%d", stat.Dev, stat.Ino, stat.Size, stat.Mtim.Sec, stat.Mtim.Nsec),
+			Dir:        dir, DirID: promptapi.DirID(dir), Args: []string{"bash", "--pid", w.pid, "--saves", "--tools", "--retry", ""}, Environment: w.env,
+		}.Encode()
+		if _, err := fmt.Fprintf(conn, "POST %s HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s", promptapi.Path, len(body), body); err != nil {
+			t.Fatal(err)
+		}
+		response, err := io.ReadAll(conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(response)
+	}
+	if got := ask(root); !strings.Contains(got, "WEB_PORT") {
+		t.Errorf("for its own project it answers %q", got)
+	}
+	if got := ask(other); strings.Contains(got, "s3cret") || strings.Contains(got, "SECRET") {
+		t.Errorf("for another project it answers %q", got)
 	}
 }
 

@@ -30,15 +30,19 @@ var repeatCode = map[string]string{
 
 var scriptArgs = map[string][]string{"bash": {"--norc", "-c"}, "zsh": {"-f", "-c"}, "fish": {"--no-config", "-c"}}
 
-// BenchmarkHooks measures what a prompt where nothing changed, and a cd into a project and out of it, cost in each shell, with our hook and
-// with the hooks of other tools. CPU time is that of the shell and all that it starts. Each tool's project is up and has not changed.
+// noHook is a shell without any hook, as a peer.
+const noHook = "no hook"
+
+// BenchmarkHooks measures what a prompt where nothing changed, and a cd into a project and out of it, cost in each shell: with our hook, with those
+// of other tools, and without any. CPU time is that of the shell and all that it starts; what the supervisor uses for a cd, and the forks by
+// strace, are metrics of the benchmark. Each tool's project is up and has not changed.
 func BenchmarkHooks(b *testing.B) {
 	w := newReleaseEnv(b)
 	root := w.project(tcpConfig("web", `"auto"`, serve(b, "127.0.0.1:0")))
 	w.mustRun(root, "allow")
 	w.mustRun(root, "start")
 	defer w.mustRun(root, "stop")
-	dirs := map[string]string{bench.LocalPort: root}
+	dirs := map[string]string{bench.LocalPort: root, noHook: "/usr"}
 	for tool, file := range map[string][2]string{
 		"direnv":    {".envrc", "export A=1\n"},
 		"mise":      {"mise.toml", "[env]\nA = \"1\"\n"},
@@ -66,8 +70,9 @@ func BenchmarkHooks(b *testing.B) {
 				b.Skipf("%s is not installed", shell)
 			}
 			goal := map[string]float64{"bash": 1. / 50, "zsh": 1. / 50, "fish": 1. / 20}[shell]
-			prompt := results.Compare("unchanged prompt, "+shell, "µs of CPU", bench.Peer{Name: "direnv", Goal: bench.AtMost(goal)}, bench.Peer{Name: "mise"})
-			cd := results.Compare("cd in or out, "+shell, "µs of CPU", bench.Peer{Name: "pitchfork", Goal: bench.AtMost(0.8)}, bench.Peer{Name: "direnv"}, bench.Peer{Name: "mise"})
+			prompt := results.Compare("unchanged prompt, "+shell, "µs of CPU", bench.Peer{Name: "direnv", Goal: bench.AtMost(goal)}, bench.Peer{Name: "mise"}, bench.Peer{Name: noHook})
+			cd := results.Compare("cd in or out, "+shell, "µs of CPU", bench.Peer{Name: "pitchfork", Goal: bench.AtMost(0.8)},
+				bench.Peer{Name: "direnv", Goal: bench.AtMost(1. / 3)}, bench.Peer{Name: "mise"}, bench.Peer{Name: noHook})
 			needPeers([]*bench.Comparison{prompt, cd}, direnvProgram, miseProgram, pitchforkProgram)
 			hooks := hooksOf(w.exe, shell)
 			for _, peer := range cd.Peers {
@@ -83,7 +88,7 @@ func BenchmarkHooks(b *testing.B) {
 			for round := 0; b.Loop(); round++ {
 				for _, tool := range prompt.Order(round) {
 					prompts := 20
-					if tool == bench.LocalPort {
+					if tool == bench.LocalPort || tool == noHook {
 						prompts = 1000
 					}
 					prompt.Add(tool, hookScript{w, shell, dirs[tool], promptCode[shell] + hooks[tool] + "\n"}.cost(b, "prompt", prompts))
@@ -99,6 +104,17 @@ func BenchmarkHooks(b *testing.B) {
 				}
 			}
 			reportMetrics(b, prompt, cd)
+			if _, err := exec.LookPath("strace"); err != nil {
+				return
+			}
+			for _, tool := range cd.Order(0) {
+				h := hookScript{w, shell, dirs[tool], promptCode[shell] + hooks[tool] + "\n"}
+				for name, code := range map[string]string{"prompt": "prompt", "cd": "cd /; prompt; cd " + h.dir + "; prompt"} {
+					const n = 4
+					count := h.countProcesses(b, code, n).perRepetition(h.countProcesses(b, code, 0), n)
+					b.ReportMetric(float64(count.forks)/map[string]float64{"prompt": 1, "cd": 2}[name], strings.ReplaceAll(tool, " ", "-")+"-forks/"+name)
+				}
+			}
 		})
 	}
 }

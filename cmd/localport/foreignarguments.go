@@ -116,7 +116,7 @@ func checkEmpty(args []string) error {
 		case arg == "--", arg == "" && before == "exec": // exec says more about an empty program
 			return nil
 		case arg == "" && strings.HasPrefix(before, "-"):
-			what = "the value of " + before
+			what = "the argument after " + before
 		case arg == "":
 			what = fmt.Sprintf("argument %d", i+1)
 		case strings.HasPrefix(flag, "--") && hasValue && value == "":

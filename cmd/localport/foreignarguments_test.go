@@ -82,10 +82,10 @@ func TestArguments_SayWhatIsWrong(t *testing.T) {
 	}{
 		{[]string{""}, 2, "localport: argument 3 is empty\nhint: " + unset + "\n"},
 		{[]string{"status", ""}, 2, "localport: argument 4 is empty\nhint: " + unset + "\n"},
-		{[]string{"start", "--tag", ""}, 2, "localport: the value of --tag is empty\nhint: " + unset + "\n"},
+		{[]string{"start", "--tag", ""}, 2, "localport: the argument after --tag is empty\nhint: " + unset + "\n"},
 		{[]string{"start", "--tag="}, 2, "localport: the value of --tag is empty\nhint: " + unset + "\n"},
-		{[]string{"-c", "", "status"}, 2, "localport: the value of -c is empty\nhint: " + unset + "\n"},
-		{[]string{"exec", "--tag", "", "true"}, 125, "localport: the value of --tag is empty\nhint: " + unset + "\n"},
+		{[]string{"-c", "", "status"}, 2, "localport: the argument after -c is empty\nhint: " + unset + "\n"},
+		{[]string{"exec", "--tag", "", "true"}, 125, "localport: the argument after --tag is empty\nhint: " + unset + "\n"},
 		{[]string{"sttus"}, 2, "localport: unknown command \"sttus\", did you mean \"status\"?\nhint: localport --help\n"},
 		{[]string{"logs", "-y"}, 2, "localport: unknown flag -y\nhint: localport logs --help\n"},
 		{[]string{"exec", "-it", "db", "sh"}, 125, "localport: unknown flag -i of localport exec\nhint: exec runs a program on this machine, with the project's ports and variables: localport exec -- COMMAND\n"},

@@ -134,6 +134,7 @@ func runInProcess(t *testing.T, dir string, args ...string) (code int, text stri
 // runForResult is runInProcess with results and messages apart.
 func runForResult(t *testing.T, dir string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
+	t.Chdir(".") // exec changes the directory: it is restored when the test ends
 	var out, messages strings.Builder
 	a := &app{out: output.NewWriter(&out), err: output.NewWriter(&messages)}
 	code = parseAndRun(a, append([]string{"-C", dir}, args...))

@@ -27,7 +27,8 @@ type listener struct {
 }
 
 func (l listener) conflicts(address string, port int) bool {
-	return l.port == port && (l.address == address || l.address == "" && address == "::1" || l.address == "::1" && address == "")
+	isOfDefault := func(address string) bool { return address == "127.0.0.1" || address == "::1" } // without local_address, both
+	return l.port == port && (l.address == address || l.address == "" && isOfDefault(address) || isOfDefault(l.address) && address == "")
 }
 
 // Auto is the local port that LocalPort chooses by itself: the config has "auto".

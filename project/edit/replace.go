@@ -68,7 +68,23 @@ func publish(pending *renameio.PendingFile, path string) error {
 	case errors.Is(err, fs.ErrExist):
 		return ErrChanged
 	}
-	return writeError(path, pending.CloseAtomicallyReplace()) // some file systems have no links
+	return publishWithoutLink(pending, path)
+}
+
+// publishWithoutLink is publish on a file system that has no links: the name is taken by an empty file, which the new one replaces.
+func publishWithoutLink(pending *renameio.PendingFile, path string) error {
+	empty, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return ErrChanged
+	}
+	if err != nil {
+		return writeError(path, err)
+	}
+	_ = empty.Close()
+	if err := pending.CloseAtomicallyReplace(); err != nil {
+		return errors.Join(writeError(path, err), os.Remove(path))
+	}
+	return nil
 }
 
 // writeError returns an error that names the file itself and not the temporary one; nil if err is.
@@ -137,8 +153,11 @@ func resolveFile(path string) (string, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return real, err
 	}
-	if _, linkErr := os.Lstat(path); linkErr == nil {
-		return "", err // a link to nowhere
+	switch info, linkErr := os.Lstat(path); {
+	case linkErr == nil && info.Mode()&fs.ModeSymlink != 0:
+		return "", err // to nowhere
+	case linkErr == nil: // it was made meanwhile
+		return filepath.EvalSymlinks(path)
 	}
 	dir, err := filepath.EvalSymlinks(filepath.Dir(path))
 	return filepath.Join(dir, filepath.Base(path)), err

@@ -90,6 +90,29 @@ func TestCreate_NeverReplacesAFile(t *testing.T) {
 	}
 }
 
+// A file system without links: the first of two programs writes the file.
+func TestPublish_WithoutLinksReplacesNoFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "config")
+	for i, want := range []error{nil, ErrChanged} {
+		pending, err := newPending(path, true, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := pending.WriteString(strconv.Itoa(i)); err != nil {
+			t.Fatal(err)
+		}
+		if err := publishWithoutLink(pending, path); !errors.Is(err, want) {
+			t.Errorf("file %d: %v", i, err)
+		}
+		if err := pending.Cleanup(); err != nil {
+			t.Error(err)
+		}
+	}
+	checkDir(t, dir, map[string]string{"config": "0"})
+}
+
 // Another program makes the file after it was checked that there is none.
 func TestPublish_LeavesTheFileOfAnotherProgram(t *testing.T) {
 	t.Parallel()

@@ -83,9 +83,10 @@ func (s *Subject) redact(text string) string {
 	if s.Project != nil {
 		add(s.Project.Root, "PROJECT")
 	}
-	add(s.Env["HOME"], "~")
-	// Shells expand ~ only outside of quotes.
-	text = strings.ReplaceAll(text, "'"+s.Env["HOME"]+"/", "~/'")
+	if home := filepath.Clean(s.Env["HOME"]); filepath.IsAbs(home) && home != "/" {
+		add(home, "~")
+		text = strings.ReplaceAll(text, "'"+home+"/", "~/'") // shells expand ~ only outside of quotes
+	}
 	if s.Config != nil {
 		for _, svc := range s.Config.Services {
 			for _, key := range nameKeys {

@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/promptapi"
 )
 
 // Evaluator evaluates prompts in the process of a project's supervisor. It is safe for concurrent use.
 type Evaluator struct {
 	config     string
+	log        func(text string) // of the supervisor
 	executable string
 	slots      chan struct{} // one is held by each evaluation
 }
@@ -22,9 +24,9 @@ type Evaluator struct {
 const maxEvaluations = 64
 
 // NewEvaluator returns an evaluator for the project with this config, and for clients that run the same file as this process does. It is called
-// when the process starts: later the file may have been replaced.
-func NewEvaluator(config string) *Evaluator {
-	return &Evaluator{config: config, executable: promptapi.ExecutableID(), slots: make(chan struct{}, maxEvaluations)}
+// when the process starts: later the file may have been replaced. Bugs are logged.
+func NewEvaluator(config string, log func(text string)) *Evaluator {
+	return &Evaluator{config: config, log: log, executable: promptapi.ExecutableID(), slots: make(chan struct{}, maxEvaluations)}
 }
 
 // errOtherProject says that a prompt is not one in, or at leaving, the supervisor's own project. A client in a sandbox, which may use the
@@ -57,13 +59,18 @@ func (v *Evaluator) Accept(r promptapi.Request) (limit time.Duration, evaluate f
 		doneCh := make(chan bool, 1)
 		go func() {
 			defer func() { <-v.slots }()
-			err := e.evaluate(ctx)
-			if err == nil {
-				e.printChangedVariables()
-				stdout.WriteString(e.shellCode())
-				_ = messages.Flush()
-			}
-			doneCh <- err == nil
+			forwarder.CatchPanic(func() {
+				err := e.evaluate(ctx)
+				if err == nil {
+					e.printChangedVariables()
+					stdout.WriteString(e.shellCode())
+					_ = messages.Flush()
+				}
+				doneCh <- err == nil
+			}, func(_ *forwarder.Failure, stack []byte) { // the client evaluates the prompt, and reports it
+				v.log("evaluate a prompt: " + string(stack))
+				doneCh <- false
+			})
 		}()
 		watchdog := time.NewTimer(limit)
 		defer watchdog.Stop()

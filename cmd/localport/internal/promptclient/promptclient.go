@@ -11,13 +11,14 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder/promptapi"
 )
 
-// acceptTimeout is how long the supervisor may take to connect and to accept the request. One that is stopped, or too busy, costs a prompt
-// that much before the prompt is evaluated in this process.
-const acceptTimeout = 100 // milliseconds
+// acceptTimeout is how long the supervisor may take to accept the request. One that is stopped, or too busy, costs a prompt that much before the
+// prompt is evaluated in this process.
+const acceptTimeout = 100 * time.Millisecond
 
 // maxRuntimeBase is the length from which on lockstate ignores $XDG_RUNTIME_DIR, in bytes.
 const maxRuntimeBase = 38
@@ -36,8 +37,8 @@ func init() {
 	}
 }
 
-// Run has the supervisor evaluate the prompt, prints the result, and returns the exit status. It returns false, and prints nothing, if the supervisor
-// did not do so. args are the arguments of `localport export`: SHELL --pid PID ….
+// Run has the supervisor evaluate the prompt, prints the result, and returns the exit status. It returns false, and has printed nothing, if this
+// process has to evaluate the prompt. args are the arguments of `localport export`: SHELL --pid PID ….
 func Run(args []string) (exitStatus int, ok bool) {
 	socket := findSocket(args)
 	if socket == "" {
@@ -47,13 +48,22 @@ func Run(args []string) (exitStatus int, ok bool) {
 	if err != nil {
 		return 0, false
 	}
-	response, ok := ask(socket, promptapi.Request{
+	response, result := ask(socket, promptapi.Request{
 		Executable: promptapi.ExecutableID(), Dir: dir, DirID: promptapi.DirID("."), Args: args, Environment: os.Environ(),
 	}.Encode())
-	if !ok {
+	const failed = 1 // output.ExitFailed
+	switch {
+	case result == declined:
 		return 0, false
+	case result == timedOut: // the prompt's time is over: this process must not wait for the supervisor again
+		if !hasPrefix(args, "--hold") && !hasPrefix(args, "--limit") {
+			writeAll(2, []byte("localport: no result in time in "+strconv.Quote(dir)+": the supervisor does not respond\n"))
+		}
+		return failed, true
+	case !writeAll(2, response.Stderr) || !writeAll(1, response.Stdout):
+		return failed, true
 	}
-	return response.ExitStatus, writeAll(2, response.Stderr) && writeAll(1, response.Stdout)
+	return response.ExitStatus, true
 }
 
 // findSocket returns the path of the control socket of the project that the current directory is in or, if that is in none, of the one that
@@ -119,6 +129,16 @@ func argument(args []string, name string) string {
 	return ""
 }
 
+// hasPrefix reports whether an argument begins with prefix.
+func hasPrefix(args []string, prefix string) bool {
+	for _, arg := range args {
+		if len(arg) >= len(prefix) && arg[:len(prefix)] == prefix {
+			return true
+		}
+	}
+	return false
+}
+
 // runtimeDir returns the directory for sockets, if it is private to this user: another one must not get the environment. It is the first one
 // that lockstate uses; a supervisor of another session, with another $XDG_RUNTIME_DIR, is not found.
 func runtimeDir() string {
@@ -137,59 +157,86 @@ func runtimeDir() string {
 	return dir
 }
 
+// result is how a request has ended.
+type result int
+
+const (
+	declined result = iota // the supervisor did not accept the request in time, or did not evaluate the prompt
+	answered
+	timedOut // the supervisor has accepted the request, and the time for its answer is over
+)
+
 // ask sends the body of a request to the socket.
-func ask(socket string, body []byte) (promptapi.Response, bool) {
+func ask(socket string, body []byte) (promptapi.Response, result) {
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
-		return promptapi.Response{}, false
+		return promptapi.Response{}, declined
 	}
 	defer func() { _ = syscall.Close(fd) }()
 	syscall.CloseOnExec(fd)
-	if setTimeout(fd, syscall.SO_SNDTIMEO, acceptTimeout) != nil || setTimeout(fd, syscall.SO_RCVTIMEO, acceptTimeout) != nil ||
-		syscall.Connect(fd, &syscall.SockaddrUnix{Name: socket}) != nil {
-		return promptapi.Response{}, false
+	deadline := time.Now().Add(acceptTimeout)
+	if setTimeout(fd, syscall.SO_SNDTIMEO, deadline) != nil || syscall.Connect(fd, &syscall.SockaddrUnix{Name: socket}) != nil {
+		return promptapi.Response{}, declined
 	}
 	header := "POST " + promptapi.Path + " HTTP/1.0\r\nHost: localport\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n"
-	if !writeAll(fd, append([]byte(header), body...)) {
-		return promptapi.Response{}, false
+	if setTimeout(fd, syscall.SO_SNDTIMEO, deadline) != nil || !writeAll(fd, append([]byte(header), body...)) {
+		return promptapi.Response{}, declined
 	}
-	r := reader{fd: fd}
+	r := reader{fd: fd, deadline: deadline}
 	if !r.readHeader() {
-		return promptapi.Response{}, false
+		return promptapi.Response{}, declined
 	}
 	for {
-		if limit, rest, ok := promptapi.CutLimit(r.data); ok {
-			r.data = rest
-			if setTimeout(fd, syscall.SO_RCVTIMEO, limit) != nil || !r.readToEnd() {
-				return promptapi.Response{}, false
+		limit, rest, ok := promptapi.CutLimit(r.data)
+		if !ok {
+			if !r.read() {
+				return promptapi.Response{}, declined
 			}
-			return promptapi.ParseResponse(r.data)
+			continue
 		}
-		if !r.read() {
-			return promptapi.Response{}, false
+		r.data, r.deadline = rest, time.Now().Add(time.Duration(limit)*time.Millisecond)
+		for r.read() {
 		}
+		if response, ok := promptapi.ParseResponse(r.data); ok {
+			return response, answered
+		}
+		if r.hasEnded {
+			return promptapi.Response{}, declined
+		}
+		return promptapi.Response{}, timedOut
 	}
 }
 
-// setTimeout sets a timeout of the socket, in milliseconds.
-func setTimeout(fd, option, milliseconds int) error {
-	timeout := syscall.NsecToTimeval(int64(milliseconds) * 1_000_000)
+// errTimedOut says that a deadline has passed.
+var errTimedOut error = syscall.ETIMEDOUT
+
+// setTimeout has the next calls on the socket fail after the deadline.
+func setTimeout(fd, option int, deadline time.Time) error {
+	left := time.Until(deadline)
+	if left < time.Microsecond { // 0 would mean no timeout
+		return errTimedOut
+	}
+	timeout := syscall.NsecToTimeval(left.Nanoseconds())
 	return syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, option, &timeout)
 }
 
 // reader reads an HTTP response (RFC 1945: the server closes the connection at its end).
 type reader struct {
-	fd   int
-	data []byte // read and not used yet
-	end  bool
+	fd       int
+	deadline time.Time
+	data     []byte // read and not used yet
+	hasEnded bool   // the server has closed the connection
 }
 
-// read reads more. It returns false at the end, and after an error or a timeout.
+// read reads more. It returns false at the end, after an error, and after the deadline.
 func (r *reader) read() bool {
 	if len(r.data) == cap(r.data) {
 		r.data = append(make([]byte, 0, 2*cap(r.data)+4096), r.data...)
 	}
 	for {
+		if setTimeout(r.fd, syscall.SO_RCVTIMEO, r.deadline) != nil {
+			return false
+		}
 		n, err := syscall.Read(r.fd, r.data[len(r.data):cap(r.data)])
 		if err == syscall.EINTR {
 			continue
@@ -198,16 +245,9 @@ func (r *reader) read() bool {
 			r.data = r.data[:len(r.data)+n]
 			return true
 		}
-		r.end = err == nil
+		r.hasEnded = err == nil || err == syscall.ECONNRESET
 		return false
 	}
-}
-
-// readToEnd reads until the server closes the connection.
-func (r *reader) readToEnd() bool {
-	for r.read() {
-	}
-	return r.end
 }
 
 // readHeader reads the header and removes it. It returns false unless the status is 200.

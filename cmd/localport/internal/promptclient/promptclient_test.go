@@ -150,9 +150,10 @@ func TestAsk_NeedsACompleteResponse(t *testing.T) {
 					_, _ = conn.Write([]byte(part))
 				}
 			}()
-			got, ok := ask(socket, promptapi.Request{}.Encode())
+			got, result := ask(socket, promptapi.Request{}.Encode())
 			<-served
-			if ok != test.ok || ok && (got.ExitStatus != 1 || string(got.Stdout) != "out" || string(got.Stderr) != "err") {
+			ok := result == answered
+			if ok != test.ok || result == timedOut || ok && (got.ExitStatus != 1 || string(got.Stdout) != "out" || string(got.Stderr) != "err") {
 				t.Errorf("%+v, %v", got, ok)
 			}
 		})
@@ -161,7 +162,11 @@ func TestAsk_NeedsACompleteResponse(t *testing.T) {
 
 // A supervisor that does not respond costs a prompt acceptTimeout; one that has accepted, what it has announced.
 func TestAsk_DoesNotWaitForASupervisorThatDoesNotRespond(t *testing.T) {
-	for name, answer := range map[string]string{"connects": "", "accepts": "HTTP/1.0 200 OK\r\n\r\n150\n"} {
+	for name, answer := range map[string]string{"connects": "", "begins": "HTTP/1.0 2", "accepts": "HTTP/1.0 200 OK\r\n\r\n150\n"} {
+		want := declined
+		if name == "accepts" {
+			want = timedOut
+		}
 		t.Run(name, func(t *testing.T) {
 			socket := filepath.Join(shellpty.NewDir(t), "s")
 			listener, err := net.Listen("unix", socket)
@@ -169,10 +174,10 @@ func TestAsk_DoesNotWaitForASupervisorThatDoesNotRespond(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer listener.Close()
-			askedCh := make(chan bool, 1)
+			askedCh := make(chan result, 1)
 			go func() {
-				_, ok := ask(socket, make([]byte, 1<<20)) // more than the socket's buffer
-				askedCh <- ok
+				_, result := ask(socket, make([]byte, 1<<20)) // more than the socket's buffer
+				askedCh <- result
 			}()
 			conn, err := listener.Accept()
 			if err != nil {
@@ -196,9 +201,9 @@ func TestAsk_DoesNotWaitForASupervisorThatDoesNotRespond(t *testing.T) {
 				}
 			}
 			select {
-			case ok := <-askedCh:
-				if ok {
-					t.Error("there was no response")
+			case got := <-askedCh:
+				if got != want && (want != timedOut || got != declined) { // on a busy machine the first part may be late
+					t.Errorf("the result is %d, want %d", got, want)
 				}
 			case <-time.After(20 * time.Second):
 				t.Fatal("it waits")

@@ -84,6 +84,9 @@ func TestMaxConnections_PoolOfTwoHundredReachesServerInParts(t *testing.T) {
 	if out := w.mustRun(root, "status"); strings.Count(out, "max_connections = 10 is reached") != 1 || !strings.Contains(out, "raise max_connections") {
 		t.Errorf("status:\n%s", out)
 	}
+	if out := w.mustRun(root, "status", "--json"); !strings.Contains(out, `"shortage": "max_connections = 10 is reached; `) || !strings.Contains(out, `"shortage_hint": "close some, `) || !strings.Contains(out, `"unserved": 190`) {
+		t.Errorf("status --json:\n%s", out)
+	}
 	if out := w.mustRun(root, "status", "db"); !strings.Contains(out, "10 open of at most 10, 190 waiting") {
 		t.Errorf("status db:\n%s", out)
 	}

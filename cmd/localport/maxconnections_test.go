@@ -32,7 +32,7 @@ func serveCounted(t *testing.T) *countedServer {
 		}
 		fmt.Fprintln(conn, "hello")
 		lines.Scan()
-		c.open.Add(-1) // before the answer: the client disconnects then, and another one gets its place
+		c.open.Add(-1) // before the answer: the client disconnects then, and another one is served
 		fmt.Fprintln(conn, "bye")
 	})
 	return c
@@ -76,18 +76,21 @@ func TestMaxConnections_PoolOfTwoHundredReachesServerInParts(t *testing.T) {
 			}
 		})
 	}
-	self := fmt.Sprintf("(pid %d), which has %d of the connections", os.Getpid(), limit)
+	self := fmt.Sprintf("(pid %d) has %d of the connections", os.Getpid(), limit)
 	eventually(t, "status says that the limit is reached, and by whom", func() bool {
 		c := w.service(root, "db").Connections
-		return c.Open == limit && c.Waiting == clients-limit && strings.Contains(c.Shortage, "max_connections = 10 is reached by ") && strings.Contains(c.Shortage, self)
+		return c.Open == limit && c.Waiting == clients-limit && strings.Contains(c.Shortage, "max_connections = 10 is reached; ") && strings.Contains(c.Shortage, self)
 	})
 	if out := w.mustRun(root, "status"); strings.Count(out, "max_connections = 10 is reached") != 1 || !strings.Contains(out, "raise max_connections") {
 		t.Errorf("status:\n%s", out)
 	}
+	if out := w.mustRun(root, "status", "--json"); !strings.Contains(out, `"shortage": "max_connections = 10 is reached; `) || !strings.Contains(out, `"shortage_hint": "close some, `) || !strings.Contains(out, `"unserved": 190`) {
+		t.Errorf("status --json:\n%s", out)
+	}
 	if out := w.mustRun(root, "status", "db"); !strings.Contains(out, "10 open of at most 10, 190 waiting") {
 		t.Errorf("status db:\n%s", out)
 	}
-	if out := w.localport(root, "why", "db").stdout; !strings.Contains(out, "max_connections = 10 is reached by ") || !strings.Contains(out, ".localport.toml:") {
+	if out := w.localport(root, "why", "db").stdout; !strings.Contains(out, "max_connections = 10 is reached; ") || !strings.Contains(out, ".localport.toml:") {
 		t.Errorf("why db:\n%s", out)
 	}
 	close(releaseCh)

@@ -177,7 +177,7 @@ func formatConnectionHistory(c api.ConnectionStats) string {
 		text += fmt.Sprintf("; %d sent again over a new tunnel", c.Replays)
 	}
 	if c.Shortage != "" {
-		text += "; no room for more: " + c.Shortage
+		text += "; cannot serve more connections: " + c.Shortage
 	}
 	return text
 }

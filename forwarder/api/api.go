@@ -244,10 +244,10 @@ type ConnectionStats struct {
 	BytesIn  uint64  `json:"bytes_in"`  // from clients
 	BytesOut uint64  `json:"bytes_out"` // to clients
 	// Shortage says why no further clients can be accepted now; empty if they can.
-	Shortage     string `json:"no_room,omitempty"`
-	ShortageHint string `json:"no_room_hint,omitempty"`
+	Shortage     string `json:"shortage,omitempty"`
+	ShortageHint string `json:"shortage_hint,omitempty"`
 	Max          int    `json:"max_connections,omitempty"` // how many are served at once; 0: no limit
-	Unserved     int    `json:"unseated,omitempty"`        // clients that wait for the end of the shortage
+	Unserved     int    `json:"unserved,omitempty"`        // clients that wait for the end of the shortage
 	Resets       uint64 `json:"resets,omitempty"`          // clients that were reset because the shortage did not end within connect_timeout
 }
 

@@ -261,11 +261,15 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 	return tunnel, nil
 }
 
-// reportLoginHelper reports while a login helper runs, until the returned function is called.
+// reportLoginHelper reports while a login helper runs, until the returned function is called. A panic ends only the reports.
 func (d *driver) reportLoginHelper(ctx context.Context, src session.Source, run forwarder.Run) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { d.sessions.WatchLoginHelper(ctx, src, run.ReportProgress) })
+	wg.Go(func() {
+		forwarder.CatchPanic(func() { d.sessions.WatchLoginHelper(ctx, src, run.ReportProgress) }, func(failure *forwarder.Failure, stack []byte) {
+			_, _ = fmt.Fprintf(run.Log, "%s\n%s", failure.Reason, stack)
+		})
+	})
 	return func() {
 		cancel()
 		wg.Wait()

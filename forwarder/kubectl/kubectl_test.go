@@ -240,6 +240,40 @@ func TestVariableUse_IsWhatChoosesTheClusterOrTheIdentity(t *testing.T) {
 	}
 }
 
+func TestDriver_PanicWhileLoginHelperIsReportedEndsOnlyTheReports(t *testing.T) {
+	k := fakekubectl.Install(t, fakekubectl.Script{Backend: "127.0.0.1:1"})
+	helper := writeFile(t, filepath.Join(k.Dir, "helper"), `#!/bin/sh
+until [ -e "$0.reported" ]; do sleep 0.05; done
+echo '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "x"}}'
+`)
+	if err := os.Chmod(helper, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	config := writeFile(t, filepath.Join(k.Dir, "config"), "current-context: a\nclusters: [{name: a, cluster: {server: \"https://127.0.0.1:1\"}}]\n"+
+		"contexts: [{name: a, context: {cluster: a, user: a}}]\nusers: [{name: a, user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: "+helper+", interactiveMode: Never}}}]\n")
+	svc := project.Service{Name: "db", RemotePort: "5432", Connection: project.Connection{Settings: project.Settings{"resource_name": "db", "engine": "kubectl"}}}
+	log, err := os.Create(filepath.Join(k.Dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	tunnel, err := newDriver(t).Open(t.Context(), svc, forwarder.Run{
+		Dir: t.TempDir(), Env: append(slices.Clone(k.Env()), "KUBECONFIG="+config), Log: log,
+		OnProgress: func(string) {
+			writeFile(t, helper+".reported", "")
+			panic("the report broke")
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = tunnel.Close()
+	text, err := os.ReadFile(log.Name())
+	if err != nil || !strings.Contains(string(text), "internal error: the report broke\n") || !strings.Contains(string(text), "WatchLoginHelper") {
+		t.Errorf("%v; the log:\n%s", err, text)
+	}
+}
+
 // kubectl gets the same login as the native engine: a login helper that is offline is run once for all services of a context, and again after
 // its backoff or a change of the network; the words are about the login.
 func TestDriver_ChecksTheLoginBeforeItRunsKubectl(t *testing.T) {

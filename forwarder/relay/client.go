@@ -28,7 +28,7 @@ type client struct {
 	state        clientState
 	isDropped    bool // it will be reset
 	hasWaited    bool
-	hasPlace     bool         // it counts as served
+	isServed     bool         // it counts as served
 	tunnelState  *tunnelState // of the tunnel that it is admitted to; nil: none
 	waitingSince time.Time
 

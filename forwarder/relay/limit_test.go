@@ -1,10 +1,14 @@
 package relay
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,11 +21,11 @@ func startLimitedRelay(t *testing.T, limit int, timeout time.Duration) (r *relay
 	limitChangeCh = make(chan struct{}, 64)
 	r = startRelayWithOptions(t, Options{
 		ConnectTimeout: timeout, MaxConnections: limit, OnShortageChange: func() { limitChangeCh <- struct{}{} },
-		FindHolder: func(clients []netip.AddrPort) string {
+		FindMainProcess: func(clients []netip.AddrPort) string {
 			if len(clients) != limit {
-				t.Errorf("%d clients have a place", len(clients))
+				t.Errorf("%d clients are served", len(clients))
 			}
-			return "pool (pid 7)"
+			return fmt.Sprintf("pool (pid 7) has %d of the connections", limit)
 		},
 	}, fastTiming)
 	tn = openTunnel(t, "tcp")
@@ -33,7 +37,11 @@ func startLimitedRelay(t *testing.T, limit int, timeout time.Duration) (r *relay
 func (f *relayFixture) dialQueuedClient(n int) *testConn {
 	f.t.Helper()
 	client := f.dialClient()
-	eventually(f.t, "the client waits", func() bool { return f.Stats().Waiting == n })
+	eventually(f.t, "the client is queued", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return len(f.waitQueue) == n
+	})
 	return client
 }
 
@@ -46,18 +54,19 @@ func TestRelay_MaxConnectionsHoldsFurtherClientsInOrder(t *testing.T) {
 	second := r.dialQueuedClient(1)
 	third := r.dialQueuedClient(2)
 	receive(t, limitChangeCh)
+	const process = "pool (pid 7) has 1 of the connections"
 	var reached *LimitError
-	if s := r.Stats(); !errors.As(s.Shortage, &reached) || *reached != (LimitError{1, "pool (pid 7)"}) || s.Open != 1 || s.Waiting != 2 || s.Unserved != 2 {
+	if s := r.Stats(); !errors.As(s.Shortage, &reached) || *reached != (LimitError{1, process}) || s.Open != 1 || s.Waiting != 2 || s.Unserved != 2 {
 		t.Errorf("got %+v", s)
 	}
-	if want := "max_connections = 1 is reached by pool (pid 7)"; reached.Error() != want {
+	if want := "max_connections = 1 is reached; " + process; reached.Error() != want {
 		t.Errorf("got %q", reached)
 	}
 	leave()
 	server := tn.nextConn(t)
 	pingPong(second, server)
 	if tn.dials.Load() != 2 {
-		t.Errorf("%d dials with one place", tn.dials.Load())
+		t.Errorf("%d dials while one client may be served", tn.dials.Load())
 	}
 	second.Close()
 	server.Close()
@@ -93,7 +102,7 @@ func TestRelay_SetMaxConnectionsKeepsConnections(t *testing.T) {
 	leave()
 	eventually(t, "one connection is left", func() bool { return r.Stats().Open == 1 })
 	if s := r.Stats(); s.Waiting != 1 {
-		t.Errorf("a client got the place of two: %+v", s)
+		t.Errorf("a client is served beyond the limit: %+v", s)
 	}
 	r.SetMaxConnections(2)
 	pingPong(third, tn.nextConn(t))
@@ -104,7 +113,129 @@ func TestRelay_SetMaxConnectionsKeepsConnections(t *testing.T) {
 	pingPong(first, firstServer)
 }
 
-func TestRelay_MaxConnectionsKeepsPlaceWhenTunnelIsReplaced(t *testing.T) {
+func TestRelay_SetMaxConnectionsEndsReportOfFormerLimit(t *testing.T) {
+	timing := fastTiming
+	timing.limitHoldTime = time.Hour
+	limitChangeCh := make(chan struct{}, 64)
+	r := startRelayWithOptions(t, Options{
+		ConnectTimeout: testTimeout, MaxConnections: 1, OnShortageChange: func() { limitChangeCh <- struct{}{} },
+	}, timing)
+	tn := openTunnel(t, "tcp")
+	r.Attach(tn)
+	for n := range 3 {
+		r.dialClient()
+		eventually(t, "the client is served or waits", func() bool { s := r.Stats(); return s.Open+s.Waiting == n+1 && s.Waiting == n })
+	}
+	receive(t, limitChangeCh)
+	checkReported := func(want string) {
+		t.Helper()
+		if s := r.Stats(); fmt.Sprint(s.Shortage) != want {
+			t.Errorf("got %v, want %s", s.Shortage, want)
+		}
+	}
+	checkReported("max_connections = 1 is reached")
+	r.SetMaxConnections(2)
+	checkReported("max_connections = 2 is reached") // the third client waits on
+	receive(t, limitChangeCh)
+	r.SetMaxConnections(3)
+	checkReported("<nil>")
+	receive(t, limitChangeCh)
+	checkReported("<nil>")
+	eventually(t, "all are served", func() bool { return r.Stats().Open == 3 })
+
+	r.dialQueuedClient(1)
+	receive(t, limitChangeCh)
+	checkReported("max_connections = 3 is reached")
+	r.SetMaxConnections(0)
+	checkReported("<nil>")
+	receive(t, limitChangeCh)
+}
+
+func TestRelay_LimitThatIsLiftedWhileProcessIsSearchedIsNotReported(t *testing.T) {
+	var log bytes.Buffer // read when the relay is closed
+	searchCh, foundCh := make(chan struct{}), make(chan struct{})
+	r := startRelayWithOptions(t, Options{
+		ConnectTimeout: testTimeout, MaxConnections: 1, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		FindMainProcess: func([]netip.AddrPort) string { searchCh <- struct{}{}; <-foundCh; return "" },
+	}, fastTiming)
+	tn := openTunnel(t, "tcp")
+	r.Attach(tn)
+	defer r.occupySlot(tn)()
+	second := r.dialQueuedClient(1)
+	receive(t, searchCh)
+	r.SetMaxConnections(0)
+	pingPong(second, tn.nextConn(t))
+	foundCh <- struct{}{}
+	eventually(t, "the watcher has ended", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return !r.limit.isWatched
+	})
+	if err := r.Close(); err != nil || log.Len() != 0 {
+		t.Errorf("%v; the log:\n%s", err, &log)
+	}
+}
+
+// A client that is blocked between the end of a report and the end of its watcher is reported by that watcher.
+func TestRelay_ReportsClientThatIsBlockedWhileReportEnds(t *testing.T) {
+	changeCh, continueCh := make(chan struct{}), make(chan struct{})
+	r := startRelayWithOptions(t, Options{
+		ConnectTimeout: testTimeout, MaxConnections: 1, OnShortageChange: func() { changeCh <- struct{}{}; <-continueCh },
+	}, fastTiming)
+	tn := openTunnel(t, "tcp")
+	r.Attach(tn)
+	leave := r.occupySlot(tn)
+	second := r.dialQueuedClient(1)
+	receive(t, changeCh)
+	leave()
+	pingPong(second, tn.nextConn(t))
+	second.reset()
+	eventually(t, "no client is left", func() bool { s := r.Stats(); return s.Open == 0 && s.Waiting == 0 })
+	continueCh <- struct{}{}
+	receive(t, changeCh) // the report has ended; its watcher has not
+	defer r.occupySlot(tn)()
+	r.dialQueuedClient(1)
+	continueCh <- struct{}{}
+	receive(t, changeCh)
+	if s := r.Stats(); s.Shortage == nil || s.Unserved != 1 {
+		t.Errorf("got %+v", s)
+	}
+	close(continueCh)
+}
+
+// Clients are blocked and leave thousands of times, so also at every moment of a report's end.
+func TestRelay_ReportsClientWheneverItIsBlocked(t *testing.T) {
+	timing := fastTiming
+	timing.limitHoldTime = time.Microsecond
+	r := startRelayWithOptions(t, Options{ConnectTimeout: testTimeout, MaxConnections: 1}, timing)
+	tn := openTunnel(t, "tcp")
+	r.Attach(tn)
+	defer r.occupySlot(tn)()
+	blocked := []*client{{}}
+	setQueue := func(queue []*client) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.waitQueue = queue
+		r.startReport(time.Now())
+	}
+	defer setQueue(nil)
+	for i := range 20_000 {
+		setQueue(blocked)
+		for range i % 8 { // the watcher runs meanwhile
+			runtime.Gosched()
+			if r.Stats().Shortage == nil {
+				t.Fatalf("the client that waits is not reported, in round %d", i)
+			}
+		}
+		setQueue(nil)
+		for range i % 5 {
+			runtime.Gosched()
+			r.Stats()
+		}
+	}
+}
+
+func TestRelay_MaxConnectionsCountsClientWhoseTunnelIsReplaced(t *testing.T) {
 	r, tn, _ := startLimitedRelay(t, 1, testTimeout)
 	first := r.dialClient()
 	lost := tn.nextConn(t)
@@ -122,7 +253,7 @@ func TestRelay_MaxConnectionsKeepsPlaceWhenTunnelIsReplaced(t *testing.T) {
 	pingPong(second, next.nextConn(t))
 }
 
-func TestRelay_MaxConnectionsGivesPlacesOfClientsThatDisconnect(t *testing.T) {
+func TestRelay_MaxConnectionsServesNextWhenClientsDisconnect(t *testing.T) {
 	r, tn, _ := startLimitedRelay(t, 1, testTimeout)
 	first := r.dialClient()
 	pingPong(first, tn.nextConn(t))

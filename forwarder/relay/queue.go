@@ -21,7 +21,7 @@ func (r *Relay) insertIntoQueue(c *client, now time.Time) (isDecided, needsTunne
 	case r.isClosed || r.isRejecting || c.isDropped || !now.Before(c.connectDeadline):
 		r.markDropped(c)
 		return true, false
-	case r.attached != nil && !r.attached.isSuspect && r.limit.takePlace(c):
+	case r.attached != nil && !r.attached.isSuspect && r.limit.startServing(c):
 		c.tunnelState = r.attached
 		return true, false
 	}
@@ -39,7 +39,7 @@ func (r *Relay) admitClients(now time.Time) {
 	if r.attached == nil || r.isRejecting {
 		return
 	}
-	defer r.noteBlocked(now)
+	defer r.startReport(now)
 	if !r.attached.isSuspect {
 		r.admitQueued()
 		return
@@ -63,7 +63,7 @@ func (r *Relay) finishWaiting(c *client) bool {
 		return false
 	}
 	if c.tunnelState == nil {
-		if !c.isDropped && !c.hasPlace && r.attached != nil && r.limit.isReached() {
+		if !c.isDropped && !c.isServed && r.attached != nil && r.limit.isReached() {
 			r.counters.shortageResets++
 		}
 		r.removeFromQueue(c)

@@ -34,10 +34,10 @@ type Options struct {
 	// OnShortageChange is called when Stats.Shortage has changed.
 	OnShortageChange func()
 	MaxConnections   int // how many clients are served at once; 0: no limit
-	// FindHolder names the process that has most of these clients' sockets; empty: it is not known. It may take some time.
-	FindHolder func(clients []netip.AddrPort) string
-	Slots      *SlotAllocator // shared with other relays; nil: this relay alone has all that the file limit allows
-	Log        *slog.Logger   // nil: nothing is logged
+	// FindMainProcess says which process has most of these clients' sockets, and how many; empty: it is not known. It may take some time.
+	FindMainProcess func(clients []netip.AddrPort) string
+	Slots           *SlotAllocator // shared with other relays; nil: this relay alone has all that the file limit allows
+	Log             *slog.Logger   // nil: nothing is logged
 }
 
 func (o Options) withDefaults() Options {
@@ -55,8 +55,8 @@ func (o Options) withDefaults() Options {
 	if o.OnPanic == nil {
 		o.OnPanic = func(forwarder.Tunnel, *forwarder.Failure, []byte) {}
 	}
-	if o.FindHolder == nil {
-		o.FindHolder = func([]netip.AddrPort) string { return "" }
+	if o.FindMainProcess == nil {
+		o.FindMainProcess = func([]netip.AddrPort) string { return "" }
 	}
 	if o.Slots == nil {
 		o.Slots = newDefaultSlots()
@@ -114,7 +114,7 @@ func newRelay(ls *Listeners, o Options, t timing) *Relay {
 		clients:        map[*client]struct{}{},
 		dialCancels:    map[*client]context.CancelFunc{},
 	}
-	r.limit.max = o.MaxConnections
+	r.limit = limit{max: o.MaxConnections, changedCh: make(chan struct{}, 1)}
 	r.slots = r.options.Slots.addShare()
 	r.SetConnectTimeout(o.ConnectTimeout)
 	for _, l := range ls.tcp {
@@ -334,8 +334,8 @@ func (r *Relay) removeClient(c *client) {
 	r.releaseTunnel(c, now)
 	delete(r.clients, c)
 	r.counters.removeClient(c)
-	if c.hasPlace {
-		r.limit.releasePlace(c)
+	if c.isServed {
+		r.limit.stopServing(c)
 		r.admitClients(now)
 	}
 	isLast := len(r.clients) == 0

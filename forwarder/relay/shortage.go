@@ -59,10 +59,9 @@ func (r *Relay) watchShortage() {
 	for {
 		select {
 		case <-tick.C:
-			if r.hasShortage() {
+			if r.checkShortage() {
 				continue
 			}
-			r.clearShortage()
 			r.options.Log.Info("can serve more connections again")
 			r.options.OnShortageChange()
 			return
@@ -72,14 +71,21 @@ func (r *Relay) watchShortage() {
 	}
 }
 
-func (r *Relay) hasShortage() bool {
+// checkShortage ends the shortage if it is over, and reports whether it goes on. Both are done under one lock: an acceptor that waits
+// later begins another one.
+func (r *Relay) checkShortage() bool {
+	hasFreeSlot := r.slots.hasFreeSlot()
 	r.mu.Lock()
-	shortage := r.shortage
-	r.mu.Unlock()
-	return shortage.blockedAcceptors > 0 || time.Since(shortage.lastBlockedAt) < r.timing.shortageHoldTime ||
-		errors.Is(shortage.reason, ErrNoSlot) && !r.slots.hasFreeSlot()
+	defer r.mu.Unlock()
+	s := &r.shortage
+	if s.blockedAcceptors > 0 || time.Since(s.lastBlockedAt) < r.timing.shortageHoldTime || errors.Is(s.reason, ErrNoSlot) && !hasFreeSlot {
+		return true
+	}
+	s.reason = nil
+	return false
 }
 
+// clearShortage ends the shortage after a panic.
 func (r *Relay) clearShortage() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

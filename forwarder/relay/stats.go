@@ -26,7 +26,7 @@ type Stats struct {
 // Stats returns the current counters. Bytes are counted when they are read.
 func (r *Relay) Stats() Stats {
 	r.mu.Lock()
-	counters, shortage, reached, blocked := r.counters, r.shortage, r.limit.reached, r.countBlocked()
+	counters, shortage, reported, blocked := r.counters, r.shortage, r.limit.reported, r.countBlocked()
 	r.mu.Unlock()
 	s := Stats{
 		Open: counters.byState[stateOpen], Waiting: counters.byState[stateWaiting],
@@ -38,8 +38,8 @@ func (r *Relay) Stats() Stats {
 	}
 	if s.Shortage, s.ShortageResets = shortage.reason, counters.shortageResets; s.Shortage != nil {
 		s.Unserved = r.countUnserved(shortage)
-	} else if reached != nil {
-		s.Shortage, s.Unserved = reached, blocked
+	} else if reported != nil {
+		s.Shortage, s.Unserved = reported, blocked
 	}
 	return s
 }

@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
@@ -56,12 +55,7 @@ func (s *Service) open(ctx context.Context) {
 	s.openAttempt = attempt
 	run, removeRun, err := s.host.NewRun(ctx, s.processLog)
 	run.RequestedAt, run.ChangedAt, run.RestartedAt, run.IsUrgent, run.AskSocket = a.requestedAt, a.changedAt, a.restartedAt, a.isUrgent, a.askSocket
-	var hasEnded atomic.Bool // what the attempt has started for several services may report later
-	run.OnProgress = func(text string) {
-		if !hasEnded.Load() {
-			s.setProgress(text)
-		}
-	}
+	run.OnProgress = func(text string) { s.setProgress(attempt, text) }
 	a.askSocket, a.needsUser, a.isUrgent = "", false, false
 	s.status.run = run.ID
 	if a.restartReason != "" && !isRecheck { // else it is the first attempt, not a restart
@@ -77,11 +71,11 @@ func (s *Service) open(ctx context.Context) {
 		return
 	}
 	definition := s.definition
+	s.progress.start(attempt)
 	s.jobs.Go(func() {
 		forwarder.CatchPanic(func() {
 			tunnel, err := definition.Driver.Open(ctx, definition.Service, run)
-			hasEnded.Store(true)
-			s.setProgress("")
+			s.endProgress(attempt)
 			if err != nil {
 				removeRun()
 				err = explainTimeout(ctx, err, timeout)
@@ -89,8 +83,7 @@ func (s *Service) open(ctx context.Context) {
 			attempt.resultCh <- openResult{tunnel, removeRun, err}
 		}, func(failure *forwarder.Failure, stack []byte) {
 			s.logPanic(failure, stack)
-			hasEnded.Store(true)
-			s.setProgress("")
+			s.endProgress(attempt)
 			removeRun()
 			attempt.resultCh <- openResult{err: failure}
 		})

@@ -95,7 +95,7 @@ type Service struct {
 	doneCh    chan struct{}  // closed when Run has returned
 	jobs      sync.WaitGroup // goroutines for what may block; Run waits for them
 	snapshot  atomic.Pointer[Snapshot]
-	progress  atomic.Pointer[string] // what the attempt to open a tunnel waits for, masked; nil: not known
+	progress  progress
 	counters  counters
 
 	// Signals of the port, which are sent without blocking.

@@ -88,22 +88,6 @@ func (s *Snapshot) Stats() relay.Stats {
 // Snapshot returns the current snapshot. It never waits.
 func (s *Service) Snapshot() *Snapshot { return s.snapshot.Load() }
 
-// Progress is what the attempt to open a tunnel waits for, as its driver says; empty if there is none, or the driver says nothing.
-func (s *Service) Progress() string {
-	if text := s.progress.Load(); text != nil {
-		return *text
-	}
-	return ""
-}
-
-// setProgress sets Progress. It is called by the attempt.
-func (s *Service) setProgress(text string) {
-	text = s.host.Mask(text)
-	if before := s.progress.Swap(&text); before == nil && text != "" || before != nil && *before != text {
-		s.host.OnChange()
-	}
-}
-
 // status is what the run loop publishes in snapshots.
 type status struct {
 	state             forwarder.State

@@ -95,8 +95,8 @@ func (s *Supervisor) openPort(ctx context.Context, svc project.Service, o relay.
 		return nil, err
 	}
 	s.pendingPorts.end(svc.Name)
-	o.FindHolder = func(clients []netip.AddrPort) string {
-		return nameMainHolder(holder.Connections(svc.ListenAddresses()), clients)
+	o.FindMainProcess = func(clients []netip.AddrPort) string {
+		return describeMainProcess(holder.Connections(svc.ListenAddresses()), clients)
 	}
 	r := relay.New(listeners, o)
 	port := &heldPort{r, s.keeper, s.keeper.hold(serviceHoldName(svc.Name), listeners.Files), newBridgeListener(s, r)}
@@ -104,8 +104,8 @@ func (s *Supervisor) openPort(ctx context.Context, svc project.Service, o relay.
 	return port, nil
 }
 
-// nameMainHolder names the process that has most of the clients' connections, and says how many; empty if the system does not tell.
-func nameMainHolder(connections []holder.Connection, clients []netip.AddrPort) string {
+// describeMainProcess says which process has most of the clients' connections, and how many; empty if the system does not tell.
+func describeMainProcess(connections []holder.Connection, clients []netip.AddrPort) string {
 	counts := map[holder.Holder]int{}
 	var most holder.Holder
 	for _, connection := range connections {
@@ -119,7 +119,7 @@ func nameMainHolder(connections []holder.Connection, clients []netip.AddrPort) s
 	if most.PID == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s, which has %d of the connections", most, counts[most])
+	return fmt.Sprintf("%s has %d of the connections", most, counts[most])
 }
 
 // bindListeners inherits or binds the listeners of a service.

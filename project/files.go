@@ -254,9 +254,16 @@ func readRegular(path string, limit int) ([]byte, error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(file, int64(limit)+1))
 	if len(data) > limit {
-		return nil, fmt.Errorf("read %s: larger than %d KiB, the limit for this file; remove what no service needs, or divide the project", path, limit>>10)
+		return nil, tooLargeError(path, limit)
 	}
 	return data, err
+}
+
+func tooLargeError(path string, limit int) error {
+	if limit == maxConfigSize {
+		return fmt.Errorf("read %s: larger than %d KiB, the limit for this file; remove what no service needs, or divide the project", path, limit>>10)
+	}
+	return fmt.Errorf("read %s: larger than %d MiB, the limit for this file; remove what no service needs", path, limit>>20)
 }
 
 // WithContents returns f with other contents of one of its files: of the config at f.Path, of .localport.local.toml at f.LocalPath, or of .env at

@@ -141,6 +141,9 @@ func bareValueMistake(line, key, value string, isInEnv bool) (message, shownLine
 	return fmt.Sprintf("text needs quotes: write %s = %q", key, value), key + " = " + value
 }
 
+// textKeys are the keys, with values that are shown, of which a number or a boolean needs quotes too.
+var textKeys = []string{"context", "host", "namespace", "remote_host", "resource_name"}
+
 // yamlMistake is for "key: value".
 func yamlMistake(line, key, value string) (message, shownLine string) {
 	const notYAML = "the file must be TOML, not YAML: "
@@ -155,6 +158,12 @@ func yamlMistake(line, key, value string) (message, shownLine string) {
 		return fmt.Sprintf(notYAML+`write %s = ["…"] on one line`, key), key + ":"
 	case value == "":
 		return fmt.Sprintf(notYAML+"a table begins with a line such as [services.%s]", key), key + ":"
+	case key == "version" && plainPattern().MatchString(value):
+		return notYAML + `write version = "1"`, line
+	case key == "version":
+		return notYAML + `write version = "1"`, key + ": " + mask
+	case plainPattern().MatchString(value) && slices.Contains(textKeys, key):
+		return fmt.Sprintf(notYAML+"write %s = %q", key, value), line
 	case plainPattern().MatchString(value) && !isSecretName(key):
 		return fmt.Sprintf(notYAML+"write %s = %s", key, value), line
 	}

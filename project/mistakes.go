@@ -254,7 +254,7 @@ var topLevelKeyAdvice = []foreignKey{
 	{"", []string{"log_level", "loglevel", "verbose", "debug"}, "the log's level is set by a command: localport --log-level=debug daemon start"},
 	{"", []string{"on_start", "on_stop", "hooks", "pre_start", "post_start", "on_enter", "on_leave", "tasks", "scripts"}, "the config runs no commands but those of services with technology = \"command\""},
 	{"", []string{"verbosity", "notify", "logs", "trust"}, "it is a setting of yours, not of the project: write it in ~/.config/localport/config.toml"},
-	{"", []string{"metrics", "prometheus"}, "write metrics_port = 9090"},
+	{"", []string{"metrics", "prometheus"}, "write metrics_port = 9464"},
 	{"", []string{"settings", "config", "options", "global"}, "write its keys at the beginning of the file, above the first [table]"},
 	{"", []string{"networks", "volumes", "secrets", "configs"}, "LocalPort forwards a port to what already runs; it starts no container"},
 	{"", []string{"technology", "local_port", "remote_port", "connection", "health_check"}, "a service begins with a line such as [services.api]: write one above it"},

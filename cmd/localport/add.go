@@ -160,7 +160,7 @@ const maxPasted = 64 << 10
 func readPasted() (string, error) {
 	text, err := io.ReadAll(io.LimitReader(os.Stdin, maxPasted+1))
 	if err == nil && len(text) > maxPasted {
-		err = fmt.Errorf("it has more than %d kB: give it the command lines only", maxPasted>>10)
+		err = fmt.Errorf("it has more than %d KiB: give it the command lines only", maxPasted>>10)
 	}
 	return string(text), err
 }

@@ -188,8 +188,8 @@ func TestAdd_ReadsTheStandardInput(t *testing.T) {
 		{"$ kubectl port-forward svc/api 8080:80 &\n", []string{"-", "--dry-run"}, "[services.api]\n"},
 		{"ssh -NL 8080:10.0.0.5:80 bastion", []string{"--dry-run", "-", "--name", "front"}, "[services.front]\n"},
 		{"", []string{"-"}, "localport: nothing to forward\n"},
-		{"svc/api 80", []string{"-", "90"}, `localport: "90": only flags of localport can follow the text`},
-		{strings.Repeat("#", 70000), []string{"-"}, "localport: read the standard input: it has more than 64 kB: give it the command lines only\n"},
+		{"svc/api 80", []string{"-", "90"}, `localport: "90": only flags of localport may follow "-"`},
+		{strings.Repeat("#", 70000), []string{"-"}, "localport: read the standard input: it has more than 64 KiB: give it the command lines only\n"},
 	} {
 		cmd := w.command(root, append([]string{"add"}, c.args...)...)
 		cmd.Stdin = strings.NewReader(c.text)

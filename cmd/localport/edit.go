@@ -124,7 +124,7 @@ func (e *editSession) check(text []byte) (*configChange, error) {
 
 // confirmEmpty asks whether a file without any key is meant. Without a terminal, it is not written.
 func (e *editSession) confirmEmpty() error {
-	emptied := errors.New("the text has no services and no other keys any more")
+	emptied := errors.New("the edited config has no keys")
 	if e.dialog == nil {
 		return e.keepCopy(fmt.Errorf("%w; not written", emptied), "to remove services: localport remove NAME…; to remove the file: rm "+output.ShellWord(displayPath(e.path)))
 	}

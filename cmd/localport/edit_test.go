@@ -95,7 +95,7 @@ func TestEdit_WritesAnEmptyTextOnlyIfItIsMeant(t *testing.T) {
 		w.setEditor(script)
 		o := w.localport(root, "edit")
 		for _, want := range []string{
-			"localport: the text has no services and no other keys any more; not written\n",
+			"localport: the edited config has no keys; not written\n",
 			"hint: to remove services: localport remove NAME…; to remove the file: rm .localport.toml\nhint: " + root + "/.localport.toml is unchanged; your text is in ",
 		} {
 			if o.code != output.ExitFailed || !strings.Contains(o.stderr, want) || readText(t, root, ".localport.toml") != quietConfig {

@@ -9,7 +9,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 )
 
-// This file says what to type instead of the commands and flags of docker, kubectl and direnv.
+// This file has the hints for commands and flags of docker, kubectl and direnv.
 
 // foreignCommands are commands that other tools have, and what to type instead.
 var foreignCommands = []struct {
@@ -29,7 +29,7 @@ var foreignCommands = []struct {
 	{[]string{"view", "cat", "dump"}, "localport config show"},
 	{[]string{"attach", "tail", "log", "journal"}, "localport logs -f SERVICE"},
 	{[]string{"watch", "monitor", "stats", "dashboard"}, `"localport top", or "localport status -w"`},
-	{[]string{"wait"}, "localport exec -- COMMAND waits until the services are healthy, and so does localport start"},
+	{[]string{"wait"}, `"localport exec -- COMMAND" waits until the services are healthy, and so does "localport start"`},
 	{[]string{"enable", "install", "setup", "activate"}, "\"localport hook SHELL\" prints the shell's hook, and \"localport doctor\" says where it belongs"},
 	{[]string{"update", "upgrade", "pull", "build"}, "LocalPort starts no containers and updates nothing; its version is in: localport version"},
 	{[]string{"vars", "variables", "environment", "printenv"}, "localport env"},
@@ -43,7 +43,7 @@ var foreignFlags = []struct {
 	hint            string
 }{
 	{[]string{"logs"}, []string{"-t", "--timestamps", "--all-containers", "--prefix"}, "each line has its time and its service already: leave the flag out"},
-	{[]string{"logs"}, []string{"-p", "--previous"}, "a log goes on when a tunnel is replaced: leave the flag out"},
+	{[]string{"logs"}, []string{"-p", "--previous"}, "the log continues when a tunnel is replaced: leave the flag out"},
 	{[]string{"logs"}, []string{"--no-color", "--no-log-prefix"}, "localport logs --color=never"},
 	{[]string{"logs"}, []string{"-l", "--selector", "--container"}, "localport logs SERVICE"},
 	{[]string{"status"}, []string{"-a"}, "status shows stopped services too: leave the flag out; all projects: localport ls"},
@@ -52,7 +52,7 @@ var foreignFlags = []struct {
 	{[]string{"status", "start", "stop", "restart", "logs", "exec"}, []string{"-n", "--namespace", "--context", "--kubeconfig", "-A", "--all-namespaces"}, "the namespace, the context and the kubeconfig of a service are in the config: connection = { namespace = \"…\" }"},
 	{[]string{"start"}, []string{"--build", "--force-recreate", "--pull", "--no-deps", "--remove-orphans", "--scale", "--renew-anon-volumes", "-V"}, "LocalPort starts no containers: leave the flag out"},
 	{[]string{"stop"}, []string{"--volumes", "--remove-orphans", "--rmi"}, "LocalPort starts no containers: leave the flag out"},
-	{[]string{"stop", "restart"}, []string{"-t", "--time", "--timeout", "-s", "--signal", "--force", "-f"}, "there is nothing to wait for: leave the flag out"},
+	{[]string{"stop", "restart"}, []string{"-t", "--time", "--timeout", "-s", "--signal", "--force", "-f"}, "services have no stop signal or timeout: leave the flag out"},
 	{[]string{"start", "stop", "restart", "status"}, []string{"--profile", "-l", "--selector"}, "localport start --tag TAG"},
 	{[]string{"start", "stop", "restart", "status", "logs", "exec"}, []string{"--file", "--project-directory", "--project-name", "-p"}, `the project is that of the current directory; "-C DIR" and "-c FILE" name another`},
 	{[]string{"ls"}, []string{"-a", "-A", "--all", "--all-namespaces", "-q"}, "ls lists every project that runs: leave the flag out"},
@@ -105,7 +105,7 @@ var passthroughCommands = []string{"exec", "forward", "add"}
 // flagsWithValue are the flags that may stand before a command and have a value.
 var flagsWithValue = []string{"-c", "--config", "-C", "--dir", "--log-level", "--color"}
 
-// checkEmpty returns an error about an argument that is empty, or a flag with an empty value: a shell has replaced a variable that is not set.
+// checkEmpty returns an error about an argument that is empty, or a flag with an empty value: the shell has probably expanded an unset variable.
 func checkEmpty(args []string) error {
 	command := ""
 	for i, arg := range args {

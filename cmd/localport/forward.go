@@ -279,7 +279,7 @@ func otherPortHint(svc project.Service) string {
 	default:
 		auto, withPort = "auto", func(port string) string { return "tcp " + target + " " + port }
 	}
-	return fmt.Sprintf("choose another local port: %s; or have a free one chosen: %s", withPort(strconv.Itoa(other)), withPort(auto))
+	return fmt.Sprintf("choose another local port: %s; or let LocalPort choose a free one: %s", withPort(strconv.Itoa(other)), withPort(auto))
 }
 
 // join starts the supervisor, or joins the one that runs. Nothing is stopped as long as this process lives.

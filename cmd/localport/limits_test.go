@@ -39,7 +39,7 @@ func TestLimits_AreStatedAndReachedQuickly(t *testing.T) {
 		"arrays of 60,000 levels":    {config: "a = " + strings.Repeat("[", 60_000) + strings.Repeat("]", 60_000) + "\n", want: "nested more than the maximum of 10000 levels deep"},
 		"tables of 30,000 levels":    {config: "[services.a" + strings.Repeat(".b", 30_000) + "]\nc = 1\n", want: ".localport.toml:1:"},
 		"inline tables of 20,000":    {config: "a = " + strings.Repeat("{b=", 20_000) + "1" + strings.Repeat("}", 20_000) + "\n", want: "nested more than the maximum of 10000 levels deep"},
-		"a .env of 10 MB":            {config: limitedConfig("a", ""), dotEnv: "A=" + strings.Repeat("x", 10<<20) + "\n", want: ".env: larger than 1024 KiB, the limit for this file"},
+		"a .env of 10 MB":            {config: limitedConfig("a", ""), dotEnv: "A=" + strings.Repeat("x", 10<<20) + "\n", want: ".env: larger than 1 MiB, the limit for this file"},
 		"an expansion of 1 GB":       {config: limitedConfig("a", "description = \"${A30}\"\n"), dotEnv: expandingDotEnv(30), want: ""},
 		"50,000 lines that are none": {config: strings.Repeat("\"\n", 50_000), want: ".localport.toml:1:"},
 	} {

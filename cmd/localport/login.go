@@ -101,10 +101,12 @@ func (p commandProject) withoutHealthy(a *app, parsed *project.Project, status a
 		state := status.Services[i].EffectiveState()
 		hasLogin := supervisor.Login(svc, parsed.Root, nil).Name != ""
 		switch {
-		case state == forwarder.Healthy, !hasLogin && state == forwarder.Idle:
+		case !hasLogin && state == forwarder.Idle:
+			output.Info(a.err, "%s is idle and needs no login now; its tunnel opens with the first connection", name)
+		case state == forwarder.Healthy:
 			output.Info(a.err, `%s needs no login: it is %s; "localport restart %s" reconnects it`, name, state, name)
 		case !hasLogin && state != forwarder.NeedsAttention:
-			output.Info(a.err, `%s needs no login; "localport why %s" says what it needs`, name, name)
+			output.Info(a.err, `%s needs no login; "localport why %s" says why it is not healthy`, name, name)
 		default:
 			useful = append(useful, name)
 		}

@@ -191,8 +191,8 @@ func TestLogin_OfAServiceThatNeedsNoneLeavesItAsItIs(t *testing.T) {
 	o := w.localport(root, "login", "box", "web", "lazy", "refused")
 	const want = "localport: box needs no login: it is healthy; \"localport restart box\" reconnects it\n" +
 		"localport: web needs no login: it is healthy; \"localport restart web\" reconnects it\n" +
-		"localport: lazy needs no login: it is idle; \"localport restart lazy\" reconnects it\n" +
-		"localport: refused needs no login; \"localport why refused\" says what it needs\n"
+		"localport: lazy is idle and needs no login now; its tunnel opens with the first connection\n" +
+		"localport: refused needs no login; \"localport why refused\" says why it is not healthy\n"
 	if o.code != 0 || o.stderr != want || o.stdout != "" {
 		t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
 	}

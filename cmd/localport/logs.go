@@ -25,7 +25,7 @@ type logsCmd struct {
 
 // Help is the text below the usage.
 func (logsCmd) Help() string {
-	return `The lines are ordered by time. Of a program that prints more than 20000 short lines a second, only a part is kept; a line says how many are left out.
+	return `The lines are ordered by time. If a program prints more than 20,000 short lines a second, some are dropped, and a line in the log says how many.
 
   localport logs -f db
   localport logs --since 10m --grep refused

@@ -21,7 +21,7 @@ type removeCmd struct {
 // Help says what is removed.
 func (removeCmd) Help() string {
 	return "Removes the tables of the services with the comments directly above them, from .localport.toml and .localport.local.toml. If something " +
-		"else needs a service, nothing is removed, and every such place is named. A table that becomes empty goes, too. If the files were allowed before, the change that is shown is allowed " +
+		"else needs a service, nothing is removed, and every such place is named. A table that becomes empty is removed too; its comments stay. If the files were allowed before, the change that is shown is allowed " +
 		"with them.\n\n" +
 		"  localport remove db\n" +
 		"  localport remove --force db cache\n\n" +

@@ -32,7 +32,7 @@ var (
 	sshProgram       = bench.Program{Name: "ssh", VersionArgs: []string{"-V"}, Install: "Debian: openssh-client"}
 	autosshProgram   = bench.Program{Name: "autossh", VersionArgs: []string{"-V"}, Install: "Debian: autossh"}
 	kubectlProgram   = bench.Program{Name: "kubectl", VersionArgs: []string{"version", "--client"}, Install: installPeers}
-	kubefwdProgram   = bench.Program{Name: "kubefwd", VersionArgs: []string{"version"}, Install: "the Go module proxy does not have github.com/txn2/kubefwd"}
+	kubefwdProgram   = bench.Program{Name: "kubefwd", VersionArgs: []string{"version"}, Install: installPeers}
 	socatProgram     = bench.Program{Name: "socat", VersionArgs: []string{"-V"}, Install: "Debian: socat"}
 	pythonLocalport  = bench.Program{Name: "localport-pypi", VersionArgs: []string{"--version"}, Install: installPeers}
 	psqlProgram      = bench.Program{Name: "psql", VersionArgs: []string{"--version"}, Install: "Debian: postgresql-client"}

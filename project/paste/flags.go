@@ -40,7 +40,7 @@ func (r *reader) setName(name string) error {
 // checkName rejects what no service can be called.
 func checkName(name string) error {
 	if serviceName(name) != strings.ToLower(name) {
-		return &Error{Word: name, Reason: "not a name of a service", Advice: `use letters, digits, "-" and "_", and begin with a letter`}
+		return &Error{Word: name, Reason: "invalid service name", Advice: `use letters, digits, "-" and "_", and begin with a letter`}
 	}
 	return nil
 }
@@ -56,7 +56,7 @@ func (r *reader) readWithoutFlags(words []string, read func(words []string) erro
 		case words[0] == "--":
 			return read(slices.Concat(rest, words[1:]))
 		case count == 0 && len(words[0]) > 1 && words[0][0] == '-':
-			return r.unknownFlagError(words[0], "this forward", nil)
+			return r.unknownFlagError(words[0], "", nil)
 		case count == 0:
 			rest = append(rest, words[0])
 			count = 1
@@ -66,21 +66,25 @@ func (r *reader) readWithoutFlags(words []string, read func(words []string) erro
 	return read(rest)
 }
 
-// unknownFlagError suggests the flag that is most similar, of the program whose command line it is or of ours.
+// unknownFlagError suggests the flag that is most similar, of the program whose command line it is or of ours. program is empty for a short form of ours.
 func (r *reader) unknownFlagError(word, program string, known []string) error {
+	reason := "unknown flag"
+	if program != "" {
+		reason += " of " + program
+	}
 	own := slices.Concat(r.options.Flags, []string{nameFlag})
 	name, _, _ := strings.Cut(word, "=")
 	if slices.Contains(r.options.OtherFlags, name) {
-		return &Error{Word: word, Reason: "unknown flag of " + program, Advice: fmt.Sprintf("%s is a flag of localport: write it before all of this", name)}
+		return &Error{Word: word, Reason: reason, Advice: fmt.Sprintf("%s is a flag of localport: write it before the pasted command", name)}
 	}
 	advice := "flags of localport that may stand here: " + strings.Join(own, ", ")
 	switch nearest := project.NearestName(name, slices.Concat(own, known, r.options.OtherFlags)); {
 	case slices.Contains(r.options.OtherFlags, nearest):
-		advice = fmt.Sprintf("did you mean %q? Write it before all of this", nearest)
+		advice = fmt.Sprintf("did you mean %q? Write it before the pasted command", nearest)
 	case nearest != "":
 		advice = fmt.Sprintf("did you mean %q?", nearest)
 	case len(known) > 0:
 		advice = program + " --help lists its flags"
 	}
-	return &Error{Word: word, Reason: "unknown flag of " + program, Advice: advice}
+	return &Error{Word: word, Reason: reason, Advice: advice}
 }

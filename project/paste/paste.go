@@ -149,7 +149,7 @@ func rejectWords(words []string) error {
 	if len(words) == 0 {
 		return nil
 	}
-	return &Error{Word: words[0], Reason: "only flags of localport can follow the text", Advice: "remove it, or put it into the text"}
+	return &Error{Word: words[0], Reason: "only flags of localport may follow \"-\"", Advice: "remove it, or add it to the standard input"}
 }
 
 // checkWords rejects empty words, and the dashes that text processors make of "-" and "--".

@@ -71,7 +71,7 @@ type container struct {
 func (c *converter) convertService(entry yamlfile.Entry) {
 	node := entry.Value
 	if !node.IsMapping() {
-		c.report(entry.Line, "services."+entry.Key, "left out: it must have keys, such as image and ports; it is %s", node.Describe())
+		c.report(entry.Line, "services."+entry.Key, "left out: it must be a mapping with keys such as image and ports; it is %s", node.Describe())
 		return
 	}
 	c.reportUnknown("services."+entry.Key+".", node, serviceKeys())

@@ -97,14 +97,14 @@ func TestConvert_SaysWhichFormIsExpected(t *testing.T) {
 	const neither = "neither a compose file nor a localport.yaml: "
 	for text, want := range map[string]string{
 		"":                                  "compose.yml: " + neither + "it is empty",
-		"a\n":                               "compose.yml:1: " + neither + "it is a single value instead of keys",
-		"# x\n- a\n":                        "compose.yml:2: " + neither + "it is a list instead of keys",
+		"a\n":                               "compose.yml:1: " + neither + "it is a single value instead of a mapping",
+		"# x\n- a\n":                        "compose.yml:2: " + neither + "it is a list instead of a mapping",
 		"version: '3'\nservics:\n  a: {}\n": "compose.yml:2: " + neither + `it has no "services"` + `; did you mean "services" instead of "servics"?`,
 		"foo: 1\n":                          "compose.yml: " + neither + `it has no "services"; name another file`,
 		"\nservices:\n":                     "compose.yml:2: " + neither + `its "services" is empty`,
 		"services: a\n":                     "compose.yml:1: " + neither + `its "services" is a single value`,
 		"services:\n  db:\n    technology: ssh\n": `compose.yml:2: a localport.yaml has a list of services, not keys with their names; write "- name: db" instead of "db:", and so for each service`,
-		"services:\n\tdb:\n":                      "compose.yml:2: a tab in the indentation: YAML takes only spaces there; replace each tab by spaces",
+		"services:\n\tdb:\n":                      "compose.yml:2: a tab in the indentation: YAML allows only spaces there; replace each tab by spaces",
 	} {
 		_, err := Convert("compose.yml", []byte(text))
 		format, ok := errors.AsType[*yamlfile.FormatError](err)
@@ -156,14 +156,14 @@ services:
 	}
 	want := []string{
 		"compose.yml:1: prots: was not read: compose has no such key",
-		"compose.yml:4: services.web: left out: it must have keys, such as image and ports; it is a single value",
+		"compose.yml:4: services.web: left out: it must be a mapping with keys such as image and ports; it is a single value",
 		`compose.yml:8: services.api.environmnt: was not read: compose has no such key; did you mean "environment"?`,
 		"compose.yml:13: services.api.image: was not read: line 6 has this key already",
-		`compose.yml:7: services.api.ports: was not read: it must be a list, it is a single value; write - "8080:80" below it`,
-		"compose.yml:9: services.api.environment: was not read: it must be a list or keys, it is a single value; write NAME: value below it",
-		"compose.yml:10: services.api.depends_on: was not read: it must be a list or keys, it is a single value; write - NAME below it",
-		"compose.yml:11: services.api.profiles: was not read: it must be a list, it is keys with values; write - NAME below it",
-		"compose.yml:12: services.api.healthcheck: was not read: it must be keys, it is a list; write test: … below it",
+		`compose.yml:7: services.api.ports: was not read: it must be a list; it is a single value; write - "8080:80" below it`,
+		"compose.yml:9: services.api.environment: was not read: it must be a list or a mapping; it is a single value; write NAME: value below it",
+		"compose.yml:10: services.api.depends_on: was not read: it must be a list or a mapping; it is a single value; write - NAME below it",
+		"compose.yml:11: services.api.profiles: was not read: it must be a list; it is a mapping; write - NAME below it",
+		"compose.yml:12: services.api.healthcheck: was not read: it must be a mapping; it is a list; write test: … below it",
 		`compose.yml:15: services.db.ports: left out: "x" is not a port from 1 to 65535`,
 		`compose.yml:15: services.db.ports: left out: "70000" is not a port from 1 to 65535`,
 		`compose.yml:15: services.db.ports: left out: not a port; write "HOST:CONTAINER", such as "8080:80"`,

@@ -33,7 +33,7 @@ func checkForm(root yamlfile.Node) error {
 	case !root.Exists():
 		return &yamlfile.FormatError{Reason: neither + "it is empty", Advice: "name another file"}
 	case !root.IsMapping():
-		return &yamlfile.FormatError{Line: root.Line(), Reason: neither + "it is " + root.Describe() + " instead of keys", Advice: `write "services:" above, and indent the rest below it`}
+		return &yamlfile.FormatError{Line: root.Line(), Reason: neither + "it is " + root.Describe() + " instead of a mapping", Advice: `write "services:" above, and indent the rest below it`}
 	case !services.IsMapping() && !slices.ContainsFunc(root.Entries(), func(e yamlfile.Entry) bool { return e.Key == "services" }):
 		return noServicesError(root, neither)
 	case !services.IsMapping():
@@ -93,15 +93,15 @@ func (c *converter) reportKinds(prefix string, n yamlfile.Node) {
 		description, write string
 	}{
 		{"ports", true, false, "a list", `- "8080:80"`},
-		{"environment", true, true, "a list or keys", "NAME: value"},
-		{"depends_on", true, true, "a list or keys", "- NAME"},
+		{"environment", true, true, "a list or a mapping", "NAME: value"},
+		{"depends_on", true, true, "a list or a mapping", "- NAME"},
 		{"profiles", true, false, "a list", "- NAME"},
-		{"healthcheck", false, true, "keys", "test: …"},
+		{"healthcheck", false, true, "a mapping", "test: …"},
 	} {
 		value := n.Member(want.key)
 		isOfKind := want.isList && value.IsSequence() || want.isMapping && value.IsMapping()
 		if value.Exists() && !isOfKind {
-			c.report(value.Line(), prefix+want.key, "was not read: it must be %s, it is %s; write %s below it", want.description, value.Describe(), want.write)
+			c.report(value.Line(), prefix+want.key, "was not read: it must be %s; it is %s; write %s below it", want.description, value.Describe(), want.write)
 		}
 	}
 }

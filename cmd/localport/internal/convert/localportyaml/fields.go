@@ -34,7 +34,7 @@ func newMapping(path string, node yamlfile.Node) *mapping {
 // mapping returns the keys of a value, which is reported if it is there and has none.
 func (c *converter) mapping(f field) *mapping {
 	if f.value.Exists() && !f.value.IsMapping() {
-		c.report(f, "left out: it must have keys with values; it is %s", f.value.Describe())
+		c.report(f, "left out: it must be a mapping; it is %s", f.value.Describe())
 	}
 	return newMapping(f.path, f.value)
 }

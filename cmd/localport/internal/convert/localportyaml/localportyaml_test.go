@@ -81,15 +81,15 @@ defaults: []
 		got = append(got, finding.String())
 	}
 	for _, want := range []string{
-		"localport.yaml:2: services[0]: left out: it must have keys with values; it is a single value",
+		"localport.yaml:2: services[0]: left out: it must be a mapping; it is a single value",
 		"localport.yaml:3: services[1]: left out: it is empty",
 		`localport.yaml:7: services[2].remote_prot: left out: the Python LocalPort does not know this key and ignores it; did you mean "remote_port"?`,
-		"localport.yaml:8: services[2].connection: left out: it must have keys with values; it is a list",
+		"localport.yaml:8: services[2].connection: left out: it must be a mapping; it is a list",
 		`localport.yaml:14: services[3].tags: left out: it must be a list, with "- " before each item; it is a single value`,
 		`localport.yaml:15: services[3].conection: left out: the Python LocalPort does not know this key and ignores it; did you mean "connection"?`,
 		`localport.yaml:16: services[3].connection.usr: left out: the Python LocalPort does not know this key and ignores it; did you mean "user"?`,
-		"localport.yaml:17: services[3].health_check: left out: it must have keys with values; it is a single value",
-		"localport.yaml:18: defaults: left out: it must have keys with values; it is a list",
+		"localport.yaml:17: services[3].health_check: left out: it must be a mapping; it is a single value",
+		"localport.yaml:18: defaults: left out: it must be a mapping; it is a list",
 	} {
 		if !slices.Contains(got, want) {
 			t.Errorf("no finding %q in\n%s", want, strings.Join(got, "\n"))

@@ -64,7 +64,7 @@ func (s *scanner) scanLine() *FormatError {
 	case trimmed == "" || trimmed[0] == '#':
 		return nil
 	case content[0] == '\t':
-		return s.mistake(line, "replace each tab by spaces", "a tab in the indentation: YAML takes only spaces there")
+		return s.mistake(line, "replace each tab by spaces", "a tab in the indentation: YAML allows only spaces there")
 	case indent == 0 && (strings.HasPrefix(trimmed, "---") || trimmed == "..." || trimmed[0] == '%'):
 		s.levels, s.opens = nil, true
 		return nil
@@ -134,7 +134,7 @@ func (s *scanner) enter(line, indent int, isList, isKey bool) *FormatError {
 	case top.indent == indent && !isList:
 		return s.mistake(line, `write "- " before it, or indent it like the keys that it belongs to`, `a line without "-" among list items`)
 	case len(s.levels) < before:
-		return s.mistake(line, "indent it like the lines that it belongs to", "indented by %s, which fits no line above", countSpaces(indent))
+		return s.mistake(line, "indent it like the lines that it belongs to", "indented by %s, which matches the indentation of no line above", countSpaces(indent))
 	case !s.opens && len(s.levels) > 0 && isKey:
 		return s.mistake(line, "indent both by the same number of spaces, or remove the value above", "indented further than the line above, which has a value already")
 	}

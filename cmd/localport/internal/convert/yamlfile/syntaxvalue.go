@@ -38,7 +38,7 @@ func (s *scanner) scanValue(line, indent int, value string) *FormatError {
 	plain := cutComment(value)
 	switch {
 	case strings.HasPrefix(plain, "- "):
-		return s.mistake(line, "begin the list on the next line, indented", "a list item beside a key")
+		return s.mistake(line, "begin the list on the next line, indented", "a list item on the line of its key")
 	case strings.Contains(plain, ": "), strings.HasSuffix(plain, ":"):
 		return s.mistake(line, "put the value in quotes, or write the second key on the next line", `a second ": " in a line`)
 	}
@@ -59,7 +59,7 @@ func (s *scanner) checkAlias(line int, value string) *FormatError {
 // scanBlockText skips the lines of a text after "|" or ">".
 func (s *scanner) scanBlockText(line, indent int, value string) *FormatError {
 	if !blockHeaderPattern().MatchString(value) {
-		return s.mistake(line, "put the value in quotes, or begin the text on the next line", "text beside %q", value[:1])
+		return s.mistake(line, "put the value in quotes, or begin the text on the next line", "text after %q on the same line", value[:1])
 	}
 	first := s.line
 	for ; s.line < len(s.lines); s.line++ {
@@ -96,14 +96,14 @@ type opening struct {
 
 // scanFlow reads a value in quotes or brackets to its end.
 func (s *scanner) scanFlow(line int, value string) *FormatError {
-	f := &flowScanner{scanner: s}
+	f, first := &flowScanner{scanner: s}, value[0]
 	for at := line; ; at++ {
 		rest, isDone, mistake := f.scanText(at, value)
 		if mistake != nil {
 			return mistake
 		}
 		if isDone {
-			return f.checkRest(line, at, rest)
+			return f.checkRest(line, at, first, rest)
 		}
 		if at+1 >= len(s.lines) {
 			return f.unclosed()
@@ -131,12 +131,14 @@ func closing(bracket byte) string {
 	return "}"
 }
 
-// checkRest checks what follows the end of a value.
-func (f *flowScanner) checkRest(first, last int, rest string) *FormatError {
+// checkRest checks what follows the end of a value, which begins with a quote or bracket.
+func (f *flowScanner) checkRest(first, last int, opening byte, rest string) *FormatError {
 	rest = strings.TrimSpace(rest)
 	switch {
 	case rest == "" || rest[0] == '#' || rest[0] == ':':
 		return nil
+	case opening == '[' || opening == '{':
+		return f.mistake(last, "remove it, or put it inside the brackets", "text after %q", closing(opening))
 	case first < last:
 		return f.mistake(first, "close the quote in the same line", "the quote that begins here ends only in line %d", last+1)
 	}
@@ -150,7 +152,7 @@ func (f *flowScanner) scanText(line int, text string) (rest string, isDone bool,
 		switch {
 		case f.quote == '"' && c == '\\':
 			if i+1 < len(text) && !strings.ContainsRune(`0abtnvfre "/\N_LPxuU`+"\t", rune(text[i+1])) {
-				return "", false, f.mistake(line, `write \\ for a backslash, or use single quotes`, `%q has no meaning in double quotes`, text[i:i+2])
+				return "", false, f.mistake(line, `write \\ for a backslash, or use single quotes`, `unknown escape sequence "%s" in double quotes`, text[i:i+2])
 			}
 			i++
 		case f.quote == '\'' && c == '\'' && strings.HasPrefix(text[i+1:], "'"):

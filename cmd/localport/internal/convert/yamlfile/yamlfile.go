@@ -84,7 +84,7 @@ func (n Node) Line() int {
 func (n Node) Describe() string {
 	switch {
 	case n.IsMapping():
-		return "keys with values"
+		return "a mapping"
 	case n.IsSequence():
 		return "a list"
 	case !n.Exists():

@@ -24,9 +24,9 @@ type Technology struct {
 	// Login returns the login of a service, for child processes in dir with this environment. There is none if the func is nil, or
 	// if the result has no Run and UsesAskSocket is false.
 	Login func(svc project.Service, dir string, env []string) Login
-	// Explain returns what can be found out about where a service's tunnel leads: how ssh resolves its host, what a cluster reports of its
+	// Explain returns facts about the target of a service's tunnel: how ssh resolves its host, what a cluster reports of its
 	// pods. Only Dir and Env of run are used. It runs programs and reads files that the config names, so the config must be allowed. It asks
-	// nobody anything, and returns what it knows when ctx ends. The facts hold no secret. Nil: there is nothing to find out.
+	// nobody anything, and returns what it knows when ctx ends. The facts hold no secret. Nil: there are no such facts.
 	Explain func(ctx context.Context, svc project.Service, run Run) []Fact
 	// Preflight returns the first thing that a service's tunnel needs on this machine and that is missing: its program, a key file, a context of the
 	// kubeconfig. It connects to nothing, and runs nothing. Dir and Env of run are set. Nil: nothing is needed.

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// State of a project that does not exist any more is removed by itself, but only if that is certain. A disk may be unmounted, a
+// The state of a deleted project is removed automatically, but only if the deletion is certain. A disk may be unmounted, a
 // branch without the config checked out, a network be down: what seems to be gone comes back. So the absence must have been
 // observed on several days, over a week in which nothing used the project, on the machine where it was last used. Records of what the user has allowed are
-// not part of the state. By the same rules, a directory is removed in which nothing was ever recorded.
+// not part of the state. A directory in which nothing was ever recorded is removed by the same rules.
 const (
 	minPrunableTime = 7 * 24 * time.Hour // between the first observation, and the last use, and the removal
 	minObservations = 3                  // of a prunable directory, the one before the removal included
@@ -21,8 +21,8 @@ const (
 
 const (
 	projectsName     = "projects"
-	observationsName = "absent"     // in a state directory: the observations
-	lastPruneName    = "last-sweep" // in StateHome: its time is that of the last run of PruneDirs
+	observationsName = "absent"     // in a state directory: the observations; named so by earlier releases
+	lastPruneName    = "last-sweep" // in StateHome: its time is that of the last run of PruneDirs; named so by earlier releases
 )
 
 // observations records that a directory was seen to be prunable.

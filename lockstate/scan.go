@@ -19,7 +19,7 @@ const (
 	DirUsed     DirKind = iota // a process holds it: a supervisor, a keeper, a lease, or whoever has its lock
 	DirIdle                    // nothing holds it, and the project exists
 	DirOrphaned                // nothing holds it, and the project's config does not exist
-	DirUnused                  // nothing holds it, and nothing was ever recorded in it: a command has only asked
+	DirUnused                  // nothing holds it, and nothing was ever recorded in it: a command has only read its state
 	DirUnknown                 // nothing holds it, and whether the project exists cannot be told from here and now
 	DirDamaged                 // nothing holds it, and it has no usable state: the project is not known
 )

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Every key of every table, misspelt by one letter, is named in the message about its line.
-func TestParse_NamesTheKeyThatIsMisspelt(t *testing.T) {
+// Every key of every table, misspelled by one letter, is named in the message about its line.
+func TestParse_NamesTheKeyThatIsMisspelled(t *testing.T) {
 	options := builtInOptions()
 	var s Service
 	service := options.serviceFields(&s)
@@ -78,13 +78,13 @@ func countMisspellings(t *testing.T, options Options, header string, f field, si
 	for _, other := range siblings {
 		known = append(append(known, plainName(other.name)), other.aliases...)
 	}
-	for _, misspelt := range misspellings(f.name) {
-		isOther := func(name string) bool { return name != f.name && editDistance(plainName(misspelt), name) <= 1 }
+	for _, misspelled := range misspellings(f.name) {
+		isOther := func(name string) bool { return name != f.name && editDistance(plainName(misspelled), name) <= 1 }
 		if slices.ContainsFunc(known, isOther) {
 			continue // it may mean that one as well
 		}
-		_, err := Parse(&Files{Root: "/p", Path: "/p/" + ConfigName, Config: []byte(header + misspelt + " = " + neutralValue(f) + "\n")}, options)
-		checkNamesKey(t, err, 1+strings.Count(header, "\n"), misspelt, f.name)
+		_, err := Parse(&Files{Root: "/p", Path: "/p/" + ConfigName, Config: []byte(header + misspelled + " = " + neutralValue(f) + "\n")}, options)
+		checkNamesKey(t, err, 1+strings.Count(header, "\n"), misspelled, f.name)
 		count++
 	}
 	return count
@@ -92,19 +92,19 @@ func countMisspellings(t *testing.T, options Options, header string, f field, si
 
 func checkUserMisspellings(t *testing.T, header string, f field) (count int) {
 	t.Helper()
-	for _, misspelt := range misspellings(f.name) {
-		_, err := parseUserConfig("/c", []byte(header+misspelt+" = "+neutralValue(f)+"\n"))
-		checkNamesKey(t, err, 1+strings.Count(header, "\n"), misspelt, f.name)
+	for _, misspelled := range misspellings(f.name) {
+		_, err := parseUserConfig("/c", []byte(header+misspelled+" = "+neutralValue(f)+"\n"))
+		checkNamesKey(t, err, 1+strings.Count(header, "\n"), misspelled, f.name)
 		count++
 	}
 	return count
 }
 
-func checkNamesKey(t *testing.T, err error, line int, misspelt, name string) {
+func checkNamesKey(t *testing.T, err error, line int, misspelled, name string) {
 	t.Helper()
 	invalid, ok := errors.AsType[*InvalidError](err)
 	if !ok {
-		t.Errorf("%s, meant as %s: %v", misspelt, name, err)
+		t.Errorf("%s, meant as %s: %v", misspelled, name, err)
 		return
 	}
 	for _, d := range invalid.Diagnostics {
@@ -112,7 +112,7 @@ func checkNamesKey(t *testing.T, err error, line int, misspelt, name string) {
 			return
 		}
 	}
-	t.Errorf("line %d: %s, meant as %s: %v", line, misspelt, name, err)
+	t.Errorf("line %d: %s, meant as %s: %v", line, misspelled, name, err)
 }
 
 func neutralValue(f field) string {

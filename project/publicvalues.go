@@ -11,7 +11,7 @@ import (
 // A quoted line shows the values of the keys below that hold no secret, and of what is meant as such a key; those of all other keys, and of [env],
 // are masked. Numbers and booleans are shown unless the key has the name of a secret.
 
-// hidden is how much of a key's value a quoted line masks. Of two keys with one name, the greater counts.
+// hidden is how much of a key's value a quoted line masks. If two keys share a name, the stricter scope applies.
 type hidden int
 
 const (
@@ -38,7 +38,7 @@ var publicForeignKeys = []string{
 	"startperiod", "stricthostkeychecking",
 }
 
-// secretWords are names near which a misspelt key is not shown.
+// secretWords are names near which a misspelled key is not shown.
 var secretWords = []string{"password", "passwd", "passphrase", "pass", "pwd", "secret", "token", "credential", "credentials", "apikey", "auth", "key", "pin", "psk", "user", "username", "login"}
 
 // publicKeys says how much is hidden of the values of keys, by their plain names.
@@ -67,7 +67,7 @@ func (keys publicKeys) add(fields []field) {
 	}
 }
 
-// lookup returns how much is hidden of the values of a key, which may be misspelt.
+// lookup returns how much is hidden of the values of a key, which may be misspelled.
 func (keys publicKeys) lookup(name string) hidden {
 	name = plainName(name)
 	if found, ok := keys[name]; ok {

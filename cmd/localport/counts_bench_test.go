@@ -167,11 +167,11 @@ func TestCounts_SupervisorPerServiceAndConnection(t *testing.T) {
 func checkEach(t *testing.T, what string, before, after resources, n int, limit resources) {
 	t.Helper()
 	t.Logf("%d times a %s: %v, before: %v", n, what, after, before)
-	const spare = 8 // files and goroutines that come and go
-	if added := after.files - before.files; added > n*limit.files+spare {
+	const tolerance = 8 // files and goroutines that come and go
+	if added := after.files - before.files; added > n*limit.files+tolerance {
 		t.Errorf("%d files for %d times a %s, limit %d each", added, n, what, limit.files)
 	}
-	if added := after.goroutines - before.goroutines; added > n*limit.goroutines+spare {
+	if added := after.goroutines - before.goroutines; added > n*limit.goroutines+tolerance {
 		t.Errorf("%d goroutines for %d times a %s, limit %d each", added, n, what, limit.goroutines)
 	}
 	if added := after.heap - before.heap; !raceDetected() && added > n*limit.heap {

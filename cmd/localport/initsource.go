@@ -168,7 +168,7 @@ func noForwardsError(file string, names []string, isGiven bool) error {
 // localPorts chooses local ports that are free on this machine.
 func localPorts() *draft.LocalPorts { return &draft.LocalPorts{Holder: programOnPort} }
 
-// programOnPort says that a program listens on a port of an address or, if that is empty, of one of the two loopback addresses.
+// programOnPort names the program that listens on a port of an address or, if that is empty, of one of the two loopback addresses.
 func programOnPort(address string, port int) string {
 	hosts := []string{address}
 	if address == "" {

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"net/http"
 	"os"
@@ -377,7 +376,7 @@ func BenchmarkKubernetesPodDeleted(b *testing.B) {
 			return clients.count(func(r podReply) bool { return r.err == nil && r.pod != old }) > 0
 		})
 		watching.Wait()
-		answered := time.Duration(math.MaxInt64)
+		answered := outageLimit
 		failed := 0.0
 		for _, r := range clients.clientStream.stop() {
 			switch {

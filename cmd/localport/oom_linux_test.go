@@ -16,8 +16,8 @@ import (
 
 // memoryGroup is a control group with a limit of memory, of version 1 or 2 (cgroups(7)).
 type memoryGroup struct {
-	t                             *testing.T
-	dir, limitFile, usageFile, no string // no: the limit that is none
+	t                                  *testing.T
+	dir, limitFile, usageFile, noLimit string // noLimit is what limitFile contains if there is no limit
 }
 
 func newMemoryGroup(t *testing.T) *memoryGroup {
@@ -76,13 +76,13 @@ func TestKeeper_TellsThatMemoryRanOutNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.setLimit(strconv.Itoa(g.usage() + 1<<20))
-	hog := g.command("perl", "-e", `my $n = shift; my $x = "x" x ($n << 20)`, "128")
-	if err := hog.Start(); err != nil {
+	memoryFiller := g.command("perl", "-e", `my $n = shift; my $x = "x" x ($n << 20)`, "128")
+	if err := memoryFiller.Start(); err != nil {
 		t.Fatal(err)
 	}
 	w.waitExit(before.Process)
-	g.setLimit(g.no) // for the next supervisor
-	_ = hog.Wait()
+	g.setLimit(g.noLimit) // for the next supervisor
+	_ = memoryFiller.Wait()
 	eventually(t, "the next supervisor runs", func() bool {
 		now := w.state(root).Supervisor
 		return now != nil && now.Run != before.Run && now.IsAlive()

@@ -218,7 +218,7 @@ func TestOutput_EscapesPathsAndPastedTextOfCommandsThatEdit(t *testing.T) {
 		w.writeFile(root, hostile+name, "x: [")
 	}
 	w.writeFile(root, "service"+hostile+".yaml", "services:\n- name: a\n")
-	append1 := func(line string) string { return "EDITOR=sh -c 'echo \"" + line + "\" >> \"$1\"' x" }
+	appendingEditor := func(line string) string { return "EDITOR=sh -c 'echo \"" + line + "\" >> \"$1\"' x" }
 	for _, c := range []struct {
 		editor string
 		args   []string
@@ -243,9 +243,9 @@ func TestOutput_EscapesPathsAndPastedTextOfCommandsThatEdit(t *testing.T) {
 		{"", []string{"add", "kubectl\x1b[31m port-forward"}},
 		{"", []string{"forward", "--save", "tcp", "127.0.0.1:1", "15432"}},
 		{"", []string{"remove", hostile}},
-		{append1("# more"), []string{"edit"}},
-		{append1("mistake"), []string{"edit"}},
-		{append1("# mine; exit 1"), []string{"edit"}},
+		{appendingEditor("# more"), []string{"edit"}},
+		{appendingEditor("mistake"), []string{"edit"}},
+		{appendingEditor("# mine; exit 1"), []string{"edit"}},
 		{"", []string{"remove", "port-15432"}},
 	} {
 		cmd := w.command(root, c.args...)

@@ -14,7 +14,7 @@ var targetKeys = []string{
 	"host", "user", "port", "config_file", "jump", "socks", "reverse", "remote_host",
 }
 
-// findSameTarget returns the service that leads where svc does; the one of its name if there are several. A command leads where nobody knows.
+// findSameTarget returns the service that leads where svc does; the one of its name if there are several. The target of a command is unknown, so it equals no other.
 func findSameTarget(services []project.Service, svc project.Service) (project.Service, bool) {
 	isSame := func(other project.Service) bool {
 		return svc.Technology != "command" && other.Technology == svc.Technology && other.RemotePort == svc.RemotePort &&
@@ -36,7 +36,7 @@ func describeSameTarget(other project.Service) string {
 	return fmt.Sprintf("the project has this target already: service %q at %s", other.Name, other.Addr())
 }
 
-// servicesOf returns the services of the project's files; none if the files have mistakes. That a variable is not set is none.
+// servicesOf returns the services of the project's files; none if the files have mistakes. An unset variable does not count as a mistake.
 func (c *configChange) servicesOf(files *project.Files) []project.Service {
 	options := c.project.parseOptions()
 	getenv := options.Getenv

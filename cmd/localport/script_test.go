@@ -29,9 +29,9 @@ var otherScripts = []string{"complete", "export"}
 //	ask PORT LINE               prints what the server behind a port answers
 //	! ask PORT                  checks that nobody listens on the port
 //
-// In arguments and files, the ports 8080 and 8081 stand for free ports, and 18099 for a server that greets. What localport prints is turned
-// back: its ports are these, its directories below /home/you. Files whose name ends in .want are compared with that output; with -update they
-// are written anew.
+// In arguments and files, the ports 8080 and 8081 stand for free ports, and 18099 for a server that greets. In the output of
+// localport, the real ports and directories are replaced by these ports and by directories below /home/you. Files whose name ends in .want are compared
+// with that output; with -update they are rewritten.
 func TestScript(t *testing.T) {
 	t.Parallel()
 	for _, name := range scriptNames() {

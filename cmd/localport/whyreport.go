@@ -99,7 +99,7 @@ func (e whyEntry) lines(width int) []string {
 	return lines
 }
 
-// printLines prints lines.
+// printLines writes each line with a newline.
 func printLines(w io.Writer, lines []string) {
 	for _, line := range lines {
 		fmt.Fprintln(w, line)

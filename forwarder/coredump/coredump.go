@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// Disable lets the system write no core dump of this process, and of the programs that it starts unless they raise the limit themselves: the
-// hard limit stays. Go restores only the limit of open files in children.
+// Disable prevents core dumps of this process, and of the programs that it starts unless they raise their soft limit: the hard limit is not
+// changed. Go restores only the limit of open files in children.
 //
 // On Linux the limit is one byte: a core file would be larger, and a program in core_pattern, which is started even for a limit of 0, is not
 // started (core(5), "Piping core dumps to a program"; fs/coredump.c of the kernel). The process stays dumpable in the sense of prctl(2),

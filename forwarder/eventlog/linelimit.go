@@ -11,7 +11,7 @@ const (
 	maxLineBurst   = 100_000 // after a time without output, lines are written without a limit up to here
 	// shortLineBytes: lines are not limited as long as the lines that are read at once have on average this many bytes.
 	shortLineBytes = 64
-	minKeptLines   = 20 // of the lines that were read at once the last ones are written always: they may say why a program ends
+	minKeptLines   = 20 // the last lines of one read are always written: they may say why a program ends
 )
 
 // lineLimit limits the number of lines that a run may write to its log, with a token bucket. Its zero value is ready for use.
@@ -20,7 +20,7 @@ type lineLimit struct {
 	updatedAt time.Time
 }
 
-// apply returns how many of the first of some whole lines exceed the limit, and the rest.
+// apply returns how many whole lines at the beginning exceed the limit and are omitted, and the lines that are kept.
 func (l *lineLimit) apply(now time.Time, lines []byte) (omitted int, kept []byte) {
 	count := bytes.Count(lines, []byte("\n"))
 	free := max(minKeptLines, len(lines)/shortLineBytes)

@@ -42,7 +42,7 @@ func Of(shell string, getenv func(name string) string) (File, bool) {
 	return f, true
 }
 
-// PathLine returns the line that appends a directory to PATH in the file. In dir, a shell that has double quotes expands variables.
+// PathLine returns the line that appends a directory to PATH in the file. Variables in dir are expanded by shells with double quotes.
 func (f File) PathLine(dir string) string {
 	switch f.Shell {
 	case "fish":

@@ -283,14 +283,14 @@ func TestForward_SavesWhatItForwards(t *testing.T) {
 		t.Errorf("the config was allowed: exit %d\n%s", o.code, o.stderr)
 	}
 	for message, words := range map[string][]string{
-		`service "echo" exists already` + "\nhint: choose another name with --name":                                          {"--name", "echo", "tcp", "127.0.0.1:9", "auto", "--save"},
-		fmt.Sprintf(`local port %d is that of service "echo" in `, local):                                                    {"tcp", "127.0.0.1:9", strconv.Itoa(local), "--save"},
-		"; or let LocalPort choose a free one: tcp 127.0.0.1:9 auto\n":                                                                {"tcp", "127.0.0.1:9", strconv.Itoa(local), "--save"},
-		`"--nam": unknown flag of kubectl port-forward` + "\nhint: did you mean \"--name\"?\n":                               {"--nam", "x", "tcp", "127.0.0.1:9"},
-		`"--svae": unknown flag` + "\nhint: did you mean \"--save\"?\n":                                      {"tcp", "127.0.0.1:9", "--svae"},
-		`"--svae": unknown flag of ssh` + "\nhint: did you mean \"--save\"?\n":                                               {"ssh", "-L", "8080:web:80", "bastion", "--svae"},
+		`service "echo" exists already` + "\nhint: choose another name with --name":                                                 {"--name", "echo", "tcp", "127.0.0.1:9", "auto", "--save"},
+		fmt.Sprintf(`local port %d is that of service "echo" in `, local):                                                           {"tcp", "127.0.0.1:9", strconv.Itoa(local), "--save"},
+		"; or let LocalPort choose a free one: tcp 127.0.0.1:9 auto\n":                                                              {"tcp", "127.0.0.1:9", strconv.Itoa(local), "--save"},
+		`"--nam": unknown flag of kubectl port-forward` + "\nhint: did you mean \"--name\"?\n":                                      {"--nam", "x", "tcp", "127.0.0.1:9"},
+		`"--svae": unknown flag` + "\nhint: did you mean \"--save\"?\n":                                                             {"tcp", "127.0.0.1:9", "--svae"},
+		`"--svae": unknown flag of ssh` + "\nhint: did you mean \"--save\"?\n":                                                      {"ssh", "-L", "8080:web:80", "bastion", "--svae"},
 		`"--colour": unknown flag of kubectl port-forward` + "\nhint: did you mean \"--color\"? Write it before the pasted command": {"kubectl", "port-forward", "svc/web", "8080", "--colour"},
-		`"--log-level": unknown flag of ssh` + "\nhint: --log-level is a flag of localport: write it befo":                   {"ssh", "-L", "8080:web:80", "bastion", "--log-level", "debug"},
+		`"--log-level": unknown flag of ssh` + "\nhint: --log-level is a flag of localport: write it befo":                          {"ssh", "-L", "8080:web:80", "bastion", "--log-level", "debug"},
 	} {
 		if o := w.localport(root, append([]string{"forward"}, words...)...); o.code == 0 || !strings.Contains(o.stderr, message) {
 			t.Errorf("%q: exit %d\n%s", words, o.code, o.stderr)

@@ -53,7 +53,7 @@ type UserNotify struct {
 }
 
 // EventKinds are the events of which a user can be notified.
-var EventKinds = []string{"state", "failed", "recovered", "reload", "pending", "started", "ended", "no_room", "room"}
+var EventKinds = []string{"state", "failed", "recovered", "reload", "pending", "started", "ended", "shortage", "shortage_ended"}
 
 // DefaultUserConfig returns the settings of a user without a config.
 func DefaultUserConfig() UserConfig {

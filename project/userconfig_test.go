@@ -80,7 +80,7 @@ on = ["failed", "recoverd"]
 		`:5:32: logs.max_size: must be a size such as "512KB", "4MB" or "1GB", or a number of bytes, and at least "64KB"`,
 		`:7:11: notify.command: must be an array of strings, the program and its arguments, not a string; write command = ["say"]`,
 		`:8:11: notify.desktop: must be true or false, not a string; write true`,
-		`:9:17: notify.on[1]: invalid event "recoverd": must be state, failed, recovered, reload, pending, started, ended, no_room or room; did you mean "recovered"?`,
+		`:9:17: notify.on[1]: invalid event "recoverd": must be state, failed, recovered, reload, pending, started, ended, shortage or shortage_ended; did you mean "recovered"?`,
 		`:10:2: notifiy: unknown key; did you mean "notify"?`,
 	}
 	var lines []string

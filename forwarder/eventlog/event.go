@@ -13,16 +13,16 @@ type Kind string
 
 // The kinds of event.
 const (
-	StateChanged       Kind = "state"     // a service changed from one state to another
-	ServiceFailed      Kind = "failed"    // a service does not work until the user, or whoever runs its far end, fixes it
-	ServiceRecovered   Kind = "recovered" // a failed service works again
-	ConfigReloaded     Kind = "reload"    // a changed config took effect
-	ConfigPending      Kind = "pending"   // a changed config waits for "localport allow"
-	SupervisorStarted  Kind = "started"   // the supervisor started
-	SupervisorEnded    Kind = "ended"     // the supervisor ended
-	ClientLimitReached Kind = "no_room"   // a service accepts no further clients
-	ClientLimitCleared Kind = "room"      // it accepts clients again
-	EventsLost         Kind = "lost"      // events before this one could not be written
+	StateChanged       Kind = "state"          // a service changed from one state to another
+	ServiceFailed      Kind = "failed"         // a service does not work until the user, or whoever runs its far end, fixes it
+	ServiceRecovered   Kind = "recovered"      // a failed service works again
+	ConfigReloaded     Kind = "reload"         // a changed config took effect
+	ConfigPending      Kind = "pending"        // a changed config waits for "localport allow"
+	SupervisorStarted  Kind = "started"        // the supervisor started
+	SupervisorEnded    Kind = "ended"          // the supervisor ended
+	ClientLimitReached Kind = "shortage"       // a service accepts no further clients
+	ClientLimitCleared Kind = "shortage_ended" // it accepts clients again
+	EventsLost         Kind = "lost"           // events before this one could not be written
 )
 
 // Event is one thing that happened in a project.

@@ -76,8 +76,8 @@ func (n Notification) topic() topic {
 	switch event := n.Event; event {
 	case "recovered":
 		return topic{n.Service, "failed"}
-	case "room":
-		return topic{n.Service, "no_room"}
+	case "shortage_ended":
+		return topic{n.Service, "shortage"}
 	default:
 		return topic{n.Service, event}
 	}

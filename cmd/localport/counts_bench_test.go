@@ -90,9 +90,9 @@ func TestCounts_PromptAndCd(t *testing.T) {
 		shell      string
 		prompt, cd processCounts
 	}{
-		{shell: "bash", prompt: processCounts{0, 0, 0, 40}, cd: processCounts{1, 1, 10, 470}},
-		{shell: "zsh", prompt: processCounts{0, 0, 0, 28}, cd: processCounts{1, 1, 10, 550}},
-		{shell: "fish", prompt: processCounts{0, 0, 0, 22}, cd: processCounts{1, 1, 11, 600}},
+		{shell: "bash", prompt: processCounts{0, 0, 0, 60}, cd: processCounts{1, 1, 10, 470}},
+		{shell: "zsh", prompt: processCounts{0, 0, 0, 45}, cd: processCounts{1, 1, 10, 550}},
+		{shell: "fish", prompt: processCounts{0, 0, 0, 30}, cd: processCounts{1, 1, 11, 600}},
 	} {
 		t.Run(limits.shell, func(t *testing.T) {
 			t.Parallel()

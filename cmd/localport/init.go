@@ -148,7 +148,7 @@ func (c initCmd) target(a *app) (string, error) {
 
 // existsError says what to do instead if there is a config already.
 func existsError(path string) error {
-	return output.WithHint(fmt.Errorf("%s exists already, and is left as it is", output.EscapeLine(path)),
+	return output.WithHint(fmt.Errorf("%s exists already, and was not changed", output.EscapeLine(path)),
 		`add a service with "localport add", or change the file with "localport edit"; --print shows what init would write`)
 }
 

@@ -1,8 +1,8 @@
 // Package promptclient has a project's running supervisor evaluate a prompt. The supervisor is initialised and has its pages in memory: of the
 // 4.8 ms of CPU that `localport export` took, more than 3 ms went into starting the program up to the evaluation, and into code that runs once.
-// This takes 1.6 ms, 1.0 of which an empty Go program takes too (measured on two cores, Linux 6), and 1 ms in the supervisor. Both run the same code, package prompt. Whenever anything is not as usual
-// (no supervisor, another version of the program, another environment, an error to be reported), Run returns false, and this
-// process evaluates the prompt.
+// This takes 1.6 ms, 1.0 of which an empty Go program takes too (measured on two cores, Linux 6), and 1 ms in the supervisor. Both run the
+// same code, package prompt. In every other case (no supervisor, another version of the program, another environment, an error to be reported),
+// Run returns false, and this process evaluates the prompt.
 //
 // This package imports as little as possible, so that it is initialised before nearly all others; see its init.
 package promptclient
@@ -57,7 +57,7 @@ func Run(args []string) (exitStatus int, ok bool) {
 		return 0, false
 	case result == timedOut: // the prompt's time is over: this process must not wait for the supervisor again
 		if !hasPrefix(args, "--hold") && !hasPrefix(args, "--limit") {
-			writeAll(2, []byte("localport: no result in time in "+strconv.Quote(dir)+": the supervisor does not respond\n"))
+			writeAll(2, []byte("localport: no result in time in "+strconv.Quote(dir)+": the supervisor does not respond; run \"localport daemon restart\"\n"))
 		}
 		return failed, true
 	case !writeAll(2, response.Stderr) || !writeAll(1, response.Stdout):

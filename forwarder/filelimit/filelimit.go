@@ -2,9 +2,12 @@
 package filelimit
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/localport-sh/localport/project"
 )
@@ -22,6 +25,24 @@ func Current() int {
 		return maxCountedLimit
 	}
 	return int(min(uint64(limit.Cur), maxCountedLimit))
+}
+
+// HasFree reports whether about n descriptors are free: whether the number n below the limit is. A descriptor gets the lowest free number, so
+// that it is in use only after all lower ones were.
+func HasFree(n int) bool {
+	lowest := Current() - n
+	if lowest < 0 {
+		return false
+	}
+	fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, lowest)
+	if errors.Is(err, unix.EBADF) { // the standard input is closed, and nothing has been opened instead
+		return true
+	}
+	if err != nil {
+		return false
+	}
+	_ = unix.Close(fd)
+	return fd == lowest
 }
 
 // What a supervisor has open, in file descriptors. baseFiles was measured on Linux, on a supervisor with a keeper and one tcp

@@ -21,6 +21,10 @@ func TestMain(m *testing.M) {
 		fmt.Println(Current())
 		return
 	}
+	if os.Getenv(checkFreeVariable) != "" {
+		printFree()
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -97,6 +101,34 @@ func TestCurrent_ReturnsHardLimit(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	if got := currentUnder(t, "ulimit -n 200"); got != "200" {
+		t.Errorf("got %s", got)
+	}
+}
+
+// checkFreeVariable makes the test binary print HasFree for some numbers, with 40 descriptors open and a limit of 64.
+const checkFreeVariable = "LOCALPORT_TEST_FREE_FILES"
+
+func printFree() {
+	for len(openFiles) < 40 {
+		file, err := os.Open(os.DevNull)
+		if err != nil {
+			panic(err)
+		}
+		openFiles = append(openFiles, file)
+	}
+	fmt.Println(HasFree(1), HasFree(12), HasFree(30), HasFree(64), HasFree(65))
+}
+
+var openFiles []*os.File
+
+func TestHasFree_ComparesWithTheLimit(t *testing.T) {
+	cmd := exec.Command("sh", "-c", `ulimit -n 64 && exec "$0"`, os.Args[0])
+	cmd.Env = append(os.Environ(), checkFreeVariable+"=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if got := strings.TrimSpace(string(out)); got != "true true false false false" {
 		t.Errorf("got %s", got)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/filelimit"
 	"github.com/localport-sh/localport/forwarder/promptapi"
 )
 
@@ -22,6 +23,10 @@ type Evaluator struct {
 
 // maxEvaluations is how many prompts are evaluated at the same time: on a file system that hangs, each keeps a thread.
 const maxEvaluations = 64
+
+// filesPerEvaluation is how many file descriptors an evaluation has open at most: the state and its lock, files of the project and both ends
+// of a connection to the supervisor.
+const filesPerEvaluation = 12
 
 // NewEvaluator returns an evaluator for the project with this config, and for clients that run the same file as this process does. It is called
 // when the process starts: later the file may have been replaced. Bugs are logged.
@@ -39,6 +44,9 @@ var errOtherProject = errors.New("the shell is in another project than the super
 func (v *Evaluator) Accept(r promptapi.Request) (limit time.Duration, evaluate func(context.Context) (promptapi.Response, bool)) {
 	if r.Executable == "" || r.Executable != v.executable || r.DirID == "" || promptapi.DirID(r.Dir) != r.DirID || !hasSameDirectories(r.Environment) {
 		return 0, nil
+	}
+	if !filelimit.HasFree(filesPerEvaluation * (len(v.slots) + 1)) {
+		return 0, nil // the free descriptors are for the clients of services, and for what only this process can do
 	}
 	var stdout, stderr strings.Builder
 	messages := output.NewWriter(&stderr)

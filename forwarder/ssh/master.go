@@ -296,7 +296,11 @@ func (m *master) handleLine(from source, line string) {
 	if message, isDebug := strings.CutPrefix(line, "debug1: "); isDebug && from == sourceSSH && strings.HasPrefix(message, executingProxy) {
 		m.runConfig.ReportProgress("ssh is logging in to " + m.hostName() + " through " + describeProxy(message))
 	}
-	if m.output.parseLine(from, line) {
+	isLogged := true
+	forwarder.CatchPanic(func() { isLogged = m.output.parseLine(from, line) }, func(_ *forwarder.Failure, stack []byte) {
+		m.destination.log.writeLine(string(stack)) // a server chooses the text of a line: a bug in reading it must not end the supervisor
+	})
+	if isLogged {
 		m.destination.log.writeLine(line)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/testdata/tcpserver"
 )
 
 // countFiles returns how many files this process has open, and how many of them are ends of pipes.
@@ -201,35 +202,9 @@ func startFewFilesRelay(t *testing.T, to string) (addr string, sendCommand func(
 	}
 }
 
-func startEchoServer(t *testing.T) (addr string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				_, _ = io.Copy(conn, conn)
-				conn.Close()
-			})
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		serving.Wait()
-	})
-	return l.Addr().String()
-}
-
 func TestRelay_ServesMoreClientsThanFilesInTurn(t *testing.T) {
 	const clients = 200
-	addr, _ := startFewFilesRelay(t, startEchoServer(t))
+	addr, _ := startFewFilesRelay(t, tcpserver.Start(t, tcpserver.Echo).String())
 	var all sync.WaitGroup
 	for i := range clients {
 		conn, err := dialTCP(addr)
@@ -247,7 +222,7 @@ func TestRelay_ServesMoreClientsThanFilesInTurn(t *testing.T) {
 }
 
 func TestRelay_RecoversFromFileLimit(t *testing.T) {
-	addr, sendCommand := startFewFilesRelay(t, startEchoServer(t))
+	addr, sendCommand := startFewFilesRelay(t, tcpserver.Start(t, tcpserver.Echo).String())
 	sendCommand("fill")
 	var conns []*net.TCPConn
 	for range 8 {

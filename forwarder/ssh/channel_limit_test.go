@@ -6,7 +6,6 @@ import (
 	"net"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/sshd"
+	"github.com/localport-sh/localport/testdata/tcpserver"
 	"github.com/localport-sh/localport/testdata/tunneltest"
 )
 
@@ -41,23 +41,9 @@ func startScriptedServer(t *testing.T, serve func(net.Conn, *ssh.ServerConfig), 
 	for _, change := range configure {
 		change(config)
 	}
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() { serve(conn, config) })
-		}
-	})
-	t.Cleanup(func() { _ = l.Close(); serving.Wait() })
+	addr := tcpserver.Start(t, func(conn *net.TCPConn) { serve(conn, config) })
 	return project.Connection{Settings: project.Settings{
-		"host": "127.0.0.1", "port": l.Addr().(*net.TCPAddr).Port, "user": "anybody", "remote_host": "127.0.0.1", "config_file": "/dev/null",
+		"host": "127.0.0.1", "port": addr.Port, "user": "anybody", "remote_host": "127.0.0.1", "config_file": "/dev/null",
 		"options": map[string]string{"StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null", "IdentityAgent": "none"},
 	}}
 }

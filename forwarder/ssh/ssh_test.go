@@ -24,6 +24,7 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
 	"github.com/localport-sh/localport/testdata/syncbuf"
+	"github.com/localport-sh/localport/testdata/tcpserver"
 )
 
 func TestMain(m *testing.M) {
@@ -114,26 +115,7 @@ func openFailure(t *testing.T, svc project.Service, runs ...forwarder.Run) *forw
 // startBackend starts a server that sends "welcome " to every client and then echoes.
 func startBackend(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				_, _ = conn.Write([]byte("welcome "))
-				_, _ = io.Copy(conn, conn)
-				_ = conn.Close()
-			})
-		}
-	})
-	t.Cleanup(func() { _ = l.Close(); serving.Wait() })
-	return l.Addr().String()
+	return tcpserver.Start(t, tcpserver.GreetAndEcho).String()
 }
 
 // unusedAddr returns an address on which nothing listens.

@@ -10,6 +10,7 @@ import (
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/probetest"
+	"github.com/localport-sh/localport/testdata/tcpserver"
 )
 
 // localDialer is a dialer to a server through a tunnel, whose service has a local address.
@@ -23,26 +24,11 @@ func (l localDialer) LocalAddr() netip.AddrPort { return netip.MustParseAddrPort
 // startResettingServer starts a server that resets every connection once it has received something.
 func startResettingServer(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			_ = conn.SetReadDeadline(time.Now().Add(time.Second)) // the check of type tcp sends nothing
-			_, _ = conn.Read(make([]byte, 1))
-			_ = conn.(*net.TCPConn).SetLinger(0)
-			conn.Close()
-		}
-	}()
-	t.Cleanup(func() { ln.Close(); <-done })
-	return ln.Addr().String()
+	return tcpserver.Start(t, func(conn *net.TCPConn) {
+		_ = conn.SetReadDeadline(time.Now().Add(time.Second)) // the check of type tcp sends nothing
+		_, _ = conn.Read(make([]byte, 1))
+		_ = conn.SetLinger(0)
+	}).String()
 }
 
 // TestTypes_ExplainALostConnectionOnOneLine is about every check: what it says of a connection that ends is one line, and names no

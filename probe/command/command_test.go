@@ -19,6 +19,7 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/testdata/tcpserver"
 )
 
 // TestMain is also the program that some of these checks run.
@@ -80,25 +81,11 @@ func runCheck(ctx context.Context, dialer probe.Dialer, argv ...string) error {
 // startUppercaseServer starts a server that answers each connection with what it received, in upper case.
 func startUppercaseServer(t *testing.T) directDialer {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			text, _ := io.ReadAll(conn)
-			_, _ = conn.Write([]byte(strings.ToUpper(string(text))))
-			conn.Close()
-		}
-	}()
-	t.Cleanup(func() { ln.Close(); <-done })
-	return directDialer{addr: ln.Addr().String(), dir: t.TempDir(), env: os.Environ()}
+	addr := tcpserver.Start(t, func(conn *net.TCPConn) {
+		text, _ := io.ReadAll(conn)
+		_, _ = conn.Write([]byte(strings.ToUpper(string(text))))
+	})
+	return directDialer{addr: addr.String(), dir: t.TempDir(), env: os.Environ()}
 }
 
 func TestCheck_SucceedsOnExitZero(t *testing.T) {

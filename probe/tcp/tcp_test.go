@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/localport-sh/localport/testdata/tcpserver"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -24,31 +26,13 @@ func (d directDialer) Dial(ctx context.Context) (net.Conn, error) {
 }
 func (d directDialer) Acknowledges() bool { return d.acknowledges }
 
-// startServer serves every connection with fn until the test ends.
-func startServer(t *testing.T, fn func(net.Conn)) string {
+func startServer(t *testing.T, serve func(*net.TCPConn)) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			fn(conn)
-			conn.Close()
-		}
-	}()
-	t.Cleanup(func() { ln.Close(); <-done })
-	return ln.Addr().String()
+	return tcpserver.Start(t, serve).String()
 }
 
 func TestCheck_FailsWhenTheListenerClosesAtOnce(t *testing.T) {
-	addr := startServer(t, func(net.Conn) {})
+	addr := startServer(t, func(*net.TCPConn) {})
 	if err := Check(t.Context(), directDialer{addr, false}); !errors.Is(err, errClosed) && !strings.Contains(errorText(err), "reset") {
 		t.Errorf("got %v", err)
 	}
@@ -65,17 +49,17 @@ func errorText(err error) string {
 }
 
 func TestCheck_SucceedsOnAByteOrAnOpenConnection(t *testing.T) {
-	if err := Check(t.Context(), directDialer{startServer(t, func(c net.Conn) { _, _ = c.Write([]byte("2")) }), false}); err != nil {
+	if err := Check(t.Context(), directDialer{startServer(t, func(c *net.TCPConn) { _, _ = c.Write([]byte("2")) }), false}); err != nil {
 		t.Errorf("a server that sends first: %v", err)
 	}
-	silent := startServer(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
+	silent := startServer(t, func(c *net.TCPConn) { _, _ = c.Read(make([]byte, 1)) })
 	if err := Check(t.Context(), directDialer{silent, false}); err != nil {
 		t.Errorf("a server that waits for the client: %v", err)
 	}
 }
 
 func TestCheck_EndsWithItsContext(t *testing.T) {
-	silent := startServer(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
+	silent := startServer(t, func(c *net.TCPConn) { _, _ = c.Read(make([]byte, 1)) })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := Check(ctx, directDialer{silent, false}); !errors.Is(err, context.Canceled) {
@@ -84,7 +68,7 @@ func TestCheck_EndsWithItsContext(t *testing.T) {
 }
 
 func TestCheck_SucceedsWithAShortTimeout(t *testing.T) {
-	silent := startServer(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
+	silent := startServer(t, func(c *net.TCPConn) { _, _ = c.Read(make([]byte, 1)) })
 	ctx, cancel := context.WithTimeout(t.Context(), 800*time.Millisecond)
 	defer cancel()
 	if err := Check(ctx, directDialer{silent, false}); err != nil {

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/localport-sh/localport/testdata/certs"
 	"github.com/localport-sh/localport/testdata/nginx"
 	"github.com/localport-sh/localport/testdata/probetest"
+	"github.com/localport-sh/localport/testdata/tcpserver"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -174,27 +176,10 @@ func TestCheck_UnreachableServerIsNotAServiceFailure(t *testing.T) {
 // startGreetingServer sends says on every connection, and keeps it open until the client closes it.
 func startGreetingServer(t *testing.T, greeting string) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = conn.Write([]byte(greeting))
-			for err == nil {
-				_, err = conn.Read(make([]byte, 1024))
-			}
-			conn.Close()
-		}
-	}()
-	t.Cleanup(func() { ln.Close(); <-done })
-	return ln.Addr().String()
+	return tcpserver.Start(t, func(conn *net.TCPConn) {
+		_, _ = conn.Write([]byte(greeting))
+		_, _ = io.Copy(io.Discard, conn)
+	}).String()
 }
 
 func TestCheck_EndsWithItsContext(t *testing.T) {

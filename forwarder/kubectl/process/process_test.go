@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,6 +22,7 @@ import (
 	"github.com/localport-sh/localport/testdata/fakekubectl"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/syncbuf"
+	"github.com/localport-sh/localport/testdata/tcpserver"
 	"github.com/localport-sh/localport/testdata/tunneltest"
 )
 
@@ -73,31 +73,6 @@ func openExpectingFailure(t *testing.T, spec Spec, run forwarder.Run) *forwarder
 	return failure
 }
 
-// startEchoServer starts a server that sends "welcome " and then echoes.
-func startEchoServer(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				_, _ = conn.Write([]byte("welcome "))
-				_, _ = io.Copy(conn, conn)
-				_ = conn.Close()
-			})
-		}
-	})
-	t.Cleanup(func() { _ = l.Close(); serving.Wait() })
-	return l.Addr().String()
-}
-
 // closedAddr is an address on which nothing listens.
 func closedAddr(t *testing.T) string {
 	t.Helper()
@@ -142,7 +117,7 @@ func takeRefusal(t *testing.T, tunnel forwarder.Tunnel) forwarder.Refusal {
 }
 
 func TestTunnel_CarriesBytesAndHalfCloses(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Backend: startEchoServer(t)})
+	k := fakekubectl.Install(t, fakekubectl.Script{Backend: tcpserver.Start(t, tcpserver.GreetAndEcho).String()})
 	tunnel := openTunnel(t, k)
 	conn := dial(t, tunnel)
 	if _, err := conn.Write([]byte("back")); err != nil {
@@ -163,7 +138,7 @@ func TestTunnel_CarriesBytesAndHalfCloses(t *testing.T) {
 }
 
 func TestOpen_PassesTheExactArguments(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Backend: startEchoServer(t)})
+	k := fakekubectl.Install(t, fakekubectl.Script{Backend: tcpserver.Start(t, tcpserver.GreetAndEcho).String()})
 	spec := newTestSpec()
 	spec.Port = "http"
 	spec.Kubeconfig = filepath.Join(k.Dir, "config")
@@ -183,7 +158,7 @@ func TestOpen_PassesTheExactArguments(t *testing.T) {
 }
 
 func TestOpen_RunsTheNamedProgram(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Backend: startEchoServer(t)})
+	k := fakekubectl.Install(t, fakekubectl.Script{Backend: tcpserver.Start(t, tcpserver.GreetAndEcho).String()})
 	r := newRun(t, k)
 	r.Env = append(r.Env, "PATH=/no/where")
 	spec := newTestSpec()
@@ -219,7 +194,7 @@ func TestTunnel_ReportsARefusalBeforeItEnds(t *testing.T) {
 }
 
 func TestTunnel_DeletedPodIsReportedAtTheNextConnection(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Backend: startEchoServer(t)})
+	k := fakekubectl.Install(t, fakekubectl.Script{Backend: tcpserver.Start(t, tcpserver.GreetAndEcho).String()})
 	tunnel := openTunnel(t, k)
 	old := dial(t, tunnel)
 	expectBytes(t, old, "welcome ")
@@ -250,7 +225,7 @@ func TestTunnel_EndsWhenKubectlCannotCreateStreams(t *testing.T) {
 }
 
 func TestTunnel_EndsWhenKubectlIsKilled(t *testing.T) {
-	tunnel := openTunnel(t, fakekubectl.Install(t, fakekubectl.Script{Backend: startEchoServer(t)}))
+	tunnel := openTunnel(t, fakekubectl.Install(t, fakekubectl.Script{Backend: tcpserver.Start(t, tcpserver.GreetAndEcho).String()}))
 	if err := syscall.Kill(tunnel.Pid(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}

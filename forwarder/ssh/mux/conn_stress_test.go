@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/testdata/sshd"
+
+	"github.com/localport-sh/localport/testdata/tcpserver"
 )
 
 // stressClients are clients of one Conn that behave in random ways, well and badly.
@@ -159,7 +161,7 @@ func (clients *stressClients) run(clientCount, actionsEach int) {
 func newStressClients(t *testing.T, c *Conn) *stressClients {
 	t.Helper()
 	closeSinksCh := make(chan struct{})
-	clients := &stressClients{t: t, conn: c, echoPort: startServer(t, echo), closeSinks: sync.OnceFunc(func() { close(closeSinksCh) })}
+	clients := &stressClients{t: t, conn: c, echoPort: startServer(t, tcpserver.Echo), closeSinks: sync.OnceFunc(func() { close(closeSinksCh) })}
 	clients.sinkPort = startServer(t, func(conn *net.TCPConn) {
 		_ = conn.SetReadBuffer(4 << 10)
 		<-closeSinksCh

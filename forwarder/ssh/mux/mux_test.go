@@ -23,6 +23,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
+	"github.com/localport-sh/localport/testdata/tcpserver"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -84,28 +85,8 @@ func openConn(t testing.TB, server *sshd.Server) *Conn {
 // startServer starts a server that calls onConn for each connection, and returns its port.
 func startServer(t testing.TB, onConn func(*net.TCPConn)) int {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				defer conn.Close()
-				onConn(conn.(*net.TCPConn))
-			})
-		}
-	})
-	t.Cleanup(func() { _ = l.Close(); serving.Wait() })
-	return l.Addr().(*net.TCPAddr).Port
+	return tcpserver.Start(t, onConn).Port
 }
-
-func echo(conn *net.TCPConn) { _, _ = io.Copy(conn, conn) }
 
 func openStream(t testing.TB, c *Conn, port int) *Stream {
 	t.Helper()
@@ -177,7 +158,7 @@ func TestStream_CanWriteAfterRemoteEOF(t *testing.T) {
 func TestConn_OpenRefusalHasServersReasonAndKeepsOtherStreams(t *testing.T) {
 	server := sshd.Start(t, "PermitOpen 127.0.0.1:* no-such-host.invalid:*")
 	c := openConn(t, server)
-	s := openStream(t, c, startServer(t, echo))
+	s := openStream(t, c, startServer(t, tcpserver.Echo))
 	for _, tt := range []struct {
 		host string
 		port int
@@ -231,7 +212,7 @@ func echoRandomBytes(t *testing.T, server *sshd.Server, size int64) {
 	t.Helper()
 	c := openConn(t, server)
 	want := sha256.New()
-	s := openStream(t, c, startServer(t, echo))
+	s := openStream(t, c, startServer(t, tcpserver.Echo))
 	var sending sync.WaitGroup
 	sending.Go(func() {
 		if _, err := io.Copy(io.MultiWriter(s, want), io.LimitReader(rand.Reader, size)); err != nil {
@@ -258,7 +239,7 @@ func TestStream_UnreadStreamDoesNotBlockOthers(t *testing.T) {
 		}
 	})
 	slow := openStream(t, c, endless)
-	other := openStream(t, c, startServer(t, echo))
+	other := openStream(t, c, startServer(t, tcpserver.Echo))
 	for range 100 {
 		if _, err := other.Write([]byte("x")); err != nil {
 			t.Fatal(err)
@@ -284,7 +265,7 @@ func TestStream_UnreadStreamDoesNotBlockOthers(t *testing.T) {
 
 func TestConn_OpensManyStreamsConcurrently(t *testing.T) {
 	c := openConn(t, sshd.Start(t))
-	port := startServer(t, echo)
+	port := startServer(t, tcpserver.Echo)
 	for range 2 {
 		var all sync.WaitGroup
 		for i := range 300 {
@@ -317,7 +298,7 @@ func TestStream_IsBrokenWhenMasterIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	s, last := openStream(t, c, startServer(t, echo)), openStream(t, c, startServer(t, func(conn *net.TCPConn) { _, _ = conn.Write([]byte("bye")) }))
+	s, last := openStream(t, c, startServer(t, tcpserver.Echo)), openStream(t, c, startServer(t, func(conn *net.TCPConn) { _, _ = conn.Write([]byte("bye")) }))
 	if got, err := io.ReadAll(last); err != nil || string(got) != "bye" {
 		t.Errorf("got %q, %v", got, err)
 	}
@@ -351,7 +332,7 @@ func TestControl_MasterEndsWithLastConnAfterStopListening(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = openStream(t, c, startServer(t, echo)).Close()
+	_ = openStream(t, c, startServer(t, tcpserver.Echo)).Close()
 	_ = c.Close()
 	<-ssh.Done()
 }
@@ -360,7 +341,7 @@ func TestControl_ServerListensUntilForwardIsClosed(t *testing.T) {
 	control, _ := startMaster(t, sshd.Start(t))
 	remotePort := ports.FreePort(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", remotePort)
-	f := RemoteForward{ListenHost: "127.0.0.1", ListenPort: remotePort, DialHost: "127.0.0.1", DialPort: startServer(t, echo)}
+	f := RemoteForward{ListenHost: "127.0.0.1", ListenPort: remotePort, DialHost: "127.0.0.1", DialPort: startServer(t, tcpserver.Echo)}
 	if err := control.OpenForward(t.Context(), f); err != nil {
 		t.Fatal(err)
 	}
@@ -373,7 +354,7 @@ func TestControl_ServerListensUntilForwardIsClosed(t *testing.T) {
 	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	if err := control.OpenForward(t.Context(), RemoteForward{ListenHost: "127.0.0.1", ListenPort: startServer(t, echo), DialHost: "127.0.0.1", DialPort: 1}); err == nil ||
+	if err := control.OpenForward(t.Context(), RemoteForward{ListenHost: "127.0.0.1", ListenPort: startServer(t, tcpserver.Echo), DialHost: "127.0.0.1", DialPort: 1}); err == nil ||
 		!strings.Contains(err.Error(), "remote port forwarding failed for listen port") {
 		t.Errorf("forward of a port that is in use: %v", err)
 	}

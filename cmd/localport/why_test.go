@@ -226,7 +226,10 @@ func TestGolden_WhySSH(t *testing.T) {
 	p.waitState("changed", forwarder.Failed)
 	p.waitError("unreachable", "refused")
 	p.waitState("unknownhost", forwarder.NeedsAttention)
-	eventually(t, "forwarding is known to be forbidden", func() bool { return p.service(p.root, "forbidden").LastError != "" })
+	eventually(t, "forwarding is known to be forbidden", func() bool {
+		svc := p.service(p.root, "forbidden")
+		return svc.State == forwarder.Unhealthy && strings.Contains(svc.LastError, "administratively prohibited") && strings.Contains(svc.Hint, "asked again")
+	})
 	for class, service := range map[string]string{
 		"ssh-healthy": "healthy", "ssh-wrong-key": "wrongkey", "ssh-host-key-changed": "changed", "ssh-forwarding-forbidden": "forbidden",
 		"ssh-unreachable": "unreachable", "ssh-unknown-host-key": "unknownhost",

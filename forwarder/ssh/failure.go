@@ -51,13 +51,17 @@ const (
 
 const loginCommand = `"localport login"`
 
-// loginServiceCommand is for a failure that needs no attention, so that loginCommand would pass the service by. See nameService.
-const loginServiceCommand = `"localport login SERVICE"`
+// Commands that name the service: see nameService. The first is for a failure that needs no attention, so that loginCommand would pass the service
+// by; the second for what the user changes on the server, where nobody sees it.
+const (
+	loginServiceCommand   = `"localport login SERVICE"`
+	restartServiceCommand = `"localport restart SERVICE"`
+)
 
 // nameService returns a failure of a destination as that of a service.
 func nameService(f *forwarder.Failure, service string) *forwarder.Failure {
 	copied := *f
-	copied.Hint = strings.ReplaceAll(f.Hint, loginServiceCommand, `"localport login `+service+`"`)
+	copied.Hint = strings.NewReplacer(loginServiceCommand, `"localport login `+service+`"`, restartServiceCommand, `"localport restart `+service+`"`).Replace(f.Hint)
 	return &copied
 }
 
@@ -450,7 +454,8 @@ func (p *outputParser) addKeyErrors(lines *process.Transcript, f *forwarder.Fail
 			f.Hint = fmt.Sprintf(`run "ssh-add %s", then "localport restart"; or, for one login, %s`, process.QuoteWord(keys.unusable), loginCommand)
 		}
 	case strings.HasSuffix(deniedLine, "(publickey).") && len(keys.offered) > 0 && keys.missing == "" && !isJump && f.Reason == deniedLine:
-		f.Hint = fmt.Sprintf("the server accepts keys only, and not %s: add its public key to authorized_keys on the server, or use another key", strings.Join(keys.offered, ", "))
+		f.Hint = fmt.Sprintf("the server accepts keys only, and not %s: add its public key to authorized_keys on the server, then run %s; or use another key",
+			strings.Join(keys.offered, ", "), restartServiceCommand)
 	case keys.missing != "":
 		f.Reason = fmt.Sprintf(missing, keys.missing, f.Reason)
 		f.Hint = fmt.Sprintf("correct IdentityFile in the ssh config, or create the key: %s; or, to log in with a password or a code, run %s", keys.missing, loginCommand)

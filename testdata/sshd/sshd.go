@@ -183,6 +183,12 @@ func (s *Server) NewHostKey() {
 	s.start()
 }
 
+// TrustHostKey adds the present host key to the known hosts, as accepting it does.
+func (s *Server) TrustHostKey() {
+	s.t.Helper()
+	s.writeKnownHosts()
+}
+
 // WriteClientConfig writes an ssh_config with lines before those of ConfigFile, and returns its path.
 func (s *Server) WriteClientConfig(lines ...string) string {
 	s.t.Helper()

@@ -13,6 +13,8 @@ type pathEntry struct {
 	// isAncestor: the entry is a directory on the path, not a link or the file. Its removal or replacement is usually reported by the
 	// entries in it too.
 	isAncestor bool
+	isRegular  bool   // the entry is a regular file
+	id         fileID // of the entry; zero if there is none
 }
 
 // maxLinks is the number of symbolic links that Linux follows before it fails with ELOOP (path_resolution(7)); macOS follows fewer.
@@ -35,10 +37,13 @@ func walkPath(path string) []pathEntry {
 		}
 		entryPath := filepath.Join(dir, name)
 		info, err := os.Lstat(entryPath)
-		if err != nil || !info.IsDir() && info.Mode()&os.ModeSymlink == 0 {
+		if err != nil {
 			return append(entries, pathEntry{dir: dir, name: name})
 		}
-		entries = append(entries, pathEntry{dir, name, info.IsDir()})
+		entries = append(entries, pathEntry{dir, name, info.IsDir(), info.Mode().IsRegular(), idOf(info)})
+		if !info.IsDir() && info.Mode()&os.ModeSymlink == 0 {
+			return entries
+		}
 		if info.IsDir() {
 			dir = entryPath
 			continue

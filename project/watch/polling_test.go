@@ -9,14 +9,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
+
+	"github.com/localport-sh/localport/project/watch/fsevent"
 )
 
 // noEventSettings make a Watcher receive no events, and poll often.
 func noEventSettings() settings {
 	s := fastSettings()
 	s.pollInterval = 5 * time.Millisecond
-	s.addDir = func(*fsnotify.Watcher, string) error { return nil }
+	s.add = func(eventSource, string, fsevent.Interest) error { return nil }
 	return s
 }
 
@@ -26,11 +28,13 @@ func TestWatcher_PollsWithoutEventsAndSaysWhy(t *testing.T) {
 	unreliable := noEventSettings()
 	unreliable.unreliableFilesystem = func(string) string { return "9p" }
 	noWatches := noEventSettings()
-	noWatches.addDir = func(*fsnotify.Watcher, string) error { return os.NewSyscallError("inotify_add_watch", syscall.ENOSPC) }
+	noWatches.add = func(eventSource, string, fsevent.Interest) error {
+		return os.NewSyscallError("inotify_add_watch", syscall.ENOSPC)
+	}
 	noInstances := noEventSettings()
-	noInstances.newSource = func() (*eventSource, error) { return nil, syscall.EMFILE }
+	noInstances.newSource = func() (eventSource, error) { return nil, syscall.EMFILE }
 	forbidden := noEventSettings()
-	forbidden.addDir = func(*fsnotify.Watcher, string) error { return syscall.EACCES }
+	forbidden.add = func(eventSource, string, fsevent.Interest) error { return syscall.EACCES }
 	for name, c := range map[string]struct {
 		settings
 		want string
@@ -64,7 +68,7 @@ func TestWatcher_ReturnsToEventsWhenTheLimitIsRaised(t *testing.T) {
 	var isRaised atomic.Bool
 	s := fastSettings()
 	s.pollInterval = 5 * time.Millisecond
-	s.newSource = func() (*eventSource, error) {
+	s.newSource = func() (eventSource, error) {
 		if !isRaised.Load() {
 			return nil, syscall.EMFILE
 		}
@@ -83,46 +87,58 @@ func TestWatcher_ReturnsToEventsWhenTheLimitIsRaised(t *testing.T) {
 }
 
 func TestWatcher_RescanFindsAChangeWithoutAnEvent(t *testing.T) {
-	path, elsewhere := filepath.Join(resolvedTempDir(t), "f"), filepath.Join(resolvedTempDir(t), "g")
+	path := filepath.Join(resolvedTempDir(t), "f")
 	write(t, path, "old")
-	must(t, os.Link(path, elsewhere))
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	defer file.Close()
+	mapping, err := unix.Mmap(int(file.Fd()), 0, len("old"), unix.PROT_WRITE, unix.MAP_SHARED)
+	must(t, err)
+	defer func() { _ = unix.Munmap(mapping) }()
 	s := fastSettings()
 	s.rescanInterval = 5 * time.Millisecond
 	w := startWatcher(t, s, path)
-	write(t, elsewhere, "new")
-	waitForText(t, w, path, "new", "it was written by its other name")
+	copy(mapping, "new")
+	waitForText(t, w, path, "new", "it was written in memory")
 	if reason, isPolling := w.Polling(); isPolling {
 		t.Errorf("polling, because %s", reason)
 	}
 }
 
+// lossySource loses all events.
+type lossySource struct {
+	eventSource
+	lostCh chan struct{}
+}
+
+func (lossySource) Events() <-chan fsevent.Event { return nil }
+
+func (s lossySource) Lost() <-chan struct{} { return s.lostCh }
+
 func TestWatcher_RescansAfterLostEvents(t *testing.T) {
-	path := filepath.Join(resolvedTempDir(t), "f")
-	sourceCh := make(chan *eventSource, 1)
+	path, lostCh := filepath.Join(resolvedTempDir(t), "f"), make(chan struct{})
 	s := fastSettings()
-	s.addDir = func(*fsnotify.Watcher, string) error { return nil }
-	s.newSource = func() (*eventSource, error) {
+	s.newSource = func() (eventSource, error) {
 		source, err := newSource()
-		sourceCh <- source
-		return source, err
+		return lossySource{source, lostCh}, err
 	}
 	w := startWatcher(t, s, path)
 	write(t, path, "new")
-	(<-sourceCh).Errors <- fsnotify.ErrEventOverflow
+	lostCh <- struct{}{}
 	waitForText(t, w, path, "new", "the queue overflowed")
 }
 
 func TestWatcher_ReplacesAnEndedSource(t *testing.T) {
 	path := filepath.Join(resolvedTempDir(t), "f")
-	sourceCh := make(chan *eventSource, 2)
+	sourceCh := make(chan eventSource, 2)
 	s := fastSettings()
-	s.newSource = func() (*eventSource, error) {
+	s.newSource = func() (eventSource, error) {
 		source, err := newSource()
 		sourceCh <- source
 		return source, err
 	}
 	w := startWatcher(t, s, path)
-	must(t, (<-sourceCh).Close())
+	(<-sourceCh).Close()
 	<-sourceCh
 	write(t, path, "new")
 	waitForText(t, w, path, "new", "it was written after the source was replaced")

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
+	"github.com/localport-sh/localport/project/watch/fsevent"
 )
 
 // settings are the intervals and system calls of a Watcher, which tests replace.
@@ -16,17 +16,25 @@ type settings struct {
 	debounce             time.Duration // a burst of events ends this long after the last one,
 	maxDelay             time.Duration // and at most this long after the first
 	pollInterval         time.Duration // between rescans without events
-	rescanInterval       time.Duration // between rescans with events: some changes cause none, such as a write through another hard link
+	rescanInterval       time.Duration // between rescans with events: some changes cause none, such as a write to a mapping of the file in memory
 	readGrace            time.Duration // how long the caller may take to read after a change was reported
 	unreliableFilesystem func(dir string) string
-	newSource            func() (*eventSource, error)
-	addDir               func(w *fsnotify.Watcher, dir string) error
+	newSource            func() (eventSource, error)
+	add                  func(source eventSource, path string, interest fsevent.Interest) error
 }
 
 var defaultSettings = settings{
 	debounce: 100 * time.Millisecond, maxDelay: time.Second, pollInterval: 2 * time.Second, rescanInterval: 30 * time.Second,
 	readGrace:            10 * time.Second,
-	unreliableFilesystem: unreliableFilesystem, newSource: newSource, addDir: (*fsnotify.Watcher).Add,
+	unreliableFilesystem: unreliableFilesystem, newSource: newSource, add: eventSource.Add,
+}
+
+func newSource() (eventSource, error) {
+	source, err := fsevent.Open()
+	if err != nil {
+		return nil, err
+	}
+	return source, nil
 }
 
 // setPathsRequest is a call of SetPaths, passed to the run loop.
@@ -139,7 +147,7 @@ func (w *Watcher) run() {
 }
 
 // handleEvent handles one event; isOpen is false if the source has ended.
-func (w *Watcher) handleEvent(event fsnotify.Event, isOpen bool) {
+func (w *Watcher) handleEvent(event fsevent.Event, isOpen bool) {
 	if !isOpen {
 		w.watches.close()
 	}
@@ -176,7 +184,7 @@ func (w *Watcher) rescan(hasEvent bool) {
 	w.contents = contents
 }
 
-// updateWatches watches every directory that decides what the paths resolve to. It is called before the files are read, so that a change after
+// updateWatches watches everything that decides what the paths resolve to. It is called before the files are read, so that a change after
 // the reading has an event.
 func (w *Watcher) updateWatches(paths []string) {
 	reason, isStable := w.watches.update(paths, w.settings)

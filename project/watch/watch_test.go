@@ -5,14 +5,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"go.uber.org/goleak"
+
+	"github.com/localport-sh/localport/project/watch/fsevent"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -47,12 +47,12 @@ func TestWatcher_WatchesABrieflyMissingDirectory(t *testing.T) {
 	shop, gone := filepath.Join(resolvedTempDir(t), "shop"), false
 	must(t, os.Mkdir(shop, 0o700))
 	s := fastSettings()
-	s.addDir = func(w *fsnotify.Watcher, dir string) error {
-		if dir == shop && !gone {
+	s.add = func(source eventSource, path string, interest fsevent.Interest) error {
+		if path == shop && !gone {
 			gone = true
 			return fs.ErrNotExist
 		}
-		return w.Add(dir)
+		return source.Add(path, interest)
 	}
 	w := startWatcher(t, s, filepath.Join(shop, "f"))
 	write(t, filepath.Join(shop, "f"), "x")
@@ -269,13 +269,13 @@ func TestWatcher_WatchesOnlyDirectoriesOnThePath(t *testing.T) {
 	config, env := filepath.Join(dir, "shop/.localport.toml"), filepath.Join(dir, "main/.env")
 	w := newWatcher([]string{config, env}, fastSettings())
 	defer w.watches.close()
-	for _, path := range w.watches.source.WatchList() {
+	for path := range w.watches.targets {
 		if !strings.HasPrefix(config, path) && !strings.HasPrefix(env, path) {
 			t.Errorf("%s is watched", path)
 		}
 	}
 	w.replacePaths([]string{env})
-	if list := w.watches.source.WatchList(); slices.Contains(list, filepath.Dir(config)) {
+	if _, isWatched := w.watches.targets[filepath.Dir(config)]; isWatched {
 		t.Errorf("still watched for no file: %s", filepath.Dir(config))
 	}
 }

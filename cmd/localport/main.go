@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -83,16 +82,12 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 	if len(args) > 1 && args[0] == prompt.MistakeArg {
 		return printMistake(a, args[1])
 	}
-	catchBrokenPipe()
 	code := parseAndRun(a, args)
 	if a.superviseProject != nil {
 		return output.PrintError(stderr, a.superviseProject())
 	}
 	return code
 }
-
-// catchBrokenPipe makes a write to a pipe without a reader return EPIPE. A program that exec runs does not inherit that.
-func catchBrokenPipe() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // parseAndRun runs the command that args name, and returns the exit code.
 func parseAndRun(a *app, args []string) int {

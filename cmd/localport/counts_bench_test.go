@@ -207,3 +207,20 @@ func TestCounts_ExportAllocations(t *testing.T) {
 		t.Errorf("%.0f allocations, limit %.0f; exit %d", allocations, limit, code)
 	}
 }
+
+// TestCounts_CommandLineAllocations limits the allocations of parsing the command lines that scripts run often. The whole grammar takes 11,500.
+func TestCounts_CommandLineAllocations(t *testing.T) {
+	for _, args := range [][]string{{"env"}, {"port", "web"}, {"status"}, {"exec", "--", "true"}, {"-C", "/", "env", "--json"}} {
+		allocations := testing.AllocsPerRun(5, func() {
+			var g grammar
+			if _, err := parse(t.Context(), &app{}, &g, args); err != nil {
+				t.Error(err)
+			}
+		})
+		t.Logf("%v: %.0f allocations", args, allocations)
+		if limit := 1700.; allocations > limit {
+			t.Errorf("%v: %.0f allocations, limit %.0f", args, allocations, limit)
+		}
+	}
+	t.Logf("the whole grammar: %.0f allocations", testing.AllocsPerRun(5, func() { newParser(t.Context(), &app{}, &grammar{}) }))
+}

@@ -97,6 +97,7 @@ func isCommand(words []string, model *kong.Application) bool {
 
 // printHelp is kong's help; that of the program itself also lists the help topics.
 func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
+	output.CatchBrokenPipe() // kong writes to os.Stdout itself
 	if err := kong.DefaultHelpPrinter(options, ctx); err != nil || ctx.Selected() != nil || ctx.Empty() {
 		return err
 	}

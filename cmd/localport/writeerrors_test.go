@@ -37,7 +37,9 @@ func TestCommands_FailIfTheirOutputCannotBeWritten(t *testing.T) {
 			t.Errorf("%s >/dev/full: exit %d, %q", command, code, stderr.String())
 		}
 	}
-	for _, command := range []string{"status", "logs supervisor", "env", "version", "hook bash", "--help"} {
+	for _, command := range []string{
+		"status", "status --json", "logs supervisor", "env", "port web", "version", "--version", "hook bash", "hook nu", "completion zsh", "--help", "status --help", "help ssh",
+	} {
 		reader, writer, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)

@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"sync"
+	"syscall"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -49,11 +53,45 @@ func (w *Writer) writeFile(data []byte) error {
 	if len(data) == 0 {
 		return nil
 	}
-	_, err := w.file.Write(data)
+	var err error
+	if file, ok := w.file.(*os.File); ok {
+		err = writeAll(file, data)
+	} else {
+		_, err = w.file.Write(data)
+	}
 	w.err = cmp.Or(w.err, err)
 	w.hasWritten = w.hasWritten || err == nil
 	return err
 }
+
+// writeAll writes data to a file. A pipe without a reader is an error, also of stdout and stderr, where (*os.File).Write raises SIGPIPE. (To catch
+// the signal, as CatchBrokenPipe does, costs a thread: 0.4 of the 4 ms of CPU that a command takes.)
+func writeAll(file *os.File, data []byte) error {
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var writeErr error
+	err = conn.Write(func(fd uintptr) (isDone bool) {
+		for len(data) > 0 {
+			n, err := unix.Write(int(fd), data)
+			data = data[max(n, 0):]
+			switch {
+			case errors.Is(err, unix.EAGAIN):
+				return false
+			case err != nil && !errors.Is(err, unix.EINTR):
+				writeErr = &os.PathError{Op: "write", Path: file.Name(), Err: err}
+				return true
+			}
+		}
+		return true
+	})
+	return cmp.Or(writeErr, err)
+}
+
+// CatchBrokenPipe makes every write to a pipe without a reader return EPIPE, also those to os.Stdout and os.Stderr. A program that exec runs does
+// not inherit that.
+var CatchBrokenPipe = sync.OnceFunc(func() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) })
 
 // HasWritten reports whether something was written without an error.
 func (w *Writer) HasWritten() bool { return w.hasWritten }
@@ -82,7 +120,10 @@ func partialLength(data []byte) int {
 }
 
 // File returns the file itself, for a program that is given the terminal, and for our own escape sequences.
-func (w *Writer) File() io.Writer { return w.file }
+func (w *Writer) File() io.Writer {
+	CatchBrokenPipe()
+	return w.file
+}
 
 // Data returns where to write what programs read: the file itself, unescaped, unless it is a terminal.
 func (w *Writer) Data() io.Writer {

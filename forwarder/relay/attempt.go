@@ -128,13 +128,18 @@ func (a *attempt) finishToClient(o outcome) {
 			c.close(true)
 			break
 		}
-		c.isWriteClosed.Store(true)
-		_ = c.conn.CloseWrite()
+		if !a.isClosedByEndOf(fromUpstream) {
+			c.isWriteClosed.Store(true)
+			closeWrite(c.conn, c.rawConn)
+		}
 		a.endDirection(fromUpstream, false)
 	case outcomeWriteFailed:
 		a.endDirection(fromUpstream, true)
 	case outcomeReset:
 		c.close(true)
+	}
+	if c.hasClosed() {
+		return
 	}
 	defer a.closeWithTunnel()()
 	switch err := a.awaitUpstreamClose(); {
@@ -183,6 +188,14 @@ func (a *attempt) endDirection(direction int, byWriteError bool) {
 	if haveBothEnded {
 		c.close(byReset)
 	}
+}
+
+// isClosedByEndOf reports whether the proper end of a direction closes the connection, because the other one has ended properly. Closing
+// a socket of which everything was read sends the same FIN as closing its sending side first.
+func (a *attempt) isClosedByEndOf(direction int) bool {
+	a.client.mu.Lock()
+	defer a.client.mu.Unlock()
+	return a.hasEnded[1-direction] && !a.hasWriteFailed
 }
 
 // dialUpstream connects through the tunnel. It returns false if the attempt has failed; the client can make another one.

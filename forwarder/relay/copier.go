@@ -61,11 +61,11 @@ type copier struct {
 	// isWriteClosed is set before the source's sending side is closed.
 	isWriteClosed *atomic.Bool
 
-	buf          []byte // holds n bytes between read and write, else nil
-	streamBytes  []byte // the same for a stream, which owns them
-	n            int
-	readErr      error
+	buf          []byte             // of the pool, between a read from a socket and the write, else nil
+	unsent       []byte             // what was read and not written yet: a part of buf, or bytes that the stream owns
+	ioErr        error              // of the last call of receiveNow or sendNow
 	readFunc     func(uintptr) bool // readAvailable, allocated once
+	writeFunc    func(uintptr) bool // writeUnsent, allocated once
 	fullReads    int                // how many of the last reads filled a buffer
 	cannotSplice bool               // the kernel cannot copy between these two
 	isTCP        bool               // the source is a TCP connection
@@ -77,7 +77,7 @@ func newCopier(src halfCloseConn, rawSrc syscall.RawConn, isWriteClosed *atomic.
 	}
 	c.stream, _ = src.(forwarder.Stream)
 	_, c.isTCP = src.(*net.TCPConn)
-	c.readFunc = c.readAvailable
+	c.readFunc, c.writeFunc = c.readAvailable, c.writeUnsent
 	return c
 }
 
@@ -110,15 +110,15 @@ func (c *copier) read() outcome {
 		return readOutcome(err)
 	}
 	switch {
-	case c.n > 0:
-		c.onBytes(c.n)
+	case len(c.unsent) > 0:
+		c.onBytes(len(c.unsent))
 		return outcomeContinue
-	case c.readErr == nil:
+	case c.ioErr == nil:
 		c.releaseBuffer()
 		return c.endOutcome()
 	}
 	c.releaseBuffer()
-	return readOutcome(c.readErr)
+	return readOutcome(c.ioErr)
 }
 
 // endOutcome is the outcome of a read that returned no bytes. The kernel reports a reset once: if the other direction's write got the
@@ -134,10 +134,10 @@ func (c *copier) endOutcome() outcome {
 // readStream is read for a stream, whose bytes are valid until the next read.
 func (c *copier) readStream() outcome {
 	var err error
-	if c.streamBytes, err = c.stream.Next(); err != nil {
+	if c.unsent, err = c.stream.Next(); err != nil {
 		return readOutcome(err)
 	}
-	c.onBytes(len(c.streamBytes))
+	c.onBytes(len(c.unsent))
 	return outcomeContinue
 }
 
@@ -145,18 +145,19 @@ func (c *copier) readStream() outcome {
 // syscall.RawConn.Read takes: false means to wait until the socket is readable.
 func (c *copier) readAvailable(fd uintptr) bool {
 	buf := getBuffer(c.fullReads >= minFullReads && c.cannotSplice)
+	var n int
 	for {
-		c.n, c.readErr = syscall.Read(int(fd), buf)
-		if !errors.Is(c.readErr, syscall.EINTR) {
+		n, c.ioErr = receiveNow(fd, buf)
+		if !errors.Is(c.ioErr, syscall.EINTR) {
 			break
 		}
 	}
-	if errors.Is(c.readErr, syscall.EAGAIN) {
+	if errors.Is(c.ioErr, syscall.EAGAIN) {
 		putBuffer(buf)
 		return false
 	}
-	c.buf = buf
-	if c.n < bufferSize {
+	c.buf, c.unsent = buf, buf[:max(0, n)]
+	if n < bufferSize {
 		c.fullReads = 0
 	} else {
 		c.fullReads++
@@ -166,18 +167,39 @@ func (c *copier) readAvailable(fd uintptr) bool {
 
 // write writes what read has read.
 func (c *copier) write() outcome {
-	if c.stream != nil {
-		_, err := c.dst.Write(c.streamBytes)
-		return writeOutcome(err)
+	var err error
+	if c.rawDst == nil {
+		_, err = c.dst.Write(c.unsent)
+	} else if err = c.rawDst.Write(c.writeFunc); err == nil {
+		err = c.ioErr
 	}
-	_, err := c.dst.Write(c.buf[:c.n])
 	c.releaseBuffer()
 	return writeOutcome(err)
 }
 
+// writeUnsent writes without waiting. It has the form that syscall.RawConn.Write takes: false means to wait until the socket is writable.
+func (c *copier) writeUnsent(fd uintptr) bool {
+	for c.ioErr = nil; len(c.unsent) > 0; {
+		n, err := sendNow(fd, c.unsent)
+		switch {
+		case err == nil:
+			c.unsent = c.unsent[n:]
+		case errors.Is(err, syscall.EAGAIN):
+			return false
+		case !errors.Is(err, syscall.EINTR):
+			c.ioErr = err
+			return true
+		}
+	}
+	return true
+}
+
+// releaseBuffer gives the buffer back, if there is one.
 func (c *copier) releaseBuffer() {
-	putBuffer(c.buf)
-	c.buf = nil
+	if c.buf != nil {
+		putBuffer(c.buf)
+	}
+	c.buf, c.unsent = nil, nil
 }
 
 func readOutcome(err error) outcome {

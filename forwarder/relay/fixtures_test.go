@@ -23,8 +23,12 @@ import (
 const testRoleVariable = "LOCALPORT_TEST_ROLE"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(testRoleVariable) == "few files" {
+	switch os.Getenv(testRoleVariable) {
+	case "few files":
 		runFewFilesRelay()
+		return
+	case "relay":
+		runRelay()
 		return
 	}
 	goleak.VerifyTestMain(m)

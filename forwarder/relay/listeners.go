@@ -56,7 +56,7 @@ func listenTCP(addr netip.AddrPort) (*net.TCPListener, error) {
 	if addr.Addr().Is6() {
 		network = "tcp6"
 	}
-	var config net.ListenConfig
+	config := listenConfig()
 	config.SetMultipathTCP(false)                                         // Go's default for servers; the system's socket tables do not show who owns an MPTCP socket
 	l, err := config.Listen(context.Background(), network, addr.String()) // the context only limits name lookups, and addr is numeric
 	if err == nil {

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"net"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
@@ -100,8 +101,10 @@ func (a *attempt) applyOutcome(o outcome) {
 
 // closeUpstreamWrite passes on the client's half-close.
 func (a *attempt) closeUpstreamWrite() {
-	a.isUpstreamWriteClosed.Store(true)
-	_ = a.upstream.CloseWrite()
+	if _, isTCP := a.upstream.(*net.TCPConn); !isTCP || !a.isClosedByEndOf(fromClient) {
+		a.isUpstreamWriteClosed.Store(true)
+		closeWrite(a.upstream, a.toClient.rawSrc)
+	}
 	a.endDirection(fromClient, false)
 }
 
@@ -120,7 +123,7 @@ func (a *attempt) recordAndSend() outcome {
 	if o := a.toUpstream.read(); o != outcomeContinue {
 		return o
 	}
-	if _, ok := a.takeUnsent(a.toUpstream.buf[:a.toUpstream.n]); !ok {
+	if _, ok := a.takeUnsent(a.toUpstream.unsent); !ok {
 		a.toUpstream.releaseBuffer()
 		return outcomeContinue
 	}

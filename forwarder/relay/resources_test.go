@@ -10,7 +10,9 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -108,14 +110,19 @@ func TestRelay_ReleasesEverythingAfterManyConnections(t *testing.T) {
 	}
 }
 
-// runFewFilesRelay runs a relay in a process with a low file limit. It reads commands: "fill" opens as many files as
-// possible, "free" closes them, "shortage" prints Stats.Shortage; it ends at the end of the input.
+// runFewFilesRelay is runRelay in a process with a low file limit.
 func runFewFilesRelay() {
 	const maxFiles = 48
 	limit := syscall.Rlimit{Cur: maxFiles, Max: maxFiles}
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		panic(err)
 	}
+	runRelay()
+}
+
+// runRelay runs a relay in a process of its own. It reads commands: "fill" opens as many files as possible, "free" closes them, "shortage"
+// prints Stats.Shortage, "switches" how often its threads have waited; it ends at the end of the input.
+func runRelay() {
 	ls, err := BindListeners([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
 	if err != nil {
 		panic(err)
@@ -134,9 +141,26 @@ func runFewFilesRelay() {
 			}
 		case "shortage":
 			fmt.Print(r.Stats().Shortage, "; ")
+		case "switches":
+			fmt.Print(countVoluntarySwitches(), "; ")
 		}
 	}
 	_ = r.Close()
+}
+
+// countVoluntarySwitches returns how often the threads of this process have waited: voluntary_ctxt_switches in proc_pid_status(5).
+func countVoluntarySwitches() (n int) {
+	paths, _ := filepath.Glob("/proc/self/task/*/status")
+	for _, path := range paths {
+		data, _ := os.ReadFile(path) // fails for a thread that has ended
+		for line := range strings.Lines(string(data)) {
+			if count, ok := strings.CutPrefix(line, "voluntary_ctxt_switches:"); ok {
+				value, _ := strconv.Atoi(strings.TrimSpace(count))
+				n += value
+			}
+		}
+	}
+	return n
 }
 
 func openAllFiles() []*os.File {
@@ -166,8 +190,16 @@ func (d *dialTunnel) Refusals() <-chan forwarder.Refusal { return nil }
 // startFewFilesRelay starts runFewFilesRelay. sendCommand waits for the command's output and returns it.
 func startFewFilesRelay(t *testing.T, to string) (addr string, sendCommand func(string) string) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], to)
-	cmd.Env = append(os.Environ(), testRoleVariable+"=few files")
+	addr, sendCommand, _ = startRelayProcess(t, "few files", to)
+	return addr, sendCommand
+}
+
+// startRelayProcess starts the test binary in a role, through another program if one is given. end ends it, as the end of the test does.
+func startRelayProcess(t *testing.T, role, to string, through ...string) (addr string, sendCommand func(string) string, end func()) {
+	t.Helper()
+	argv := append(through, os.Args[0], to)
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Env = append(os.Environ(), testRoleVariable+"="+role)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -180,12 +212,13 @@ func startFewFilesRelay(t *testing.T, to string) (addr string, sendCommand func(
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	end = sync.OnceFunc(func() {
 		in.Close()
 		if err := cmd.Wait(); err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(end)
 	lines := bufio.NewScanner(out)
 	line := func() string {
 		if !lines.Scan() {
@@ -199,7 +232,7 @@ func startFewFilesRelay(t *testing.T, to string) (addr string, sendCommand func(
 			t.Fatal(err)
 		}
 		return line()
-	}
+	}, end
 }
 
 func TestRelay_ServesMoreClientsThanFilesInTurn(t *testing.T) {

@@ -91,12 +91,12 @@ func hasHungUp(fd uintptr) bool {
 }
 
 func readSocketError(fd uintptr) error {
-	errno, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR)
+	errno, err := takeSocketError(fd)
 	if err != nil {
 		return os.NewSyscallError("getsockopt", err)
 	}
 	if errno != 0 {
-		return syscall.Errno(errno)
+		return errno
 	}
 	return nil
 }
@@ -107,4 +107,13 @@ func closeConn(conn halfCloseConn, byReset bool) {
 		return
 	}
 	conn.Close()
+}
+
+// closeWrite closes the sending side of a connection; rawConn is nil for a stream.
+func closeWrite(conn halfCloseConn, rawConn syscall.RawConn) {
+	if rawConn == nil {
+		_ = conn.CloseWrite()
+		return
+	}
+	_ = rawConn.Control(shutdownWrite)
 }

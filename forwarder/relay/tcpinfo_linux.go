@@ -40,7 +40,7 @@ func readTCPInfo(s syscall.Conn) (*unix.TCPInfo, error) {
 
 func readRawTCPInfo(rawConn syscall.RawConn) (info *unix.TCPInfo, err error) {
 	controlErr := rawConn.Control(func(fd uintptr) {
-		info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		info, err = getTCPInfo(fd)
 	})
 	return info, cmp.Or(controlErr, err)
 }

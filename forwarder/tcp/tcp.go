@@ -76,10 +76,17 @@ func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 	dialer := net.Dialer{Control: func(_, address string, socket syscall.RawConn) error {
-		if addr, err := netip.ParseAddrPort(address); err == nil && t.relay.contains(addr) {
+		addr, err := netip.ParseAddrPort(address)
+		if err == nil && t.relay.contains(addr) {
 			return errLoop // the name resolves to it since Open
 		}
-		return limitConnectTime(socket)
+		if err := limitConnectTime(socket); err != nil {
+			return err
+		}
+		if addr.Addr().Unmap().IsLoopback() {
+			return connectLoopback(socket, addr)
+		}
+		return nil
 	}}
 	conn, err := dialer.DialContext(ctx, "tcp", t.addr)
 	if err == nil {

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // Errors that end a connection or a stream.
@@ -58,6 +60,7 @@ type Conn struct {
 	windowBudget windowBudget
 	refusalCount atomic.Int64
 	lastReceived atomic.Int64 // Unix nanoseconds
+	sendCount    atomic.Int64 // how often messages were sent
 
 	writeMu sync.Mutex // held while a message is written; guards isEOFSent and isCloseSent of every stream
 
@@ -160,7 +163,11 @@ func (c *Conn) openChannel(ctx context.Context, channelType string, typeData []b
 	select {
 	case <-s.openResultCh:
 		c.windowBudget.addRTT(time.Since(sentAt))
-		return s.openResult()
+		result, err := s.openResult()
+		if err == nil {
+			c.acknowledgeSoon()
+		}
+		return result, err
 	case <-ctx.Done():
 		_ = s.Close()
 		return nil, ctx.Err()
@@ -205,11 +212,34 @@ func (c *Conn) send(s *Stream, kind byte, messages net.Buffers) error {
 	}
 	s.isCloseSent = kind == messageClose
 	s.isEOFSent = s.isEOFSent || kind == messageEOF
+	return c.write(messages)
+}
+
+// write writes messages. writeMu is held.
+func (c *Conn) write(messages net.Buffers) error {
+	c.sendCount.Add(1)
 	if _, err := messages.WriteTo(c.socket); err != nil {
 		c.closeWithError(ErrMasterEnded)
 		return c.Err()
 	}
 	return nil
+}
+
+// acknowledgeDelay is how long a client that speaks first has to send something, which acknowledges the channel's confirmation too.
+const acknowledgeDelay = time.Millisecond
+
+// acknowledgeSoon makes the system acknowledge a channel's confirmation, if nothing else is sent. sshd holds back what the far end has sent
+// (Nagle's algorithm, RFC 9293, section 3.7.4) until its confirmation is acknowledged, for which a system without anything to send waits
+// 40 ms.
+func (c *Conn) acknowledgeSoon() {
+	sendCount := c.sendCount.Load()
+	time.AfterFunc(acknowledgeDelay, func() {
+		c.writeMu.Lock()
+		defer c.writeMu.Unlock()
+		if c.sendCount.Load() == sendCount && !wait.IsClosed(c.doneCh) {
+			_ = c.write(net.Buffers{encodeMessage(messageIgnore, appendString(nil, ""))}) // fails only if the master has ended
+		}
+	})
 }
 
 // readLoop reads and handles messages until the connection ends.

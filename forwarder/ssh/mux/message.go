@@ -5,6 +5,9 @@ import (
 	"math"
 )
 
+// messageIgnore is the message of RFC 4253, section 11.2, that every server ignores. A master passes it on as it is.
+const messageIgnore = 2
+
 // The channel messages of RFC 4254, section 9.
 const (
 	messageChannelOpen      = 90

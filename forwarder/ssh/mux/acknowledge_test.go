@@ -1,0 +1,95 @@
+package mux
+
+import (
+	"encoding/binary"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/localport-sh/localport/testdata/sshd"
+)
+
+// serveOneChannel plays a master that confirms the first channel. It returns the types of all messages that it was sent.
+func serveOneChannel(conn net.Conn) (kinds []byte) {
+	confirmation := appendUint32(appendUint32(appendUint32(appendUint32(nil, 0), 7), 1<<20), maxPacketSize)
+	defer conn.Close()
+	for {
+		var header [messageHeaderSize]byte
+		if _, err := io.ReadFull(conn, header[:]); err != nil {
+			return kinds
+		}
+		kinds = append(kinds, header[5])
+		if _, err := io.CopyN(io.Discard, conn, int64(binary.BigEndian.Uint32(header[:])-2)); err != nil {
+			return kinds
+		}
+		if header[5] == messageChannelOpen {
+			_, _ = conn.Write(encodeMessage(messageOpenConfirmation, confirmation))
+		}
+	}
+}
+
+func TestConn_AcknowledgesConfirmationUnlessSomethingIsSent(t *testing.T) {
+	for name, test := range map[string]struct {
+		afterOpen func(*Stream)
+		want      []byte
+	}{
+		"the client waits":        {func(*Stream) {}, []byte{messageChannelOpen, messageIgnore, messageClose}},
+		"the client speaks first": {func(s *Stream) { _, _ = s.Write([]byte("x")) }, []byte{messageChannelOpen, messageData, messageClose}},
+		"the client has closed":   {func(s *Stream) { _ = s.Close() }, []byte{messageChannelOpen, messageClose}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ours, theirs := net.Pipe()
+				c := newConn(ours)
+				kindsCh := make(chan []byte, 1)
+				go func() { kindsCh <- serveOneChannel(theirs) }()
+				s, err := c.Open(t.Context(), "h", 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				test.afterOpen(s)
+				time.Sleep(time.Second)
+				_ = s.Close()
+				_ = c.Close()
+				if kinds := <-kindsCh; !slices.Equal(kinds, test.want) {
+					t.Errorf("sent messages of the types %v, want %v", kinds, test.want)
+				}
+			})
+		})
+	}
+}
+
+// sshd holds back the first bytes of a far end that speaks first for 40 ms, unless something acknowledges its confirmation of the channel.
+func TestConn_ServerThatSpeaksFirstIsNotHeldBack(t *testing.T) {
+	const opens, heldBack = 15, 35 * time.Millisecond
+	server := sshd.Start(t, "LogLevel VERBOSE")
+	c := openConn(t, server)
+	port := startServer(t, func(conn *net.TCPConn) {
+		_, _ = conn.Write([]byte("hello"))
+		_, _ = io.Copy(io.Discard, conn)
+	})
+	slow := 0
+	for range opens {
+		startTime := time.Now()
+		s := openStream(t, c, port)
+		if data, err := s.Next(); err != nil || string(data) != "hello" {
+			t.Fatalf("got %q, %v", data, err)
+		}
+		if time.Since(startTime) > heldBack {
+			slow++
+		}
+		_ = s.Close()
+	}
+	if slow > opens/2 { // all are, otherwise; a few on a busy machine
+		t.Errorf("%d of %d connections got their first byte after %v", slow, opens, heldBack)
+	}
+	for line := range strings.Lines(server.Log()) {
+		if strings.Contains(strings.ToLower(line), "ignore") || strings.Contains(line, "error") {
+			t.Errorf("the server logged %q", line)
+		}
+	}
+}

@@ -31,7 +31,7 @@ const (
 	// RecheckVariable is 1 if the next prompt must run an export, because one at a cd (--cd) did not find a variable that [env] uses.
 	RecheckVariable = "__localport_recheck"
 	// TriedVariable has the reason for which the last export ran; another export with the same reason does not run after one that has failed. It is
-	// cleared if files wait to be allowed: each of their changes is the same reason. Only bash, zsh and fish read it.
+	// cleared if files wait to be allowed: each of their changes is the same reason. elvish does not read it.
 	TriedVariable = "__localport_tried"
 	// VariablesVariable has the names of the project's variables in the shell, separated by spaces: the hook prints them if localport is gone.
 	VariablesVariable = "__localport_variables"

@@ -3,8 +3,7 @@
 # A prompt where nothing changed starts no process: it reads the prompt's line, the project's files and the supervisor's /proc/PID/stat.
 # It compares contents, because elvish 0.19 cannot tell a file's age. What elvish cannot do:
 # - notice that the supervisor was killed where there is no /proc: it has no kill;
-# - tell the time where there is no /proc/uptime: a failed export is then repeated after some prompts instead of some seconds;
-# - keep other hooks from putting back what they found before they were entered.
+# - tell the time where there is no /proc/uptime: a failed export is then repeated after some prompts instead of some seconds.
 #
 # The line above sets $__localport_exe. All variables belong to the code of this eval, none is exported. `localport export` sets those of
 # __localport_eval.
@@ -21,12 +20,16 @@ var __localport_diff = '' # a copy of LOCALPORT_DIFF
 var __localport_variables = '' # the names of the project's variables in this shell
 var __localport_unfinished = '' # directories, each with a newline, of exports that may have entered a project before they were interrupted
 var __localport_recheck = '' # 1 if an export at a cd found variables missing that another hook may set before the prompt
+var __localport_tried = '' # set by `localport export`, and not used
 var __localport_uses = [] # the names of the variables that [env] uses
 
 var pwd-seen = '' # the directory of the last prompt; '' before the first
 var pwd-physical = '' # the same without symbolic links
 var files-seen = '' # the project's files, as they were before the last export
 var used-seen = [] # the values of the variables in $__localport_uses at the last export
+var tools-seen = '' # what direnv and mise had changed at the last export
+var ours = [&] # of the project's variables: our values, and what was there before
+var undo = 0 # at how many prompts after leaving what another hook puts back is undone
 var tried = '' # the last reason for an export, and how many exports did not resolve it
 var tries = 0
 var code = 0 # exit status of the last export
@@ -38,7 +41,7 @@ var prompts = 0 # counted where there is no clock
 # eval sees only those variables of the outer scope that its function mentions.
 fn __localport_eval {|statements|
   nop $__localport_root $__localport_dir $__localport_line $__localport_told $__localport_retry $__localport_diff $__localport_variables ^
-    $__localport_unfinished $__localport_recheck $__localport_uses $since
+    $__localport_unfinished $__localport_recheck $__localport_tried $__localport_uses $since
   eval $statements
 }
 
@@ -65,6 +68,49 @@ fn read-used {
   put [(for name $__localport_uses {
     if (has-env $name) { put =(get-env $name) } else { put unset }
   })]
+}
+
+fn read-tools { put $E:DIRENV_DIFF$E:__MISE_DIFF }
+
+# environment returns the values of the named variables that are set.
+fn environment {|names|
+  var values = [&]
+  for name $names {
+    if (has-env $name) { set values[$name] = (get-env $name) }
+  }
+  put $values
+}
+
+# list-set returns the names of the variables that statements set.
+fn list-set {|statements|
+  for line [(str:split "\n" $statements)] {
+    var words = [(str:split ' ' $line)]
+    if (and (eq $words[0] set-env) (not-eq $words[1] LOCALPORT_DIFF)) { put $words[1] }
+  }
+}
+
+# remember stores what the variables were before an export that has set them. A value that it has set before is the first one's: what another
+# tool finds, and may put back.
+fn remember {|before names|
+  for name $names {
+    var value = (get-env $name)
+    if (not (has-key $ours $name)) { set ours[$name] = [&] }
+    if (not (has-key $ours[$name] $value)) {
+      set ours[$name][$value] = (if (has-key $before $name) { put [$before[$name]] } else { put [] })
+    }
+  }
+}
+
+# undo-again restores variables that have our values again, because another hook that was entered later has put back what it found.
+fn undo-again {
+  for name [(keys $ours)] {
+    if (and (has-env $name) (has-key $ours[$name] (get-env $name))) {
+      var previous = $ours[$name][(get-env $name)]
+      if (eq $previous []) { unset-env $name } else { set-env $name $previous[0] }
+    }
+  }
+  set undo = (- $undo 1)
+  if (== $undo 0) { set ours = [&] }
 }
 
 # now tells the time in whole seconds.
@@ -188,7 +234,7 @@ fn export {|why root at-cd|
   var statements = ({
     try {
       (external $program) export elvish --pid $pid --root $__localport_root --line $__localport_line --told $__localport_told ^
-        --retry $__localport_retry --saves $@options < /dev/null
+        --retry $__localport_retry --saves --tools $@options < /dev/null
     } catch e {
       set status = (try { put $e[reason][exit-status] } catch e { put 1 })
     }
@@ -201,15 +247,22 @@ fn export {|why root at-cd|
   } else {
     set wait = (if (< $last-wait 60) { + $last-wait 5 } else { num 60 })
   }
+  var names last-root = [(list-set $statements)] $__localport_root
+  var before = (environment $names)
   __localport_eval $statements
+  if (not-eq $__localport_root $last-root) {
+    if (eq $__localport_root '') { set undo = 3 } else { set undo ours = 0 [&] }
+  }
+  if (not-eq $__localport_root '') { remember $before $names }
   if (has-value [0 3 4] $code) { set __localport_unfinished = '' } # also if an older localport does not set it
-  set used-seen = (read-used)
+  set used-seen tools-seen = (read-used) (read-tools)
   if (not-eq $__localport_root $root) { set files-seen = (read-files $__localport_root) }
 }
 
 # check is called before a prompt and after a cd; at-cd is then [--cd].
 fn check {|at-cd|
   var why = ''
+  if (and (!= $undo 0) (eq $at-cd [])) { undo-again }
   var here = $pwd-seen
   try {
     if (not-eq $pwd /unknown/pwd) { set here = $pwd } # what it is in a deleted directory
@@ -237,6 +290,9 @@ fn check {|at-cd|
     var used = (read-used)
     if (not-eq $used $used-seen) { set why = 'variables '(to-string $used) }
   }
+  if (and (eq $why '') (not-eq $root '') (not-eq (read-tools) $tools-seen)) {
+    set why = 'tools '(read-tools)
+  }
   if (and (eq $why '') (not-eq $__localport_recheck '') (eq $at-cd [])) {
     set why = recheck
   }
@@ -256,14 +312,32 @@ fn check {|at-cd|
   }
 }
 
-fn __localport_prompt { set prompts = (+ $prompts 1); check [] }
-fn __localport_cd {|_| check [--cd] }
-
 # others drops the functions of an earlier evaluation of this hook. Builtin functions have no body.
 fn others {|functions|
   for f $functions {
     if (not (try { str:contains $f[body] 'check [' } catch e { put $false })) { put $f }
   }
 }
+
+# The prompt's function is the last one from the second prompt on, so that it sees what others have set. What those after it have set at the
+# first one is seen before the command runs.
+var is-early = $false
+fn __localport_prompt {
+  set prompts = (+ $prompts 1)
+  check []
+  if (not (try { str:contains $edit:before-readline[-1][body] 'check [' } catch e { put $false })) {
+    set edit:before-readline = [(others $edit:before-readline) $__localport_prompt~]
+    set is-early = $true
+  }
+}
+fn __localport_command {|_|
+  if $is-early {
+    set is-early = $false
+    check [] # again
+  }
+}
+fn __localport_cd {|_| check [--cd] }
+
 set edit:before-readline = [(others $edit:before-readline) $__localport_prompt~]
+set edit:after-readline = [(others $edit:after-readline) $__localport_command~]
 set after-chdir = [(others $after-chdir) $__localport_cd~]

@@ -9,12 +9,11 @@
 # - look at a cd before the next prompt: the event env_change.PWD comes with the prompt;
 # - hold values that are not UTF-8;
 # - show what `localport export` says before it ends;
-# - notice that the supervisor was killed where there is no /proc: it cannot ask for a process without starting ps;
-# - keep other hooks from putting back what they found before they were entered.
+# - notice that the supervisor was killed where there is no /proc: it cannot ask for a process without starting ps.
 #
 # The state is a record in $env, which programs do not get. `localport export` prints JSON objects, one in a line.
 
-$env.__localport = ($env.__localport? | default {
+$env.__localport = ({
   root: "" # the project that this shell is in
   dir: "" # where LocalPort keeps what prompts compare with
   line: "" # the line in the file prompt of that directory, at the last export
@@ -27,6 +26,9 @@ $env.__localport = ($env.__localport? | default {
   missing: false # the message about the missing program has been shown
   uses: [] # the names of the variables that [env] uses
   used: [] # their values at the last export
+  tools: "" # what direnv and mise had changed at the last export
+  ours: [] # of the project's variables: our values, and what was there before
+  undo: 0 # at how many prompts after leaving what another hook puts back is undone
   files: [] # the project's files, as they were before the last export
   pwd: "" # the directory of the last prompt; "" before the first
   tried: "" # the last reason for an export, and how many exports did not resolve it
@@ -34,7 +36,7 @@ $env.__localport = ($env.__localport? | default {
   code: 0 # exit status of the last export
   wait: 0 # seconds until it is repeated; 0: it is not repeated
   since: 0 # when it ran
-})
+} | merge ($env.__localport? | default {}))
 
 # null if it is no regular file: a named pipe would block
 def __localport_read [file: string] {
@@ -48,6 +50,34 @@ def __localport_files [root: string] {
 def __localport_used [names: list] {
   let environment = $env
   $names | each {|name| {value: ($environment | get --optional $name)} }
+}
+
+def __localport_tools [] { $"($env.DIRENV_DIFF? | default '')($env.__MISE_DIFF? | default '')" }
+
+# Stores what the variables were before an export that has set them. A value that it has set before is the first one's: what another tool
+# finds, and may put back.
+def --env __localport_remember [before: record, names: list] {
+  let environment = $env
+  mut ours = $env.__localport.ours
+  for name in $names {
+    let value = ($environment | get --optional $name)
+    if not ($ours | any {|known| $known.name == $name and $known.value == $value }) {
+      $ours = ($ours | append {name: $name, value: $value, was: ($before | get --optional $name)})
+    }
+  }
+  $env.__localport.ours = $ours
+}
+
+# Restores variables that have our values again, because another hook that was entered later has put back what it found.
+def --env __localport_undo_again [] {
+  let environment = $env
+  for our in $env.__localport.ours {
+    if ($environment | get --optional $our.name) == $our.value {
+      if $our.was == null { hide-env --ignore-errors ($our.name) } else { load-env {($our.name): $our.was} }
+    }
+  }
+  $env.__localport.undo -= 1
+  if $env.__localport.undo == 0 { $env.__localport.ours = [] }
 }
 
 def __localport_now [] { (date now | into int) // 1_000_000_000 }
@@ -93,7 +123,9 @@ def __localport_find_root [dir: string] {
 }
 
 def --env __localport_apply [output: string] {
-  for statement in ($output | lines | each { from json }) {
+  let before = $env
+  let statements = ($output | lines | each { from json })
+  for statement in $statements {
     match $statement.do {
       "set" => { $env.__localport = ($env.__localport | merge {($statement.name | str replace "__localport_" ""): $statement.value}) }
       "watch" => { $env.__localport.uses = $statement.names }
@@ -109,6 +141,14 @@ def --env __localport_apply [output: string] {
         }
       }
     }
+  }
+  let root = $env.__localport.root
+  if $root != $before.__localport.root {
+    $env.__localport.undo = (if $root == "" { 3 } else { 0 })
+    if $root != "" { $env.__localport.ours = [] }
+  }
+  if $root != "" {
+    __localport_remember $before ($statements | where do == "export" and name != "LOCALPORT_DIFF" | get name)
   }
 }
 
@@ -157,7 +197,7 @@ def --env __localport_export [why: string, root: string] {
   $env.__localport = ($state | merge $failure | merge {files: (__localport_files $root), wait: ([$state.wait 5] | math max)})
   let result = (try {
     with-env $environment {
-      open --raw /dev/null | ^$exe export nu --pid $nu.pid --root $state.root --line $state.line --told $state.told --retry $state.retry --saves ...$limit ...$earlier | complete
+      open --raw /dev/null | ^$exe export nu --pid $nu.pid --root $state.root --line $state.line --told $state.told --retry $state.retry --saves --tools ...$limit ...$earlier | complete
     }
   } catch {
     {exit_code: 1, stdout: "", stderr: ""}
@@ -173,10 +213,12 @@ def --env __localport_export [why: string, root: string] {
   __localport_apply $result.stdout
   if $result.exit_code in [0 3 4] { $env.__localport.unfinished = "" } # also if an older localport does not set it
   $env.__localport.used = (__localport_used $env.__localport.uses)
+  $env.__localport.tools = (__localport_tools)
   if $env.__localport.root != $root { $env.__localport.files = (__localport_files $env.__localport.root) }
 }
 
 def --env __localport_check [] {
+  if $env.__localport.undo != 0 { __localport_undo_again }
   let state = $env.__localport
   let here = $env.PWD
   let physical = (try { $here | path expand } catch { $here })
@@ -196,6 +238,10 @@ def --env __localport_check [] {
     let used = (__localport_used $state.uses)
     if $used != $state.used { $why = $"variables ($used | to nuon)" }
   }
+  if $why == "" and $root != "" {
+    let tools = (__localport_tools)
+    if $tools != $state.tools { $why = $"tools ($tools)" }
+  }
   if $why == "" and $state.wait != 0 {
     if $state.code == 0 {
       $env.__localport.wait = 0
@@ -214,7 +260,23 @@ def --env __localport_prompt [] {
   let status = $env.LAST_EXIT_CODE?
   __localport_check
   if $status != null { $env.LAST_EXIT_CODE = $status }
+  __localport_be_last
 }
 
-# A hook that is text is run in the shell's own scope, and can be compared: the file may be read twice.
-$env.config.hooks.pre_prompt = ($env.config.hooks.pre_prompt? | default [] | where {|hook| $hook != "__localport_prompt" } | append "__localport_prompt")
+# From the second prompt on, the hook runs after others, so that it sees what they have set; what those after it have set at the first one,
+# it sees before the command runs. A hook that is text is run in the shell's own
+# scope, and can be compared: the file may be read twice.
+def --env __localport_be_last [] {
+  let hooks = ($env.config.hooks.pre_prompt? | default [])
+  if ($hooks | is-empty) or ($hooks | last) != "__localport_prompt" {
+    $env.config.hooks.pre_prompt = ($hooks | where {|hook| $hook != "__localport_prompt" } | append "__localport_prompt")
+    if "__localport_prompt" in $hooks {
+      $env.config.hooks.pre_execution = ($env.config.hooks.pre_execution? | default [] | append "__localport_command")
+    }
+  }
+}
+def --env __localport_command [] {
+  $env.config.hooks.pre_execution = ($env.config.hooks.pre_execution | where {|hook| $hook != "__localport_command" })
+  __localport_check
+}
+__localport_be_last

@@ -34,6 +34,7 @@ if (! $?__localport_tries) then
   set __localport_since = 0 # when it ran
   set __localport_tries = 0
 endif
+if (! $?__localport_tools) set __localport_tools = "" # what direnv had changed at the last export
 
 set __localport_why = "" # why this prompt must run an export; empty if it need not
 set __localport_last = "$__localport_pwd:q"
@@ -116,6 +117,13 @@ endif
 if ("$__localport_why:q" == "" && $__localport_uses) then
   __localport_used
   if ("$__localport_now:q" != "$__localport_seen:q") set __localport_why = "variables $__localport_now:q"
+endif
+set __localport_now = ""
+if ($?DIRENV_DIFF) then
+  set __localport_now = "$DIRENV_DIFF:q"
+endif
+if ("$__localport_why:q" == "" && "$__localport_root:q" != "" && "$__localport_now:q" != "$__localport_tools:q") then
+  set __localport_why = "tools $__localport_now:q"
 endif
 
 # If an export fails once, or does not resolve the reason three times (something may have changed meanwhile), it is repeated after
@@ -207,6 +215,10 @@ if ($__localport_run) then
     if ($__localport_wait > 60) set __localport_wait = 60
   endif
   eval "$__localport_out:q"
+  set __localport_tools = ""
+  if ($?DIRENV_DIFF) then
+    set __localport_tools = "$DIRENV_DIFF:q"
+  endif
   # also if an older localport does not set it
   if ($__localport_code == 0 || $__localport_code == 3 || $__localport_code == 4) set __localport_unfinished = ""
   if ($__localport_uses == 2) then

@@ -197,9 +197,9 @@ func TestLookup_FindsShellsByNameAndListsThem(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"bsh":        `unsupported shell "bsh" (bash, zsh, fish, tcsh, elvish, nu)`,
-		"powershell": `unsupported shell "powershell" (bash, zsh, fish, tcsh, elvish, nu)`,
-		"":           `unsupported shell "" (bash, zsh, fish, tcsh, elvish, nu)`,
+		"bsh":        `unsupported shell "bsh" (bash, zsh, fish, tcsh, elvish, nu, pwsh)`,
+		"powershell": `unsupported shell "powershell" (bash, zsh, fish, tcsh, elvish, nu, pwsh)`,
+		"":           `unsupported shell "" (bash, zsh, fish, tcsh, elvish, nu, pwsh)`,
 	} {
 		if _, err := shellhook.Lookup(name); err == nil || err.Error() != want {
 			t.Errorf("Lookup(%q): %v, want %s", name, err, want)

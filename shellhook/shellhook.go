@@ -31,7 +31,7 @@ const (
 	// RecheckVariable is 1 if the next prompt must run an export, because one at a cd (--cd) did not find a variable that [env] uses.
 	RecheckVariable = "__localport_recheck"
 	// TriedVariable has the reason for which the last export ran; another export with the same reason does not run after one that has failed. It is
-	// cleared if files wait to be allowed: each of their changes is the same reason. Only bash, zsh and fish read it.
+	// cleared if files wait to be allowed: each of their changes is the same reason. elvish does not read it.
 	TriedVariable = "__localport_tried"
 	// VariablesVariable has the names of the project's variables in the shell, separated by spaces: the hook prints them if localport is gone.
 	VariablesVariable = "__localport_variables"
@@ -95,9 +95,10 @@ var shells = []Shell{
 	bash{savingCode{Quote}},
 	zsh{savingCode{Quote}},
 	fish{savingCode{quoteFish}},
-	tcsh{environmentCode{"setenv ", "unsetenv ", quoteTcsh}},
-	elvish{environmentCode{"set-env ", "unset-env ", quoteElvish}},
+	tcsh{environmentCode{set: "setenv ", assign: " ", unset: "unsetenv ", quote: quoteTcsh}},
+	elvish{environmentCode{set: "set-env ", assign: " ", unset: "unset-env ", quote: quoteElvish}},
 	nu{},
+	pwsh{environmentCode{set: "$env:", assign: " = ", unset: "$env:", unsetEnd: " = $null", quote: quotePwsh}},
 }
 
 // Lookup finds a shell by its name, or by the path or the login name ("-zsh") it was started as.
@@ -175,15 +176,16 @@ func (savingCode) Watch(names []string) string {
 // environmentCode generates the statements of shells whose variables are apart from the environment. Such a shell needs no functions that
 // save: LOCALPORT_DIFF has what the environment was.
 type environmentCode struct {
-	set, unset string
-	quote      func(string) string
+	set, assign     string // before the name of a variable, and before its value
+	unset, unsetEnd string // before and after the name
+	quote           func(string) string
 }
 
 func (c environmentCode) Export(name, value string) string {
-	return statement(c.set, name, " "+c.quote(value))
+	return statement(c.set, name, c.assign+c.quote(value))
 }
 
-func (c environmentCode) Unset(name string) string { return statement(c.unset, name, "") }
+func (c environmentCode) Unset(name string) string { return statement(c.unset, name, c.unsetEnd) }
 
 func (c environmentCode) Save(name, value string, _ bool) string { return c.Export(name, value) }
 

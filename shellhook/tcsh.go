@@ -29,7 +29,7 @@ func (tcsh) Set(name, value string) string { return statement("set ", name, " = 
 func (tcsh) Hook(exe string) string {
 	call := `if ("$__localport_diff:q" != "") setenv LOCALPORT_DIFF "$__localport_diff:q"; ` +
 		`exec "$__localport_program:q" export tcsh --pid $$ --root "$__localport_root:q" --line "$__localport_line:q" ` +
-		`--told "$__localport_told:q" --retry "$__localport_retry:q" --saves $__localport_limit $__localport_earlier:q < /dev/null`
+		`--told "$__localport_told:q" --retry "$__localport_retry:q" --saves --tools $__localport_limit $__localport_earlier:q < /dev/null`
 	return `if ("$tcsh" =~ 6.[01]* || "$tcsh" =~ 6.2[012].*) echo "localport: the hook needs tcsh 6.23 or newer"; ` +
 		"set __localport_exe = " + quoteTcsh(exe) + "; set __localport_check = " + quoteTcsh(withoutComments(hookTcsh)) + "; " +
 		"alias __localport_call " + Quote(call) + "; " + `alias __localport_prompt 'set __localport_status = $status; eval "$__localport_check:q"; set status = $__localport_status'; ` +

@@ -10,7 +10,7 @@ import (
 )
 
 type hookCmd struct {
-	Shell string `arg:"" help:"bash, zsh, fish, tcsh, elvish or nu."`
+	Shell string `arg:"" help:"bash, zsh, fish, tcsh, elvish, nu or pwsh."`
 	OnCd  bool   `help:"In bash, have cd, pushd and popd enter and leave projects at once, as in \"cd shop && make\". zsh and fish always do."`
 }
 
@@ -19,6 +19,8 @@ func (hookCmd) Help() string {
 	return `The hook starts a project's forwards when you enter its directory, and sets its variables.
 
   localport hook fish | source
+
+The hook for PowerShell (pwsh) has not been run in PowerShell; parsers check its syntax. The lines for each shell: localport help hooks
 
 Exit codes: 0 printed; 1 not printed; 2 unknown shell.`
 }

@@ -33,7 +33,17 @@ var environmentTools = map[string]environmentTool{
 		},
 		allow:  []string{"direnv", "allow"},
 		forbid: []string{"direnv", "deny"},
-		hook:   map[string]string{"bash": `eval "$(direnv hook bash)"`, "zsh": `eval "$(direnv hook zsh)"`, "fish": "direnv hook fish | source"},
+		hook: map[string]string{
+			"bash": `eval "$(direnv hook bash)"`, "zsh": `eval "$(direnv hook zsh)"`, "fish": "direnv hook fish | source",
+			// It replaces the alias precmd, also that of the tests.
+			"tcsh":   "set reports = \"`alias precmd`\"; eval `direnv hook tcsh`; set direnv = \"`alias precmd`\"; alias precmd \"$reports:q; $direnv:q\"",
+			"elvish": "use str; eval (str:replace except catch (direnv hook elvish | slurp))", // elvish has no except any more
+			// As nushell's documentation has it; direnv has none. There, an export that fails ends the other hooks of the prompt too.
+			"nu": `$env.config.hooks.pre_prompt = ($env.config.hooks.pre_prompt? | default [] | append {||
+  direnv export json | complete | get stdout | from json | default {} | load-env
+  if ($env.PATH | describe) == string { $env.PATH = ($env.PATH | split row (char esep)) }
+})`,
+		},
 	},
 	"mise": {
 		file: "mise.toml",
@@ -41,7 +51,10 @@ var environmentTools = map[string]environmentTool{
 			return fmt.Sprintf("[env]\nTOKEN = %q\nSHARED = \"theirs\"\nUNSET = \"theirs\"\nUNEXPORTED = \"theirs\"\n_.path = [%q]\n", token, dir+"/theirs")
 		},
 		allow: []string{"mise", "trust", "--quiet"},
-		hook:  map[string]string{"bash": `eval "$(mise activate bash)"`, "zsh": `eval "$(mise activate zsh)"`, "fish": "mise activate fish | source"},
+		hook: map[string]string{
+			"bash": `eval "$(mise activate bash)"`, "zsh": `eval "$(mise activate zsh)"`, "fish": "mise activate fish | source",
+			"elvish": "eval (mise activate elvish | slurp)\"activate\n\"", "nu": `use "HOME/mise.nu"`, // it has no hook for tcsh
+		},
 	},
 }
 
@@ -79,6 +92,9 @@ func TestShell_WorksBesideOtherHooks(t *testing.T) {
 					t.Skipf("%s is not installed", name)
 				}
 				eachShell(t, func(t *testing.T, kind string) {
+					if !tool.supports(kind, order) {
+						return
+					}
 					w := newTestEnv(t)
 					w.env = append(w.env, "DIRENV_LOG_FORMAT=", "MISE_YES=1", "MISE_NOT_FOUND_AUTO_INSTALL=0", "MISE_OFFLINE=1")
 					root := w.project("")
@@ -90,19 +106,9 @@ func TestShell_WorksBesideOtherHooks(t *testing.T) {
 					}
 					w.mustRun(root, "allow")
 					w.writeToolConfig(tool, root, "one", time.Hour)
-					own := `eval "$(` + w.exe + ` hook ` + kind + `)"`
-					if kind == "fish" {
-						own = w.exe + " hook fish | source"
-					}
-					rc := own + "\n" + tool.hook[kind]
-					if order == "before" {
-						rc = tool.hook[kind] + "\n" + own
-					}
-					start := func(dir string) *shellpty.Shell {
-						return shellpty.Start(t, shellpty.Config{Shell: kind, RC: rc, Dir: dir, Home: w.home, Env: w.env[2:]})
-					}
+					start := func(dir string) *shellpty.Shell { return w.otherHookShell(tool, kind, order, "", dir) }
 					sh := start(w.home)
-					sh.Run("true")
+					sh.Run(runTrue(kind))
 					before := sh.Environ()
 					expectInside := func(when, token string) {
 						t.Helper()
@@ -125,11 +131,11 @@ func TestShell_WorksBesideOtherHooks(t *testing.T) {
 						names := []string{"U", "TOKEN", "SHARED", "PATH", "LOCALPORT_DIFF"}
 						if round == "second" {
 							w.writeToolConfig(tool, root, "two", 0)
-							sh.Run("true")
+							sh.Run(runTrue(kind))
 							expectInside("after a change", "two")
 						}
 						sh.Run("cd " + w.home)
-						sh.Run("true")
+						sh.Run(runTrue(kind))
 						after := sh.Environ()
 						for _, name := range names {
 							if after[name] != before[name] || hasVariable(after, name) != hasVariable(before, name) {
@@ -143,16 +149,16 @@ func TestShell_WorksBesideOtherHooks(t *testing.T) {
 						t.Fatal(err)
 					}
 					sh = start(w.home)
-					sh.Run("true")
+					sh.Run(runTrue(kind))
 					sh.Run("cd " + root)
 					if out := sh.Output(); !strings.Contains(out, "TOKEN") {
 						t.Errorf("without TOKEN entering printed\n%s", out)
 					}
 					w.writeToolConfig(tool, root, "three", 0)
-					sh.Run("true")
+					sh.Run(runTrue(kind))
 					expectInside("the file has appeared", "three")
 					sh.Run("cd " + w.home)
-					sh.Run("true")
+					sh.Run(runTrue(kind))
 					after := sh.Environ()
 					for _, name := range []string{"U", "TOKEN", "SHARED", "PATH"} {
 						if after[name] != before[name] || hasVariable(after, name) != hasVariable(before, name) {
@@ -162,24 +168,46 @@ func TestShell_WorksBesideOtherHooks(t *testing.T) {
 
 					sh = start(root) // a shell that starts in the project
 					expectInside("a new shell", "three")
-				})
+				}, otherShells...)
 			})
 		}
 	}
 }
 
 // otherHookShell starts a shell in which the tool's hook is before or after ours.
-func (w *testEnv) otherHookShell(tool environmentTool, kind, order, setup string) *shellpty.Shell {
+func (w *testEnv) otherHookShell(tool environmentTool, kind, order, setup, dir string) *shellpty.Shell {
 	w.t.Helper()
 	own := `eval "$(` + w.exe + ` hook ` + kind + `)"`
-	if kind == "fish" {
+	switch kind {
+	case "fish":
 		own = w.exe + " hook fish | source"
+	case "tcsh":
+		own = "eval \"`" + w.exe + " hook tcsh`\""
+	case "elvish":
+		own = "eval (" + w.exe + " hook elvish | slurp)"
+	case "nu":
+		own = w.mustRun(w.home, "hook", "nu")
 	}
-	rc := setup + "\n" + own + "\n" + tool.hook[kind]
+	theirs := strings.ReplaceAll(tool.hook[kind], "HOME", w.home)
+	if strings.Contains(theirs, "mise.nu") {
+		cmd := exec.Command("mise", "activate", "nu")
+		cmd.Env = w.env
+		out, err := cmd.Output()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.writeFile(w.home, "mise.nu", string(out))
+	}
+	rc := setup + "\n" + own + "\n" + theirs + "\n"
 	if order == "before" {
-		rc = setup + "\n" + tool.hook[kind] + "\n" + own
+		rc = setup + "\n" + theirs + "\n" + own + "\n"
 	}
-	return shellpty.Start(w.t, shellpty.Config{Shell: kind, RC: rc, Dir: w.home, Home: w.home, Env: w.env[2:]})
+	return shellpty.Start(w.t, shellpty.Config{Shell: kind, RC: rc, Dir: dir, Home: w.home, Env: w.env[2:]})
+}
+
+// supports reports whether the tool and LocalPort can be in a shell in this order: both need the one alias precmd of tcsh, and direnv replaces it.
+func (tool environmentTool) supports(kind, order string) bool {
+	return tool.hook[kind] != "" && (kind != "tcsh" || order == "before")
 }
 
 // The project and another tool set the same variables, and both add to PATH. Inside, the project's value counts, whatever the tool does meanwhile;
@@ -192,6 +220,9 @@ func TestShell_SetsWhatAnotherHookSetsToo(t *testing.T) {
 					t.Skipf("%s is not installed", name)
 				}
 				eachShell(t, func(t *testing.T, kind string) {
+					if !tool.supports(kind, order) {
+						return
+					}
 					w := newTestEnv(t)
 					w.env = append(w.env, "DIRENV_LOG_FORMAT=", "MISE_YES=1", "MISE_NOT_FOUND_AUTO_INSTALL=0", "MISE_OFFLINE=1")
 					root := w.project("")
@@ -206,9 +237,10 @@ func TestShell_SetsWhatAnotherHookSetsToo(t *testing.T) {
 					setup := map[string]string{
 						"bash": "export SHARED=outside; UNEXPORTED=outside", "zsh": "export SHARED=outside; UNEXPORTED=outside",
 						"fish": "set -gx SHARED outside; set -g UNEXPORTED outside",
+						"tcsh": "setenv SHARED outside", "elvish": "set-env SHARED outside", "nu": "$env.SHARED = 'outside'",
 					}[kind]
-					sh := w.otherHookShell(tool, kind, order, setup)
-					sh.Run("true")
+					sh := w.otherHookShell(tool, kind, order, setup, w.home)
+					sh.Run(runTrue(kind))
 					before := sh.Environ()
 					expect := func(when, own, theirs string) {
 						t.Helper()
@@ -224,11 +256,11 @@ func TestShell_SetsWhatAnotherHookSetsToo(t *testing.T) {
 						}
 					}
 					forbid := func() {
-						if tool.forbid == nil {
+						if tool.forbid == nil || kind == "elvish" { // there, direnv's hook ends at the error that the file is not allowed
 							if err := os.Remove(filepath.Join(root, tool.file)); err != nil {
 								t.Fatal(err)
 							}
-							sh.Run("true")
+							sh.Run(runTrue(kind))
 							return
 						}
 						cmd := exec.Command(tool.forbid[0], tool.forbid[1:]...)
@@ -236,9 +268,9 @@ func TestShell_SetsWhatAnotherHookSetsToo(t *testing.T) {
 						if out, err := cmd.CombinedOutput(); err != nil {
 							t.Fatalf("%s: %v\n%s", tool.forbid, err, out)
 						}
-						sh.Run("true")
+						sh.Run(runTrue(kind))
 					}
-					set := map[string]string{"bash": "export OWN=mine", "zsh": "export OWN=mine", "fish": "set -gx OWN mine"}[kind]
+					set := map[string]string{"bash": "export OWN=mine", "zsh": "export OWN=mine", "fish": "set -gx OWN mine", "tcsh": "setenv OWN mine", "elvish": "set-env OWN mine", "nu": "$env.OWN = 'mine'"}[kind]
 					for _, last := range []string{"active", "touched", "revoked", "approved again"} {
 						sh.Run("cd " + root)
 						expect("entered", "ours", "theirs")
@@ -249,7 +281,7 @@ func TestShell_SetsWhatAnotherHookSetsToo(t *testing.T) {
 						own := "mine"
 						if last != "active" {
 							w.writeToolConfig(tool, root, "two", 40*time.Minute)
-							sh.Run("true")
+							sh.Run(runTrue(kind))
 							expect("after a change of the other's file", own, "theirs")
 						}
 						if last == "revoked" || last == "approved again" {
@@ -258,11 +290,11 @@ func TestShell_SetsWhatAnotherHookSetsToo(t *testing.T) {
 						}
 						if last == "approved again" {
 							w.writeToolConfig(tool, root, "three", 20*time.Minute)
-							sh.Run("true")
+							sh.Run(runTrue(kind))
 							expect("approved again", own, "theirs")
 						}
 						sh.Run("cd " + w.home)
-						sh.Run("true")
+						sh.Run(runTrue(kind))
 						after := sh.Environ()
 						for _, name := range []string{"SHARED", "UNSET", "UNEXPORTED", "PATH", "TOKEN"} {
 							if after[name] != before[name] || hasVariable(after, name) != hasVariable(before, name) {
@@ -270,9 +302,9 @@ func TestShell_SetsWhatAnotherHookSetsToo(t *testing.T) {
 							}
 						}
 						w.writeToolConfig(tool, root, "one", time.Hour)
-						sh.Run(map[string]string{"bash": "unset OWN", "zsh": "unset OWN", "fish": "set -e OWN"}[kind])
+						sh.Run(map[string]string{"bash": "unset OWN", "zsh": "unset OWN", "fish": "set -e OWN", "tcsh": "unsetenv OWN", "elvish": "unset-env OWN", "nu": "hide-env OWN"}[kind])
 					}
-				})
+				}, otherShells...)
 			})
 		}
 	}

@@ -136,12 +136,19 @@ alias precmd "$shellpty_precmd:q; shellpty_report"
 		repeatsPrompt: true,
 		beforeRC: `var shellpty_number = 0
 fn shellpty_source {|file| eval (slurp < $file) }
-set edit:prompt = { if (== (% $shellpty_number 2) 0) { put ' ' }; put '['$shellpty_number']> ' }
+var shellpty_reported = 0
+set edit:prompt = {
+  if (!= $shellpty_reported $shellpty_number) {
+    set shellpty_reported = $shellpty_number
+    print 'P'$shellpty_number' 0 '$pid"\x00" > WORK/report
+  }
+  if (== (% $shellpty_number 2) 0) { put ' ' }
+  put '['$shellpty_number']> '
+}
 set edit:rprompt = { }
 `,
 		afterRC: `set edit:before-readline = [$@edit:before-readline {
   set shellpty_number = (+ $shellpty_number 1)
-  print 'P'$shellpty_number' 0 '$pid"\x00" > WORK/report
 }]
 `,
 	},
@@ -153,13 +160,15 @@ set edit:rprompt = { }
 		beforeRC: `$env.config.show_banner = false
 $env.config.use_ansi_coloring = false
 $env.shellpty_number = 0
-$env.PROMPT_COMMAND = {|| $"[($env.shellpty_number)]> " }
+$env.PROMPT_COMMAND = {||
+  $"P($env.shellpty_number) ($env.LAST_EXIT_CODE) ($nu.pid)\u{0}" | save --raw --append WORK/report
+  $"[($env.shellpty_number)]> "
+}
 $env.PROMPT_COMMAND_RIGHT = ""
 $env.PROMPT_INDICATOR = ""
 `,
 		afterRC: `$env.config.hooks.pre_prompt = ($env.config.hooks.pre_prompt | append {||
   $env.shellpty_number += 1
-  $"P($env.shellpty_number) ($env.LAST_EXIT_CODE) ($nu.pid)\u{0}" | save --raw --append WORK/report
 })
 `,
 	},

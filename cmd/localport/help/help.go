@@ -21,7 +21,7 @@ type Topic struct {
 var topics = []Topic{
 	{"config", "every key of .localport.toml, by example", []string{"configuration", "toml", "keys"}},
 	{"env", "the variables that a project sets, and where they come from", []string{"environment", "variables", "dotenv"}},
-	{"hooks", "the shell hook: bash, zsh, fish, tcsh, elvish, nushell", []string{"shells", "shell", "prompt"}},
+	{"hooks", "the shell hook: bash, zsh, fish, tcsh, elvish, nushell, PowerShell", []string{"shells", "shell", "prompt"}},
 	{"kubernetes", "services, pods, contexts, login helpers", []string{"k8s", "kube"}},
 	{"ssh", "hosts, keys, jump hosts, SOCKS and reverse forwards", []string{"socks", "reverse", "tunnels"}},
 	{"commands", "Cloud SQL, AWS, IAP, Teleport: any program as a tunnel", []string{"command", "bastions"}},

@@ -36,13 +36,21 @@ func checkHook(_ context.Context, s *Subject) []Finding {
 	case contents.HookLine > 0 && contents.ListResetLine > contents.HookLine:
 		return s.warnHook(file, fmt.Sprintf("%s:%d replaces what runs at each prompt, after the hook was loaded at line %d", contents.Path, contents.ListResetLine, contents.HookLine))
 	case contents.HookLine > 0 && !isLoaded && isInteractive && s.isReviewed() && len(s.Config.Services) > 0:
-		return warn(fmt.Sprintf("not loaded in this %s (pid %d), although %s has it: the shell was started before the line was added", shell, pid, contents.Path), "exec "+shell)
+		return warn(fmt.Sprintf("not loaded in this %s (pid %d), although %s has it: the shell was started before the line was added", shell, pid, contents.Path), replaceShell(shell))
 	case contents.HookLine > 0:
 		return ok(fmt.Sprintf("%s, by %s", map[bool]string{true: "loaded in this " + shell, false: "loaded by new shells (" + shell + ")"}[isLoaded], contents))
 	case isLoaded:
 		return ok(fmt.Sprintf("loaded in this %s, but not by %s", shell, file.Path))
 	}
 	return s.warnHook(file, fmt.Sprintf("%s does not load the hook: cd starts no forwards in %s", file.Path, shell))
+}
+
+// replaceShell is the command with which a shell becomes a new one. PowerShell cannot, but start one.
+func replaceShell(shell string) string {
+	if shell == "pwsh" {
+		return shell
+	}
+	return "exec " + shell
 }
 
 // warnHook returns a warning that the hook's line is missing at the end of a file. Where the user may not write that, the line itself is the fix.

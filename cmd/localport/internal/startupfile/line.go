@@ -35,7 +35,8 @@ var statementPattern = project.LazyRegexp(`^(?:` +
 	`(?:source|\.) <\(` + program + ` (?:hook|completion) (?:bash|zsh)(?: --on-cd)?\)|` +
 	program + ` (?:hook|completion) fish \| source|` +
 	"eval \"`" + program + " hook tcsh`\"|" +
-	`eval \(` + program + ` hook elvish \| slurp\)` +
+	`eval \(` + program + ` hook elvish \| slurp\)|` +
+	program + ` hook pwsh \| Out-String \| Invoke-Expression` +
 	`)\s*(?:#.*)?$`)
 
 const program = `[\w./~-]*localport`

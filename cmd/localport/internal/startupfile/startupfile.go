@@ -36,6 +36,9 @@ func Of(shell string, getenv func(name string) string) (File, bool) {
 		f.Path, f.HookLine, f.others = filepath.Join(d.home, ".tcshrc"), "eval \"`localport hook tcsh`\"", below(d.home, ".cshrc", ".login")
 	case "elvish":
 		f.Path, f.HookLine, f.others = filepath.Join(d.config, "elvish/rc.elv"), "eval (localport hook elvish | slurp)", below(d.home, ".elvish/rc.elv")
+	case "pwsh":
+		f.Path, f.HookLine = filepath.Join(d.config, "powershell/Microsoft.PowerShell_profile.ps1"), "localport hook pwsh | Out-String | Invoke-Expression"
+		f.others = below(d.config, "powershell/profile.ps1")
 	default:
 		return File{}, false
 	}
@@ -51,6 +54,8 @@ func (f File) PathLine(dir string) string {
 		return `setenv PATH "${PATH}:` + dir + `"`
 	case "elvish":
 		return `set paths = [$@paths ` + dir + `]`
+	case "pwsh":
+		return `$env:PATH += ":` + dir + `"`
 	}
 	return `export PATH="$PATH:` + dir + `"`
 }
@@ -76,7 +81,7 @@ func (f File) CanAppend() bool {
 // All returns the start-up files of all shells that have a hook, whether they exist or not.
 func All(getenv func(name string) string) []string {
 	var files []string
-	for _, shell := range []string{"bash", "zsh", "fish", "tcsh", "elvish"} {
+	for _, shell := range []string{"bash", "zsh", "fish", "tcsh", "elvish", "pwsh"} {
 		f, _ := Of(shell, getenv)
 		files = append(append(files, f.Path), f.others...)
 	}

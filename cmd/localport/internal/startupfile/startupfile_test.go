@@ -19,6 +19,7 @@ func TestFindLines_TellsStatementsFromPartsOfOtherCode(t *testing.T) {
 		`localport hook fish | source`:                               alone,
 		"eval \"`localport hook tcsh`\"":                             alone,
 		`eval (localport hook elvish | slurp)`:                       alone,
+		`localport hook pwsh | Out-String | Invoke-Expression`:       alone,
 		"export A=1\neval \"$(localport hook bash)\"\nexport B=2":    alone,
 		`  eval "$(localport hook bash)"`:                            part,
 		`command -v localport && eval "$(localport hook bash)"`:      part,

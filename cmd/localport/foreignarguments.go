@@ -95,6 +95,8 @@ func explainArguments(err error, command string) error {
 		if len(word) == 2 && suggestion != "" { // kong takes every flag of one letter for similar
 			err = errors.New(kind + word)
 		}
+	default:
+		err = errors.New(explainUsage(err.Error()))
 	}
 	return output.WithHelp(output.Usage(err), command)
 }

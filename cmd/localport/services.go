@@ -105,6 +105,7 @@ func (p commandProject) startServices(ctx context.Context, a *app, action api.Ac
 		}
 		names = affected
 	}
+	a.warnVariables(j.View)
 	if !wait {
 		return nil
 	}

@@ -70,7 +70,7 @@ func TestPublicLineKeys_HoldNoSecret(t *testing.T) {
 	keys := make(publicKeys)
 	keys.add(append(options.serviceFields(new(newService(""))), userFields(new(UserConfig))...))
 	for _, name := range publicLineKeys {
-		if h, ok := keys[name]; ok && h != hiddenNothing || isSecretName(name) {
+		if h, ok := keys[name]; ok && h != maskNothing || isSecretName(name) {
 			t.Errorf("%s: %v", name, h)
 		}
 	}

@@ -329,17 +329,27 @@ func (p *parser) readEnv() {
 			p.reportHidden(n, "%v%s", n.typeError("a string"), envValueAdvice(n))
 			continue
 		}
-		p.adviseUnbraced(n)
-		p.adviseForeignVariable(n)
-		if strings.HasPrefix(n.text, "~/") && !n.isSecret {
-			p.advice.reportValue(n, `"~" is not replaced in [env]: write ${HOME}%s`, n.text[1:])
-		}
+		advice := p.adviseEnvValue(n)
 		if err := p.checkTemplate(n); err != nil {
 			p.reportHidden(n, "%v", err)
 		}
 		line, col := n.doc.position(n.valueOffset)
-		p.project.Env = append(p.project.Env, EnvEntry{Name: name, Template: n.text, Path: n.doc.path, Line: line, Col: col})
+		p.project.Env = append(p.project.Env, EnvEntry{Name: name, Template: n.text, Path: n.doc.path, Line: line, Col: col, Advice: advice})
 	}
+}
+
+// adviseEnvValue warns of what is not replaced in the value of an entry of [env], and returns the messages.
+func (p *parser) adviseEnvValue(n *node) (messages []string) {
+	before := len(p.advice.found)
+	p.adviseUnbraced(n)
+	p.adviseForeignVariable(n)
+	if strings.HasPrefix(n.text, "~/") && !n.isSecret {
+		p.advice.reportValue(n, `"~" is not replaced in [env]: write ${HOME}%s`, n.text[1:])
+	}
+	for _, f := range p.advice.found[before:] {
+		messages = append(messages, f.message)
+	}
+	return messages
 }
 
 func (p *parser) checkTemplate(n *node) error {

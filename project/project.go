@@ -29,7 +29,7 @@ type Project struct {
 	Secrets     []string          // every value that must never be shown
 	Mentioned   []string          `json:"-"` // names of the variables in ${…} outside [env], in alphabetical order
 	Warnings    []Diagnostic
-	Advice      []Diagnostic // warnings about what may be intended: only "config validate" shows them
+	Advice      []Diagnostic // warnings about what may be intended: "config validate" and "allow" show them
 }
 
 // Service is one entry of the file: something reachable on a local port.
@@ -88,4 +88,6 @@ type EnvEntry struct {
 	Path     string // of the file that holds it
 	Line     int
 	Col      int
+	// Advice says what the value may be intended to mean; it has no secret.
+	Advice []string `json:",omitempty"`
 }

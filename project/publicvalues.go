@@ -11,24 +11,24 @@ import (
 // A quoted line shows the values of the keys below that hold no secret, and of what is meant as such a key; those of all other keys, and of [env],
 // are masked. Numbers and booleans are shown unless the key has the name of a secret.
 
-// hidden is how much of a key's value a quoted line masks. If two keys share a name, the stricter scope applies.
-type hidden int
+// maskScope is how much of a key's value a quoted line masks. If two keys share a name, the stricter scope applies.
+type maskScope int
 
 const (
-	hiddenNothing   hidden = iota
-	hiddenArguments        // all items of an array but the first, the program
-	hiddenValue
+	maskNothing   maskScope = iota
+	maskArguments           // all items of an array but the first, the program
+	maskValue
 )
 
-// hidden returns how much of the key's value is masked.
-func (k Key) hidden() hidden {
+// maskScope returns how much of the key's value is masked.
+func (k Key) maskScope() maskScope {
 	switch {
 	case k.Secret, k.Type == TypeTable, k.Name == "user":
-		return hiddenValue
+		return maskValue
 	case k.Type == TypeTextList:
-		return hiddenArguments
+		return maskArguments
 	}
-	return hiddenNothing
+	return maskNothing
 }
 
 // publicForeignKeys are keys of other tools, without "_" and in lowercase, whose values say where something is or what it is called.
@@ -41,14 +41,14 @@ var publicForeignKeys = []string{
 // secretWords are names near which a misspelled key is not shown.
 var secretWords = []string{"password", "passwd", "passphrase", "pass", "pwd", "secret", "token", "credential", "credentials", "apikey", "auth", "key", "pin", "psk", "user", "username", "login"}
 
-// publicKeys says how much is hidden of the values of keys, by their plain names.
-type publicKeys map[string]hidden
+// publicKeys says how much is masked of the values of keys, by their plain names.
+type publicKeys map[string]maskScope
 
 // newPublicKeys returns the keys of fields at every depth.
 func newPublicKeys(fields []field) publicKeys {
 	keys := make(publicKeys)
 	for _, name := range publicForeignKeys {
-		keys[name] = hiddenNothing
+		keys[name] = maskNothing
 	}
 	keys.add(fields)
 	return keys
@@ -58,31 +58,31 @@ func (keys publicKeys) add(fields []field) {
 	for _, f := range fields {
 		for _, name := range append([]string{f.name}, f.aliases...) {
 			name = plainName(name)
-			keys[name] = max(keys[name], f.hidden)
+			keys[name] = max(keys[name], f.maskScope)
 			if name != plainName(f.name) && slices.Contains(secretWords, name) {
-				keys[name] = hiddenValue
+				keys[name] = maskValue
 			}
 		}
 		keys.add(f.fields)
 	}
 }
 
-// lookup returns how much is hidden of the values of a key, which may be misspelled.
-func (keys publicKeys) lookup(name string) hidden {
+// lookup returns how much is masked of the values of a key, which may be misspelled.
+func (keys publicKeys) lookup(name string) maskScope {
 	name = plainName(name)
 	if found, ok := keys[name]; ok {
 		return found
 	}
 	isNear := func(other string, distance int) bool { return levenshtein.Distance(name, other, nil) <= distance }
 	if len(name) > 64 || slices.ContainsFunc(secretWords, func(word string) bool { return isNear(word, 2) }) {
-		return hiddenValue
+		return maskValue
 	}
 	for other, found := range keys {
-		if found == hiddenNothing && len(other) > 3 && isNear(other, 1) {
+		if found == maskNothing && len(other) > 3 && isNear(other, 1) {
 			return found
 		}
 	}
-	return hiddenValue
+	return maskValue
 }
 
 // markPublic marks the values in the table n that a quoted line shows.
@@ -90,7 +90,7 @@ func (keys publicKeys) markPublic(n *node) {
 	for _, m := range n.children {
 		found := keys.lookup(m.name)
 		switch {
-		case m.isSecret, found == hiddenValue && !forwardPattern().MatchString(m.text):
+		case m.isSecret, found == maskValue && !forwardPattern().MatchString(m.text):
 		case m.kind == tableKind:
 			keys.markPublic(m)
 		default:
@@ -100,17 +100,17 @@ func (keys publicKeys) markPublic(n *node) {
 }
 
 // markPublicValue marks the string n, or the strings in the array n.
-func (n *node) markPublicValue(h hidden) {
+func (n *node) markPublicValue(scope maskScope) {
 	switch {
-	case n.kind == stringKind && h != hiddenArguments:
+	case n.kind == stringKind && scope != maskArguments:
 		n.doc.markPublic(n)
-	case n.kind == arrayKind && h == hiddenArguments:
+	case n.kind == arrayKind && scope == maskArguments:
 		for _, m := range n.children[:min(1, len(n.children))] {
-			m.markPublicValue(hiddenNothing)
+			m.markPublicValue(maskNothing)
 		}
 	case n.kind == arrayKind:
 		for _, m := range n.children {
-			m.markPublicValue(h)
+			m.markPublicValue(scope)
 		}
 	}
 }
@@ -144,7 +144,7 @@ func (p *parser) markPublicValues() {
 		case name == "defaults":
 			keys.markPublic(n)
 		case slices.Contains(topLevelNames, name):
-			n.markPublicValue(hiddenNothing)
+			n.markPublicValue(maskNothing)
 		}
 	}
 }

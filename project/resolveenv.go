@@ -68,6 +68,16 @@ func ResolveEnv(entries []EnvEntry, v EnvScope) ResolvedEnv {
 	return r
 }
 
+// EnvAdvice returns warnings about what values of [env] may be intended to mean.
+func EnvAdvice(entries []EnvEntry) (warnings []Diagnostic) {
+	for _, entry := range entries {
+		for _, message := range entry.Advice {
+			warnings = append(warnings, Diagnostic{Path: entry.Path, Line: entry.Line, Col: entry.Col, Message: printable.EscapeLine(message)})
+		}
+	}
+	return warnings
+}
+
 // resolveEntry resolves one of the entries of [env].
 func (v EnvScope) resolveEntry(entry EnvEntry, entries []EnvEntry) (Variable, error) {
 	in := resolver{variable: v.lookupVariable, service: v.lookupService}

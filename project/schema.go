@@ -5,16 +5,16 @@ import "slices"
 // field is a key of a table in a config, and the reader of its value.
 type field struct {
 	name        string
-	types       []string // the technologies that have it or, in health_check, the types of check; nil: all
-	required    bool     // in every service of these types
-	alternative string   // the key in the same table that may be given instead
-	conflicts   []string // the keys in the same table that cannot be used with it
-	aliases     []string // other names that people write: the message about them suggests this one
-	perService  bool     // not allowed in [defaults]
-	fields      []field  // the keys of a table
-	read        reader   // of a value
-	example     string   // ends the message that it is missing
-	hidden      hidden   // where a line is quoted
+	types       []string  // the technologies that have it or, in health_check, the types of check; nil: all
+	required    bool      // in every service of these types
+	alternative string    // the key in the same table that may be given instead
+	conflicts   []string  // the keys in the same table that cannot be used with it
+	aliases     []string  // other names that people write: the message about them suggests this one
+	perService  bool      // not allowed in [defaults]
+	fields      []field   // the keys of a table
+	read        reader    // of a value
+	example     string    // ends the message that it is missing
+	maskScope   maskScope // where a line is quoted
 }
 
 // reader stores the value of a node. Its error says what is wrong with the value.
@@ -39,7 +39,7 @@ func (p *parser) topLevelFields() []field {
 		{name: "metrics_port", read: storeIn(&p.project.MetricsPort, (*node).asPort)},
 		{name: "defaults", aliases: []string{"default", "common"}, read: requireTable("a table")},
 		{name: "services", aliases: []string{"forwards", "tunnels", "forward", "tunnel"}, read: requireTable("tables such as [services.NAME]")},
-		{name: "env", hidden: hiddenValue, aliases: []string{"environment", "vars", "variables", "exports"}, read: readEnvTable},
+		{name: "env", maskScope: maskValue, aliases: []string{"environment", "vars", "variables", "exports"}, read: readEnvTable},
 	}
 }
 
@@ -164,7 +164,7 @@ func (o Options) checkNames() []string {
 // field returns the field for a key of the technology or type of check typeName.
 func (k Key) field(typeName string, settings *Settings) field {
 	return field{
-		name: k.Name, types: []string{typeName}, required: k.Required, alternative: k.Alternative, conflicts: k.Conflicts, aliases: k.Aliases, perService: k.OutsideConnection, example: k.Example, hidden: k.hidden(),
+		name: k.Name, types: []string{typeName}, required: k.Required, alternative: k.Alternative, conflicts: k.Conflicts, aliases: k.Aliases, perService: k.OutsideConnection, example: k.Example, maskScope: k.maskScope(),
 		read: func(n *node) error { return k.readInto(settings, n) },
 	}
 }

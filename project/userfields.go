@@ -19,7 +19,7 @@ func userFields(u *UserConfig) []field {
 			{name: "max_size", read: storeIn(&u.Logs.MaxSize, (*node).asSize)},
 		}},
 		{name: "notify", fields: []field{
-			{name: "command", hidden: hiddenArguments, read: storeIn(&u.Notify.Command, (*node).asNotifyCommand)},
+			{name: "command", maskScope: maskArguments, read: storeIn(&u.Notify.Command, (*node).asNotifyCommand)},
 			{name: "desktop", read: storeIn(&u.Notify.Desktop, (*node).asBool)},
 			{name: "on", read: storeIn(&u.Notify.On, listOf(oneOf("event", EventKinds)))},
 		}},

@@ -65,11 +65,11 @@ func completeNames(a *app, args []string) int {
 	}
 	config, err := a.findConfig()
 	if err != nil {
-		return 1
+		return output.ExitFailed
 	}
 	files, err := project.ReadFiles(config)
 	if err != nil {
-		return 1
+		return output.ExitFailed
 	}
 	services, tags := files.Names()
 	names := services
@@ -82,6 +82,9 @@ func completeNames(a *app, args []string) int {
 	for _, name := range names {
 		fmt.Fprintln(a.out.Data(), name)
 	}
+	if a.out.Err() != nil {
+		return output.ExitFailed
+	}
 	return 0
 }
 
@@ -91,8 +94,8 @@ func completeContexts(a *app) int {
 	for _, name := range slices.Sorted(maps.Keys(config.Contexts)) {
 		fmt.Fprintln(a.out.Data(), name)
 	}
-	if err != nil {
-		return 1
+	if err != nil || a.out.Err() != nil {
+		return output.ExitFailed
 	}
 	return 0
 }

@@ -62,11 +62,12 @@ func (validateCmd) Run(a *app, p commandProject) error {
 	options.CheckPath = p.checkPath
 	parsed, err := project.Parse(files, options)
 	if err != nil {
+		if complete, parseErr := p.parseConfig(files); parseErr == nil { // only something that it needs is missing here
+			a.printWarnings(slices.Concat(complete.Warnings, complete.Advice))
+		}
 		return err
 	}
-	for _, warning := range slices.Concat(parsed.Warnings, parsed.Advice) {
-		fmt.Fprintln(a.err, "warning:", output.Diagnostic(warning))
-	}
+	a.printWarnings(slices.Concat(parsed.Warnings, parsed.Advice))
 	if err := checkHealthChecks(parsed); err != nil {
 		return output.WithExitCode(err, output.ExitInvalid)
 	}

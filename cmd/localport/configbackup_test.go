@@ -141,3 +141,39 @@ func TestConfigMigrate_ConvertsThePythonToolsConfig(t *testing.T) {
 		t.Errorf("without any: %d %s", code, text)
 	}
 }
+
+// What a migration writes waits for "allow", also if the text before was allowed.
+func TestConfigMigrate_NeverAllowsWhatItWrites(t *testing.T) {
+	t.Parallel()
+	const service = "[services.web]\ntechnology = \"tcp\"\nlocal_port = \"auto\"\nremote_port = 80\nconnection = { remote_host = \"127.0.0.1\" }\n"
+	w := newTestEnv(t)
+	check := func(root string, args ...string) {
+		t.Helper()
+		migrated := w.localport(root, append([]string{"config", "migrate"}, args...)...)
+		if migrated.code != 0 || !strings.Contains(migrated.stderr, `localport allow`) {
+			t.Fatalf("migrate: exit %d\n%s%s", migrated.code, migrated.stdout, migrated.stderr)
+		}
+		for _, command := range [][]string{{"start", "--no-wait"}, {"env"}} {
+			if o := w.localport(root, command...); o.code != 4 {
+				t.Errorf("%v after migrate: exit %d\n%s%s", command, o.code, o.stdout, o.stderr)
+			}
+		}
+		if len(w.processes()) > 0 {
+			t.Error("a supervisor was started")
+		}
+		w.mustRun(root, "allow")
+		w.mustRun(root, "env")
+	}
+	check(w.allowedProject("version = \"1.0\"\n" + service))
+	root := w.allowedProject("version = \"1.0\"\n" + service)
+	w.writeFile(root, ".localport.toml", "# reviewed\nversion = \"1.0\"\n"+service)
+	w.mustRun(root, "allow")
+	check(root)
+	// An allowed config that is gone, replaced by that of the Python LocalPort.
+	root = w.allowedProject(service)
+	if err := os.Remove(filepath.Join(root, ".localport.toml")); err != nil {
+		t.Fatal(err)
+	}
+	w.writeFile(root, "localport.yaml", "version: \"1.0\"\nservices:\n  - name: web\n    technology: kubectl\n    local_port: 8080\n    remote_port: 80\n    connection:\n      resource_name: web\n")
+	check(root)
+}

@@ -28,12 +28,12 @@ type envCmd struct {
 
 // Help is the text below the usage.
 func (envCmd) Help() string {
-	return `Of a stopped project, the ports that it would use are printed.
+	return `Of a stopped project, the ports that it would use are printed. A variable that cannot be set is left out.
 
   localport env
   localport env --format github >> "$GITHUB_ENV"
 
-Exit codes: 0 printed; 1 not printed, or a service has no variables: then those of the others are printed; 2 wrong usage; 3 the config is invalid; 4 it is not allowed.`
+Exit codes: 0 printed; 1 not printed, or a service has no variables; 2 wrong usage; 3 the config is invalid, or a variable that [env] refers to is not set; 4 the config is not allowed.`
 }
 
 // Run prints the project's variables. Without --lease it starts nothing: of a stopped project it prints the ports that it would use.
@@ -63,9 +63,10 @@ func (c envCmd) print(a *app, view api.ProjectView, omitted []error) error {
 		view, unreachable, missing = containerView(view)
 		omitted = append(omitted, missing...)
 	}
+	a.printWarnings(project.EnvAdvice(view.Env))
 	pairs, err := client.Variables(view, environ.Undo(environ.Parse(os.Environ())))
 	if err != nil {
-		return err
+		omitted = append(omitted, err)
 	}
 	text, unrepresented, err := envformat.Format(c.Format, pairs)
 	if err != nil {
@@ -82,6 +83,15 @@ func (c envCmd) print(a *app, view api.ProjectView, omitted []error) error {
 		omitted = append(omitted, fmt.Errorf("no line for %s: %s, which the format %s cannot express", v.Name, v.Reason, c.Format))
 	}
 	return errors.Join(omitted...)
+}
+
+// warnVariables prints a warning for each entry of [env] that prompts and "env" cannot set in this shell, or whose value is probably not what is meant.
+func (a *app) warnVariables(view api.ProjectView) {
+	_, err := client.Variables(view, environ.Undo(environ.Parse(os.Environ())))
+	if invalid, ok := errors.AsType[*project.InvalidError](err); ok {
+		a.printWarnings(invalid.Diagnostics)
+	}
+	a.printWarnings(project.EnvAdvice(view.Env))
 }
 
 // containerView returns the view with the addresses that containers connect to. unreachable are the services that listen on this machine's

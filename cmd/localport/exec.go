@@ -15,6 +15,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
 	"github.com/localport-sh/localport/project/trust"
 )
@@ -123,6 +124,7 @@ func (c execCmd) prepareEnv(ctx context.Context, a *app, argv []string) ([]strin
 	if err != nil {
 		return nil, err
 	}
+	a.printWarnings(project.EnvAdvice(view.Env))
 	before := environ.Parse(os.Environ())
 	pairs, err := client.Variables(view, environ.Undo(before))
 	if text, hint := explainEmptyArgument(argv, view.Env, before); text != "" {

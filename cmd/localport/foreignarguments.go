@@ -37,7 +37,7 @@ var foreignCommands = []struct {
 	{[]string{"projects"}, "localport ls"},
 }
 
-// foreignFlags are flags that other tools' commands of the same name have, and what to do instead.
+// foreignFlags are flags that other tools' commands of the same name have, and those of the Python LocalPort, and what to do instead.
 var foreignFlags = []struct {
 	commands, flags []string
 	hint            string
@@ -51,6 +51,8 @@ var foreignFlags = []struct {
 	{[]string{"status"}, []string{"-q", "--quiet", "--services", "--format", "--no-trunc", "--no-headers"}, "localport status -o text, or --json"},
 	{[]string{"status", "start", "stop", "restart", "logs", "exec"}, []string{"-n", "--namespace", "--context", "--kubeconfig", "-A", "--all-namespaces"}, "the namespace, the context and the kubeconfig of a service are in the config: connection = { namespace = \"…\" }"},
 	{[]string{"start"}, []string{"--build", "--force-recreate", "--pull", "--no-deps", "--remove-orphans", "--scale", "--renew-anon-volumes", "-V"}, "LocalPort starts no containers: leave the flag out"},
+	{[]string{"start"}, []string{"-t"}, "localport start --tag TAG"},
+	{[]string{"start"}, []string{"-f", "--force"}, "localport restart"},
 	{[]string{"stop"}, []string{"--volumes", "--remove-orphans", "--rmi"}, "LocalPort starts no containers: leave the flag out"},
 	{[]string{"stop", "restart"}, []string{"-t", "--time", "--timeout", "-s", "--signal", "--force", "-f"}, "services have no stop signal or timeout: leave the flag out"},
 	{[]string{"start", "stop", "restart", "status"}, []string{"--profile", "-l", "--selector"}, "localport start --tag TAG"},
@@ -95,6 +97,8 @@ func explainArguments(err error, command string) error {
 		if len(word) == 2 && suggestion != "" { // kong takes every flag of one letter for similar
 			err = errors.New(kind + word)
 		}
+	default:
+		err = errors.New(explainUsage(err.Error()))
 	}
 	return output.WithHelp(output.Usage(err), command)
 }

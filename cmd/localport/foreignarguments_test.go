@@ -100,13 +100,19 @@ func TestArguments_SayWhatIsWrong(t *testing.T) {
 	}
 }
 
-// Every command that takes names of services says the same of one that the project does not have.
+// Every command that takes names of services says the same of one that the project does not have, whether or not the project runs.
 func TestCommands_AgreeAboutAnUnknownService(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
 	root := w.allowedProject("[services.db]\ntechnology = \"tcp\"\nlocal_port = \"auto\"\nremote_port = 80\nconnection = { remote_host = \"127.0.0.1\" }\n")
+	checkUnknownServices(t, w, root, "dbb", "-")
 	w.mustRun(root, "start", "--no-wait")
-	for _, name := range []string{"dbb", "a b", "../db", "db\n", "\x1b[31mdb", "ÜNI", "-"} {
+	checkUnknownServices(t, w, root, "dbb", "a b", "../db", "db\n", "\x1b[31mdb", "ÜNI", "-")
+}
+
+func checkUnknownServices(t *testing.T, w *testEnv, root string, names ...string) {
+	t.Helper()
+	for _, name := range names {
 		for _, command := range [][]string{
 			{"status"}, {"why"}, {"start"}, {"stop"}, {"restart"}, {"logs"}, {"events"}, {"login"}, {"port"}, {"remove"}, {"exec", "--service"}, {"config", "show"},
 		} {

@@ -50,6 +50,9 @@ func (c loginCmd) Run(a *app, p commandProject) error {
 		return err
 	}
 	if running == nil {
+		if _, err := selectServices(declaredServices(parsed), c.Services, nil); err != nil {
+			return err
+		}
 		return output.WithHint(errors.New("the project is not running, so no service needs a login"), "localport start")
 	}
 	if len(c.Services) == 0 {

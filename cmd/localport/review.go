@@ -27,9 +27,9 @@ type review struct {
 	files   *project.Files
 	masked  []project.MaskedFile
 	secrets []string
-	project *project.Project // nil: a variable is set nowhere, which the files need
-	unset   []project.Diagnostic
-	missing []project.Diagnostic // what this machine lacks: files, programs, variables of [env]
+	project *project.Project     // nil: a variable is set nowhere, which the files need
+	missing []project.Diagnostic // what this machine lacks: files, programs, variables
+	advice  []project.Diagnostic // what may be intended
 	verdict trust.Verdict        // before
 	last    trust.Copy           // what was allowed before
 	hasLast bool
@@ -45,9 +45,9 @@ func (p commandProject) reviewFiles(files *project.Files, verdict trust.Verdict)
 		if err := checkHealthChecks(parsed); err != nil {
 			return r, output.WithExitCode(err, output.ExitInvalid)
 		}
-		r.project, r.secrets, r.missing = parsed, parsed.Secrets, p.findMissing(files)
+		r.project, r.secrets, r.missing, r.advice = parsed, parsed.Secrets, p.findMissing(files), parsed.Advice
 	case isInvalid && !slices.ContainsFunc(invalid.Diagnostics, func(d project.Diagnostic) bool { return !d.IsUnset }):
-		r.unset, r.secrets = invalid.Diagnostics, invalid.Secrets
+		r.secrets, r.missing = invalid.Secrets, p.findMissing(files)
 	default:
 		return r, err
 	}
@@ -79,7 +79,12 @@ func (a *app) printReview(ctx context.Context, r review) {
 	default:
 		a.printSummary(ctx, r, name+" is allowed for the first time:")
 	}
-	for _, d := range slices.Concat(r.unset, r.missing) {
+	a.printWarnings(slices.Concat(r.missing, r.advice))
+}
+
+// printWarnings prints warnings about a config.
+func (a *app) printWarnings(warnings []project.Diagnostic) {
+	for _, d := range warnings {
 		fmt.Fprintln(a.err, "warning:", output.Diagnostic(d))
 	}
 }

@@ -105,6 +105,7 @@ func (p commandProject) startServices(ctx context.Context, a *app, action api.Ac
 		}
 		names = affected
 	}
+	a.warnVariables(j.View)
 	if !wait {
 		return nil
 	}
@@ -167,7 +168,7 @@ func (c stopCmd) Run(ctx context.Context, a *app, p commandProject) error {
 		return err
 	}
 	if client == nil {
-		return output.WithHint(errors.New("the project is not running"))
+		return p.explainNotRunning(c.selection)
 	}
 	names, err := selectServices(status.Services, c.Services, c.Tag)
 	if err != nil {
@@ -182,6 +183,19 @@ func (c stopCmd) Run(ctx context.Context, a *app, p commandProject) error {
 		output.Info(a.err, "also stopped, because they depend on it: %s", strings.Join(also, ", "))
 	}
 	return nil
+}
+
+// explainNotRunning returns the error of a command that cannot stop the selected services of a project that is not running: that one of them does not
+// exist, if the config says so.
+func (p commandProject) explainNotRunning(sel selection) error {
+	if _, files, err := p.AskTrust(); err == nil {
+		if parsed, err := p.parseConfig(files); err == nil {
+			if _, err := selectServices(declaredServices(parsed), sel.Services, sel.Tag); err != nil {
+				return err
+			}
+		}
+	}
+	return output.WithHint(errors.New("the project is not running"))
 }
 
 // resolveNames returns all services and the names of the selected ones. It selects from the config or, while the config is not allowed,

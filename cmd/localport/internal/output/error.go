@@ -114,15 +114,15 @@ func printError(w io.Writer, err error) {
 // errorLines returns a line for each of the errors that err joins. Only the mistakes in a config and a report of the supervisor may take
 // several lines.
 func errorLines(err error) []string {
-	if invalid, ok := errors.AsType[*project.InvalidError](err); ok {
-		return diagnosticLines(invalid)
-	}
 	if joined, ok := errors.AsType[multiError](err); ok && err.Error() == errors.Join(joined.Unwrap()...).Error() {
 		var lines []string
 		for _, single := range joined.Unwrap() {
 			lines = append(lines, errorLines(single)...)
 		}
 		return lines
+	}
+	if invalid, ok := errors.AsType[*project.InvalidError](err); ok {
+		return diagnosticLines(invalid)
 	}
 	if !isReport(err) {
 		return []string{"localport: " + JoinLines(errorText(err))}

@@ -32,7 +32,8 @@ func briefError(err error) string {
 	return err.Error()
 }
 
-// printSummary prints the services of a project that was just entered or started, and warns of an invalid user config.
+// printSummary prints the services of a project that was just entered or started, and warns of an invalid user config and of values of [env] that are
+// probably not what is meant.
 func (e *evaluation) printSummary(view api.ProjectView) {
 	user, err := e.userConfig()
 	if err != nil {
@@ -40,6 +41,9 @@ func (e *evaluation) printSummary(view api.ProjectView) {
 	}
 	if text := projectSummary(e.root, view, user.Verbosity); text != "" {
 		output.Info(e.err, "%s", text)
+	}
+	for _, warning := range project.EnvAdvice(view.Env) {
+		output.Warn(e.err, warning.String())
 	}
 }
 

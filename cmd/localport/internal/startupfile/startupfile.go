@@ -26,19 +26,19 @@ func Of(shell string, getenv func(name string) string) (File, bool) {
 	f := File{Shell: shell, HookLine: fmt.Sprintf(`eval "$(localport hook %s)"`, shell)}
 	switch shell {
 	case "bash":
-		f.Path, f.others = filepath.Join(d.home, ".bashrc"), below(d.home, ".bash_profile", ".bash_login", ".profile")
+		f.Path, f.others = filepath.Join(d.home, ".bashrc"), joinEach(d.home, ".bash_profile", ".bash_login", ".profile")
 	case "zsh":
-		f.Path, f.others = filepath.Join(d.zsh, ".zshrc"), below(d.zsh, ".zprofile", ".zshenv", ".zlogin")
+		f.Path, f.others = filepath.Join(d.zsh, ".zshrc"), joinEach(d.zsh, ".zprofile", ".zshenv", ".zlogin")
 	case "fish":
 		f.Path, f.HookLine = filepath.Join(d.config, "fish/config.fish"), "localport hook fish | source"
 		f.others, _ = filepath.Glob(filepath.Join(d.config, "fish/conf.d/*.fish"))
 	case "tcsh":
-		f.Path, f.HookLine, f.others = filepath.Join(d.home, ".tcshrc"), "eval \"`localport hook tcsh`\"", below(d.home, ".cshrc", ".login")
+		f.Path, f.HookLine, f.others = filepath.Join(d.home, ".tcshrc"), "eval \"`localport hook tcsh`\"", joinEach(d.home, ".cshrc", ".login")
 	case "elvish":
-		f.Path, f.HookLine, f.others = filepath.Join(d.config, "elvish/rc.elv"), "eval (localport hook elvish | slurp)", below(d.home, ".elvish/rc.elv")
+		f.Path, f.HookLine, f.others = filepath.Join(d.config, "elvish/rc.elv"), "eval (localport hook elvish | slurp)", joinEach(d.home, ".elvish/rc.elv")
 	case "pwsh":
 		f.Path, f.HookLine = filepath.Join(d.config, "powershell/Microsoft.PowerShell_profile.ps1"), "localport hook pwsh | Out-String | Invoke-Expression"
-		f.others = below(d.config, "powershell/profile.ps1")
+		f.others = joinEach(d.config, "powershell/profile.ps1")
 	default:
 		return File{}, false
 	}
@@ -87,16 +87,16 @@ func All(getenv func(name string) string) []string {
 	}
 	d := newDirs(getenv)
 	if d.zsh != d.home { // ZDOTDIR may not have been set when the line was added
-		files = append(files, below(d.home, ".zshrc", ".zprofile", ".zshenv", ".zlogin")...)
+		files = append(files, joinEach(d.home, ".zshrc", ".zprofile", ".zshenv", ".zlogin")...)
 	}
-	return append(files, below(d.config, "nushell/config.nu", "nushell/env.nu")...)
+	return append(files, joinEach(d.config, "nushell/config.nu", "nushell/env.nu")...)
 }
 
 // FindScripts returns the files in the shells' directories that localport has printed.
 func FindScripts(getenv func(name string) string) (scripts []string) {
 	d := newDirs(getenv)
-	for _, path := range append(below(d.data, "nushell/vendor/autoload/localport.nu", "bash-completion/completions/localport"),
-		below(d.config, "fish/completions/localport.fish", "fish/conf.d/localport.fish")...) {
+	for _, path := range append(joinEach(d.data, "nushell/vendor/autoload/localport.nu", "bash-completion/completions/localport"),
+		joinEach(d.config, "fish/completions/localport.fish", "fish/conf.d/localport.fish")...) {
 		if isScript(path) {
 			scripts = append(scripts, path)
 		}
@@ -139,8 +139,8 @@ func absoluteOr(dir, fallback string) string {
 	return fallback
 }
 
-// below returns paths in a directory.
-func below(dir string, names ...string) []string {
+// joinEach returns the paths of files in a directory.
+func joinEach(dir string, names ...string) []string {
 	paths := slices.Clone(names)
 	for i, name := range paths {
 		paths[i] = filepath.Join(dir, name)

@@ -154,7 +154,7 @@ func read(t *testing.T, path string) string {
 	return string(data)
 }
 
-func TestContents_KnowTheOrderOfHooks(t *testing.T) {
+func TestHookLines_KnowTheOrderOfHooks(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
 	f, _ := Of("zsh", func(name string) string { return map[string]string{"HOME": home}[name] })

@@ -32,8 +32,8 @@ type scanner struct {
 	line    int // index of the next one
 	levels  []level
 	anchors map[string]bool
-	// opens: the last line is a key without a value, or "-" alone: a deeper level may follow.
-	opens bool
+	// expectsChild: the last line is a key without a value, or "-" alone: a deeper level may follow.
+	expectsChild bool
 	// text is the line of a text below such a key; nil: there is none. If keys follow it, it lacks its colon.
 	text *textLine
 }
@@ -66,7 +66,7 @@ func (s *scanner) scanLine() *FormatError {
 	case content[0] == '\t':
 		return s.mistake(line, "replace each tab by spaces", "a tab in the indentation: YAML allows only spaces there")
 	case indent == 0 && (strings.HasPrefix(trimmed, "---") || trimmed == "..." || trimmed[0] == '%'):
-		s.levels, s.opens = nil, true
+		s.levels, s.expectsChild = nil, true
 		return nil
 	}
 	return s.scanContent(line, indent, strings.TrimRight(content, " \t"))
@@ -76,9 +76,9 @@ func (s *scanner) scanLine() *FormatError {
 func (s *scanner) scanContent(line, indent int, content string) *FormatError {
 	isItem := content == "-" || strings.HasPrefix(content, "- ")
 	key, value, isKey := cutKey(content)
-	if !isItem && !isKey && s.continues(indent) {
-		if s.opens {
-			s.text, s.opens = &textLine{line, indent, content}, false
+	if !isItem && !isKey && s.isContinuation(indent) {
+		if s.expectsChild {
+			s.text, s.expectsChild = &textLine{line, indent, content}, false
 		}
 		return nil
 	}
@@ -91,7 +91,7 @@ func (s *scanner) scanContent(line, indent int, content string) *FormatError {
 	}
 	switch {
 	case isItem:
-		s.opens = true
+		s.expectsChild = true
 		item := strings.TrimLeft(content[1:], " ")
 		if item == "" || item[0] == '#' {
 			return nil
@@ -108,8 +108,8 @@ func (s *scanner) scanContent(line, indent int, content string) *FormatError {
 	return s.missingColon(line, key)
 }
 
-// continues reports whether a line without a key is the text of a value, or belongs to that above it.
-func (s *scanner) continues(indent int) bool {
+// isContinuation reports whether a line without a key is the text of a value, or belongs to that above it.
+func (s *scanner) isContinuation(indent int) bool {
 	return len(s.levels) > 0 && indent > s.levels[len(s.levels)-1].indent
 }
 
@@ -129,13 +129,13 @@ func (s *scanner) enter(line, indent int, isList, isKey bool) *FormatError {
 	case top.indent == indent && !isList && len(s.levels) > 1 && s.levels[len(s.levels)-2] == level{indent, false}:
 		s.levels = s.levels[:len(s.levels)-1] // after a list that stands directly below its key
 		return nil
-	case top.indent == indent && isList && !s.opens:
+	case top.indent == indent && isList && !s.expectsChild:
 		return s.mistake(line, `remove the "-", or indent the list below its key`, `a list item ("- …") among keys`)
 	case top.indent == indent && !isList:
 		return s.mistake(line, `write "- " before it, or indent it like the keys that it belongs to`, `a line without "-" among list items`)
 	case len(s.levels) < before:
 		return s.mistake(line, "indent it like the lines that it belongs to", "indented by %s, which matches the indentation of no line above", countSpaces(indent))
-	case !s.opens && len(s.levels) > 0 && isKey:
+	case !s.expectsChild && len(s.levels) > 0 && isKey:
 		return s.mistake(line, "indent both by the same number of spaces, or remove the value above", "indented further than the line above, which has a value already")
 	}
 	s.levels = append(s.levels, level{indent, isList})

@@ -21,8 +21,8 @@ func (s *scanner) scanValue(line, indent int, value string) *FormatError {
 		}
 		value = value[len(match[0]):]
 	}
-	s.opens = value == "" || value[0] == '#'
-	if s.opens {
+	s.expectsChild = value == "" || value[0] == '#'
+	if s.expectsChild {
 		return nil
 	}
 	switch value[0] {

@@ -17,8 +17,8 @@ var (
 	listReplacedPattern = project.LazyRegexp(`^\s*(?:export\s+)?(?:PROMPT_COMMAND=[^$]*$|precmd_functions=\([^$]*\)$)`)
 )
 
-// Contents is where a start-up file has which line, from 1; 0: nowhere.
-type Contents struct {
+// HookLines are the numbers of the lines of a start-up file that concern hooks, from 1; 0: there is none.
+type HookLines struct {
 	Path          string
 	HookLine      int            // loads the hook
 	ListResetLine int            // replaces what runs at each prompt
@@ -26,21 +26,21 @@ type Contents struct {
 }
 
 // Read reads the file or, if that does not load the hook, the first of the shell's other files that does.
-func (f File) Read() Contents {
-	own := readContents(f.Path)
+func (f File) Read() HookLines {
+	own := readHookLines(f.Path)
 	for _, path := range f.others {
 		if own.HookLine > 0 {
 			break
 		}
-		if other := readContents(path); other.HookLine > 0 {
+		if other := readHookLines(path); other.HookLine > 0 {
 			return other
 		}
 	}
 	return own
 }
 
-func readContents(path string) Contents {
-	c := Contents{Path: path, OtherHooks: make(map[string]int)}
+func readHookLines(path string) HookLines {
+	h := HookLines{Path: path, OtherHooks: make(map[string]int)}
 	data, _ := os.ReadFile(path)
 	number := 0
 	for line := range strings.Lines(string(data)) {
@@ -50,26 +50,26 @@ func readContents(path string) Contents {
 		case strings.HasPrefix(line, "#"):
 			continue
 		case hookPattern().MatchString(line):
-			c.HookLine = number
+			h.HookLine = number
 		case listReplacedPattern().MatchString(line):
-			c.ListResetLine = number
+			h.ListResetLine = number
 		}
 		if match := otherToolPattern().FindStringSubmatch(line); match != nil {
-			c.OtherHooks[strings.Join(match[1:], "")] = number
+			h.OtherHooks[strings.Join(match[1:], "")] = number
 		}
 	}
-	if c.HookLine == 0 && isScript(path) { // the hook itself
-		c.HookLine = 1
+	if h.HookLine == 0 && isScript(path) { // the hook itself
+		h.HookLine = 1
 	}
-	return c
+	return h
 }
 
 // String names the place of the hook, and its order beside the hooks of other programs.
-func (c Contents) String() string {
-	parts := []string{fmt.Sprintf("%s:%d", c.Path, c.HookLine)}
-	for _, name := range slices.Sorted(maps.Keys(c.OtherHooks)) {
+func (h HookLines) String() string {
+	parts := []string{fmt.Sprintf("%s:%d", h.Path, h.HookLine)}
+	for _, name := range slices.Sorted(maps.Keys(h.OtherHooks)) {
 		order := "before"
-		if c.OtherHooks[name] < c.HookLine {
+		if h.OtherHooks[name] < h.HookLine {
 			order = "after"
 		}
 		parts = append(parts, order+" "+name)

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/localport-sh/localport/testdata/tcpserver"
 )
 
 // These tests limit counts, which do not depend on how fast or busy a machine is. The limits are what was measured, and a little more.
@@ -27,7 +29,7 @@ var schedulingCalls = regexp.MustCompile(`^(futex|epoll_pwait2?|nanosleep|sched_
 func countCalls(t *testing.T, n int) map[string]int {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "trace")
-	addr, _, end := startRelayProcess(t, "relay", startEchoServer(t), "strace", "-f", "-qq", "-s", "0", "-o", path)
+	addr, _, end := startRelayProcess(t, "relay", tcpserver.Start(t, tcpserver.Echo).String(), "strace", "-f", "-qq", "-s", "0", "-o", path)
 	for range n {
 		conn, err := dialTCP(addr)
 		if err != nil {
@@ -79,7 +81,7 @@ func TestRelay_LimitsSystemCallsOfConnection(t *testing.T) {
 // Go's scheduler that they may block would make its monitor thread wait twice more.
 func TestRelay_RoundTripWaitsTwice(t *testing.T) {
 	const trips, limit = 3000, 2.6
-	addr, sendCommand, _ := startRelayProcess(t, "relay", startEchoServer(t))
+	addr, sendCommand, _ := startRelayProcess(t, "relay", tcpserver.Start(t, tcpserver.Echo).String())
 	conn, err := dialTCP(addr)
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -63,30 +64,26 @@ func TestConn_AcknowledgesConfirmationUnlessSomethingIsSent(t *testing.T) {
 	}
 }
 
-// sshd holds back the first bytes of a far end that speaks first for 40 ms, unless something acknowledges its confirmation of the channel.
-func TestConn_ServerThatSpeaksFirstIsNotHeldBack(t *testing.T) {
-	const opens, heldBack = 15, 35 * time.Millisecond
+// The real master passes the message on, and the real server says nothing about it. BenchmarkTable measures what it is for.
+func TestConn_AcknowledgementIsNoErrorForServer(t *testing.T) {
 	server := sshd.Start(t, "LogLevel VERBOSE")
 	c := openConn(t, server)
+	releaseCh := make(chan struct{})
 	port := startServer(t, func(conn *net.TCPConn) {
+		<-releaseCh
 		_, _ = conn.Write([]byte("hello"))
 		_, _ = io.Copy(io.Discard, conn)
 	})
-	slow := 0
-	for range opens {
-		startTime := time.Now()
-		s := openStream(t, c, port)
-		if data, err := s.Next(); err != nil || string(data) != "hello" {
-			t.Fatalf("got %q, %v", data, err)
-		}
-		if time.Since(startTime) > heldBack {
-			slow++
-		}
-		_ = s.Close()
+	sent := c.sendCount.Load()
+	s := openStream(t, c, port)
+	for c.sendCount.Load() < sent+2 { // the request for the channel, and the message
+		runtime.Gosched()
 	}
-	if slow > opens/2 { // all are, otherwise; a few on a busy machine
-		t.Errorf("%d of %d connections got their first byte after %v", slow, opens, heldBack)
+	close(releaseCh)
+	if data, err := s.Next(); err != nil || string(data) != "hello" {
+		t.Fatalf("got %q, %v", data, err)
 	}
+	_ = s.Close()
 	for line := range strings.Lines(server.Log()) {
 		if strings.Contains(strings.ToLower(line), "ignore") || strings.Contains(line, "error") {
 			t.Errorf("the server logged %q", line)

@@ -80,7 +80,7 @@ func TestRelay_LimitsSystemCallsOfConnection(t *testing.T) {
 // TestRelay_RoundTripWaitsTwice limits how often a relay's threads wait in a round trip: once for the client and once for the server. Calls that tell
 // Go's scheduler that they may block would make its monitor thread wait twice more.
 func TestRelay_RoundTripWaitsTwice(t *testing.T) {
-	const trips, limit = 3000, 2.6
+	const trips, limit = 3000, 3.5 // 2.0 measured alone, 2.5 beside four busy loops, 4 with those calls
 	addr, sendCommand, _ := startRelayProcess(t, "relay", tcpserver.Start(t, tcpserver.Echo).String())
 	conn, err := dialTCP(addr)
 	if err != nil {

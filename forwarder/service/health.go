@@ -229,7 +229,7 @@ func (h *healthMonitor) onSuccess(hc project.HealthCheck) {
 		return
 	}
 	h.setHealthy()
-	h.checkAfter(hc.Interval)
+	h.checkTimer.Reset(wait.AlignDelay(hc.Interval)) // with the checks of other services that are healthy: the process wakes once for all
 }
 
 func (h *healthMonitor) onFailure(r checkResult, hc project.HealthCheck) {
@@ -360,7 +360,8 @@ func (h *healthMonitor) checkNow() {
 	}
 }
 
-// checkAfter schedules the next check after a delay less up to a tenth, so that services are not all checked together.
+// checkAfter schedules the next check of a service that is not healthy after a delay less up to a tenth, so that services whose checks take until their
+// timeout are not all checked together.
 func (h *healthMonitor) checkAfter(delay time.Duration) {
 	h.checkTimer.Reset(wait.SubtractJitter(delay, 0.1))
 }

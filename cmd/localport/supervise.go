@@ -75,6 +75,7 @@ func (c superviseCmd) supervise(config, logLevel string) error {
 		}
 	})
 	wait.SetPhase(time.Now())
+	wait.UseSystemTimer()
 	err = supervisor.Run(ctx, supervisor.Options{
 		Config: config, Version: version.Own(), Exe: exe, RunID: strings.ToLower(rand.Text()[:8]), LogLevel: level,
 		OnStartResult: client.ReportReadiness, Inherit: inherit, AcceptPrompt: prompt.NewEvaluator(config, func(text string) { slog.Error(text) }).Accept,

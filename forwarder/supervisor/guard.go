@@ -43,7 +43,7 @@ func (s *Supervisor) guardedPaths() []string {
 // stays in memory (see lockstate.Fingerprint).
 func (s *Supervisor) guardFiles(ctx context.Context, monitor *watch.Monitor) {
 	tick := newGuardTicker()
-	defer tick.Stop()
+	defer tick.stop()
 	var checkedAt time.Time
 	var seen externalState
 	var other otherSupervisor
@@ -76,19 +76,31 @@ func (s *Supervisor) guardFiles(ctx context.Context, monitor *watch.Monitor) {
 
 // guardTicker ticks every guardInterval, or at the aligned ends of slowGuardInterval.
 type guardTicker struct {
-	*time.Ticker
+	fast   *time.Ticker
+	slow   *wait.LongTimer
 	isSlow bool
 }
 
-func newGuardTicker() *guardTicker { return &guardTicker{Ticker: time.NewTicker(guardInterval)} }
+func newGuardTicker() *guardTicker {
+	t := &guardTicker{fast: time.NewTicker(guardInterval), slow: wait.NewLongTimer(slowGuardInterval)}
+	t.slow.Stop()
+	return t
+}
+
+func (t *guardTicker) stop() {
+	t.fast.Stop()
+	t.slow.Stop()
+}
 
 // setSlow is called before each wait for a tick.
 func (t *guardTicker) setSlow(isSlow bool) {
 	switch {
 	case isSlow:
-		t.Reset(wait.AlignDelay(slowGuardInterval))
+		t.fast.Stop()
+		t.slow.Reset(wait.AlignDelay(slowGuardInterval))
 	case t.isSlow:
-		t.Reset(guardInterval)
+		t.slow.Stop()
+		t.fast.Reset(guardInterval)
 	}
 	t.isSlow = isSlow
 }
@@ -109,7 +121,9 @@ func (s *Supervisor) waitForGuard(ctx context.Context, tick *guardTicker, eventC
 		return false
 	case <-s.endedCh:
 		return false
-	case <-tick.C:
+	case <-tick.fast.C:
+		return true
+	case <-tick.slow.C:
 		return true
 	case <-eventCh:
 		return true
@@ -137,7 +151,7 @@ func (s *Supervisor) guardDirectory(ctx context.Context) {
 		return
 	}
 	tick := newGuardTicker()
-	defer tick.Stop()
+	defer tick.stop()
 	root := s.root()
 	var missingSince time.Time // zero while it is there
 	for s.waitForGuard(ctx, tick, s.projectEventCh, fsevent.WatchesFiles && missingSince.IsZero()) {

@@ -122,7 +122,7 @@ func newSupervisor(o Options) (*Supervisor, error) {
 // awaitShutdown is the only place that decides to shut down. It returns when the ports have been closed or handed over: linger after
 // the last lease, on request, or when ctx ends. Whatever fails is retried.
 func (s *Supervisor) awaitShutdown(ctx context.Context) {
-	linger, recheck := time.NewTimer(0), time.NewTimer(0)
+	linger, recheck := time.NewTimer(0), wait.NewLongTimer(0)
 	linger.Stop()
 	defer linger.Stop()
 	defer recheck.Stop()

@@ -25,7 +25,7 @@ func watchSleep(ctx context.Context, clockSetCh <-chan struct{}, sleepTime func(
 	if clockSetCh != nil {
 		interval = slowSleepCheckInterval
 	}
-	timer := time.NewTimer(interval)
+	timer := wait.NewLongTimer(interval)
 	defer timer.Stop()
 	for before := sleepTime(); ; {
 		timer.Reset(wait.AlignDelay(interval))

@@ -3,7 +3,6 @@ package watch
 import (
 	"maps"
 	"sync/atomic"
-	"time"
 
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/project/watch/fsevent"
@@ -23,7 +22,7 @@ type Monitor struct {
 	paths       []string
 	watches     watchSet
 	debouncer   debouncer
-	updateTimer *time.Timer
+	updateTimer *wait.LongTimer
 }
 
 // StartMonitor begins to monitor what is at the paths, which are absolute, or may appear there. The caller closes the Monitor.
@@ -34,7 +33,7 @@ func startMonitor(paths []string, s settings) *Monitor {
 		settings: s, paths: paths,
 		eventCh: make(chan struct{}, 1), pathsCh: make(chan []string, 1), stopCh: make(chan struct{}), doneCh: make(chan struct{}),
 		debouncer:   newDebouncer(s.debounce, s.maxDelay),
-		updateTimer: time.NewTimer(s.rescanInterval),
+		updateTimer: wait.NewLongTimer(s.rescanInterval),
 	}
 	m.update()
 	go m.run()

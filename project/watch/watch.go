@@ -61,7 +61,7 @@ type Watcher struct {
 	watches     watchSet
 	contents    map[string]content
 	debouncer   debouncer
-	rescanTimer *time.Timer
+	rescanTimer *wait.LongTimer
 	hasChange   bool      // a change has not been received yet
 	deliveredAt time.Time // when the caller last received a change, and began to read
 }
@@ -85,7 +85,7 @@ func newWatcher(paths []string, s settings) *Watcher {
 		settings:  s,
 		changesCh: make(chan struct{}), requestCh: make(chan setPathsRequest), stopCh: make(chan struct{}), doneCh: make(chan struct{}),
 		debouncer:   newDebouncer(s.debounce, s.maxDelay),
-		rescanTimer: time.NewTimer(s.rescanInterval),
+		rescanTimer: wait.NewLongTimer(s.rescanInterval),
 	}
 	w.replacePaths(paths)
 	return w

@@ -11,7 +11,7 @@ import (
 // Fingerprint identifies the current state, prompt and election files without reading them. It can be
 // compared with ==.
 //
-// Every supervisor takes it once a second, and it therefore uses system calls directly: code that runs every second keeps its pages in
+// A supervisor takes it at intervals, and it therefore uses system calls directly: code that runs again and again keeps its pages in
 // memory. With package os, these were 0.8 MB for each supervisor.
 type Fingerprint struct {
 	state, prompt, election, down FileID
@@ -20,14 +20,24 @@ type Fingerprint struct {
 // Fingerprint returns the fingerprint of the files as they are now. It costs four stat calls.
 func (d *Dir) Fingerprint() Fingerprint {
 	_ = d.beforeCall(CallIdentify, "")
-	d.joinFingerprinted.Do(func() {
-		d.fingerprinted = fingerprintedPaths{d.path(stateName), d.path(shellhook.PromptFile), d.path(electionName), d.downPath(false)}
-	})
-	paths := &d.fingerprinted
+	paths := d.joinPaths()
 	return Fingerprint{Identify(paths.state), Identify(paths.prompt), Identify(paths.election), Identify(paths.down)}
 }
 
-// fingerprintedPaths are the paths of the files of a Fingerprint. They are joined once: to join them every second would keep the constant
+// FingerprintedPaths returns the paths of the files whose changes change the Fingerprint.
+func (d *Dir) FingerprintedPaths() []string {
+	paths := d.joinPaths()
+	return []string{paths.state, paths.prompt, paths.election, paths.down}
+}
+
+func (d *Dir) joinPaths() *fingerprintedPaths {
+	d.joinFingerprinted.Do(func() {
+		d.fingerprinted = fingerprintedPaths{d.path(stateName), d.path(shellhook.PromptFile), d.path(electionName), d.downPath(false)}
+	})
+	return &d.fingerprinted
+}
+
+// fingerprintedPaths are the paths of the files of a Fingerprint. They are joined once: to join them each time would keep the constant
 // names in memory, two pieces of 64 kB of the executable.
 type fingerprintedPaths struct {
 	state, prompt, election, down string

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/internal/prompt"
@@ -20,6 +21,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/supervisor"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 type superviseCmd struct {
@@ -72,6 +74,8 @@ func (c superviseCmd) supervise(config, logLevel string) error {
 			slog.Warn("orphans of services are found by their environment only", "error", err)
 		}
 	})
+	wait.SetPhase(time.Now())
+	wait.UseSystemTimer()
 	err = supervisor.Run(ctx, supervisor.Options{
 		Config: config, Version: version.Own(), Exe: exe, RunID: strings.ToLower(rand.Text()[:8]), LogLevel: level,
 		OnStartResult: client.ReportReadiness, Inherit: inherit, AcceptPrompt: prompt.NewEvaluator(config, func(text string) { slog.Error(text) }).Accept,

@@ -31,7 +31,7 @@ type healthMonitor struct {
 	tunnel           forwarder.Tunnel
 	cancel           context.CancelFunc
 	startCheck       func() // starts a health check now
-	checkTimer       *time.Timer
+	checkTimer       *wait.LongTimer
 	idleTimer        *time.Timer              // for idle_timeout; stopped unless the service is on demand
 	processMonitor   forwarder.ProcessMonitor // the tunnel; nil if it has no process that could be stopped
 	processTicker    *time.Ticker             // nil without processMonitor
@@ -56,7 +56,7 @@ func newHealthMonitor(ctx context.Context, s *Service) *healthMonitor {
 	h := &healthMonitor{s: s, tunnel: s.tunnel, resultCh: make(chan checkResult, 1)}
 	ctx, h.cancel = context.WithCancel(ctx)
 	h.startCheck = func() { h.startCheckJob(ctx) }
-	h.checkTimer = time.NewTimer(0)
+	h.checkTimer = wait.NewLongTimer(0)
 	h.idleTimer = time.NewTimer(s.definition.IdleTimeout)
 	if !s.isOnDemand() {
 		h.idleTimer.Stop()
@@ -229,7 +229,7 @@ func (h *healthMonitor) onSuccess(hc project.HealthCheck) {
 		return
 	}
 	h.setHealthy()
-	h.checkAfter(hc.Interval)
+	h.checkTimer.Reset(wait.AlignDelay(hc.Interval)) // with the checks of other services that are healthy: the process wakes once for all
 }
 
 func (h *healthMonitor) onFailure(r checkResult, hc project.HealthCheck) {
@@ -360,7 +360,8 @@ func (h *healthMonitor) checkNow() {
 	}
 }
 
-// checkAfter schedules the next check after a delay less up to a tenth, so that services are not all checked together.
+// checkAfter schedules the next check of a service that is not healthy after a delay less up to a tenth, so that services whose checks take until their
+// timeout are not all checked together.
 func (h *healthMonitor) checkAfter(delay time.Duration) {
 	h.checkTimer.Reset(wait.SubtractJitter(delay, 0.1))
 }

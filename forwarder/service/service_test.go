@@ -548,36 +548,63 @@ func TestService_HealthThresholdsCountResultsInARow(t *testing.T) {
 	})
 }
 
-func TestService_ChecksHaveJitterAndNeverOverlap(t *testing.T) {
+func TestService_ChecksKeepTheirIntervalAndNeverOverlap(t *testing.T) {
+	for _, took := range []time.Duration{0, 50 * time.Millisecond, 4 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			var running, most atomic.Int32
+			var mu sync.Mutex
+			var times []time.Time
+			check := func(context.Context, probe.Dialer) error {
+				most.Store(max(most.Load(), running.Add(1)))
+				defer running.Add(-1)
+				mu.Lock()
+				times = append(times, time.Now())
+				mu.Unlock()
+				time.Sleep(took)
+				return nil
+			}
+			c := startService(t, testHost(), testServiceConfig("db"), check, openSucceeds)
+			time.Sleep(20 * time.Minute)
+			c.end()
+			if most.Load() != 1 {
+				t.Errorf("%d checks at once", most.Load())
+			}
+			for _, gap := range intervals(times) {
+				if gap -= took; gap > 30*time.Second || gap < 27*time.Second {
+					t.Errorf("%v between checks, the interval is 30s", gap)
+				}
+			}
+		})
+	}
+}
+
+// Each wake of an idle supervisor costs some context switches, however many services it checks then.
+func TestService_HealthyServicesAreCheckedAtTheSameTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var running, most atomic.Int32
 		var mu sync.Mutex
-		var times []time.Time
+		checked := map[time.Time]int{}
 		check := func(context.Context, probe.Dialer) error {
-			most.Store(max(most.Load(), running.Add(1)))
-			defer running.Add(-1)
 			mu.Lock()
-			times = append(times, time.Now())
-			mu.Unlock()
-			time.Sleep(4 * time.Second)
+			defer mu.Unlock()
+			checked[time.Now()]++
 			return nil
 		}
-		c := startService(t, testHost(), testServiceConfig("db"), check, openSucceeds)
+		h := testHost()
+		for n := range 5 {
+			svc := testServiceConfig(fmt.Sprint("db", n))
+			svc.HealthCheck.Interval = []time.Duration{30 * time.Second, time.Minute}[n%2]
+			defer startService(t, h, svc, check, openSucceeds).end()
+			time.Sleep(time.Duration(n+1) * 2718 * time.Millisecond)
+		}
 		time.Sleep(20 * time.Minute)
-		c.end()
-		if most.Load() != 1 {
-			t.Errorf("%d checks at once", most.Load())
-		}
-		var all []time.Duration
-		for _, gap := range intervals(times) {
-			if gap -= 4 * time.Second; gap > 30*time.Second || gap < 27*time.Second {
-				t.Errorf("%v between checks, the interval is 30s", gap)
-			}
-			all = append(all, gap)
-		}
-		slices.Sort(all)
-		if all[0] == all[len(all)-1] {
-			t.Error("no jitter at all")
+		mu.Lock()
+		clear(checked)
+		mu.Unlock()
+		time.Sleep(time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
+		if len(checked) != 2 {
+			t.Errorf("in a minute, the supervisor woke %d times: %v", len(checked), checked)
 		}
 	})
 }

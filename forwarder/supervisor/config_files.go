@@ -20,7 +20,7 @@ const (
 // again although the files are unchanged: file descriptors may be free again, a missing key file may exist, or the files may have been
 // allowed and the request to reload been lost.
 func (s *Supervisor) watchFiles(ctx context.Context) {
-	w := watch.Start(s.source.watchedPaths(s.active.Load().files))
+	w := watch.Start(s.source.watchedPaths(s.active.Load().files), s.projectEventCh)
 	defer w.Close()
 	retries := wait.Backoff{First: firstReloadRetry, Max: maxReloadRetry}
 	for {

@@ -8,26 +8,53 @@ import (
 
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project/watch"
+	"github.com/localport-sh/localport/project/watch/fsevent"
 )
 
-// guardInterval is the time between checks of the supervisor's files. A check is a few stat calls.
-const guardInterval = time.Second
+// guardInterval is the time between checks of the supervisor's files while some of their changes cause no event, or while one could not be restored.
+// Where all changes are reported, they are checked after each, and after slowGuardInterval: something may have been mounted over a directory, or the
+// file limit been changed. A check is a few stat calls.
+const (
+	guardInterval     = time.Second
+	slowGuardInterval = leaseInterval
+)
 
 // directoryGrace is how long the project directory may be missing, during a fresh checkout for example, before the supervisor ends.
 const directoryGrace = 10 * time.Second
 
+// guardOwnFiles is guardFiles, and monitors the files where that is possible.
+func (s *Supervisor) guardOwnFiles(ctx context.Context) {
+	var monitor *watch.Monitor
+	if fsevent.WatchesFiles { // kqueue reports no removed sockets
+		monitor = watch.StartMonitor(s.guardedPaths())
+		defer monitor.Close()
+	}
+	s.guardFiles(ctx, monitor)
+}
+
+// guardedPaths are the paths whose changes change externalState.
+func (s *Supervisor) guardedPaths() []string {
+	return append(s.dir.FingerprintedPaths(), s.socket.path())
+}
+
 // guardFiles restores the files by which clients find the supervisor when they are deleted, until ctx ends: cleaners remove sockets and
-// directories, people remove state files. An unchanged check is a few bare system calls, because code that runs every second
+// directories, people remove state files. An unchanged check is a few bare system calls, because code that runs again and again
 // stays in memory (see lockstate.Fingerprint).
-func (s *Supervisor) guardFiles(ctx context.Context) {
-	tick := time.NewTicker(guardInterval)
-	defer tick.Stop()
+func (s *Supervisor) guardFiles(ctx context.Context, monitor *watch.Monitor) {
+	tick := newGuardTicker()
+	defer tick.stop()
 	var checkedAt time.Time
 	var seen externalState
 	var other otherSupervisor
-	for isIntact := false; s.waitForTick(ctx, tick); {
+	socketPath := s.socket.path()
+	for isIntact := false; s.waitForGuard(ctx, tick, monitor.Events(), isIntact && monitor.IsComplete()); {
+		if path := s.socket.path(); path != socketPath {
+			socketPath = path
+			monitor.SetPaths(s.guardedPaths())
+		}
 		now := s.readExternalState()
-		if isIntact && now == seen && time.Since(checkedAt) < leaseInterval {
+		if isIntact && now == seen && time.Since(checkedAt) < tick.fullCheckInterval() {
 			continue
 		}
 		if s.guardElectionFile(ctx); s.isSuperseded.Load() {
@@ -47,6 +74,62 @@ func (s *Supervisor) guardFiles(ctx context.Context) {
 	}
 }
 
+// guardTicker ticks every guardInterval, or at the aligned ends of slowGuardInterval.
+type guardTicker struct {
+	fast   *time.Ticker
+	slow   *wait.LongTimer
+	isSlow bool
+}
+
+func newGuardTicker() *guardTicker {
+	t := &guardTicker{fast: time.NewTicker(guardInterval), slow: wait.NewLongTimer(slowGuardInterval)}
+	t.slow.Stop()
+	return t
+}
+
+func (t *guardTicker) stop() {
+	t.fast.Stop()
+	t.slow.Stop()
+}
+
+// setSlow is called before each wait for a tick.
+func (t *guardTicker) setSlow(isSlow bool) {
+	switch {
+	case isSlow:
+		t.fast.Stop()
+		t.slow.Reset(wait.AlignDelay(slowGuardInterval))
+	case t.isSlow:
+		t.slow.Stop()
+		t.fast.Reset(guardInterval)
+	}
+	t.isSlow = isSlow
+}
+
+// fullCheckInterval is the time after which everything is checked, although the files have not changed.
+func (t *guardTicker) fullCheckInterval() time.Duration {
+	if t.isSlow {
+		return slowGuardInterval / 2 // each slow tick, the first of which may come earlier
+	}
+	return leaseInterval
+}
+
+// waitForGuard returns true at the next tick or event, or false as soon as ctx ends or the ports have been closed or handed over.
+func (s *Supervisor) waitForGuard(ctx context.Context, tick *guardTicker, eventCh <-chan struct{}, isSlow bool) bool {
+	tick.setSlow(isSlow)
+	select {
+	case <-ctx.Done():
+		return false
+	case <-s.endedCh:
+		return false
+	case <-tick.fast.C:
+		return true
+	case <-tick.slow.C:
+		return true
+	case <-eventCh:
+		return true
+	}
+}
+
 // externalState is what guardFiles checks. It is comparable.
 type externalState struct {
 	files     lockstate.Fingerprint
@@ -60,18 +143,6 @@ func (s *Supervisor) readExternalState() externalState {
 	return externalState{s.dir.Fingerprint(), lockstate.Identify(s.socket.path()), limit.Cur}
 }
 
-// waitForTick returns true at the next tick, or false as soon as ctx ends or the ports have been closed or handed over.
-func (s *Supervisor) waitForTick(ctx context.Context, tick *time.Ticker) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-s.endedCh:
-		return false
-	case <-tick.C:
-		return true
-	}
-}
-
 // guardDirectory ends the supervisor if the project directory is missing for directoryGrace, and returns when ctx ends. A missing config
 // file is no reason: an older branch may be checked out. It has a goroutine of its own: the directory may be on a file system that hangs.
 func (s *Supervisor) guardDirectory(ctx context.Context) {
@@ -79,11 +150,11 @@ func (s *Supervisor) guardDirectory(ctx context.Context) {
 	if !wait.Sleep(ctx, guardInterval/2) {
 		return
 	}
-	tick := time.NewTicker(guardInterval)
-	defer tick.Stop()
+	tick := newGuardTicker()
+	defer tick.stop()
 	root := s.root()
 	var missingSince time.Time // zero while it is there
-	for s.waitForTick(ctx, tick) {
+	for s.waitForGuard(ctx, tick, s.projectEventCh, fsevent.WatchesFiles && missingSince.IsZero()) {
 		if lockstate.Identify(root) != (lockstate.FileID{}) {
 			missingSince = time.Time{}
 			continue

@@ -67,8 +67,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	for _, part := range []func(context.Context){
-		s.socket.serve, s.keeper.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.followBridges, s.guardFiles, s.guardDirectory, s.applyJoins, s.keepSuccessorUpdated, s.keepServicesRecorded, s.answerPendingChecks, memtrim.Run,
-		func(ctx context.Context) { watchSleep(ctx, sleepTime, s.onWake) },
+		s.socket.serve, s.keeper.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.followBridges, s.guardOwnFiles, s.guardDirectory, s.applyJoins, s.keepSuccessorUpdated, s.keepServicesRecorded, s.answerPendingChecks, s.watchMachineSleep, memtrim.Run,
 		func(ctx context.Context) { s.store.retryWrites(ctx, s.endedCh) }, // after that the state file is a successor's
 	} {
 		s.tasks.Go(func() { part(tasksCtx) })
@@ -101,7 +100,7 @@ func newSupervisor(o Options) (*Supervisor, error) {
 		dependencies: service.NewDependencies(), checkSlots: make(chan struct{}, maxConcurrentChecks),
 		clientSlots:   relay.NewSlotAllocator(filelimit.Current(), filelimit.Reserve(nil, 0)),
 		operationSlot: make(chan struct{}, 1), comparisonSlots: make(chan struct{}, maxComparisons), leasesChangedCh: make(chan struct{}, 1), shutdownCh: make(chan shutdownRequest),
-		joinCh: make(chan api.JoinRequest, 1), successorSlot: make(chan struct{}, 1), successorStaleCh: make(chan struct{}, 1), pendingCheckCh: make(chan chan struct{}), pendingChangedCh: make(chan struct{}, 1), lastClientCh: make(chan struct{}, 1), reloadedCh: make(chan struct{}, 1), bridgesChangedCh: make(chan struct{}, 1),
+		joinCh: make(chan api.JoinRequest, 1), successorSlot: make(chan struct{}, 1), successorStaleCh: make(chan struct{}, 1), pendingCheckCh: make(chan chan struct{}), pendingChangedCh: make(chan struct{}, 1), projectEventCh: make(chan struct{}, 1), lastClientCh: make(chan struct{}, 1), reloadedCh: make(chan struct{}, 1), bridgesChangedCh: make(chan struct{}, 1),
 		endedCh: make(chan struct{}),
 	}
 	s.self, s.bindPort, s.handOver = lockstate.Self(), s.openPort, s.handOverToElected
@@ -123,7 +122,7 @@ func newSupervisor(o Options) (*Supervisor, error) {
 // awaitShutdown is the only place that decides to shut down. It returns when the ports have been closed or handed over: linger after
 // the last lease, on request, or when ctx ends. Whatever fails is retried.
 func (s *Supervisor) awaitShutdown(ctx context.Context) {
-	linger, recheck := time.NewTimer(0), time.NewTimer(0)
+	linger, recheck := time.NewTimer(0), wait.NewLongTimer(0)
 	linger.Stop()
 	defer linger.Stop()
 	defer recheck.Stop()
@@ -170,7 +169,7 @@ func (s *Supervisor) awaitShutdown(ctx context.Context) {
 		}
 		s.reconsiderReplacement(ctx)
 		count, err := s.countLeases(ctx)
-		recheck.Reset(leaseInterval)
+		recheck.Reset(wait.AlignDelay(leaseInterval))
 		if err != nil {
 			recheck.Reset(leaseRetry)
 		}

@@ -340,7 +340,7 @@ func (s *simulation) runSupervisor(sup *simSupervisor) error {
 	s.mu.Unlock()
 	sv.recordStart(ctx, l.ports)
 	s.goAs(roleLeases, func() { sv.awaitShutdown(ctx) })
-	s.goAs(roleGuard, func() { sv.guardFiles(ctx) })
+	s.goAs(roleGuard, func() { sv.guardFiles(ctx, nil) })
 	s.goAs(roleWrites, func() { sv.store.retryWrites(ctx, sv.endedCh) })
 	s.goAs("successor", func() { sv.keepSuccessorUpdated(ctx) })
 	s.tasks.Go(func() {

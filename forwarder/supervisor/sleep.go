@@ -2,28 +2,38 @@ package supervisor
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/netmon"
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// sleepCheckInterval is the time between checks for a sleep of the machine; minSleepTime is the shortest that counts.
+// sleepCheckInterval is the time between checks for a sleep of the machine where the kernel does not tell of one, slowSleepCheckInterval where it does;
+// minSleepTime is the shortest that counts.
 const (
-	sleepCheckInterval = 5 * time.Second
-	minSleepTime       = 2 * time.Second
+	sleepCheckInterval     = 5 * time.Second
+	slowSleepCheckInterval = 30 * time.Second
+	minSleepTime           = 2 * time.Second
 )
 
-// watchSleep calls onWake each time the machine has slept, until ctx ends. sleepTime returns how long it has slept in total.
-func watchSleep(ctx context.Context, sleepTime func() time.Duration, onWake func(time.Duration)) {
-	tick := time.NewTicker(sleepCheckInterval)
-	defer tick.Stop()
-	before := sleepTime()
-	for {
+// watchSleep calls onWake each time the machine has slept, until ctx ends. sleepTime returns how long it has slept in total. clockSetCh receives when it
+// may have slept, or is nil.
+func watchSleep(ctx context.Context, clockSetCh <-chan struct{}, sleepTime func() time.Duration, onWake func(time.Duration)) {
+	interval := sleepCheckInterval
+	if clockSetCh != nil {
+		interval = slowSleepCheckInterval
+	}
+	timer := wait.NewLongTimer(interval)
+	defer timer.Stop()
+	for before := sleepTime(); ; {
+		timer.Reset(wait.AlignDelay(interval))
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-clockSetCh:
+		case <-timer.C:
 		}
 		now := sleepTime()
 		if now-before >= minSleepTime {
@@ -31,6 +41,24 @@ func watchSleep(ctx context.Context, sleepTime func() time.Duration, onWake func
 		}
 		before = now
 	}
+}
+
+// watchMachineSleep is watchSleep for this machine.
+func (s *Supervisor) watchMachineSleep(ctx context.Context) {
+	events, err := openClockEvents()
+	if err != nil {
+		if !errors.Is(err, errors.ErrUnsupported) {
+			s.log.Warn("the kernel does not tell when the machine has slept; checking at intervals", "error", err)
+		}
+		watchSleep(ctx, nil, sleepTime, s.onWake)
+		return
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer events.close()
+	clockSetCh := make(chan struct{}, 1)
+	wg.Go(func() { events.read(func() { wait.Notify(clockSetCh) }) })
+	watchSleep(ctx, clockSetCh, sleepTime, s.onWake)
 }
 
 // onWake has every service check its tunnel after the machine has slept.

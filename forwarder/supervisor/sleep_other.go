@@ -2,7 +2,10 @@
 
 package supervisor
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 var processStart = time.Now()
 
@@ -11,3 +14,12 @@ var processStart = time.Now()
 func sleepTime() time.Duration {
 	return time.Now().Round(0).Sub(processStart.Round(0)) - time.Since(processStart)
 }
+
+// clockEvents does not exist on this system.
+type clockEvents struct{}
+
+func openClockEvents() (*clockEvents, error) { return nil, errors.ErrUnsupported }
+
+func (*clockEvents) read(func()) {}
+
+func (*clockEvents) close() {}

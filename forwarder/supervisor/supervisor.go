@@ -108,6 +108,7 @@ type Supervisor struct {
 	loginLoss        atomic.Pointer[api.LoginLossError]
 	pendingCheckCh   chan chan struct{} // requests to compare the files now; each channel sent is closed when that is done
 	pendingChangedCh chan struct{}      // a comparison for status had another result than the one before
+	projectEventCh   chan struct{}      // something has happened on the paths of the project's files
 	lastClientCh     chan struct{}      // the last client of a service disconnected
 	reloadedCh       chan struct{}      // another config is active
 	bridgesChangedCh chan struct{}      // the bridges, or which services want one, may have changed

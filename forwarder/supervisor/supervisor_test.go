@@ -100,7 +100,7 @@ func TestWatchSleep_ReportsSleepWithinSeconds(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			watchSleep(ctx, func() time.Duration { return time.Duration(total.Load()) }, func(d time.Duration) { woken <- d })
+			watchSleep(ctx, nil, func() time.Duration { return time.Duration(total.Load()) }, func(d time.Duration) { woken <- d })
 		}()
 		time.Sleep(time.Hour)
 		total.Add(int64(time.Second)) // a clock that is set, a second of suspend: not worth a restart
@@ -113,5 +113,33 @@ func TestWatchSleep_ReportsSleepWithinSeconds(t *testing.T) {
 		if len(woken) != 1 || <-woken != 40*time.Minute {
 			t.Errorf("%d wakes", len(woken))
 		}
+	})
+}
+
+func TestWatchSleep_ReportsSleepWhenTheClockIsSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var total atomic.Int64
+		clockSetCh, woken := make(chan struct{}), make(chan time.Duration, 10)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			watchSleep(ctx, clockSetCh, func() time.Duration { return time.Duration(total.Load()) }, func(d time.Duration) { woken <- d })
+		}()
+		clockSetCh <- struct{}{} // by a person
+		total.Add(int64(time.Hour))
+		clockSetCh <- struct{}{}
+		synctest.Wait()
+		if len(woken) != 1 || <-woken != time.Hour {
+			t.Errorf("%d wakes", len(woken))
+		}
+		total.Add(int64(time.Hour)) // the kernel has not told
+		time.Sleep(slowSleepCheckInterval)
+		synctest.Wait()
+		if len(woken) != 1 {
+			t.Errorf("%d wakes after half a minute", len(woken))
+		}
+		cancel()
+		<-done
 	})
 }

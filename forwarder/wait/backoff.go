@@ -47,7 +47,7 @@ func (b *Backoff) After(failures int) time.Duration {
 var randomPart atomic.Pointer[func(maxPart time.Duration) time.Duration]
 
 // SimulateJitter replaces the random part that SubtractJitter subtracts, for tests that must be reproducible. part returns a duration from
-// 0 to max. The caller calls restore in the end.
+// 0 to max. AlignDelay aligns nothing meanwhile. The caller calls restore in the end.
 func SimulateJitter(part func(maxPart time.Duration) time.Duration) (restore func()) {
 	randomPart.Store(&part)
 	return func() { randomPart.Store(nil) }

@@ -84,7 +84,7 @@ func TestWatcher_ReportsTheLastOfAnyChanges(t *testing.T) {
 		defer os.RemoveAll(base)
 		p := &fileTree{base: base, root: filepath.Join(base, "up/shop"), path: filepath.Join(base, "up/shop/f")}
 		p.apply(rapid.SampledFrom([]string{"make", "touch"}).Draw(t, "first"))
-		w := start([]string{p.path}, fastSettings())
+		w := start([]string{p.path}, nil, fastSettings())
 		defer w.Close()
 		seen := p.read()
 		for range rapid.IntRange(1, 25).Draw(t, "steps") {

@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,7 +14,7 @@ type pathEntry struct {
 	// isAncestor: the entry is a directory on the path, not a link or the file. Its removal or replacement is usually reported by the
 	// entries in it too.
 	isAncestor bool
-	isRegular  bool   // the entry is a regular file
+	isFile     bool   // the entry is a regular file or a socket
 	id         fileID // of the entry; zero if there is none
 }
 
@@ -40,7 +41,7 @@ func walkPath(path string) []pathEntry {
 		if err != nil {
 			return append(entries, pathEntry{dir: dir, name: name})
 		}
-		entries = append(entries, pathEntry{dir, name, info.IsDir(), info.Mode().IsRegular(), idOf(info)})
+		entries = append(entries, pathEntry{dir, name, info.IsDir(), info.Mode()&(fs.ModeType&^fs.ModeSocket) == 0, idOf(info)})
 		if !info.IsDir() && info.Mode()&os.ModeSymlink == 0 {
 			return entries
 		}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/project/watch/fsevent"
 )
 
@@ -47,6 +48,7 @@ type setPathsRequest struct {
 type Watcher struct {
 	settings
 	changesCh chan struct{}
+	rescanCh  chan<- struct{}
 	requestCh chan setPathsRequest
 	stopCh    chan struct{}
 	closeOnce sync.Once
@@ -59,17 +61,21 @@ type Watcher struct {
 	watches     watchSet
 	contents    map[string]content
 	debouncer   debouncer
-	rescanTimer *time.Timer
+	rescanTimer *wait.LongTimer
 	hasChange   bool      // a change has not been received yet
 	deliveredAt time.Time // when the caller last received a change, and began to read
 }
 
 // Start begins to watch the files at paths, which are absolute. Changes after its return are reported, so start
-// first and then read. The caller closes the Watcher.
-func Start(paths []string) *Watcher { return start(paths, defaultSettings) }
+// first and then read. The caller closes the Watcher. rescanCh has a capacity of 1, or is nil. It receives after each time that the files were read: after a
+// burst of events on their paths, of directories too, and at intervals.
+func Start(paths []string, rescanCh chan<- struct{}) *Watcher {
+	return start(paths, rescanCh, defaultSettings)
+}
 
-func start(paths []string, s settings) *Watcher {
+func start(paths []string, rescanCh chan<- struct{}, s settings) *Watcher {
 	w := newWatcher(paths, s)
+	w.rescanCh = rescanCh
 	go w.run()
 	return w
 }
@@ -79,7 +85,7 @@ func newWatcher(paths []string, s settings) *Watcher {
 		settings:  s,
 		changesCh: make(chan struct{}), requestCh: make(chan setPathsRequest), stopCh: make(chan struct{}), doneCh: make(chan struct{}),
 		debouncer:   newDebouncer(s.debounce, s.maxDelay),
-		rescanTimer: time.NewTimer(s.rescanInterval),
+		rescanTimer: wait.NewLongTimer(s.rescanInterval),
 	}
 	w.replacePaths(paths)
 	return w
@@ -182,6 +188,7 @@ func (w *Watcher) rescan(hasEvent bool) {
 		}
 	}
 	w.contents = contents
+	wait.Notify(w.rescanCh)
 }
 
 // updateWatches watches everything that decides what the paths resolve to. It is called before the files are read, so that a change after
@@ -195,7 +202,7 @@ func (w *Watcher) updateWatches(paths []string) {
 	w.pollReason = reason
 	w.mu.Unlock()
 	if reason == "" {
-		w.rescanTimer.Reset(w.rescanInterval)
+		w.rescanTimer.Reset(wait.AlignDelay(w.rescanInterval))
 	} else {
 		w.rescanTimer.Reset(w.pollInterval)
 	}

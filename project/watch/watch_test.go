@@ -27,7 +27,7 @@ func fastSettings() settings {
 // startWatcher watches these files until the test ends.
 func startWatcher(t testing.TB, s settings, paths ...string) *Watcher {
 	t.Helper()
-	w := start(paths, s)
+	w := start(paths, nil, s)
 	t.Cleanup(w.Close)
 	return w
 }
@@ -281,7 +281,7 @@ func TestWatcher_WatchesOnlyDirectoriesOnThePath(t *testing.T) {
 }
 
 func TestWatcher_CloseIsIdempotent(t *testing.T) {
-	w := start([]string{filepath.Join(resolvedTempDir(t), "f")}, fastSettings())
+	w := start([]string{filepath.Join(resolvedTempDir(t), "f")}, nil, fastSettings())
 	w.Close()
 	w.Close()
 	w.SetPaths(nil)

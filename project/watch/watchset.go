@@ -94,18 +94,19 @@ func (w *watchSet) canExtendTo(targets map[string]target) bool {
 func requiredWatches(paths []string) (targets map[string]target, names map[string]bool) {
 	targets, names = map[string]target{}, map[string]bool{}
 	var entries []pathEntry
-	holdsFile := map[string]bool{} // directories that contain, at any depth, a file that is watched itself
+	isHeld := map[string]bool{} // directories that contain, at any depth, something whose removal is reported: they cannot be removed before
 	for _, path := range paths {
 		for _, e := range walkPath(path) {
 			if e.isAncestor && !watchAncestors {
 				continue
 			}
 			entries = append(entries, e)
-			if !isWatchedItself(e) {
-				continue
+			dir := e.dir
+			if e.id == (fileID{}) {
+				dir = filepath.Dir(dir)
 			}
-			for dir := e.dir; !holdsFile[dir]; dir = filepath.Dir(dir) {
-				holdsFile[dir] = true
+			for ; !e.isAncestor && !isHeld[dir]; dir = filepath.Dir(dir) {
+				isHeld[dir] = true
 			}
 		}
 	}
@@ -121,7 +122,9 @@ func requiredWatches(paths []string) (targets map[string]target, names map[strin
 			known.interest = fsevent.Appearance | fsevent.Disappearance | fsevent.Content
 		case isWatchedItself(e):
 			targets[path] = target{fileID: e.id, isFile: true, interest: fsevent.Content}
-		case e.isAncestor && holdsFile[path]: // it cannot be removed before that file, and reports itself that it was renamed
+		case e.isAncestor && isHeld[path]: // it reports itself that it was renamed
+		case e.isAncestor:
+			known.interest |= fsevent.Disappearance
 		case e.id == fileID{}:
 			known.interest |= fsevent.Appearance
 		default:
@@ -132,10 +135,10 @@ func requiredWatches(paths []string) (targets map[string]target, names map[strin
 	return targets, names
 }
 
-// isWatchedItself reports whether an entry is a file that reports by itself that it was written to, removed, renamed or replaced. To watch a file
+// isWatchedItself reports whether an entry is a file or socket that reports by itself that it was written to, removed, renamed or replaced. To watch it
 // takes the permission to read it.
 func isWatchedItself(e pathEntry) bool {
-	return fsevent.WatchesFiles && e.isRegular && unix.Access(filepath.Join(e.dir, e.name), unix.R_OK) == nil
+	return fsevent.WatchesFiles && e.isFile && unix.Access(filepath.Join(e.dir, e.name), unix.R_OK) == nil
 }
 
 // identify returns the zero fileID for a directory that no longer exists.

@@ -36,7 +36,7 @@ func (b *backend) add(path string, interest Interest) error {
 		events   uint32
 	}{
 		{Appearance, unix.IN_CREATE | unix.IN_MOVED_TO},
-		{Disappearance, unix.IN_DELETE | unix.IN_MOVED_FROM},
+		{Disappearance, unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO},
 		{Content, unix.IN_MODIFY},
 	} {
 		if interest&part.interest != 0 {

@@ -23,7 +23,7 @@ func TestSource_ReportsOnlyWhatWasAskedFor(t *testing.T) {
 		"the file alone":       {file, 0, []Event{{}}},
 		"the directory alone":  {dir, 0, []Event{{Name: "file"}}},
 		"what appears":         {dir, Appearance, []Event{{Name: "other"}, {Name: "again"}, {Name: "file"}}},
-		"what disappears":      {dir, Disappearance, []Event{{Name: "other"}, {Name: "again"}, {Name: "file"}}},
+		"what disappears":      {dir, Disappearance, []Event{{Name: "other"}, {Name: "again"}, {Name: "again"}, {Name: "file"}}},
 		"all that is written":  {dir, Content, []Event{{Name: "file"}, {Name: "other"}, {Name: "file"}}},
 		"two interests in one": {dir, Appearance | Content, []Event{{Name: "file"}, {Name: "other"}, {Name: "other"}, {Name: "again"}, {Name: "file"}}},
 	} {

@@ -16,7 +16,7 @@ type Interest uint8
 // Interests can be combined.
 const (
 	Appearance    Interest = 1 << iota // an entry is created in the directory or moved into it
-	Disappearance                      // an entry of the directory is removed or moved away
+	Disappearance                      // an entry of the directory is removed, moved away, or replaced by one that is moved into the directory
 	Content                            // the file, or a file in the directory, is written to or truncated
 )
 

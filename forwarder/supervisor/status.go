@@ -3,7 +3,6 @@ package supervisor
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
 )
 
 // Status returns the current status of the project. The error is api.ErrEnding.
@@ -150,7 +150,7 @@ func watchStatus(
 	}
 }
 
-var variableReference = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)`)
+var variableReference = project.LazyRegexp(`\$\{([A-Za-z_][A-Za-z0-9_]*)`)
 
 // view is what a client needs to set its environment.
 func (s *Supervisor) view() api.ProjectView {
@@ -158,7 +158,7 @@ func (s *Supervisor) view() api.ProjectView {
 	active := s.active.Load()
 	view := api.ProjectView{Config: s.options.Config, Digest: active.digest, Files: active.digests, Line: line, Env: active.project.Env, DotEnv: map[string]string{}}
 	for _, entry := range active.project.Env {
-		for _, match := range variableReference.FindAllStringSubmatch(entry.Template, -1) {
+		for _, match := range variableReference().FindAllStringSubmatch(entry.Template, -1) {
 			if value, ok := active.project.DotEnv[match[1]]; ok {
 				view.DotEnv[match[1]] = value
 			}

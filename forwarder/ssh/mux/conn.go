@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder/socketcall"
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
@@ -250,7 +251,7 @@ func (c *Conn) readLoop() {
 			c.closeWithError(fmt.Errorf("panic while reading: %v", panicValue))
 		}
 	}()
-	in := bufio.NewReaderSize(c.socket, readBufferSize)
+	in := bufio.NewReaderSize(socketcall.NewReader(c.socket), readBufferSize)
 	for {
 		if err := c.readMessage(in); err != nil {
 			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {

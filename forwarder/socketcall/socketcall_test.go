@@ -1,11 +1,13 @@
 package socketcall
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -94,6 +96,70 @@ func TestNewReader_ReturnsWhatIsNoSocket(t *testing.T) {
 	defer b.Close()
 	if NewReader(a) != io.Reader(a) {
 		t.Error("a pipe of this process is no socket")
+	}
+}
+
+func TestWriter_WritesAllBuffersInOrder(t *testing.T) {
+	pipeEnd, otherEnd := net.Pipe()
+	defer pipeEnd.Close()
+	conns := map[string][2]net.Conn{"pipe of this process": {pipeEnd, otherEnd}}
+	for _, network := range []string{"tcp", "unix"} {
+		a, b := connect(t, network)
+		conns[network] = [2]net.Conn{a, b}
+	}
+	// More slices than one call writes, empty ones, and far more bytes than a socket buffers.
+	var buffers net.Buffers
+	var want []byte
+	for i := range 200 {
+		part := bytes.Repeat([]byte{byte(i)}, i*i%70_000)
+		buffers, want = append(buffers, part, nil), append(want, part...)
+	}
+	for name, ends := range conns {
+		t.Run(name, func(t *testing.T) {
+			gotCh := make(chan []byte, 1)
+			go func() {
+				got, _ := io.ReadAll(ends[1])
+				gotCh <- got
+			}()
+			w := NewWriter(ends[0])
+			for range 2 {
+				if err := w.WriteBuffers(slices.Clone(buffers)); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := w.WriteBuffers(nil); err != nil {
+				t.Errorf("nothing to write: %v", err)
+			}
+			ends[0].Close()
+			if got := <-gotCh; !bytes.Equal(got, slices.Concat(want, want)) {
+				t.Errorf("%d bytes arrived, want twice %d in order", len(got), len(want))
+			}
+			if err := w.WriteBuffers(net.Buffers{[]byte("x")}); !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.ErrClosedPipe) {
+				t.Errorf("after Close: %v", err)
+			}
+		})
+	}
+}
+
+func TestWriter_CloseEndsIt(t *testing.T) {
+	a, b := connect(t, "unix")
+	defer b.Close()
+	errCh := make(chan error, 1)
+	go func() { errCh <- NewWriter(a).WriteBuffers(net.Buffers{make([]byte, 64<<20)}) }()
+	if _, err := io.ReadFull(b, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	a.Close()
+	if err := <-errCh; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWriter_ReportsClosedPeer(t *testing.T) {
+	a, b := connect(t, "unix")
+	b.Close()
+	if err := NewWriter(a).WriteBuffers(net.Buffers{[]byte("x")}); !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("got %v", err)
 	}
 }
 

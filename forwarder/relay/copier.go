@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/socketcall"
 )
 
 // outcome is the result of a read, a write or a copy.
@@ -63,7 +64,7 @@ type copier struct {
 
 	buf          []byte             // of the pool, between a read from a socket and the write, else nil
 	unsent       []byte             // what was read and not written yet: a part of buf, or bytes that the stream owns
-	ioErr        error              // of the last call of receiveNow or sendNow
+	ioErr        error              // of the last Receive or Send
 	readFunc     func(uintptr) bool // readAvailable, allocated once
 	writeFunc    func(uintptr) bool // writeUnsent, allocated once
 	fullReads    int                // how many of the last reads filled a buffer
@@ -146,17 +147,12 @@ func (c *copier) readStream() outcome {
 func (c *copier) readAvailable(fd uintptr) bool {
 	buf := getBuffer(c.fullReads >= minFullReads && c.cannotSplice)
 	var n int
-	for {
-		n, c.ioErr = receiveNow(fd, buf)
-		if !errors.Is(c.ioErr, syscall.EINTR) {
-			break
-		}
-	}
+	n, c.ioErr = socketcall.Receive(fd, buf)
 	if errors.Is(c.ioErr, syscall.EAGAIN) {
 		putBuffer(buf)
 		return false
 	}
-	c.buf, c.unsent = buf, buf[:max(0, n)]
+	c.buf, c.unsent = buf, buf[:n]
 	if n < bufferSize {
 		c.fullReads = 0
 	} else {
@@ -179,19 +175,13 @@ func (c *copier) write() outcome {
 
 // writeUnsent writes without waiting. It has the form that syscall.RawConn.Write takes: false means to wait until the socket is writable.
 func (c *copier) writeUnsent(fd uintptr) bool {
-	for c.ioErr = nil; len(c.unsent) > 0; {
-		n, err := sendNow(fd, c.unsent)
-		switch {
-		case err == nil:
-			c.unsent = c.unsent[n:]
-		case errors.Is(err, syscall.EAGAIN):
-			return false
-		case !errors.Is(err, syscall.EINTR):
-			c.ioErr = err
-			return true
-		}
+	c.ioErr = nil
+	for len(c.unsent) > 0 && c.ioErr == nil {
+		var n int
+		n, c.ioErr = socketcall.Send(fd, c.unsent)
+		c.unsent = c.unsent[n:]
 	}
-	return true
+	return !errors.Is(c.ioErr, syscall.EAGAIN)
 }
 
 // releaseBuffer gives the buffer back, if there is one.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/socketcall"
 )
 
 // socket is a connection with a file descriptor of its own: *net.TCPConn or *net.UnixConn.
@@ -91,7 +92,7 @@ func hasHungUp(fd uintptr) bool {
 }
 
 func readSocketError(fd uintptr) error {
-	errno, err := takeSocketError(fd)
+	errno, err := socketcall.TakeError(fd)
 	if err != nil {
 		return os.NewSyscallError("getsockopt", err)
 	}
@@ -115,5 +116,5 @@ func closeWrite(conn halfCloseConn, rawConn syscall.RawConn) {
 		_ = conn.CloseWrite()
 		return
 	}
-	_ = rawConn.Control(shutdownWrite)
+	_ = rawConn.Control(socketcall.ShutdownWrite)
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/localport-sh/localport/forwarder/socketcall"
 )
 
 // connectionAge returns how long ago an accepted connection was established, if nothing was sent on it yet: tcpi_last_data_sent
@@ -40,7 +42,7 @@ func readTCPInfo(s syscall.Conn) (*unix.TCPInfo, error) {
 
 func readRawTCPInfo(rawConn syscall.RawConn) (info *unix.TCPInfo, err error) {
 	controlErr := rawConn.Control(func(fd uintptr) {
-		info, err = getTCPInfo(fd)
+		info, err = socketcall.TCPInfo(fd)
 	})
 	return info, cmp.Or(controlErr, err)
 }

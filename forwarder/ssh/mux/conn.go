@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder/socketcall"
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
@@ -62,7 +63,8 @@ type Conn struct {
 	lastReceived atomic.Int64 // Unix nanoseconds
 	sendCount    atomic.Int64 // how often messages were sent
 
-	writeMu sync.Mutex // held while a message is written; guards isEOFSent and isCloseSent of every stream
+	writeMu sync.Mutex // held while a message is written; guards writer, and isEOFSent and isCloseSent of every stream
+	writer  *socketcall.Writer
 
 	mu           sync.Mutex
 	streams      map[uint32]*Stream
@@ -74,7 +76,7 @@ type Conn struct {
 
 func newConn(socket net.Conn) *Conn {
 	c := &Conn{
-		socket: socket, streams: make(map[uint32]*Stream), doneCh: make(chan struct{}), readerDoneCh: make(chan struct{}),
+		socket: socket, writer: socketcall.NewWriter(socket), streams: make(map[uint32]*Stream), doneCh: make(chan struct{}), readerDoneCh: make(chan struct{}),
 	}
 	c.lastReceived.Store(time.Now().UnixNano())
 	go c.readLoop()
@@ -218,7 +220,7 @@ func (c *Conn) send(s *Stream, kind byte, messages net.Buffers) error {
 // write writes messages. writeMu is held.
 func (c *Conn) write(messages net.Buffers) error {
 	c.sendCount.Add(1)
-	if _, err := messages.WriteTo(c.socket); err != nil {
+	if err := c.writer.WriteBuffers(messages); err != nil {
 		c.closeWithError(ErrMasterEnded)
 		return c.Err()
 	}
@@ -250,7 +252,7 @@ func (c *Conn) readLoop() {
 			c.closeWithError(fmt.Errorf("panic while reading: %v", panicValue))
 		}
 	}()
-	in := bufio.NewReaderSize(c.socket, readBufferSize)
+	in := bufio.NewReaderSize(socketcall.NewReader(c.socket), readBufferSize)
 	for {
 		if err := c.readMessage(in); err != nil {
 			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {

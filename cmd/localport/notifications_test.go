@@ -300,6 +300,45 @@ func TestHint_LeadsToTheErrorInTheSupervisorsLog(t *testing.T) {
 	}
 }
 
+func TestPrompt_CountsWhatIsNotReadyOfManyServices(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	upstream := serve(t, "127.0.0.1:0")
+	var config strings.Builder
+	for i := range 8 {
+		config.WriteString(tcpConfig(fmt.Sprint("web", i), ports.FreePort(t), upstream))
+	}
+	for i := range 2 {
+		config.WriteString(tcpConfig(fmt.Sprint("taken", i), serve(t, "127.0.0.1:0").port, upstream))
+	}
+	root := w.allowedProject(config.String())
+	w.localport(root, "start") // exit code 1: two services fail
+	eventually(t, "eight services are ready and two have failed", func() bool {
+		ready, failed := 0, 0
+		for _, svc := range w.status(root).Services {
+			switch {
+			case svc.IsReady():
+				ready++
+			case svc.State == forwarder.Failed:
+				failed++
+			}
+		}
+		return ready == 8 && failed == 2
+	})
+	const want = "localport: shop: 10 services, 2 not ready: localport status"
+	for _, kind := range slices.Concat(shells, otherShells) {
+		sh := w.shell(kind, w.home)
+		sh.Run("cd " + root)
+		if out := strings.TrimSpace(sh.Output()); out != want {
+			t.Errorf("entering with %s printed %q, want %q", kind, out, want)
+		}
+	}
+	// What the line says to run names both.
+	if out := w.mustRun(root, "status"); strings.Count(out, "failed") < 2 || !strings.Contains(out, "taken0") || !strings.Contains(out, "taken1") {
+		t.Errorf("status: %s", out)
+	}
+}
+
 func TestPrompt_PrintsOneLineForManyServices(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)

@@ -169,6 +169,77 @@ func TestShared_TenWorktreesLogInOnce(t *testing.T) {
 	}
 }
 
+// One project has all services of a destination: they are not divided among the projects, of which each would log in.
+func TestShared_TenWorktreesWithSeveralServicesLogInOnce(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	host, upstream := sshd.Start(t), serve(t, "127.0.0.1:0").port
+	names := []string{"one", "two", "three", "four", "five"}
+	config := ""
+	for _, name := range names {
+		config += sshConfig(name, ports.FreePort(t), host, upstream)
+	}
+	roots := w.projectsWithSameConfig(10, config)
+	requireOne := func(when string, logins int) (holder string) {
+		t.Helper()
+		for _, name := range names {
+			one, _ := w.requireOneHolder(roots, name)
+			if holder != "" && one != holder {
+				t.Errorf("%s: %s has %s, and %s another service", when, one, name, holder)
+			}
+			holder = one
+		}
+		if n := strings.Count(host.Log(), "Accepted publickey"); n != logins {
+			t.Errorf("%s: %d logins, want %d", when, n, logins)
+		}
+		return holder
+	}
+	leave := func(holder string) {
+		roots = slices.DeleteFunc(roots, func(root string) bool { return root == holder })
+	}
+	w.startAtOnce(roots)
+	holder := requireOne("started at once", 1)
+
+	w.mustRun(holder, "stop")
+	leave(holder)
+	holder = requireOne("after the holder has stopped", 2)
+
+	for _, pid := range []int{w.waitKeeper(holder), w.supervisor(holder).PID} {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave(holder)
+	requireOne("after the holder was killed", 3)
+}
+
+// What a command does, and as whom, is not known: two with the same text may lead to different places.
+func TestShared_CommandIsNeverShared(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	port := ports.FreePort(t)
+	roots := w.projectsWithSameConfig(2, commandConfig(t, "web", port))
+	w.mustRun(roots[0], "start")
+	o := w.localport(roots[1], "start")
+	if o.code != output.ExitFailed || !strings.Contains(o.stderr, "is already in use by the project of "+roots[0]) {
+		t.Errorf("exit %d, %q", o.code, o.stderr)
+	}
+	if svc := w.service(roots[1], "web"); svc.State != forwarder.Failed || svc.Held || svc.Shared != nil {
+		t.Errorf("the second project: %+v", svc)
+	}
+	if leases := w.borrowedLeases(roots[0]); len(leases) > 0 {
+		t.Errorf("leases: %+v", leases)
+	}
+	if env := w.localport(roots[1], "env"); strings.Contains(env.stdout, "WEB_PORT") {
+		t.Errorf("the second project exports %q", env.stdout)
+	}
+	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
+		t.Errorf("through the first project: %q, %v", answer, err)
+	}
+	w.mustRun(roots[0], "stop")
+	eventually(t, "the second project has the port", func() bool { return w.service(roots[1], "web").State == forwarder.Healthy })
+}
+
 // The holder stops in the middle of a stream of clients: none is refused, and what is connected stays.
 func TestShared_PortPassesOnWithoutRefusingAnybody(t *testing.T) {
 	t.Parallel()

@@ -38,6 +38,7 @@ func (s *Supervisor) ApplyAction(ctx context.Context, r api.ActionRequest) ([]st
 	case api.ActionStop:
 		s.passOn(affected)
 		s.active.Load().stopServices(affected)
+		s.siblings.close()
 	case api.ActionRestart:
 		s.passOnChanged(active.project.Services, targets)
 		active = s.active.Load()

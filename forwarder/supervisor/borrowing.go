@@ -137,7 +137,7 @@ func (s *Supervisor) askToShare(ctx context.Context, d service.Definition, reque
 		if answer.shared != nil || answer.refusal != nil || len(answer.others) == 0 || s.pendingPorts.since(d.Name) > pendingTimeout {
 			return answer
 		}
-		if s.bindFreed(d) { // or passed on to another project
+		if s.bindFreed(ctx, d) { // or passed on to another project
 			answer.isFree = true
 			return answer
 		}
@@ -148,18 +148,12 @@ func (s *Supervisor) askToShare(ctx context.Context, d service.Definition, reque
 }
 
 // bindFreed binds the listeners of a service for its next bind, and reports whether the port was free.
-func (s *Supervisor) bindFreed(d service.Definition) bool {
-	listeners, err := relay.BindListeners(d.ListenAddresses())
-	if err != nil {
-		return false
+func (s *Supervisor) bindFreed(ctx context.Context, d service.Definition) bool {
+	listeners, err := s.bindWithSiblings(ctx, d.Service)
+	if err == nil {
+		s.siblings.add(d.Name, listeners)
 	}
-	defer listeners.Close()
-	files, err := listeners.Files()
-	if err != nil {
-		return false
-	}
-	s.inherited.add(map[string][]*os.File{serviceHoldName(d.Name): files})
-	return true
+	return err == nil
 }
 
 // newBorrowRequest makes the request for a service; false if its tunnels are not shared.

@@ -72,6 +72,15 @@ func (ls *loans) ofService(name string) []*loan {
 	return slices.DeleteFunc(ls.list(), func(l *loan) bool { return l.service != name })
 }
 
+// byBorrowerAge sorts loans: those of the process that has the oldest loan of any service come first.
+func (ls *loans) byBorrowerAge(loans []*loan) []*loan {
+	all := ls.list()
+	age := func(l *loan) int {
+		return slices.IndexFunc(all, func(other *loan) bool { return other.borrower == l.borrower })
+	}
+	return slices.SortedStableFunc(slices.Values(loans), func(a, b *loan) int { return age(a) - age(b) })
+}
+
 // services returns the names of the services that are lent.
 func (ls *loans) services() []string {
 	var names []string

@@ -17,7 +17,7 @@ import (
 )
 
 // passOn offers the listeners of those of the named services that other projects share to the oldest borrower, to the next one if that does not
-// take them, and so on. It is called within an operation, before the services are stopped here or lead elsewhere. A service whose listeners
+// take them, and so on. All services are offered to the borrowers in the same order, so that one of them logs in. It is called within an operation, before the services are stopped here or lead elsewhere. A service whose listeners
 // were taken is replaced by a stopped one; the old one goes on, without listeners, until its connections have ended. The other borrowers ask the
 // new holder.
 func (s *Supervisor) passOn(names []string) {
@@ -30,7 +30,7 @@ func (s *Supervisor) passOn(names []string) {
 			continue
 		}
 		wg.Go(func() {
-			if s.offerToBorrowers(s.active.Load().services[name], lent) {
+			if s.offerToBorrowers(s.active.Load().services[name], s.loans.byBorrowerAge(lent)) {
 				mu.Lock()
 				defer mu.Unlock()
 				taken = append(taken, name)

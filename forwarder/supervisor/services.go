@@ -90,7 +90,7 @@ func (p *heldPort) Close() error {
 
 // openPort gets the listeners of a service and accepts clients on them.
 func (s *Supervisor) openPort(ctx context.Context, svc project.Service, o relay.Options) (service.Port, error) {
-	listeners, err := s.bindListeners(svc)
+	listeners, err := s.bindListeners(ctx, svc)
 	if err != nil {
 		return nil, err
 	}
@@ -123,11 +123,11 @@ func describeMainProcess(connections []holder.Connection, clients []netip.AddrPo
 }
 
 // bindListeners inherits or binds the listeners of a service.
-func (s *Supervisor) bindListeners(svc project.Service) (*relay.Listeners, error) {
+func (s *Supervisor) bindListeners(ctx context.Context, svc project.Service) (*relay.Listeners, error) {
 	if inherited := s.inherited.takeListeners(svc); inherited != nil {
 		return inherited, nil
 	}
-	return relay.BindListeners(svc.ListenAddresses())
+	return s.bindWithSiblings(ctx, svc)
 }
 
 // bindAddresses listens on all of the addresses or on none. A project without leases gives up a port that is needed here.

@@ -78,6 +78,7 @@ type Supervisor struct {
 	inherited    *inheritance
 	loans        loans        // of services that other projects share
 	pendingPorts pendingPorts // of services here that another project may share soon
+	siblings     siblingListeners
 	retired      *retiredServices
 	// isReduced is set while only the services that are lent run, because nobody else uses the project. It is changed within an operation.
 	isReduced atomic.Bool

@@ -232,8 +232,8 @@ func TestCounts_CompletionOfNames(t *testing.T) {
 		allocations float64
 		calls       int
 	}{
-		{"services", 6000, 320},
-		{"contexts", 3000, 300},
+		{"services", 6000, 240},
+		{"contexts", 3000, 240},
 	} {
 		var out strings.Builder
 		allocations := testing.AllocsPerRun(5, func() {

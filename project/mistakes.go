@@ -127,6 +127,7 @@ var foreignKeys = []foreignKey{
 	{"", []string{"image", "build", "container_name", "volumes", "networks", "expose"}, "LocalPort forwards a port to what already runs; it starts no container"},
 	{"", []string{"hostname", "domain"}, "services are reached at localhost, and ${NAME.host} in [env] is the address"},
 	{"", []string{"cwd", "dir", "working_dir", "workdir"}, "commands run in the project's root"},
+	{"", []string{"password", "passphrase"}, passwordAdvice + `; that of a health check is health_check.password = "${NAME}"`},
 	{connectionKey + ".", []string{"password", "passphrase", "pass"}, passwordAdvice},
 	{connectionKey + ".", []string{"known_hosts", "strict_host_key_checking", "StrictHostKeyChecking"}, "host keys are ssh's own: set StrictHostKeyChecking in ~/.ssh/config or in connection.options"},
 	{connectionKey + ".", []string{"keepalive", "server_alive_interval", "ServerAliveInterval", "compression", "ciphers"}, `write it as ssh's own option: connection.options = { ServerAliveInterval = 30 }`},

@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
@@ -79,22 +81,26 @@ func completeNames(a *app, args []string) int {
 	case completion.Logs:
 		names = append(names, "supervisor")
 	}
-	for _, name := range names {
-		fmt.Fprintln(a.out.Data(), name)
-	}
-	if a.out.Err() != nil {
-		return output.ExitFailed
-	}
-	return 0
+	return printNames(a, names)
 }
 
 // completeContexts prints the names of the contexts of the kubeconfig files that can be read.
 func completeContexts(a *app) int {
 	config, err := kubeconfig.Load(session.KubeconfigFiles("", os.Environ(), a.dir)...)
-	for _, name := range slices.Sorted(maps.Keys(config.Contexts)) {
-		fmt.Fprintln(a.out.Data(), name)
+	code := printNames(a, slices.Sorted(maps.Keys(config.Contexts)))
+	if err != nil {
+		return output.ExitFailed
 	}
-	if err != nil || a.out.Err() != nil {
+	return code
+}
+
+// printNames prints a line for each name, with one system call.
+func printNames(a *app, names []string) int {
+	var lines strings.Builder
+	for _, name := range names {
+		lines.WriteString(name + "\n")
+	}
+	if _, err := io.WriteString(a.out.Data(), lines.String()); err != nil {
 		return output.ExitFailed
 	}
 	return 0

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/internal/prompt"
 	"github.com/localport-sh/localport/testdata/bench"
 	"github.com/localport-sh/localport/testdata/ports"
@@ -43,13 +45,19 @@ var systemCallPattern = regexp.MustCompile(`^\d+ +(\w+)\(`)
 var schedulingCalls = regexp.MustCompile(`^(futex|epoll_p?wait2?|nanosleep|clock_nanosleep|sched_\w+|tgkill|rt_sig\w+|madvise|restart_syscall|getpid|wait4|waitid|poll|ppoll|pselect6)$`)
 
 // countProcesses runs the code n times in a shell with the hook, after a prompt in the project, and counts by strace.
-func (h hookScript) countProcesses(t testing.TB, code string, n int) (c processCounts) {
+func (h hookScript) countProcesses(t testing.TB, code string, n int) processCounts {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "trace")
 	cmd := h.command(code, n, "strace", "-f", "-qq", "-s", "0", "-o", path)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", h.shell, err, out)
 	}
+	return readTrace(t, path)
+}
+
+// readTrace counts what strace has written to a file.
+func readTrace(t testing.TB, path string) (c processCounts) {
+	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -223,4 +231,54 @@ func TestCounts_CommandLineAllocations(t *testing.T) {
 		}
 	}
 	t.Logf("the whole grammar: %.0f allocations", testing.AllocsPerRun(5, func() { newParser(t.Context(), &app{}, &grammar{}) }))
+}
+
+// TestCounts_CompletionOfNames limits what the next word of a command line costs: no other process, no network, and few system calls and allocations.
+func TestCounts_CompletionOfNames(t *testing.T) {
+	w := newTestEnv(t)
+	root := w.project(tcpServices(100, &server{port: 80}))
+	contexts := "contexts:\n"
+	for i := range 100 {
+		contexts += fmt.Sprintf("- {name: c%d, context: {}}\n", i)
+	}
+	w.writeFile(w.home, "kubeconfig", contexts)
+	w.env = append(w.env, "KUBECONFIG="+filepath.Join(w.home, "kubeconfig"))
+	t.Setenv("KUBECONFIG", filepath.Join(w.home, "kubeconfig"))
+	for _, test := range []struct {
+		kind        string
+		allocations float64
+		calls       int
+	}{
+		{"services", 6000, 240},
+		{"contexts", 3000, 240},
+	} {
+		var out strings.Builder
+		allocations := testing.AllocsPerRun(5, func() {
+			out.Reset()
+			completeNames(&app{out: output.NewWriter(&out), err: output.NewWriter(io.Discard)}, []string{test.kind, "-C", root})
+		})
+		if names := strings.Count(out.String(), "\n"); names == 0 {
+			t.Fatalf("%s: no names", test.kind)
+		}
+		t.Logf("%s: %.0f allocations", test.kind, allocations)
+		if allocations > test.allocations && !raceDetected() {
+			t.Errorf("%s: %.0f allocations, limit %.0f", test.kind, allocations, test.allocations)
+		}
+		if _, err := exec.LookPath("strace"); err != nil {
+			t.Skip("strace is not installed")
+		}
+		path := filepath.Join(t.TempDir(), "trace")
+		cmd := w.program(root, "strace", "-f", "-qq", "-s", "0", "-o", path, w.exe, "__complete", test.kind)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		got := readTrace(t, path)
+		t.Logf("%s: %v", test.kind, got)
+		if got.forks != 0 || got.execs != 1 || got.calls > test.calls && !raceDetected() {
+			t.Errorf("%s: %v, limit %d system calls", test.kind, got, test.calls)
+		}
+		if trace, err := os.ReadFile(path); err != nil || strings.Contains(string(trace), " socket(") {
+			t.Errorf("%s opens a socket (%v)", test.kind, err)
+		}
+	}
 }

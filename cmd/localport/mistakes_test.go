@@ -39,6 +39,24 @@ func TestMistakes_EachSaysWhatToWrite(t *testing.T) {
 	}
 }
 
+// The words that people know from other tools are all in the table.
+func TestMistakes_HaveTheWordsOfOtherTools(t *testing.T) {
+	t.Parallel()
+	var configs []string
+	for _, m := range mistakes.All() {
+		configs = append(configs, "\n"+m.Config)
+	}
+	for _, word := range []string{
+		"\n[api]\n", "\ntype = ", `ports = "8080:80"`, `technology = "k8s"`, "\nsvc = ", "identity_file = ", "proxy_jump = ", "password = ", `resource = "svc/`, "${port}", "\nhealth_check = \"http\"",
+		"config = { path", "env_file = ", `remote_host = "db.internal:5432"`, `remote_host = "http://`, `host = "me@bastion:2222"`, `resource_name="svc/`, "key_file = ", `command = ["nosuchprog"`,
+		"idle_timeout = ", `version = "1.0"`, `"$HOME/`, "\ntags = [\"web\"]\n", ": ",
+	} {
+		if !slices.ContainsFunc(configs, func(config string) bool { return strings.Contains(config, word) }) {
+			t.Errorf("no mistake has %q", word)
+		}
+	}
+}
+
 // writeMistake writes the files of a mistake, and returns the project's directory.
 func writeMistake(t *testing.T, m mistakes.Mistake) string {
 	t.Helper()

@@ -56,6 +56,9 @@ func readReferencedFile(f *Files, n *node, named map[string][]byte) error {
 	return err
 }
 
+// IsCovered reports whether the approval of a project covers a file that its config names: one inside the root, or that a link inside it leads to.
+func IsCovered(root, path string) bool { return locate(root, path).relPath != "" }
+
 // location is a path in relation to a root.
 type location struct {
 	relPath      string // relative to the root; empty: it is outside, and so is its target

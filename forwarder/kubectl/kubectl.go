@@ -226,7 +226,7 @@ func (s *service) usesProgram(env []string) bool {
 // Open opens a tunnel through the configured engine, or through the kubectl that the environment names.
 func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) (forwarder.Tunnel, error) {
 	s := d.serviceFor(svc)
-	ref := session.ResourceRef{Resource: s.target.Resource(), Kubeconfig: s.kubeconfig, Location: s.resolveLocation(run)}
+	ref := session.ResourceRef{Resource: s.target.Resource(), Kubeconfig: s.kubeconfig, Location: s.resolveLocation(run), Service: svc.Name}
 	src := newSource(run, ref)
 	files := src.ReadFiles()
 	src.Stamps = files.Stamps

@@ -45,7 +45,7 @@ func verify(ctx context.Context, svc project.Service, run forwarder.Run) forward
 		result.Failure = &forwarder.Failure{
 			Class:  forwarder.NeedsUser,
 			Reason: fmt.Sprintf("the user may not forward ports in the namespace %s: neither create nor get pods/portforward is allowed", ref.Location.Namespace),
-			Hint:   fmt.Sprintf("ask the cluster's administrator for permission; list yours with %q", ref.NamespacedCommand("auth can-i --list")),
+			Hint:   ref.ListRightsHint(),
 		}
 	}
 	return result

@@ -38,7 +38,7 @@ func NewCheck(c project.HealthCheck) (probe.Check, error) {
 	}
 	for _, kind := range types {
 		if kind.Name == c.Type {
-			return kind.New(c.Settings)
+			return newCheck(kind, c.Settings)
 		}
 	}
 	return nil, fmt.Errorf("unknown health check type %q", c.Type)

@@ -1,6 +1,13 @@
 package builtin
 
 import (
+	"context"
+	"encoding/pem"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -10,6 +17,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder/tcp"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/testdata/certs"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -44,6 +52,63 @@ func TestTypes_ReadEveryDocumentedKey(t *testing.T) {
 		check, err := NewCheck(svc.HealthCheck)
 		if err != nil || (check == nil) != (svc.HealthCheck.Type == project.CheckNone) {
 			t.Errorf("%s: %v", svc.HealthCheck.Type, err)
+		}
+	}
+}
+
+// projectDialer connects to an address, for a check of a project.
+type projectDialer struct {
+	addr, root string
+}
+
+func (d projectDialer) Dial(ctx context.Context) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", d.addr)
+}
+func (projectDialer) Acknowledges() bool { return true }
+func (d projectDialer) Dir() string      { return d.root }
+func (projectDialer) Environ() []string  { return nil }
+
+// A server's certificate was renewed by another authority, and so was the file: nothing has to be loaded again.
+func TestNewCheck_ReadsAChangedFileOfAuthoritiesAgain(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	own := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	other, err := os.ReadFile(certs.NewAuthority(t).File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	for name, isCovered := range map[string]bool{filepath.Join(t.TempDir(), "outside.pem"): false, filepath.Join(root, "inside.pem"): true} {
+		write := func(text []byte) {
+			t.Helper()
+			if err := os.WriteFile(name, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(other)
+		settings := project.Settings{"path": "/", "method": "GET", "tls_verify": true, "ca_file": name}
+		check, err := NewCheck(project.HealthCheck{Type: "https", Settings: settings})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dialer := projectDialer{server.Listener.Addr().String(), root}
+		run := func() string {
+			if err := check(t.Context(), dialer); err != nil {
+				return err.Error()
+			}
+			return ""
+		}
+		const unknown = "signed by an unknown authority"
+		if got := run(); !strings.Contains(got, unknown) {
+			t.Fatalf("%s: %q", name, got)
+		}
+		write([]byte("nothing\n"))
+		if got := run(); isCovered && !strings.Contains(got, unknown) || !isCovered && !strings.Contains(got, "no certificate in "+name) {
+			t.Errorf("%s holds no certificate: %q", name, got)
+		}
+		write(own)
+		if got := run(); (got == "") == isCovered {
+			t.Errorf("%s holds the right certificate: %q", name, got)
 		}
 	}
 }

@@ -173,7 +173,7 @@ func (f *podFinder) refreshOwner(ctx context.Context) <-chan struct{} {
 		err = json.Unmarshal(objects[0], o)
 	} else if err == nil {
 		err = &forwarder.Failure{
-			Class:  forwarder.Permanent,
+			Class: forwarder.Permanent, RecheckAfter: session.RecheckInterval,
 			Reason: fmt.Sprintf("%s %q no longer exists", f.target.Type, f.target.Name),
 			Hint:   f.ref.NamespacedCommand("get " + f.ref.PluralKind()),
 		}

@@ -126,11 +126,14 @@ type passingRefusals struct {
 	since time.Time // of the first in a row; zero: the last result was none
 }
 
-// isFinal reports whether only the user can help after a result: nil, or a failure.
+// isFinal reports whether only the user can help after a result: nil, or a failure. So it is with a login helper that cannot be executed: only
+// another tunnel runs it again, when that has changed.
 func (r *passingRefusals) isFinal(failure *forwarder.Failure) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
+	case failure != nil && failure.Class == forwarder.Permanent && failure.AwaitChange != nil:
+		return true
 	case failure == nil || failure.Class != forwarder.NeedsUser:
 		r.since = time.Time{}
 		return false

@@ -77,7 +77,7 @@ func exitRules(ref session.ResourceRef) []process.Rule {
 	describe := ref.NamespacedCommand("describe " + ref.Resource)
 	pods := ref.NamespacedCommand("get pods")
 	info := ref.Command("cluster-info")
-	rights := ref.NamespacedCommand("auth can-i create pods/portforward")
+	rights := ref.ForwardRightHint()
 	return []process.Rule{
 		{Text: "You must be logged in", Class: forwarder.NeedsUser, Hint: login},
 		{Text: "(Unauthorized)", Class: forwarder.NeedsUser, Hint: login},

@@ -10,7 +10,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 )
 
-var testRef = session.ResourceRef{Resource: "service/x", Location: session.Location{Context: "c", Namespace: "ns"}}
+var testRef = session.ResourceRef{Resource: "service/x", Location: session.Location{Context: "c", Namespace: "ns"}, Service: "db"}
 
 // readTranscript is the transcript of a kubectl that has printed text.
 func readTranscript(text string) *process.Transcript {
@@ -53,7 +53,7 @@ func TestClassifyExit_EveryKnownMessage(t *testing.T) {
 		},
 		{
 			`Error from server (Forbidden): pods "x" is forbidden: User "u" cannot create resource "pods/portforward"`,
-			forwarder.NeedsUser, "", "auth can-i",
+			forwarder.NeedsUser, "", `ask the cluster's administrator for permission; test yours with "kubectl auth can-i create pods/portforward -n ns --context c"; once you have it, run "localport restart db"`,
 		},
 		{
 			"Unable to connect to the server: tls: failed to verify certificate: x509: certificate has expired",

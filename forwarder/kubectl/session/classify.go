@@ -58,7 +58,7 @@ func classifyRefusal(status *StatusError, ref ResourceRef) *forwarder.Failure {
 		f.Hint = fmt.Sprintf("log in to the cluster again, or correct its user in the kubeconfig; test it with %q", ref.Command("get namespaces"))
 	case status.Code == http.StatusForbidden:
 		f.Class, f.MayPass = forwarder.NeedsUser, true
-		f.Hint = fmt.Sprintf("ask the cluster's administrator for permission; list yours with %q", ref.NamespacedCommand("auth can-i --list"))
+		f.Hint = ref.ListRightsHint()
 	case status.Code == http.StatusNotFound && status.Details.Kind == "namespaces":
 		f.Class, f.RecheckAfter, f.Hint = forwarder.Permanent, RecheckInterval, ref.Command("get namespaces")
 	case status.Code == http.StatusNotFound:

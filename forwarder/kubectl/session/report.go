@@ -25,6 +25,10 @@ type nodeHealth struct {
 // nodeCheckInterval is the minimum time between two checks of a node.
 const nodeCheckInterval = 10 * time.Second
 
+// nodeMaxAge is how long the result of a check counts. Nodes are checked only while something is wrong with a pod: a pod that has moved to another
+// node would leave what was wrong with the last one.
+const nodeMaxAge = 3 * nodeCheckInterval
+
 // forbiddenTime is how long no node is checked after the server has denied it: the user may be given the right.
 const forbiddenTime = 5 * time.Minute
 
@@ -84,6 +88,9 @@ func (s *Session) Report(ref ResourceRef) forwarder.ClusterInfo {
 	defer s.nodeHealth.mu.Unlock()
 	var problems []string
 	for name, reason := range s.nodeHealth.notReady {
+		if time.Since(s.nodeHealth.checkedAt[name]) >= nodeMaxAge {
+			continue
+		}
 		problems = append(problems, fmt.Sprintf("node %s is not Ready: %s", name, reason))
 	}
 	if len(problems) > 0 {

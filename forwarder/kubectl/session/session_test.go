@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder"
 )
@@ -187,6 +188,27 @@ func TestSession_ChecksNodesOnDemandAndAtMostOncePerInterval(t *testing.T) {
 	opened.tasks.Wait()
 	if n := s.requests.Load(); n != 2 {
 		t.Errorf("the server was asked %d times about two nodes", n)
+	}
+}
+
+// Nodes are checked only while something is wrong with a pod, so that what was wrong with a node counts for a limited time.
+func TestSession_ForgetsANodeThatIsNotCheckedAnyMore(t *testing.T) {
+	s := startServer(t, "x")
+	src := s.source(t, "{token: x}", "")
+	opened, release, err := testRegistry.Open(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	n := &opened.nodeHealth
+	n.notReady = map[string]string{"one": "the kubelet stopped posting node status"}
+	n.checkedAt = map[string]time.Time{"one": time.Now()}
+	if f := opened.Report(src.ResourceRef).Failure; f == nil || f.Reason != "node one is not Ready: the kubelet stopped posting node status" {
+		t.Errorf("%+v", f)
+	}
+	n.checkedAt["one"] = time.Now().Add(-nodeMaxAge)
+	if f := opened.Report(src.ResourceRef).Failure; f != nil {
+		t.Errorf("after %v: %+v", nodeMaxAge, f)
 	}
 }
 

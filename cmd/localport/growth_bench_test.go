@@ -41,7 +41,7 @@ func BenchmarkIdle(b *testing.B) {
 		if round > 0 && table != nil {
 			continue
 		}
-		calls := w.traceSystemCalls(b, roots[projects], window)
+		account := w.accountForWakes(b, roots[projects], window)
 		before := make([]threadSwitches, projects)
 		cpuBefore := make([]time.Duration, projects)
 		for i, root := range roots[:projects] {
@@ -60,7 +60,7 @@ func BenchmarkIdle(b *testing.B) {
 			switches.Add(bench.LocalPort, float64(sum))
 			cpu.Add(bench.LocalPort, ms(cpuTime(w.supervisorAndKeeper(root))-cpuBefore[i]))
 		}
-		fmt.Printf("# idle: system calls of one more project in the same minute\n%s", calls())
+		fmt.Printf("# idle: one more project in the same minute\n%s", account())
 	}
 	reportMetrics(b, switches, cpu)
 }
@@ -101,23 +101,27 @@ func (w releaseEnv) threadSwitches(root string) threadSwitches {
 	return all
 }
 
-// traceSystemCalls starts to count the system calls of a project's supervisor and keeper. The returned function ends that, and returns
-// strace's summary.
-func (w releaseEnv) traceSystemCalls(b *testing.B, root string, window time.Duration) func() string {
+// accountForWakes starts to trace a project's supervisor and keeper. The returned function ends that, and returns what each did whenever it woke.
+func (w releaseEnv) accountForWakes(b *testing.B, root string, window time.Duration) func() string {
 	b.Helper()
 	if _, err := exec.LookPath("strace"); err != nil {
-		return func() string { return "strace is not installed\n" }
+		return func() string { return "# strace is not installed\n" }
 	}
-	pids := w.supervisorAndKeeper(root)
-	path := filepath.Join(b.TempDir(), "summary")
-	cmd := exec.Command("timeout", "--signal=INT", fmt.Sprint(window.Seconds()), "strace", "-f", "-qq", "-c", "-S", "calls", "-o", path, "-p", fmt.Sprint(pids[0]), "-p", fmt.Sprint(pids[1]))
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
+	var wakes [2][]wake
+	var tracing sync.WaitGroup
+	for i, pid := range w.supervisorAndKeeper(root) {
+		tracing.Go(func() { wakes[i] = traceWakes(b, pid, window+time.Second, 1) })
 	}
 	return func() string {
-		_ = cmd.Wait()
-		data, _ := os.ReadFile(path)
-		return string(data)
+		tracing.Wait()
+		var text strings.Builder
+		for i, name := range []string{"supervisor", "keeper"} {
+			fmt.Fprintf(&text, "# the %s woke %d times:\n", name, len(wakes[i]))
+			for _, wake := range wakes[i] {
+				fmt.Fprintf(&text, "# %v\n", wake)
+			}
+		}
+		return text.String()
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/shellhook"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
@@ -462,4 +463,71 @@ func (w *testEnv) leasePIDs(root, kind string) (pids []int) {
 		}
 	}
 	return pids
+}
+
+// The supervisor's files are also checked at the half minute: here, the event of the removal has them restored.
+func TestGuard_RestoresEachFileSoonAfterItsRemoval(t *testing.T) {
+	t.Parallel()
+	const limit = 15 * time.Second // a second, on a machine that does much else
+	w := newTestEnv(t).withShortRuntimeDir()
+	root := w.allowedProject(tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	w.waitKeeper(root)
+	supervisor, state := w.supervisor(root), w.stateDir(root)
+	exists := func(path string) bool {
+		_, err := os.Lstat(path)
+		return err == nil
+	}
+	for _, c := range []struct {
+		name   string
+		remove func() error
+	}{
+		{"the socket", func() error { return os.Remove(w.state(root).Supervisor.Socket) }},
+		{"the runtime directory", func() error { return os.RemoveAll(filepath.Dir(w.state(root).Supervisor.Socket)) }},
+		{"the state", func() error { return os.Remove(filepath.Join(state, "state.json")) }},
+		{"the prompt's line", func() error { return os.Remove(filepath.Join(state, shellhook.PromptFile)) }},
+		{"the election", func() error { return os.Remove(filepath.Join(state, "election")) }},
+		{"the state directory", func() error { return os.RemoveAll(state) }},
+		{"the directory above it", func() error { return os.Rename(filepath.Dir(state), filepath.Dir(state)+".away") }},
+		{"the socket, once more", func() error { return os.Remove(w.state(root).Supervisor.Socket) }},
+	} {
+		// A directory may be restored while it is removed: its files were removed then.
+		if err := c.remove(); err != nil && !errors.Is(err, syscall.ENOTEMPTY) {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		removedAt := time.Now()
+		eventually(t, c.name+" is restored", func() bool {
+			for _, name := range []string{"state.json", shellhook.PromptFile, "election"} {
+				if !exists(filepath.Join(state, name)) {
+					return false
+				}
+			}
+			return w.hasSocket(root) && w.supervisor(root) == supervisor
+		})
+		if took := time.Since(removedAt); took > limit {
+			t.Errorf("%s was restored after %v", c.name, took)
+		} else {
+			t.Logf("%s was restored after %v", c.name, took)
+		}
+	}
+	w.mustRun(root, "stop")
+	w.waitExit(supervisor)
+}
+
+// The project's directory is also looked at each half minute, and the grace begins when it is first found to be missing.
+func TestGuard_EndsSoonAfterTheProjectIsRemoved(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	root := w.allowedProject(tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	w.waitKeeper(root)
+	supervisor := w.supervisor(root)
+	if err := os.RemoveAll(root); err != nil {
+		t.Fatal(err)
+	}
+	removedAt := time.Now()
+	w.waitExit(supervisor)
+	if took := time.Since(removedAt); took > 25*time.Second {
+		t.Errorf("the supervisor ended after %v", took)
+	}
 }

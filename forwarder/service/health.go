@@ -34,7 +34,7 @@ type healthMonitor struct {
 	checkTimer       *wait.LongTimer
 	idleTimer        *time.Timer              // for idle_timeout; stopped unless the service is on demand
 	processMonitor   forwarder.ProcessMonitor // the tunnel; nil if it has no process that could be stopped
-	processTicker    *time.Ticker             // nil without processMonitor
+	processTimer     *wait.LongTimer          // nil without processMonitor
 	failureChangedCh <-chan struct{}          // the tunnel's reported failure may have changed; nil if it reports none
 	isFailing        bool                     // the tunnel last reported a failure, other than doubt
 	doubt            *forwarder.Failure       // the reported failure that a check can disprove (MayServe); nil if there is none
@@ -62,7 +62,7 @@ func newHealthMonitor(ctx context.Context, s *Service) *healthMonitor {
 		h.idleTimer.Stop()
 	}
 	if monitor, ok := h.tunnel.(forwarder.ProcessMonitor); ok {
-		h.processMonitor, h.processTicker = monitor, time.NewTicker(processCheckInterval)
+		h.processMonitor, h.processTimer = monitor, wait.NewLongTimer(wait.AlignDelay(processCheckInterval))
 	}
 	if reporter, ok := h.tunnel.(forwarder.FailureReporter); ok {
 		h.failureChangedCh = reporter.FailureChanged()
@@ -85,8 +85,8 @@ func (h *healthMonitor) stop() {
 	h.cancel()
 	h.checkTimer.Stop()
 	h.idleTimer.Stop()
-	if h.processTicker != nil {
-		h.processTicker.Stop()
+	if h.processTimer != nil {
+		h.processTimer.Stop()
 	}
 }
 
@@ -112,8 +112,8 @@ func (s *Service) healthChannels() healthChannels {
 	channels := healthChannels{
 		tunnelDoneCh: h.tunnel.Done(), failureChangedCh: h.failureChangedCh, idleTimeoutCh: h.idleTimer.C, checkResultCh: h.resultCh,
 	}
-	if h.processTicker != nil {
-		channels.processCheckDueCh = h.processTicker.C
+	if h.processTimer != nil {
+		channels.processCheckDueCh = h.processTimer.C
 	}
 	if !h.isChecking {
 		channels.checkDueCh = h.checkTimer.C
@@ -184,10 +184,10 @@ func (processCheckDueInput) apply(s *Service) (event, bool) {
 	h := s.health
 	wasStopped := h.isStopped
 	if h.isStopped = h.processMonitor.IsProcessStopped(); h.isStopped && !wasStopped {
-		h.processTicker.Reset(secondProcessCheckDelay)
+		h.processTimer.Reset(secondProcessCheckDelay)
 		return 0, false
 	}
-	h.processTicker.Reset(processCheckInterval)
+	h.processTimer.Reset(wait.AlignDelay(processCheckInterval))
 	if h.isStopped {
 		s.endCause = &forwarder.Failure{Reason: "the tunnel's process is suspended (SIGSTOP)"}
 		return s.loseTunnel(restartReasonFrozen), true

@@ -175,9 +175,10 @@ func (c *stopChecks) add(isStopped bool) bool {
 // serve returns when ssh, its connection or ctx ends. Until then, it has a silent server checked. It also returns when the master is set aside
 // and its process stays stopped: that ssh sends no keepalives which would end it.
 func (m *master) serve(ctx context.Context) {
-	tick := time.NewTicker(livenessInterval)
-	defer tick.Stop()
+	timer := wait.NewLongTimer(livenessInterval)
+	defer timer.Stop()
 	for checks := stopChecks(0); ; {
+		timer.Reset(wait.AlignDelay(livenessInterval)) // with the checks of other masters and of processes
 		select {
 		case <-m.child.Done():
 			return
@@ -185,7 +186,7 @@ func (m *master) serve(ctx context.Context) {
 			return
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-timer.C:
 		}
 		if checks.add(m.isSetAside() && m.child.IsProcessStopped()) {
 			return

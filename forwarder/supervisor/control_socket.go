@@ -116,12 +116,21 @@ func (c *controlSocket) serve(ctx context.Context) {
 	})
 }
 
-// rebind binds a new socket at path if the file of the old one no longer leads to it, and reports whether it did.
-func (c *controlSocket) rebind(path string) (bool, error) {
+// isReachable reports whether the socket's file is where it was bound, or the socket is closed for good.
+func (c *controlSocket) isReachable() bool {
 	c.mu.Lock()
 	file, closed := c.file, c.isClosed
 	c.mu.Unlock()
-	if now, err := statSocket(file.Path); closed || err == nil && now == file {
+	if closed {
+		return true
+	}
+	now, err := statSocket(file.Path)
+	return err == nil && now == file
+}
+
+// rebind binds a new socket at path if the file of the old one no longer leads to it, and reports whether it did.
+func (c *controlSocket) rebind(path string) (bool, error) {
+	if c.isReachable() {
 		return false, nil
 	}
 	if now, err := statSocket(path); err == nil && !isDeadSocket(now.Path) {

@@ -70,7 +70,8 @@ func (s *Supervisor) guardFiles(ctx context.Context, monitor *watch.Monitor) {
 			wait.Notify(s.leasesChangedCh) // changed during the check
 		}
 		isElected, _ := s.election.IsHeld() // false if a deleted file could not be locked again yet
-		isIntact = isElected && isRecorded && seen.files.IsComplete() && s.currentConditions().directoryError == ""
+		// What was removed during the check is in seen like that.
+		isIntact = isElected && isRecorded && seen.files.IsComplete() && s.socket.isReachable() && s.currentConditions().directoryError == ""
 	}
 }
 

@@ -21,9 +21,26 @@ type pathEntry struct {
 // maxLinks is the number of symbolic links that Linux follows before it fails with ELOOP (path_resolution(7)); macOS follows fewer.
 const maxLinks = 40
 
-// walkPath returns the entries that decide what path resolves to, down to the file or to the first entry that does not exist, which is the next one
+// pathWalker walks paths, and looks once at what they have in common.
+type pathWalker map[string]lstatResult
+
+type lstatResult struct {
+	info fs.FileInfo
+	err  error
+}
+
+func (w pathWalker) lstat(path string) (fs.FileInfo, error) {
+	result, isKnown := w[path]
+	if !isKnown {
+		result.info, result.err = os.Lstat(path)
+		w[path] = result
+	}
+	return result.info, result.err
+}
+
+// walk returns the entries that decide what path resolves to, down to the file or to the first entry that does not exist, which is the next one
 // that can appear.
-func walkPath(path string) []pathEntry {
+func (w pathWalker) walk(path string) []pathEntry {
 	var entries []pathEntry
 	dir, rest, links := "/", strings.Split(path, "/"), 0
 	for len(rest) > 0 {
@@ -37,7 +54,7 @@ func walkPath(path string) []pathEntry {
 			continue
 		}
 		entryPath := filepath.Join(dir, name)
-		info, err := os.Lstat(entryPath)
+		info, err := w.lstat(entryPath)
 		if err != nil {
 			return append(entries, pathEntry{dir: dir, name: name})
 		}

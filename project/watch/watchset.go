@@ -95,8 +95,9 @@ func requiredWatches(paths []string) (targets map[string]target, names map[strin
 	targets, names = map[string]target{}, map[string]bool{}
 	var entries []pathEntry
 	isHeld := map[string]bool{} // directories that contain, at any depth, something whose removal is reported: they cannot be removed before
+	walker := pathWalker{}
 	for _, path := range paths {
-		for _, e := range walkPath(path) {
+		for _, e := range walker.walk(path) {
 			if e.isAncestor && !watchAncestors {
 				continue
 			}

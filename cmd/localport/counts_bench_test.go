@@ -282,3 +282,44 @@ func TestCounts_CompletionOfNames(t *testing.T) {
 		}
 	}
 }
+
+// TestCounts_RequestsOfCommands limits the requests that commands make of a supervisor whose services are ready.
+func TestCounts_RequestsOfCommands(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("strace is not installed")
+	}
+	w := newTestEnv(t)
+	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	for _, test := range []struct {
+		command string
+		limit   int
+	}{
+		{"port web", 1},
+		{"status", 2},           // the second is for a warning
+		{"env", 2},              // the status and a view
+		{"exec -- true", 3},     // a view, the status and the start
+		{"exec -s web true", 3}, // the same
+	} {
+		path := filepath.Join(t.TempDir(), "trace")
+		args := append([]string{"-f", "-qq", "-e", "trace=connect", "-s", "200", "-o", path, w.exe}, strings.Fields(test.command)...)
+		if o := w.run(w.program(root, "strace", args...)); o.code != 0 {
+			t.Fatalf("%s: exit %d\n%s", test.command, o.code, o.stderr)
+		}
+		trace, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		requests := 0
+		for line := range strings.Lines(string(trace)) {
+			if strings.Contains(line, "connect(") && strings.Contains(line, ".sock\"") {
+				requests++
+			}
+		}
+		t.Logf("%s: %d requests", test.command, requests)
+		if requests == 0 || requests > test.limit {
+			t.Errorf("%s: %d requests, want at most %d:\n%s", test.command, requests, test.limit, trace)
+		}
+	}
+}

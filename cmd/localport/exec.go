@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"time"
 
@@ -115,12 +116,7 @@ func (c execCmd) prepareEnv(ctx context.Context, a *app, argv []string) ([]strin
 	if err != nil {
 		return nil, err
 	}
-	if err := c.waitHealthy(ctx, a, p, j); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
-	defer cancel()
-	view, err := j.Join(ctx, p.NewJoinRequest())
+	view, err := c.waitHealthy(ctx, a, p, j)
 	if err != nil {
 		return nil, err
 	}
@@ -158,26 +154,48 @@ func (p commandProject) joinLatest(ctx context.Context, a *app, options client.J
 }
 
 // waitHealthy starts those of the selected services that are stopped or failed, and waits until all selected ones are ready, except
-// those that are optional and not named.
-func (c execCmd) waitHealthy(ctx context.Context, a *app, p commandProject, j *client.JoinedProject) error {
+// those that are optional and not named. It returns the view after that.
+func (c execCmd) waitHealthy(ctx context.Context, a *app, p commandProject, j *client.JoinedProject) (view api.ProjectView, err error) {
 	status, err := j.Status(ctx)
 	if err != nil {
-		return err
+		return view, err
 	}
 	names, err := selectServices(status.Services, c.Service, c.Tag)
-	if err != nil || len(names) == 0 {
-		return err
+	if err != nil {
+		return view, err
 	}
-	_, err = j.Act(ctx, api.ActionRequest{Action: api.ActionStart, Names: names, Spawned: j.Started})
-	if _, isForeign := errors.AsType[*api.ForeignError](err); err != nil && !isForeign { // in a container, services that run can be used
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), c.Wait)
-	defer cancel()
 	awaited := awaitedServices(status.Services, names, c.Service)
-	status, err = p.waitReady(ctx, a.err, j.Client, awaited, c.Wait)
-	if err == nil {
+	if len(names) > 0 {
+		_, err = j.Act(ctx, api.ActionRequest{Action: api.ActionStart, Names: names, Spawned: j.Started})
+		if _, isForeign := errors.AsType[*api.ForeignError](err); err != nil && !isForeign { // in a container, services that run can be used
+			return view, err
+		}
+	}
+	isReady := areReady(status.Services, names) && areReady(status.Services, awaited) // so that the start has changed nothing
+	if isReady && hasAllHeld(j.View, status.Services) {
+		return j.View, nil
+	}
+	if !isReady {
+		waitCtx, cancel := context.WithTimeout(context.Background(), c.Wait)
+		defer cancel()
+		if status, err = p.waitReady(waitCtx, a.err, j.Client, awaited, c.Wait); err != nil {
+			return view, err
+		}
 		reportNotAwaited(a.err, status, names, awaited)
 	}
-	return err
+	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
+	defer cancel()
+	return j.Join(ctx, p.NewJoinRequest())
+}
+
+// areReady reports whether all of the named services are ready.
+func areReady(services []api.ServiceStatus, names []string) bool {
+	return !slices.ContainsFunc(services, func(svc api.ServiceStatus) bool { return slices.Contains(names, svc.Name) && !svc.IsReady() })
+}
+
+// hasAllHeld reports whether a view, which is older than the status of the services, has the ports of all of them.
+func hasAllHeld(view api.ProjectView, services []api.ServiceStatus) bool {
+	return !slices.ContainsFunc(services, func(svc api.ServiceStatus) bool {
+		return svc.Held && !svc.Reverse && !slices.ContainsFunc(view.Services, func(v api.ServiceView) bool { return v.Name == svc.Name && v.Held && v.Port == svc.Port })
+	})
 }

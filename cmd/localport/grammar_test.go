@@ -67,6 +67,8 @@ func (c commandLine) compareParsers(t *testing.T) (isEnough bool) {
 		name, value, _ := strings.Cut(entry, "=")
 		t.Setenv(name, value)
 	}
+	// As help does: it starts a goroutine, which must not be one of the test's.
+	output.CatchBrokenPipe()
 	synctest.Test(t, func(t *testing.T) { // so that "10m ago" is the same time for both
 		whole, _ := parseWith(c.args, newParser)
 		alone, ok := parseWith(c.args, func(ctx context.Context, a *app, g *grammar) *kong.Kong { return newCommandParser(ctx, a, g, c.args) })

@@ -163,6 +163,41 @@ func TestWriter_ReportsClosedPeer(t *testing.T) {
 	}
 }
 
+func TestConn_CarriesBytesBothWaysAtOnce(t *testing.T) {
+	a, b := connect(t, "tcp")
+	wrapped, want := NewConn(a), bytes.Repeat([]byte("0123456789abcdef"), 1<<18)
+	go func() { _, _ = io.Copy(b, b); b.Close() }()
+	go func() {
+		if n, err := wrapped.Write(want); n != len(want) || err != nil {
+			t.Errorf("wrote %d bytes: %v", n, err)
+		}
+		_ = a.(*net.TCPConn).CloseWrite()
+	}()
+	if got, err := io.ReadAll(wrapped); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes came back, want %d; %v", len(got), len(want), err)
+	}
+	wrapped.Close()
+	if n, err := wrapped.Write([]byte("x")); n != 0 || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("after Close: %d, %v", n, err)
+	}
+}
+
+func TestConn_ReportsHowMuchWasWritten(t *testing.T) {
+	a, b := connect(t, "unix")
+	defer b.Close()
+	wrapped := NewConn(a)
+	_ = wrapped.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
+	n, err := wrapped.Write(make([]byte, 64<<20))
+	if n <= 0 || n >= 64<<20 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %d, %v", n, err)
+	}
+	b.Close()
+	_ = wrapped.SetWriteDeadline(time.Time{})
+	if n, err := wrapped.Write([]byte("x")); n != 0 || !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("the peer has closed: %d, %v", n, err)
+	}
+}
+
 func TestSendAndReceive_NeverWait(t *testing.T) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/kubectl/kubeconfig"
+	"github.com/localport-sh/localport/forwarder/socketcall"
 	"github.com/localport-sh/localport/forwarder/tasks"
 )
 
@@ -90,6 +91,13 @@ func newSession(config *kubeconfig.Config, auth *authenticator, group *tasks.Gro
 
 func (s *Session) createTransports(tlsConfig *tls.Config, config *kubeconfig.Config) {
 	dial := (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext
+	upgradeDial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return socketcall.NewConn(conn), nil
+	}
 	proxy := config.Proxy // set: see Source.loadConfig
 	s.requestTransport = &http.Transport{
 		Proxy: proxy, DialContext: dial, TLSClientConfig: tlsConfig.Clone(), TLSHandshakeTimeout: responseTimeout,
@@ -99,13 +107,13 @@ func (s *Session) createTransports(tlsConfig *tls.Config, config *kubeconfig.Con
 	http1TLSConfig := tlsConfig.Clone()
 	http1TLSConfig.NextProtos = []string{"http/1.1"}
 	s.upgradeTransport = &http.Transport{
-		Proxy: proxy, DialContext: dial, TLSClientConfig: http1TLSConfig, TLSHandshakeTimeout: responseTimeout,
+		Proxy: proxy, DialContext: upgradeDial, TLSClientConfig: http1TLSConfig, TLSHandshakeTimeout: responseTimeout,
 		ResponseHeaderTimeout: responseTimeout, MaxIdleConnsPerHost: -1,
 	}
 	s.upgradeTransport.Protocols = new(http.Protocols)
 	s.upgradeTransport.Protocols.SetHTTP1(true)
 	s.webSocketDialer = websocket.Dialer{
-		Proxy: proxy, NetDialContext: dial, TLSClientConfig: http1TLSConfig, HandshakeTimeout: responseTimeout,
+		Proxy: proxy, NetDialContext: upgradeDial, TLSClientConfig: http1TLSConfig, HandshakeTimeout: responseTimeout,
 		ReadBufferSize: 4 << 10, WriteBufferSize: webSocketMessageSize + 1<<10, WriteBufferPool: &sync.Pool{},
 	}
 }

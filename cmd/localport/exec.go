@@ -117,6 +117,7 @@ func (c execCmd) prepareEnv(ctx context.Context, a *app, argv []string) ([]strin
 	if err := c.waitHealthy(ctx, a, p, j); err != nil {
 		return nil, err
 	}
+	p.startStandby(ctx, a, lease)
 	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
 	view, err := j.Join(ctx, p.NewJoinRequest())

@@ -166,6 +166,9 @@ func (s *Supervisor) IsInUserNamespaceAbove() bool {
 	return isOther(s.UserNamespace, own) && own != initialUserNamespace
 }
 
+// IsInInitialPIDNamespace reports whether the supervisor's PID namespace is that of the machine, which does not end with a container.
+func (s *Supervisor) IsInInitialPIDNamespace() bool { return s.PIDNamespace == initialPIDNamespace }
+
 // VisibleProcess returns the supervisor's process as this PID namespace numbers it. It is not ok if the supervisor is of another namespace and
 // not visible here.
 func (s *Supervisor) VisibleProcess() (p Process, ok bool) {

@@ -70,13 +70,14 @@ __localport_prompt() {
 }
 
 # __localport_check calls __localport_run unless that would find nothing to do, as at nearly all prompts. It is short, because bash copies a
-# function at each call, and tests variables that hold whole paths with [[ ]]: a word costs as much as what it names, [ and an array several
-# times as much. x != X: not with nocasematch, with which a directory could be another one.
+# function's body at each call. Each path is in a variable of its own and tested with [[ ]]: joining words to a path takes as long as the test,
+# and [ or an array several times as long. With nocasematch, "x != X" is false, and __localport_run decides: == could take another directory
+# for the same.
 __localport_check() {
   if [[ -n $__localport_arrays && $BASH_SUBSHELL$__localport_undo$__localport_wait$__localport_tried$__localport_uses$__localport_recheck${bash_preexec_imported-}${__bp_imported-}${__vsc_initialized-}${DIRENV_DIFF-}${__MISE_DIFF-} == 000 &&
     ${PWD-} == "$__localport_pwd" && x != X && ${PROMPT_COMMAND[@]: -1} == __localport_prompt && $PROMPT_COMMAND != __localport_prompt &&
     ( ! -e ./.localport.toml || . -ef $__localport_root ) && ( -z $__localport_root || -f $__localport_file ) ]] &&
-    { [[ -z $__localport_above1 ]] || ! __localport_is_above; }; then
+    { [[ -z $__localport_above1 ]] || ! __localport_has_new_config; }; then
     [[ -n $__localport_root ]] || \return 0
     \builtin read -rN 99 __localport_now <"$__localport_file"
     [[ $__localport_now == "$__localport_expected" && ! $__localport_process -nt $__localport_file && -e $__localport_process/exe &&
@@ -97,7 +98,7 @@ __localport_run() {
   elif [[ -e ./.localport.toml && ! . -ef $__localport_root ]]; then
     __localport_why="enter $PWD"
     [[ . -ef $PWD ]] || __localport_why="enter moved $PWD" # so that the reason differs when the directory is back
-  elif [[ -n $__localport_above1 ]] && __localport_is_above; then
+  elif [[ -n $__localport_above1 ]] && __localport_has_new_config; then
     __localport_find_root # a config has appeared
   fi
   [[ -z $__localport_root || -n $__localport_why ]] || __localport_compare
@@ -220,8 +221,8 @@ __localport_walk_up() {
   fi
 }
 
-# __localport_is_above tells whether one of the configs that __localport_find_root has listed has appeared.
-__localport_is_above() {
+# __localport_has_new_config tells whether one of the configs that __localport_find_root has listed has appeared.
+__localport_has_new_config() {
   [[ ! -e $__localport_above1 && ! -e $__localport_above2 && ! -e $__localport_above3 && ! -e $__localport_above4 && ! -e $__localport_above5 &&
     ! -e $__localport_above6 && ! -e $__localport_above7 ]] || \return 0
   [[ -n $__localport_above7 ]] || \return
@@ -358,7 +359,7 @@ __localport_export() {
   else
     __localport_since=${SECONDS-0}
   fi
-  # Nor is it final if the directory was moved meanwhile: when it is back, that is the same reason.
+  # Status 3 and 4 are not final if the directory was moved meanwhile: when it is moved back, the reason is the same, and must count again.
   [[ $__localport_code != [34] || $__localport_why == 'enter moved '* || . -ef $PWD && ( -z $__localport_root || -e $__localport_root ) ]] || __localport_tried=''
   # Another edit is the same reason as this one, if this one has been seen.
   if [[ $__localport_why == 'file '* && $__localport_code == [034] && -n $__localport_dir ]]; then
@@ -545,14 +546,14 @@ __localport_is_exported_array() {
 # __localport_left is called when the shell has left a project. Another hook that was entered later may put back what it found: our
 # values. __localport_undo_again undoes that at the next prompts, and forgets the variables then.
 __localport_left() {
-  \local __localport_text __localport_was __localport_first __localport_firstours IFS=' '
+  \local __localport_text __localport_was __localport_first __localport_earlier_value IFS=' '
   __localport_undo=3
   for __localport_text in $__localport_names; do
-    __localport_first="__localport_first_$__localport_text" __localport_firstours="__localport_firstour_$__localport_text"
+    __localport_first="__localport_first_$__localport_text" __localport_earlier_value="__localport_firstour_$__localport_text"
     __localport_was="__localport_was_$__localport_text"
     if [[ -z ${!__localport_text+x} && ${DIRENV_DIFF-}${__MISE_DIFF-} != "$__localport_tools" ]]; then
       ! __localport_is_exported_array "${!__localport_was-}" || __localport_restore "$__localport_text" # the other tool leaves it to itself
-    elif [[ ${!__localport_text-} == "${!__localport_firstours-}" ]]; then
+    elif [[ ${!__localport_text-} == "${!__localport_earlier_value-}" ]]; then
       \builtin unset -v "$__localport_first" # it is the user's
     elif [[ ${!__localport_first-} == 'declare -'* && ${!__localport_first-} != 'declare -x '* ]]; then
       \builtin printf -v __localport_now %q "${!__localport_text-}"
@@ -562,7 +563,7 @@ __localport_left() {
 }
 
 __localport_undo_again() {
-  \local __localport_text __localport_ours __localport_first __localport_firstours IFS=' '
+  \local __localport_text __localport_ours __localport_first __localport_earlier_value IFS=' '
   if [[ -n $__localport_root ]]; then
     __localport_undo=0
     \return
@@ -571,16 +572,16 @@ __localport_undo_again() {
   \set -- $__localport_names
   for __localport_text; do
     __localport_ours="__localport_our_$__localport_text"
-    __localport_first="__localport_first_$__localport_text" __localport_firstours="__localport_firstour_$__localport_text"
+    __localport_first="__localport_first_$__localport_text" __localport_earlier_value="__localport_firstour_$__localport_text"
     if [[ -z ${!__localport_text+x} ]]; then
       :
-    elif [[ -n ${!__localport_first+x} && ${!__localport_text} == "${!__localport_firstours-}" ]]; then
+    elif [[ -n ${!__localport_first+x} && ${!__localport_text} == "${!__localport_earlier_value-}" ]]; then
       __localport_restore_base "$__localport_text"
     elif [[ ${!__localport_text} == "${!__localport_ours-}" ]]; then
       __localport_restore "$__localport_text"
     fi
     [[ $__localport_undo != 1 ]] ||
-      \builtin unset -v "$__localport_ours" "$__localport_first" "$__localport_firstours" "__localport_was_$__localport_text"
+      \builtin unset -v "$__localport_ours" "$__localport_first" "$__localport_earlier_value" "__localport_was_$__localport_text"
   done
   __localport_undo=$((__localport_undo - 1))
   [[ $__localport_undo != 0 ]] || __localport_names=''
@@ -667,7 +668,7 @@ __localport_install
 __localport_unexport # also those inherited from a parent
 if [[ $- == *a* ]]; then
   \builtin export -fn __localport_prompt __localport_check __localport_run __localport_look_further __localport_settle __localport_move __localport_install \
-    __localport_find_root __localport_walk_up __localport_is_above __localport_compare __localport_list_files __localport_is_edited __localport_is_alive __localport_is_due __localport_export __localport_find_program \
+    __localport_find_root __localport_walk_up __localport_has_new_config __localport_compare __localport_list_files __localport_is_edited __localport_is_alive __localport_is_due __localport_export __localport_find_program \
     __localport_report_missing __localport_unexport __localport_set __localport_define __localport_restore \
     __localport_report_kept __localport_keeps __localport_assign __localport_keep_first __localport_save_base __localport_restore_base __localport_compare_ours \
     __localport_is_exported_array __localport_left __localport_undo_again __localport_watch __localport_read_used

@@ -17,7 +17,7 @@ if not test "$__localport_shell" = $fish_pid
     set -gu __localport_tries 0
     set -gu __localport_alive '' # the line whose process was last found alive
     set -gu __localport_expected '' # that line with a newline, if __localport_checks has what else to test
-    set -gu __localport_same '' # the directory and what an unchanged prompt has with it
+    set -gu __localport_same '' # the directory, and what else the first test of a prompt compares, if there is nothing to do
     set -gu __localport_wait ''
     set -gu __localport_editing '' # 1 while a line is edited: a message then waits in __localport_held for the next prompt
     set -gu __localport_held ''
@@ -131,8 +131,8 @@ end
 __localport_handle_cd
 functions -q __localport_at_prompt; and functions --erase __localport_first_prompt
 
-# __localport_find_root walks up from a new directory, and stores what is the same there at the next prompt. __localport_here has the arguments of a
-# test: whether there is another config.
+# __localport_find_root walks up from a new directory. It sets what the next prompts test first: __localport_same, and in __localport_here the
+# arguments of a test whether another config than the project's is nearer.
 function __localport_find_root
     __localport_walk_up
     set -gu __localport_same "$__localport_pwd/00"
@@ -290,7 +290,7 @@ function __localport_export
         set __localport_wait 0
     else if test $__localport_code = 3 -o $__localport_code = 4
         set __localport_wait 0
-        # Nor is it final if the directory was moved meanwhile: when it is back, that is the same reason.
+        # Status 3 and 4 are not final if the directory was moved meanwhile: when it is moved back, the reason is the same, and must count again.
         if not string match -q 'enter moved *' -- "$__localport_why"
             test . -ef "$PWD"; and test -z "$__localport_root" -o -e "$__localport_root"; or set __localport_tried ''
         end

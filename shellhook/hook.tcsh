@@ -226,7 +226,7 @@ if ($__localport_run) then
     __localport_used
     set __localport_seen = "$__localport_now:q"
   endif
-  # Nor is it final if the directory was moved meanwhile: when it is back, that is the same reason.
+  # Status 3 and 4 are not final if the directory was moved meanwhile: when it is moved back, the reason is the same, and must count again.
   if ($__localport_code == 3 || $__localport_code == 4) then
     if ("$__localport_why:q" =~ "enter moved "*) then
     else if (-I . != -I "$cwd:q" || -D . != -D "$cwd:q") then

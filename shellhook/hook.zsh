@@ -40,7 +40,7 @@ if [[ -z ${__localport_wait-} ]]; then # also if an older hook set the others
   typeset -g __localport_since=0  # when it ran, in $SECONDS
 fi
 # What was there before another tool has set what is in __localport_was, or before a list was changed, and our values then.
-typeset -gA __localport_first __localport_firstour
+typeset -gA __localport_first __localport_earlier_value
 typeset -ga __localport_above # arguments of a test: whether a config has appeared above
 # What direnv and mise had changed at the last export. If an older hook set the others, it did not set these.
 typeset -g __localport_tools=${__localport_tools-} __localport_file=${__localport_file-} __localport_expected=${__localport_expected-}
@@ -276,7 +276,7 @@ __localport_export() {
   else
     __localport_since=$SECONDS
   fi
-  # Nor is it final if the directory was moved meanwhile: when it is back, that is the same reason.
+  # Status 3 and 4 are not final if the directory was moved meanwhile: when it is moved back, the reason is the same, and must count again.
   [[ $__localport_code != [34] || $__localport_why == 'enter moved '* || . -ef $PWD && ( -z $__localport_root || -e $__localport_root ) ]] || __localport_tried=''
   # Another edit is the same reason as this one, if this one has been seen.
   if [[ $__localport_why == 'file '* && $__localport_code == [034] && -n $__localport_dir ]]; then
@@ -337,7 +337,7 @@ __localport_set() {
         unset "__localport_first[$1]" # of the previous visit
       elif (( ${+__localport_was[$1]} && ! ${+__localport_first[$1]} )); then # another tool may restore our value, which it has seen
         __localport_first[$1]=$__localport_was[$1]
-        __localport_firstour[$1]=${__localport_our[$1]-}
+        __localport_earlier_value[$1]=${__localport_our[$1]-}
       fi
       case $__localport_type in
         "") __localport_was[$1]="" ;;
@@ -391,7 +391,7 @@ __localport_restore() {
 # __localport_save_base NAME [VALUE] is called if another tool has set what __localport_set has saved: VALUE was there before; without it,
 # nothing. __localport_restore_base NAME [VALUE] restores that.
 __localport_save_base() {
-  __localport_firstour[$1]=${__localport_our[$1]-}
+  __localport_earlier_value[$1]=${__localport_our[$1]-}
   (( ! ${+__localport_first[$1]} )) || return 0
   __localport_first[$1]=${2+"export $1=${(qq)2}"}
   [[ -z ${2+x} || ${__localport_was[$1]-} != export\ -*=* ]] || __localport_first[$1]="${__localport_was[$1]%%=*}=${(qq)2}" # it has attributes
@@ -410,7 +410,7 @@ __localport_left() {
   __localport_undo=3
   local __localport_name
   for __localport_name in ${(k)__localport_first}; do
-    if [[ ${(P)__localport_name} == "${__localport_firstour[$__localport_name]}" ]]; then
+    if [[ ${(P)__localport_name} == "${__localport_earlier_value[$__localport_name]}" ]]; then
       unset "__localport_first[$__localport_name]" # it is the user's
     elif [[ $__localport_first[$__localport_name] == export\ -*=${(qq)${(P)__localport_name}} ]]; then # the other tool has restored the value only
       __localport_restore_base $__localport_name
@@ -427,13 +427,13 @@ __localport_undo_again() {
   for __localport_name in ${(k)__localport_our}; do
     if [[ -z ${(tP)__localport_name} ]]; then
       :
-    elif (( ${+__localport_first[$__localport_name]} )) && [[ ${(P)__localport_name} == "${__localport_firstour[$__localport_name]}" ]]; then
+    elif (( ${+__localport_first[$__localport_name]} )) && [[ ${(P)__localport_name} == "${__localport_earlier_value[$__localport_name]}" ]]; then
       __localport_restore_base $__localport_name
     elif [[ ${(P)__localport_name} == "${__localport_our[$__localport_name]}" ]]; then
       __localport_restore $__localport_name
     fi
   done
-  (( --__localport_undo )) || { __localport_our=() __localport_was=() __localport_first=() __localport_firstour=() }
+  (( --__localport_undo )) || { __localport_our=() __localport_was=() __localport_first=() __localport_earlier_value=() }
 }
 
 # __localport_compare_ours is called when direnv or mise has changed something. It finds out whether that may be one of our variables.

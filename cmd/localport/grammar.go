@@ -55,6 +55,7 @@ type grammar struct {
 	Help      helpCmd      `cmd:"" hidden:"" passthrough:"" help:"Show a help topic, or the help of a command."`
 	Man       manCmd       `cmd:"" hidden:"" help:"Print the manual page."`
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`
+	Standby   standbyCmd   `cmd:"" hidden:"" help:"Start a supervisor here when that of another container ends."`
 
 	// Other names of "localport config …".
 	Schema  schemaCmd  `cmd:"" hidden:"" help:"Print the JSON Schema of .localport.toml, for editors."`

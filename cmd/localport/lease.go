@@ -72,6 +72,9 @@ func (p commandProject) joinForProcess(ctx context.Context, a *app, process lock
 	if err != nil {
 		return api.ProjectView{}, api.Status{}, err
 	}
+	if !isKnown {
+		p.startStandby(ctx, a, lease)
+	}
 	status, err := j.Status(ctx)
 	return j.View, status, err
 }

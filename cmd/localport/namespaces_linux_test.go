@@ -161,7 +161,8 @@ func (w *testEnv) ageLeases(t *testing.T, root string) {
 	path := filepath.Join(w.stateDir(root), "state.json")
 	data, err := os.ReadFile(path)
 	if err == nil {
-		data = regexp.MustCompile(`("leases":\[[^]]*"since":")\d{4}`).ReplaceAll(data, []byte("${1}2001"))
+		since := regexp.MustCompile(`("since":")\d{4}`)
+		data = regexp.MustCompile(`"leases":\[[^]]*`).ReplaceAllFunc(data, func(leases []byte) []byte { return since.ReplaceAll(leases, []byte("${1}2001")) })
 		err = os.WriteFile(path, data, 0o600)
 	}
 	if err != nil {
@@ -369,6 +370,55 @@ func TestMountNamespace_IsRefusedByTheSupervisorItself(t *testing.T) {
 	}
 	if svc := w.service(root, "web"); svc.Restarts != 0 {
 		t.Errorf("web was restarted: %+v", svc)
+	}
+}
+
+// The container whose supervisor a command in another container uses ends, with the supervisor: the command has its forwards again.
+func TestPIDNamespace_ExecKeepsItsForwardsWhenASiblingEnds(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"ends", "is killed"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			w := newTestEnv(t)
+			port := ports.FreePort(t)
+			addr := fmt.Sprintf("127.0.0.1:%d", port)
+			root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+			first := w.startInside(t, root, containerOptions[1:])
+			// The first process of the namespace outlives the lease, and the supervisor with it.
+			second := w.startInsideShell(t, root, `"$0" exec -- sh -c "echo running; read line"; read line`)
+			before := *w.state(root).Supervisor
+			supervisor, ok := before.VisibleProcess()
+			if !ok {
+				t.Fatal("the supervisor is not visible")
+			}
+			if how == "is killed" {
+				if err := first.cmd.Process.Kill(); err != nil { // the namespace ends with it
+					t.Fatal(err)
+				}
+			}
+			first.close()
+			w.waitExit(supervisor)
+			eventually(t, "there is a supervisor in the second container", func() bool {
+				recorded := w.state(root).Supervisor
+				if recorded == nil {
+					return false
+				}
+				_, isVisible := recorded.VisibleProcess()
+				return isVisible && recorded.PIDNamespace != before.PIDNamespace
+			})
+			eventually(t, "clients are served again", func() bool {
+				answer, _ := ask(addr, "you")
+				return answer == "hello you\n"
+			})
+			w.ageLeases(t, root) // that of the container which has ended counts for a minute
+			w.run(unshared(t, w.command(root, "exec", "--", "true"), containerOptions[1:]...))
+			eventually(t, "only the second lease is left", func() bool { return len(w.state(root).Leases) == 1 })
+			after, _ := w.state(root).Supervisor.VisibleProcess()
+			second.writeLine(t)
+			w.waitExit(after)
+			w.checkNothingLeft(root, addr)
+			second.close()
+		})
 	}
 }
 

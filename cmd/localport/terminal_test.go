@@ -29,11 +29,16 @@ type terminal struct {
 
 // eachTerminal runs a test at each size.
 func eachTerminal(t *testing.T, command string, test func(term *terminal)) {
+	eachTerminalOf(t, command, terminalSizes, test)
+}
+
+// eachTerminalOf runs a test at some sizes.
+func eachTerminalOf(t *testing.T, command string, sizes []string, test func(term *terminal)) {
 	t.Parallel()
 	if _, err := exec.LookPath("tmux"); err != nil {
 		t.Skip("tmux is not installed")
 	}
-	for _, size := range terminalSizes {
+	for _, size := range sizes {
 		t.Run(size, func(t *testing.T) {
 			t.Parallel()
 			term := newTerminal(t, command, size)
@@ -260,5 +265,27 @@ func TestTerminal_Top(t *testing.T) {
 		term.expect("a stopped service", "▸ docs", "q quit")
 		term.tmux.run("send-keys", "q")
 		term.expect("afterwards", "localport top", atPrompt)
+	})
+}
+
+// The table stays aligned while it is refreshed, and the screen is left as after any other command. On a wider terminal the columns show durations, whose
+// lengths differ from run to run.
+func TestTerminal_StatusWatch(t *testing.T) {
+	eachTerminalOf(t, "status-watch", []string{"80x24"}, func(term *terminal) {
+		term.writeFile(term.dir, ".localport.toml", fmt.Sprintf("[services.api]\ntechnology = \"tcp\"\nlocal_port = %s\nremote_port = %s\nconnection = { remote_host = \"127.0.0.1\" }\n"+
+			"[services.documentation]\ntechnology = \"command\"\ncommand = [\"false\", \"{port}\"]\nlocal_port = %s\nrestart_policy = { max_attempts = 1 }\n", term.port, term.server, term.port2))
+		term.mustRun(term.dir, "allow")
+		term.mustRun(term.dir, "start", "api")
+		term.clear()
+		term.typeKeys("localport status -w")
+		term.expect("the table", "healthy", "stopped")
+		if o := term.testEnv.localport(term.dir, "start", "documentation"); o.code != 1 {
+			t.Errorf("start documentation: exit %d, %s", o.code, o.stderr)
+		}
+		term.expect("one has failed", "documentation  failed", "exit status 1")
+		term.mustRun(term.dir, "stop", "api")
+		term.expect("the other was stopped", "api            stopped")
+		term.tmux.run("send-keys", "C-c")
+		term.expect("afterwards", "^C", atPrompt)
 	})
 }

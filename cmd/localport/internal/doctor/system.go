@@ -107,20 +107,7 @@ func skewFinding(what string, skew time.Duration) Finding {
 
 // checkNetwork looks for what makes loopback differ from that of an ordinary machine: WSL, containers, bridges of containers.
 func checkNetwork(_ context.Context, s *Subject) []Finding {
-	var findings []Finding
-	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	switch text := strings.ToLower(string(kernel)); {
-	case strings.Contains(text, "microsoft") && !strings.Contains(text, "wsl2"):
-		findings = fail("this is WSL 1, which LocalPort does not support", "in PowerShell: wsl --set-version "+s.Env["WSL_DISTRO_NAME"]+" 2")
-	case strings.Contains(text, "microsoft"):
-		findings = ok("WSL 2: Windows programs reach the ports as localhost unless .wslconfig has localhostForwarding=false")
-	}
-	for _, path := range []string{"/.dockerenv", "/run/.containerenv"} {
-		if _, err := os.Stat(path); err == nil {
-			findings = append(findings, ok("this is a container: the ports can be reached in its network only")...)
-			break
-		}
-	}
+	findings := describeMachine("/", s.Env["WSL_DISTRO_NAME"])
 	if s.Config != nil {
 		seen := make(map[string]bool)
 		for _, svc := range s.Config.Services {
@@ -132,6 +119,23 @@ func checkNetwork(_ context.Context, s *Subject) []Finding {
 		}
 	}
 	return orOK(findings, "not in a container or WSL; no bridge is configured")
+}
+
+// describeMachine says what the files below root tell about WSL and containers. distribution is WSL's name of this system.
+func describeMachine(root, distribution string) (findings []Finding) {
+	kernel, _ := os.ReadFile(filepath.Join(root, "proc/sys/kernel/osrelease"))
+	switch text := strings.ToLower(string(kernel)); {
+	case strings.Contains(text, "microsoft") && !strings.Contains(text, "wsl2"):
+		findings = fail("this is WSL 1, which LocalPort does not support", "in PowerShell: wsl --set-version "+distribution+" 2")
+	case strings.Contains(text, "microsoft"):
+		findings = ok("WSL 2: Windows programs reach the ports as localhost unless .wslconfig has localhostForwarding=false")
+	}
+	for _, path := range []string{".dockerenv", "run/.containerenv"} {
+		if _, err := os.Stat(filepath.Join(root, path)); err == nil {
+			return append(findings, ok("this is a container: the ports can be reached in its network only")...)
+		}
+	}
+	return findings
 }
 
 func checkBridge(svc project.Service) []Finding {

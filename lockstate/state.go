@@ -106,6 +106,15 @@ func (l Lease) isSame(o Lease) bool {
 	return l.Kind == o.Kind && l.Process == o.Process && (l.PIDNamespace == o.PIDNamespace || l.PIDNamespace == 0 || o.PIDNamespace == 0)
 }
 
+// refusalTime is how long a version that could not start is not tried again: the machine may have been out of memory.
+const refusalTime = time.Hour
+
+// Refuses reports whether a newer version is not to try to take over, because it has failed to. A time in the future was written before the clock was
+// set back.
+func (s Supervisor) Refuses(version string) bool {
+	return s.Refused == version && (s.RefusedAt.IsZero() || time.Since(s.RefusedAt).Abs() < refusalTime)
+}
+
 // Supervisor is the last supervisor that was elected. Only the election lock tells whether it is still running.
 type Supervisor struct {
 	Process
@@ -114,8 +123,10 @@ type Supervisor struct {
 	Version string    `json:"version"`
 	Since   time.Time `json:"since"`
 	Keeper  int       `json:"keeper,omitempty"` // pid of the keeper, which holds copies of its listeners; 0: none yet
-	// Refused is the newer version that failed to take over from this one; it is not tried again.
-	Refused string `json:"refused,omitempty"`
+	// Refused is the newer version that failed to take over from this one. It is tried again refusalTime after RefusedAt or, if that is zero, when
+	// the supervisor removes it: for a login that would be lost.
+	Refused   string    `json:"refused,omitempty"`
+	RefusedAt time.Time `json:"refused_at,omitzero"`
 	// PIDNamespace is as in Lease. The others are the ids of its network, mount and user namespaces. 0: an older version.
 	PIDNamespace   uint64 `json:"pid_ns,omitempty"`
 	NetNamespace   uint64 `json:"net_ns,omitempty"`

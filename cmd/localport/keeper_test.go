@@ -327,6 +327,36 @@ func (w *testEnv) replaceProgram(script string) (restore func()) {
 	}
 }
 
+// A release may have been unable to start because the machine was out of memory: it is tried again an hour later.
+func TestUpgrade_ReleaseThatCouldNotStartIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	web, port := serve(t, "127.0.0.1:0"), ports.FreePort(t)
+	root := w.allowedProject(tcpConfig("web", port, web))
+	w.withRelease("1.0.0").mustRun(root, "start")
+	old, recorded := w.supervisor(root), w.state(root).Supervisor
+	if err := (client.Client{Socket: recorded.Socket}).Replace(t.Context(), api.ReplaceRequest{Exe: "/bin/false", Version: "2.0.0"}); err == nil {
+		t.Fatal("replaced by /bin/false")
+	}
+	refusedAt := w.state(root).Supervisor.RefusedAt
+	w.withRelease("2.0.0").mustRun(root, "exec", "--", "true")
+	if w.supervisor(root) != old || time.Since(refusedAt) > time.Minute {
+		t.Errorf("refused at %v and tried again at once", refusedAt)
+	}
+	dir := &lockstate.Dir{Path: w.stateDir(root), Config: w.state(root).Config}
+	if _, err := dir.Update(t.Context(), func(tx *lockstate.Tx) error {
+		tx.Supervisor.RefusedAt = refusedAt.Add(-time.Hour)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.withRelease("2.0.0").mustRun(root, "exec", "--", "true")
+	if w.supervisor(root) == old {
+		t.Error("the release was not tried again an hour later")
+	}
+	w.stopProject(root, fmt.Sprintf("127.0.0.1:%d", port))
+}
+
 func TestUpgrade_ReleaseThatCannotStartReplacesNothing(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)

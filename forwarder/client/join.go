@@ -317,11 +317,11 @@ func (p *Project) joinSupervisor(ctx context.Context, request api.JoinRequest) (
 }
 
 // replaceOlder has a supervisor of an older release replaced by this program, and reports whether it was. A replacement that has failed
-// is recorded in the state and not tried again.
+// is recorded in the state, and not tried again for a while.
 func (p *Project) replaceOlder(ctx context.Context) bool {
 	running := p.Dir.ReadOrZero().Supervisor
 	exe, err := os.Executable()
-	if err != nil || running == nil || len(running.ForeignNamespaces()) > 0 || running.Refused == p.version || !Supersedes(p.version, running.Version) {
+	if err != nil || running == nil || len(running.ForeignNamespaces()) > 0 || running.Refuses(p.version) || !Supersedes(p.version, running.Version) {
 		return false
 	}
 	for _, socket := range p.Dir.Sockets() {

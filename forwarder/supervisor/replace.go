@@ -80,17 +80,21 @@ func (s *Supervisor) startDraining(successorEndedCh <-chan struct{}) {
 	s.stopAccepting()
 }
 
-// recordFailedReplacement records this supervisor again, and that the other version failed to replace it and is not to try again. If the
+// recordFailedReplacement records this supervisor again, and that the other version failed to replace it and is not to try again soon. If the
 // keeper ended, the failure was not that version's.
 func (s *Supervisor) recordFailedReplacement(ctx context.Context, r api.ReplaceRequest, cause error) {
 	s.log.Error("the replacement failed; this supervisor continues", "version", r.Version, "error", cause)
+	loss, refusedAt := s.findLoginLoss(cause), time.Now().UTC()
+	if loss != nil {
+		refusedAt = time.Time{} // see reconsiderReplacement
+	}
 	s.saveState(ctx, func(state *lockstate.State) {
 		s.recordSelf(state)
 		if !errors.Is(cause, handoff.ErrKeeperEnded) {
-			state.Supervisor.Refused = r.Version
+			state.Supervisor.Refused, state.Supervisor.RefusedAt = r.Version, refusedAt
 		}
 	}, true)
-	s.loginLoss.Store(s.findLoginLoss(cause))
+	s.loginLoss.Store(loss)
 }
 
 // drainConnections waits until every connection has ended, the successor has ended, or ctx ends. Meanwhile it records what is left, until

@@ -105,12 +105,11 @@ func (s *Supervisor) keepServicesRecorded(ctx context.Context) {
 
 // recordSelf is a change: it records this supervisor.
 func (s *Supervisor) recordSelf(state *lockstate.State) {
-	refused := ""
-	if state.Supervisor != nil && state.Supervisor.Process == s.self {
-		refused = state.Supervisor.Refused
-	}
+	before := state.Supervisor
 	state.Supervisor = s.newRecord(s.socket.path())
-	state.Supervisor.Refused = refused
+	if before != nil && before.Process == s.self {
+		state.Supervisor.Refused, state.Supervisor.RefusedAt = before.Refused, before.RefusedAt
+	}
 }
 
 // recordKeeper records the keeper's pid: the system may name it as the holder of a port.

@@ -33,7 +33,7 @@ func (p *whyProject) hint(service, want string) string {
 }
 
 var (
-	quotedCommand = regexp.MustCompile(`"((?:localport|kubectl|ssh-keygen) [^"]*)"`)
+	hintedCommand = regexp.MustCompile(`"((?:localport|kubectl|ssh-keygen) [^"]*)"`)
 	bareCommand   = regexp.MustCompile(`(?:^|run: )((?:localport|kubectl|ssh-keygen) .*)$`)
 )
 
@@ -41,7 +41,7 @@ var (
 func (p *whyProject) runHint(service, want string) string {
 	p.t.Helper()
 	hint := p.hint(service, want)
-	m := quotedCommand.FindStringSubmatch(hint)
+	m := hintedCommand.FindStringSubmatch(hint)
 	if m == nil {
 		m = bareCommand.FindStringSubmatch(hint)
 	}

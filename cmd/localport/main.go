@@ -10,11 +10,13 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/leaseholder"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/internal/prompt"
 	"github.com/localport-sh/localport/cmd/localport/internal/promptclient"
@@ -173,6 +175,7 @@ func newParser(ctx context.Context, a *app, g *grammar) *kong.Kong {
 
 // parseAndRun runs the command that args name, and returns the exit code.
 func parseAndRun(a *app, args []string) int {
+	output.FindCallingShell = sync.OnceValue(func() string { _, shell, _ := leaseholder.FindShell(); return shell })
 	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
 	var g grammar

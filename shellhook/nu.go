@@ -35,6 +35,8 @@ func (s nuStatement) line() string {
 
 func (nu) Name() string { return "nu" }
 
+func (nu) Quote(value string) string { return quoteNu(value) }
+
 func (nu) Export(name, value string) string {
 	return nuStatement{Do: "export", Name: name, Value: value}.line()
 }

@@ -59,6 +59,8 @@ const (
 // yields no statement, because the shell would evaluate it as code.
 type Shell interface {
 	Name() string
+	// Quote quotes a value as one word.
+	Quote(value string) string
 	// Export sets a variable and exports it.
 	Export(name, value string) string
 	// Unset removes a variable.
@@ -136,6 +138,8 @@ func isName(name string) bool {
 // savingCode generates the calls of the functions of the hooks that save variables. They are the same in all shells but for the quoting.
 type savingCode struct{ quote func(string) string }
 
+func (c savingCode) Quote(value string) string { return c.quote(value) }
+
 func (c savingCode) Save(name, value string, isUpdate bool) string {
 	if isUpdate {
 		return statement("__localport_set ", name, " "+c.quote(value)+" update")
@@ -180,6 +184,8 @@ type environmentCode struct {
 	unset, unsetEnd string // before and after the name
 	quote           func(string) string
 }
+
+func (c environmentCode) Quote(value string) string { return c.quote(value) }
 
 func (c environmentCode) Export(name, value string) string {
 	return statement(c.set, name, c.assign+c.quote(value))

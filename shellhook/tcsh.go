@@ -13,6 +13,14 @@ type tcsh struct{ environmentCode }
 
 func (tcsh) Name() string { return "tcsh" }
 
+// Quote writes an empty word, because among arguments tcsh drops $”.
+func (tcsh) Quote(value string) string {
+	if value == "" {
+		return "''"
+	}
+	return quoteTcsh(value)
+}
+
 // Watch defines the alias that reads the variables; the hook calls it, because it does not exist before the end of this line. The inner eval keeps a variable that is not set from being expanded: that is an error.
 func (tcsh) Watch(names []string) string {
 	uses, code := 0, "set __localport_now = ''"

@@ -5,10 +5,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
-	"github.com/localport-sh/localport/shellhook"
 )
 
 // explainEmptyArgument says what has probably made an argument empty, and how to write the command instead: the shell that called localport has
@@ -41,5 +41,5 @@ func explainEmptyArgument(argv []string, entries []project.EnvEntry, shell envir
 	}
 	words[first] = fmt.Sprintf(`"$%s"`, name)
 	return fmt.Sprintf("%s is empty; the shell expands variables such as $%s before localport sets them", what, name),
-		"localport exec -- sh -c " + shellhook.Quote(strings.Join(words, " "))
+		"localport exec -- sh -c " + output.ShellQuote(strings.Join(words, " "))
 }

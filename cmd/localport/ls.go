@@ -14,7 +14,6 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
-	"github.com/localport-sh/localport/shellhook"
 )
 
 type lsCmd struct{ outputFormat }
@@ -125,7 +124,7 @@ func (p listedProject) lines(width int) []output.Line {
 // localHint is a hint for a command that is called outside of the project.
 func (p listedProject) localHint(hint string) string {
 	if command, ok := strings.CutPrefix(hint, "localport "); ok {
-		return "localport -c " + shellhook.Quote(p.Config) + " " + command
+		return "localport -c " + output.ShellQuote(p.Config) + " " + command
 	}
 	return hint
 }

@@ -9,11 +9,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/leaseholder"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/internal/prompt"
 	"github.com/localport-sh/localport/cmd/localport/internal/promptclient"
@@ -91,6 +93,7 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 
 // parseAndRun runs the command that args name, and returns the exit code.
 func parseAndRun(a *app, args []string) int {
+	output.FindCallingShell = sync.OnceValue(func() string { _, shell, _ := leaseholder.FindShell(); return shell })
 	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
 	if err := checkEmpty(args); err != nil {

@@ -17,7 +17,6 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/trust"
-	"github.com/localport-sh/localport/shellhook"
 )
 
 // queryStatus returns the supervisor's status or, if none runs, that of a stopped project.
@@ -100,7 +99,7 @@ func (p commandProject) stoppedStatus(ctx context.Context) (api.Status, error) {
 	state.PruneLeases()
 	if errors.Is(err, fs.ErrNotExist) && len(state.Leases) > 0 {
 		return api.Status{}, output.WithHint(fmt.Errorf("the project is not running: %w", err),
-			"localport -c "+shellhook.Quote(p.Config)+" stop")
+			"localport -c "+output.ShellQuote(p.Config)+" stop")
 	}
 	if err != nil {
 		return api.Status{}, err

@@ -10,8 +10,8 @@ import (
 	"strings"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/leaseholder"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/internal/startupfile"
-	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project/environ"
 )
@@ -67,7 +67,7 @@ func (s *Subject) warnHook(file startupfile.File, text string) []Finding {
 
 // appendCommand is the command that adds a line to the end of a file.
 func (s *Subject) appendCommand(file startupfile.File, line string) string {
-	command := "echo " + process.QuoteWord(line) + " >> " + s.word(file.Path)
+	command := "echo " + output.QuoteFor(file.Shell, line) + " >> " + s.word(file.Path)
 	dir := filepath.Dir(file.Path)
 	if isDirectory(dir) {
 		return command
@@ -83,9 +83,9 @@ func (s *Subject) appendCommand(file startupfile.File, line string) string {
 func (s *Subject) word(path string) string {
 	home := s.Env["HOME"]
 	if below, isBelow := strings.CutPrefix(path, strings.TrimSuffix(home, "/")+"/"); isBelow && filepath.IsAbs(home) && home != "/" {
-		return "~/" + process.QuoteWord(below)
+		return "~/" + output.ShellWord(below)
 	}
-	return process.QuoteWord(path)
+	return output.ShellWord(path)
 }
 
 func (s *Subject) getenv(name string) string { return s.Env[name] }

@@ -20,7 +20,6 @@ import (
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/shellhook"
 )
 
 // Exit codes.
@@ -218,7 +217,7 @@ func Hints(err error) []string {
 		return []string{"read the log: " + start.Log}
 	case errors.As(err, &locked):
 		if locked.PID == 0 {
-			return []string{"try again; if this repeats, find the process: fuser " + shellhook.Quote(locked.Path)}
+			return []string{"try again; if this repeats, find the process: fuser " + ShellQuote(locked.Path)}
 		}
 		return []string{fmt.Sprint("try again; if this repeats: kill ", locked.PID)}
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
@@ -261,7 +260,7 @@ func foreignHint(e *api.ForeignError) string {
 		return "run the command outside of this container or sandbox"
 	}
 	return fmt.Sprintf("run the command in a shell of the supervisor's namespaces, or as root: nsenter --target %d --%s localport -C %s COMMAND",
-		e.PID, strings.ToLower(strings.Join(e.Kinds, " --")), shellhook.Quote(e.Root))
+		e.PID, strings.ToLower(strings.Join(e.Kinds, " --")), ShellQuote(e.Root))
 }
 
 // ExitCode returns the exit code of an error, which must not be nil.

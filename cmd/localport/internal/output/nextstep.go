@@ -6,7 +6,6 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
-	"github.com/localport-sh/localport/shellhook"
 )
 
 // NextStep is the one thing to do about a service: what whoever found its failure says, else what its state asks for.
@@ -21,7 +20,7 @@ func NextStep(status api.Status, svc api.ServiceStatus) string {
 	case firstUnready(status, svc.DependsOn) != "":
 		return "localport why " + firstUnready(status, svc.DependsOn)
 	case svc.State == forwarder.Shared && svc.Shared != nil && !svc.IsReady():
-		return strings.Join([]string{"localport -C", shellhook.Quote(svc.Shared.Project), "why", svc.Shared.Service}, " ")
+		return strings.Join([]string{"localport -C", ShellQuote(svc.Shared.Project), "why", svc.Shared.Service}, " ")
 	case svc.LastError == "" && svc.LastRefusal != nil && svc.LastRefusal.Hint != "":
 		return JoinLines(svc.LastRefusal.Hint)
 	case svc.EffectiveState() == forwarder.NeedsAttention:

@@ -29,7 +29,7 @@ type Project struct {
 	Secrets     []string          // every value that must never be shown
 	Mentioned   []string          `json:"-"` // names of the variables in ${…} outside [env], in alphabetical order
 	Warnings    []Diagnostic
-	Advice      []Diagnostic // warnings about what may be intended: "config validate" and "allow" show them
+	Advice      []Diagnostic // warnings about what may be intended: only "config validate" shows them
 }
 
 // Service is one entry of the file: something reachable on a local port.

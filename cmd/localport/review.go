@@ -29,7 +29,7 @@ type review struct {
 	secrets []string
 	project *project.Project     // nil: a variable is set nowhere, which the files need
 	missing []project.Diagnostic // what this machine lacks: files, programs, variables
-	advice  []project.Diagnostic // what may be intended
+	advice  []project.Diagnostic // what values of [env] may be intended to mean
 	verdict trust.Verdict        // before
 	last    trust.Copy           // what was allowed before
 	hasLast bool
@@ -45,7 +45,7 @@ func (p commandProject) reviewFiles(files *project.Files, verdict trust.Verdict)
 		if err := checkHealthChecks(parsed); err != nil {
 			return r, output.WithExitCode(err, output.ExitInvalid)
 		}
-		r.project, r.secrets, r.missing, r.advice = parsed, parsed.Secrets, p.findMissing(files), parsed.Advice
+		r.project, r.secrets, r.missing, r.advice = parsed, parsed.Secrets, p.findMissing(files), project.EnvAdvice(parsed.Env)
 	case isInvalid && !slices.ContainsFunc(invalid.Diagnostics, func(d project.Diagnostic) bool { return !d.IsUnset }):
 		r.secrets, r.missing = invalid.Secrets, p.findMissing(files)
 	default:

@@ -26,7 +26,7 @@ func (r *reader) takeFlag(words []string) (count int, err error) {
 	case hasValue && value != "":
 		return 1, r.setName(value)
 	case hasValue || len(words) == 1 || strings.HasPrefix(words[1], "-"):
-		return 0, &Error{Word: words[0], Reason: "its value is missing", Advice: "write the name of the service after it: " + nameFlag + " NAME"}
+		return 0, &Error{Word: words[0], Reason: "it needs a value", Advice: "write the name of the service after it: " + nameFlag + " NAME"}
 	}
 	return 2, r.setName(words[1])
 }

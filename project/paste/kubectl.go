@@ -140,7 +140,7 @@ func (r *reader) parseKubectlArgs(words []string) (args kubectlArgs, err error) 
 		case !slices.Contains(kubectlValueFlags, name):
 			return args, r.unknownFlagError(word, "kubectl port-forward", slices.Concat(kubectlValueFlags, kubectlBoolFlags))
 		case !hasValue && i+1 == len(words):
-			return args, &Error{Word: word, Reason: "its value is missing"}
+			return args, &Error{Word: word, Reason: "it needs a value"}
 		case !hasValue:
 			i++
 			value = words[i]

@@ -107,8 +107,8 @@ func TestParse_FindsFlagsOfTheCommandThatReadsIt(t *testing.T) {
 		"db http://web:8080 --locl":                                 `"--locl": unknown flag; did you mean "--local"?`,
 		"tcp db:5432 --log-level=debug":                             `"--log-level=debug": unknown flag; --log-level is a flag of localport: write it before the pasted command`,
 		"tcp db:5432 --save=yes":                                    `"--save=yes": this flag has no value; write --save`,
-		"tcp db:5432 --name":                                        `"--name": its value is missing; write the name of the service after it: --name NAME`,
-		"svc/web 8080 --name --save":                                `"--name": its value is missing; write the name of the service after it: --name NAME`,
+		"tcp db:5432 --name":                                        `"--name": it needs a value; write the name of the service after it: --name NAME`,
+		"svc/web 8080 --name --save":                                `"--name": it needs a value; write the name of the service after it: --name NAME`,
 	} {
 		result, err := paste.ParseText(text, options)
 		got := ""

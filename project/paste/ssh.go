@@ -136,7 +136,7 @@ func (r *reader) readSSHFlags(a *sshArgs, word string, next []string) (usesNext 
 		case i+1 < len(word):
 			return false, r.setSSHValue(a, flag, word[i+1:])
 		case len(next) == 0:
-			return false, &Error{Word: word, Reason: "its value is missing"}
+			return false, &Error{Word: word, Reason: "it needs a value"}
 		default:
 			return true, r.setSSHValue(a, flag, next[0])
 		}

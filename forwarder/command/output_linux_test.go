@@ -36,8 +36,10 @@ func writeCalls(t *testing.T) (n int) {
 func TestCounts_OutputOf100MB(t *testing.T) {
 	const length = 16
 	size := 100_000_000
-	if info, _ := debug.ReadBuildInfo(); slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		size /= 20 // the race detector makes each line many times slower
+	info, _ := debug.ReadBuildInfo()
+	isRaceDetected := slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+	if isRaceDetected {
+		size /= 20 // each line takes many times as long
 	}
 	generate := fmt.Sprintf("yes '%s' | head -c %d", strings.Repeat("e", length-2)+"1", size)
 	log := eventlog.NewFile(filepath.Join(t.TempDir(), "db.log"), func(text string) string { return project.Mask(text, []string{"hunter22", "correct horse"}) }, eventlog.Limits{})
@@ -64,7 +66,7 @@ func TestCounts_OutputOf100MB(t *testing.T) {
 	if limit := size / 4096; reads > limit {
 		t.Errorf("%d reads, limit %d", reads, limit)
 	}
-	if limit := size / length / 100; allocations > limit || calls > limit {
+	if limit := size / length / 100; allocations > limit && !isRaceDetected || calls > limit { // with the race detector, sync.Pool forgets at random
 		t.Errorf("%d allocations and %d write calls for %d lines, limit %d", allocations, calls, size/length, limit)
 	}
 }

@@ -90,7 +90,7 @@ func TestDescriptors_SupervisorWithTooFewDoesNotStart(t *testing.T) {
 	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	o := w.runWithFileLimit(64, root, "start")
-	if want := `too few file descriptors: limit is 64, at least 133 are needed: raise it with "ulimit -n 1024"`; o.code == 0 || !strings.Contains(o.stderr, want) {
+	if want := `too few file descriptors: limit is 64, at least 137 are needed: raise it with "ulimit -n 1024"`; o.code == 0 || !strings.Contains(o.stderr, want) {
 		t.Errorf("exit %d: %s%s", o.code, o.stdout, o.stderr)
 	}
 	if o := w.runWithFileLimit(256, root, "start"); o.code != 0 {

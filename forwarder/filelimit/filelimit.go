@@ -46,10 +46,10 @@ func HasFree(n int) bool {
 }
 
 // What a supervisor has open, in file descriptors. baseFiles was measured on Linux, on a supervisor with a keeper and one tcp
-// service: standard input, output and error (3), the runtime's poller (2) and its cgroup files (2), log, events, election,
-// control socket, inotify, netlink, the keeper's socket and its pidfd.
+// service: standard input, output and error (3), the runtime's poller (2) and its cgroup files (2), log, events, election, the lock of the
+// run's directory, control socket, inotify (2), timers (2), netlink, the keeper's socket and its pidfd.
 const (
-	baseFiles            = 15
+	baseFiles            = 19
 	controlClientFiles   = 32 // connections to the control socket: prompts, commands, "status -w", "logs -f", metrics scrapers
 	temporaryFiles       = 24 // open for moments: the state and its lock, config files, pipes to a starting child, duplicated listeners
 	relayPipeFiles       = 32 // the relays splice through at most 16 pipes (maxPipesInUse in forwarder/relay)

@@ -42,12 +42,12 @@ func TestReserve_GrowsWithServicesAndShells(t *testing.T) {
 		shells   int
 		want     int
 	}{
-		"no service":        {nil, 0, 119},
-		"one service":       {newServices(1), 0, 119 + 10 + 2},
-		"a reverse service": {[]project.Service{{Reverse: true}}, 0, 119 + 6 + 2},
-		"ten services":      {newServices(10), 0, 119 + 10*10 + 8*2},
-		"some shells":       {newServices(1), 16, 119 + 10 + 2},
-		"many shells":       {newServices(1), 100, 119 + 10 + 2 + 84},
+		"no service":        {nil, 0, 123},
+		"one service":       {newServices(1), 0, 123 + 10 + 2},
+		"a reverse service": {[]project.Service{{Reverse: true}}, 0, 123 + 6 + 2},
+		"ten services":      {newServices(10), 0, 123 + 10*10 + 8*2},
+		"some shells":       {newServices(1), 16, 123 + 10 + 2},
+		"many shells":       {newServices(1), 100, 123 + 10 + 2 + 84},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := Reserve(c.services, c.shells); got != c.want {
@@ -61,12 +61,13 @@ func TestCheck_RejectsLimitBelowNeeded(t *testing.T) {
 	for _, c := range []struct {
 		limit, services, needed, suggested int
 	}{
-		{64, 1, 133, 1024},
-		{132, 1, 133, 1024},
-		{133, 1, 0, 0},
-		{250, 10, 255, 1024},
-		{1024, 74, 0, 0},
-		{1024, 100, 1335, 2048},
+		{64, 1, 137, 1024},
+		{136, 1, 137, 1024},
+		{137, 1, 0, 0},
+		{250, 10, 259, 1024},
+		{1024, 74, 1027, 2048},
+		{1024, 73, 0, 0},
+		{1024, 100, 1339, 2048},
 	} {
 		err := Check(c.limit, newServices(c.services))
 		var tooLow *TooLowError

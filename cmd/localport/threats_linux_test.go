@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
@@ -208,7 +210,8 @@ func TestThreats_AnotherUserReachesNothingNamespace(t *testing.T) {
 	w.mustRun(root, "stop")
 }
 
-// Whoever changes the modes of the directory and the socket by mistake gives no other user the control of LocalPort.
+// Whoever changes the modes of the directory and the socket by mistake gives no other user the control of LocalPort. The supervisor restores them
+// soon, so that the other user has a capability with which modes do not matter.
 func TestThreats_SupervisorAnswersNoOtherUserNamespace(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
@@ -227,7 +230,7 @@ func TestThreats_SupervisorAnswersNoOtherUserNamespace(t *testing.T) {
 		t.Helper()
 		cmd := exec.Command("perl", "-MIO::Socket::UNIX", "-e", `chdir "/"; my $s = IO::Socket::UNIX->new($ARGV[0]) or die "connect: $!"; $SIG{PIPE} = "IGNORE";
 			print $s "GET /v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"; $s->flush; print while <$s>`, socket)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}, AmbientCaps: []uintptr{unix.CAP_DAC_OVERRIDE}}
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("uid %d: %v: %s", uid, err, out)

@@ -34,6 +34,7 @@ var silentCommands = []string{
 var otherCommands = map[string]string{
 	"top":       "it needs a terminal",
 	"supervise": "localport runs it, with its output in a log",
+	"standby":   "localport runs it, without an output",
 	"login":     "TestLogin_FailsIfItsOutputCannotBeWritten",
 }
 

@@ -71,12 +71,13 @@ func TestKeeper_TellsThatMemoryRanOutNamespace(t *testing.T) {
 	}
 	w.waitKeeper(root)
 	before := w.state(root).Supervisor
-	// The kernel ends the supervisor first, then the program that fills the memory.
+	// The kernel ends the supervisor first, then the program that fills the memory, and not the keeper: it chooses the process with the most memory, and
+	// counts a thousandth of the group's limit more for each point (proc_pid_oom_score_adj(5)).
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", before.PID), []byte("1000"), 0); err != nil {
 		t.Fatal(err)
 	}
-	g.setLimit(strconv.Itoa(g.usage() + 1<<20))
-	memoryFiller := g.command("perl", "-e", `my $n = shift; my $x = "x" x ($n << 20)`, "128")
+	g.setLimit(strconv.Itoa(g.usage() + 16<<20))
+	memoryFiller := g.command("perl", "-e", `open my $f, ">", "/proc/self/oom_score_adj"; print $f 700; close $f; my $n = shift; my $x = "x" x ($n << 20)`, "128")
 	if err := memoryFiller.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func startWatchers(t *testing.T, socket string, n int) (watching, refused int, e
 
 func TestManyWatchers_LeaveRoomForCommandsAndPrompts(t *testing.T) {
 	t.Parallel()
-	const fewest, watchers = 133, 100
+	const fewest, watchers = 137, 100
 	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))

@@ -393,7 +393,7 @@ func (f *forward) login(ctx context.Context, status api.Status) error {
 	return nil
 }
 
-// remove ends the supervisor and removes the project.
+// remove ends the supervisor and the keeper, and removes the project.
 func (f *forward) remove() error {
 	if f.temporary == nil {
 		return nil
@@ -401,12 +401,12 @@ func (f *forward) remove() error {
 	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
 	if f.joined != nil {
-		running := f.project.Dir.ReadOrZero().Supervisor
+		processes := f.project.Processes()
 		if err := f.joined.End(ctx); err != nil && !isUnreachableError(err) {
 			return err
 		}
-		if running != nil {
-			_ = lockstate.WaitExit(ctx, running.Process)
+		for _, q := range processes { // the keeper has the ports too
+			_ = lockstate.WaitExit(ctx, q.Process)
 		}
 	}
 	return f.temporary.Remove(ctx)

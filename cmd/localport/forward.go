@@ -63,6 +63,7 @@ type forward struct {
 	temporary *ephemeral.Project
 	project   commandProject
 	parsed    *project.Project
+	isJoining bool // a supervisor may run, also if the signal to end comes before it has answered
 	joined    *client.JoinedProject
 	report    *forwardReport
 	isAsked   map[string]bool // services whose login has been asked for since they were ready last
@@ -287,6 +288,7 @@ func (f *forward) join(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, client.CommandTimeout())
 	defer cancel()
 	lease := lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: f.dir, Since: time.Now().UTC()}
+	f.isJoining = true
 	f.joined, err = f.project.Join(ctx, client.JoinOptions{Lease: lease, RestartStopped: true, Allowed: true})
 	return err
 }
@@ -400,9 +402,9 @@ func (f *forward) remove() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
-	if f.joined != nil {
+	if f.isJoining {
 		processes := f.project.Processes()
-		if err := f.joined.End(ctx); err != nil && !isUnreachableError(err) {
+		if err := f.project.shutDownSupervisor(ctx, f.err); err != nil && !isUnreachableError(err) {
 			return err
 		}
 		for _, q := range processes { // the keeper has the ports too

@@ -34,11 +34,11 @@ Exit codes: 0 shown; 1 something failed, or it was interrupted; 2 wrong usage.`
 // demo is the temporary project: a directory that is removed when the demo ends, and the server that the project's service forwards to.
 type demo struct {
 	*app
-	root    string
-	project commandProject
-	server  demoServer
+	root      string
+	project   commandProject
+	server    demoServer
+	isJoining bool // a supervisor may run, also if the signal to end comes before it has answered
 	*client.JoinedProject
-	supervisor lockstate.Process
 }
 
 // demoTimeout bounds the whole demo, which normally takes about two seconds.
@@ -107,10 +107,10 @@ func (d *demo) startProject(ctx context.Context) error {
 	}
 	startTime := time.Now()
 	lease := lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: d.root, Since: startTime.UTC()}
+	d.isJoining = true
 	if d.JoinedProject, err = p.Join(ctx, client.JoinOptions{Lease: lease, Allowed: true}); err != nil {
 		return err
 	}
-	d.supervisor = p.Dir.ReadOrZero().Supervisor.Process
 	svc := d.View.Services[0]
 	d.printStep("allowed and entered it: after %v the supervisor accepts connections at %s, on 127.0.0.1 and ::1",
 		time.Since(startTime).Round(time.Millisecond), serviceAddress(svc))
@@ -229,11 +229,11 @@ func (d *demo) leaveProject(ctx context.Context) error {
 func (d *demo) remove() error {
 	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
-	if d.JoinedProject != nil {
-		_ = d.End(ctx) // in case a step before leaveProject failed
-		_ = lockstate.WaitExit(ctx, d.supervisor)
+	var err error
+	if d.isJoining {
+		err = d.project.shutDownAndWait(ctx, d.err) // has ended before, unless a step before leaveProject failed
 	}
-	return errors.Join(d.server.stop(), os.RemoveAll(d.root))
+	return errors.Join(err, d.server.stop(), os.RemoveAll(d.root))
 }
 
 // demoServer is the upstream of the demo, which is stopped and started.

@@ -403,12 +403,8 @@ func (f *forward) remove() error {
 	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
 	if f.isJoining {
-		processes := f.project.Processes()
-		if err := f.project.shutDownSupervisor(ctx, f.err); err != nil && !isUnreachableError(err) {
+		if err := f.project.shutDownAndWait(ctx, f.err); err != nil {
 			return err
-		}
-		for _, q := range processes { // the keeper has the ports too
-			_ = lockstate.WaitExit(ctx, q.Process)
 		}
 	}
 	return f.temporary.Remove(ctx)

@@ -80,6 +80,28 @@ func (w *testEnv) checkNoForwardLeft() {
 	eventually(w.t, "nothing is left", func() bool { return len(w.processes()) == 0 && len(left()) == 0 })
 }
 
+// The port answers before the command knows that the supervisor runs. Ctrl-C at that moment ends both.
+func TestForward_InterruptedBeforeItHasJoined(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	upstream := serve(t, "127.0.0.1:0")
+	for range 10 {
+		local := ports.FreePort(t)
+		addr := fmt.Sprintf("127.0.0.1:%d", local)
+		s := w.startForward(w.home, "tcp", fmt.Sprintf("127.0.0.1:%d", upstream.port), strconv.Itoa(local))
+		eventually(t, "the port answers", func() bool { _, err := ask(addr, "you"); return err == nil })
+		if code := s.end(syscall.SIGINT); code != 0 {
+			t.Errorf("exit %d", code)
+		}
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Fatalf("after the command has ended: %v", err)
+		}
+		l.Close()
+	}
+	w.checkNoForwardLeft()
+}
+
 func TestForward_HoldsClientsAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

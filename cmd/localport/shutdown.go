@@ -85,6 +85,18 @@ func (p commandProject) shutDownBelow(ctx context.Context, cause error) error {
 	return p.removeLeftovers()
 }
 
+// shutDownAndWait is shutDownSupervisor for a project of this command alone, and returns when the supervisor and the keeper have exited.
+func (p commandProject) shutDownAndWait(ctx context.Context, w io.Writer) error {
+	processes := p.Processes()
+	if err := p.shutDownSupervisor(ctx, w); err != nil && !isUnreachableError(err) {
+		return err
+	}
+	for _, q := range processes {
+		_ = lockstate.WaitExit(ctx, q.Process) // an error means that ctx has ended first
+	}
+	return nil
+}
+
 func (p commandProject) shutDownSupervisor(ctx context.Context, w io.Writer) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), client.CommandTimeout())
 	defer cancel()

@@ -175,12 +175,7 @@ func (c *copier) write() outcome {
 
 // writeUnsent writes without waiting. It has the form that syscall.RawConn.Write takes: false means to wait until the socket is writable.
 func (c *copier) writeUnsent(fd uintptr) bool {
-	c.ioErr = nil
-	for len(c.unsent) > 0 && c.ioErr == nil {
-		var n int
-		n, c.ioErr = socketcall.Send(fd, c.unsent)
-		c.unsent = c.unsent[n:]
-	}
+	c.unsent, c.ioErr = socketcall.SendAll(fd, c.unsent)
 	return !errors.Is(c.ioErr, syscall.EAGAIN)
 }
 

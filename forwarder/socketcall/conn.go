@@ -43,10 +43,6 @@ func (c *conn) Write(p []byte) (int, error) {
 
 // sendUnsent has the form that syscall.RawConn.Write takes: false means to wait until the socket is writable.
 func (c *conn) sendUnsent(fd uintptr) bool {
-	for c.writeErr = nil; len(c.unsent) > 0 && c.writeErr == nil; {
-		var n int
-		n, c.writeErr = Send(fd, c.unsent)
-		c.unsent = c.unsent[n:]
-	}
+	c.unsent, c.writeErr = SendAll(fd, c.unsent)
 	return !errors.Is(c.writeErr, syscall.EAGAIN)
 }

@@ -12,6 +12,16 @@ import (
 	"syscall"
 )
 
+// SendAll writes to a socket and returns what is not written: after syscall.EAGAIN, what the socket does not take yet.
+func SendAll(fd uintptr, data []byte) (unsent []byte, err error) {
+	for len(data) > 0 && err == nil {
+		var n int
+		n, err = Send(fd, data)
+		data = data[n:]
+	}
+	return data, err
+}
+
 // reader reads from a socket, and waits by Go's poller.
 type reader struct {
 	rawConn  syscall.RawConn

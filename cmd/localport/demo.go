@@ -214,9 +214,10 @@ func (d *demo) printServices(ctx context.Context) error {
 
 // leaveProject ends the supervisor and checks that the port is free again.
 func (d *demo) leaveProject(ctx context.Context) error {
-	if err := d.End(ctx); err != nil {
+	if err := d.project.shutDownAndWait(ctx, d.err); err != nil {
 		return err
 	}
+	d.isJoining = false
 	ln, err := net.Listen("tcp", serviceAddress(d.View.Services[0]))
 	if err != nil {
 		return fmt.Errorf("the port is not free again: %w", err)
@@ -231,7 +232,7 @@ func (d *demo) remove() error {
 	defer cancel()
 	var err error
 	if d.isJoining {
-		err = d.project.shutDownAndWait(ctx, d.err) // has ended before, unless a step before leaveProject failed
+		err = d.project.shutDownAndWait(ctx, d.err)
 	}
 	return errors.Join(err, d.server.stop(), os.RemoveAll(d.root))
 }

@@ -376,6 +376,10 @@ func TestShell_RestoresTheUsersVariablesBesideOtherHooks(t *testing.T) {
 						}
 						for hook := range strings.FieldsSeq(hooks) {
 							switch {
+							case hook == "assignments":
+								for _, name := range names {
+									fmt.Fprintf(&rc, "export %s=34\n", name)
+								}
 							case hook != "localport":
 								rc.WriteString(tool.hook[kind] + "\n")
 							case kind == "fish":
@@ -403,8 +407,10 @@ func TestShell_RestoresTheUsersVariablesBesideOtherHooks(t *testing.T) {
 						}
 						return before, shownInside, inside, show()
 					}
-					// At leaving, mise removes an array of bash, or leaves it with the element that it has set: either happens.
+					// mise unsets an array of bash before it sets the variable, or sets an element of it, and at leaving removes it or leaves it as it is:
+					// each happens.
 					_, aloneInside, _, alone := visit(name, config.String())
+					assigned, _, _, _ := visit("assignments", "")
 					hooks := "localport " + name
 					if order == "before" {
 						hooks = name + " localport"
@@ -414,7 +420,8 @@ func TestShell_RestoresTheUsersVariablesBesideOtherHooks(t *testing.T) {
 						if inside[name] != "12" {
 							t.Errorf("inside, %s is %q", name, inside[name])
 						}
-						isKept := alone[name] == "unset" && after[name] == aloneInside[name]
+						isArray := strings.HasPrefix(before[name], "declare -a") || strings.HasPrefix(before[name], "declare -A")
+						isKept := alone[name] == "unset" && after[name] == aloneInside[name] || isArray && after[name] == assigned[name]
 						if after[name] != before[name] && after[name] != alone[name] && !isKept {
 							t.Errorf("%s: after leaving %q, before %q, with the other tool alone %q, inside %q", name, after[name], before[name], alone[name], aloneInside[name])
 						}

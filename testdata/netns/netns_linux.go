@@ -162,22 +162,37 @@ func (h *Host) DropIncoming(drop bool) {
 // RunInNamespace runs f in the host's namespace. Sockets that f makes stay there.
 func (h *Host) RunInNamespace(f func()) {
 	h.t.Helper()
-	doneCh := make(chan error)
-	go func() {
-		runtime.LockOSThread() // without UnlockOSThread: the thread stays in the namespace, and must end with the goroutine
-		ns, err := os.Open("/proc/" + h.pid() + "/ns/net")
-		if err == nil {
-			defer ns.Close()
-			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET) //nolint:gosec // it is a descriptor
+	var err error
+	runOnOwnThread(func() {
+		var ns *os.File
+		if ns, err = os.Open("/proc/" + h.pid() + "/ns/net"); err != nil {
+			return
 		}
-		if err == nil {
+		defer ns.Close()
+		if err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err == nil { //nolint:gosec // it is a descriptor
 			f()
 		}
-		doneCh <- err
-	}()
-	if err := <-doneCh; err != nil {
+	})
+	if err != nil {
 		h.t.Fatalf("enter a network namespace: %v", err)
 	}
+}
+
+// runOnOwnThread runs f on a thread that ends afterwards, and so may enter a namespace. It is never the main thread, which cannot end, and whose
+// namespaces are those of the process for everybody who looks into /proc/PID/ns.
+func runOnOwnThread(f func()) {
+	doneCh := make(chan struct{})
+	go func() {
+		defer close(doneCh)
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			runOnOwnThread(f) // the main thread is this goroutine's meanwhile
+			runtime.UnlockOSThread()
+			return
+		}
+		f() // without UnlockOSThread: the thread ends with the goroutine
+	}()
+	<-doneCh
 }
 
 // Dial connects from the host to an address.

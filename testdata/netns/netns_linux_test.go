@@ -15,7 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(threadVariable) != "" {
+		runOnOwnThread(func() {
+			if unix.Gettid() == unix.Getpid() {
+				os.Exit(1)
+			}
+		})
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // startGreetingServer starts a server on a host that sends a text on every connection and closes it.
 func startGreetingServer(t *testing.T, h *Host, text string) (addr string) {
@@ -66,6 +76,21 @@ func TestHostPair_HostsReachOnlyEachOther(t *testing.T) {
 	}
 	if _, err := local.Dial(secret); !errors.Is(err, unix.ENETUNREACH) {
 		t.Errorf("the local host dials the inner one: got %v, want ENETUNREACH", err)
+	}
+}
+
+// threadVariable makes TestMain run a function by runOnOwnThread, and exit with 1 if that was on the main thread.
+const threadVariable = "LOCALPORT_NETNS_THREAD"
+
+// A function is not run on the main thread, whose namespaces are those in /proc/PID/ns. At the start of a program a goroutine continues there as soon
+// as the main one waits.
+func TestRunOnOwnThread_SparesTheMainThread(t *testing.T) {
+	for range 5 {
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), threadVariable+"=1", "GORACE=atexit_sleep_ms=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
 }
 

@@ -162,7 +162,7 @@ func cutKey(content string) (key, value string, isKey bool) {
 			return content, "", false
 		}
 	}
-	plain := cutComment(content)
+	plain := content[:start] + cutComment(content[start:]) // "#" in a quoted key begins no comment
 	switch at := strings.Index(plain[start:], ": "); {
 	case strings.ContainsAny(plain[:min(1, len(plain))], "[{"):
 	case at >= 0:

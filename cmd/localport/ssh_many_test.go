@@ -58,8 +58,11 @@ func TestSSH_AThousandConnectionsReleaseTheirResources(t *testing.T) {
 	if svc := w.service(root, "web"); svc.Connections.Total != 3*n || svc.Restarts != 0 {
 		t.Errorf("%d connections, %d restarts, %q", svc.Connections.Total, svc.Restarts, svc.LastError)
 	}
-	// A request of this test may be open, and the runtime may start threads. The margin of the heap is 1/8 kB for each connection of a round.
-	supervisor[2].checkWithin(t, "supervisor", supervisor[0], resources{files: 4, threads: 8, goroutines: 8, heap: 256, memory: 4 << 10})
+	// A request of this test may be open, and the runtime may start threads. It keeps a record of about 450 bytes for each goroutine of the
+	// largest number that has existed at once, which differs by some hundreds between rounds: of ten rounds, with the race detector or
+	// without, the heap of the last was 250 to 300 kB larger than that of the first, and the same as that of the sixth. Two rounds that
+	// leave 1/4 kB for each connection exceed the margin.
+	supervisor[2].checkWithin(t, "supervisor", supervisor[0], resources{files: 4, threads: 8, goroutines: 8, heap: 512, memory: 4 << 10})
 	// ssh keeps its buffers at the largest size that it has needed, and doubles them when they grow.
 	ssh[2].checkWithin(t, "ssh", ssh[0], resources{memory: 12 << 10})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -131,5 +132,37 @@ func TestHasFree_ComparesWithTheLimit(t *testing.T) {
 	}
 	if got := strings.TrimSpace(string(out)); got != "true true false false false" {
 		t.Errorf("got %s", got)
+	}
+}
+
+func TestHasFree_KeepsTheKernelsTableSmall(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		return // the table's size is read from /proc
+	}
+	if !HasFree(12) {
+		t.Errorf("12 of %d are not free", Current())
+	}
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := 0
+	for line := range strings.Lines(string(status)) {
+		_, _ = fmt.Sscanf(line, "FDSize: %d", &size)
+	}
+	if size == 0 || size > 1024 {
+		t.Errorf("the table has %d entries", size)
+	}
+}
+
+func TestCountOpen_BothWaysAgree(t *testing.T) {
+	path := "/dev/fd"
+	if runtime.GOOS == "linux" {
+		path = "/proc/self/fd"
+	}
+	counted, err := countOpen()
+	listed, listErr := countEntries(path)
+	if err != nil || listErr != nil || counted != listed {
+		t.Errorf("%d, %v; %d entries, %v", counted, err, listed, listErr)
 	}
 }

@@ -7,6 +7,7 @@ package probe
 import (
 	"context"
 	"net"
+	"time"
 
 	"github.com/localport-sh/localport/project"
 )
@@ -18,6 +19,20 @@ type Dialer interface {
 	Dial(ctx context.Context) (net.Conn, error)
 	// Acknowledges reports whether a connection that Dial returned is known to have reached the service.
 	Acknowledges() bool
+}
+
+// EarlyReporter is a Dialer whose user has a use for a success before the check has ended.
+type EarlyReporter interface {
+	// ReportEarly says that the service has been reached within the time in which most failures show. The result of the check may still
+	// differ. roundTrip is how long the far end took to answer.
+	ReportEarly(roundTrip time.Duration)
+}
+
+// Pinger is a connection through a tunnel that reports a refused connect only after Dial has returned.
+type Pinger interface {
+	// Ping waits for an answer of the machine that was asked to connect to the service. A refusal usually arrives just after it. An error
+	// says that there was no answer.
+	Ping(ctx context.Context) error
 }
 
 // Check checks the service once. Nil means healthy; an error says what was wrong in the protocol's own terms. It ends with the context: a

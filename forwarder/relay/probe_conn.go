@@ -97,6 +97,16 @@ func (p *probeConn) explainEnd(end error) error {
 	return end
 }
 
+// Ping waits for an answer of the machine that connects to the server, if the tunnel can ask it.
+func (p *probeConn) Ping(ctx context.Context) error {
+	if pinger, ok := p.Conn.(interface {
+		Ping(ctx context.Context) error
+	}); ok {
+		return pinger.Ping(ctx)
+	}
+	return errors.ErrUnsupported
+}
+
 func (r *Relay) removePending(ts *tunnelState, p *pendingConn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

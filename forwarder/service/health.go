@@ -41,7 +41,9 @@ type healthMonitor struct {
 	isChecking       bool                     // a health check is running
 	isStopped        bool                     // the process was stopped at the last check
 	resultCh         chan checkResult
-	successes        int // in a row
+	earlySuccessCh   chan struct{} // the running check has reported an early success
+	isEarly          bool          // the service is healthy by that alone
+	successes        int           // in a row
 	failures         int
 }
 
@@ -53,7 +55,7 @@ type checkResult struct {
 }
 
 func newHealthMonitor(ctx context.Context, s *Service) *healthMonitor {
-	h := &healthMonitor{s: s, tunnel: s.tunnel, resultCh: make(chan checkResult, 1)}
+	h := &healthMonitor{s: s, tunnel: s.tunnel, resultCh: make(chan checkResult, 1), earlySuccessCh: make(chan struct{}, 1)}
 	ctx, h.cancel = context.WithCancel(ctx)
 	h.startCheck = func() { h.startCheckJob(ctx) }
 	h.checkTimer = wait.NewLongTimer(0)
@@ -102,6 +104,7 @@ type healthChannels struct {
 	tunnelDoneCh, failureChangedCh               <-chan struct{}
 	checkDueCh, idleTimeoutCh, processCheckDueCh <-chan time.Time
 	checkResultCh                                <-chan checkResult
+	earlySuccessCh                               <-chan struct{}
 }
 
 func (s *Service) healthChannels() healthChannels {
@@ -111,6 +114,7 @@ func (s *Service) healthChannels() healthChannels {
 	}
 	channels := healthChannels{
 		tunnelDoneCh: h.tunnel.Done(), failureChangedCh: h.failureChangedCh, idleTimeoutCh: h.idleTimer.C, checkResultCh: h.resultCh,
+		earlySuccessCh: h.earlySuccessCh,
 	}
 	if h.processTimer != nil {
 		channels.processCheckDueCh = h.processTimer.C
@@ -125,6 +129,7 @@ type (
 	tunnelFailureInput   struct{}
 	lastClientInput      struct{}
 	checkDueInput        struct{}
+	earlySuccessInput    struct{}
 	idleTimeoutInput     struct{}
 	processCheckDueInput struct{}
 )
@@ -170,6 +175,17 @@ func (checkDueInput) apply(s *Service) (event, bool) {
 	return 0, false
 }
 
+// apply makes a service healthy whose first check through this tunnel has reported an early success. One that is unhealthy waits for the result: most
+// early successes that turn out wrong are those of a server that has refused connections before.
+func (earlySuccessInput) apply(s *Service) (event, bool) {
+	h := s.health
+	if state := s.status.state; h.isChecking && !h.isFailing && state != forwarder.Unhealthy && h.successes+1 >= s.definition.HealthCheck.SuccessThreshold {
+		h.isEarly = state != forwarder.Healthy
+		h.publishHealthy()
+	}
+	return 0, false
+}
+
 // apply closes the tunnel, unless a client has connected in the meantime: the timer restarts when it disconnects.
 func (idleTimeoutInput) apply(s *Service) (event, bool) {
 	if stats := s.port.Stats(); stats.Open > 0 || stats.Waiting > 0 {
@@ -198,7 +214,8 @@ func (processCheckDueInput) apply(s *Service) (event, bool) {
 // apply publishes a check's outcome. A tunnel that no longer carries anything, and cannot find that out itself, is replaced.
 func (r checkResult) apply(s *Service) (event, bool) {
 	h, hc := s.health, s.definition.HealthCheck
-	h.isChecking = false
+	wasEarly := h.isEarly
+	h.isChecking, h.isEarly = false, false
 	s.publish(func(st *status) { st.checkedAt, st.latency = time.Now(), r.duration })
 	s.counters.countCheck(r)
 	switch {
@@ -217,7 +234,7 @@ func (r checkResult) apply(s *Service) (event, bool) {
 				return s.loseTunnel(restartReasonSilent), true
 			}
 		}
-		h.onFailure(r, hc)
+		h.onFailure(r, hc, wasEarly)
 	}
 	return 0, false
 }
@@ -232,8 +249,9 @@ func (h *healthMonitor) onSuccess(hc project.HealthCheck) {
 	h.checkTimer.Reset(wait.AlignDelay(hc.Interval)) // with the checks of other services that are healthy: the process wakes once for all
 }
 
-func (h *healthMonitor) onFailure(r checkResult, hc project.HealthCheck) {
-	if errors.As(r.err, new(*forwarder.Refusal)) || h.failures >= hc.FailureThreshold || h.s.status.state != forwarder.Healthy {
+// onFailure publishes the failure of a check, if it is enough to change the state: the first is if no check has succeeded before.
+func (h *healthMonitor) onFailure(r checkResult, hc project.HealthCheck, wasEarly bool) {
+	if errors.As(r.err, new(*forwarder.Refusal)) || h.failures >= hc.FailureThreshold || wasEarly || h.s.status.state != forwarder.Healthy {
 		reason, hint := r.explain(hc.Timeout)
 		reason, hint = h.addDoubt(reason, hint)
 		h.s.setStateAndError(forwarder.Unhealthy, reason, hint)
@@ -370,7 +388,7 @@ func (h *healthMonitor) startCheckJob(ctx context.Context) {
 	h.isChecking = true
 	s := h.s
 	check, timeout := s.definition.check, s.definition.HealthCheck.Timeout
-	path := probeDialer{s.port, h.tunnel, new(atomic.Bool), &s.host, s.definition.Addresses()[0]}
+	path := probeDialer{s.port, h.tunnel, new(atomic.Bool), &s.host, s.definition.Addresses()[0], &earlyReport{ch: h.earlySuccessCh}}
 	s.jobs.Go(func() {
 		growStack()
 		select {
@@ -403,6 +421,9 @@ func runCheck(ctx context.Context, check probe.Check, timeout time.Duration, p p
 			r.err = fmt.Errorf("the health check panicked: %v", failure)
 		}
 		r.duration, r.isReached = time.Since(start), p.isReached.Load()
+		if r.err == nil && p.early.roundTrip > 0 {
+			r.duration = p.early.roundTrip // and not how long the check has watched the connection
+		}
 	}()
 	return checkResult{err: check(ctx, p)}
 }

@@ -79,6 +79,8 @@ func (s *Service) nextInput(ctx context.Context) input {
 		return checkDueInput{}
 	case r := <-h.checkResultCh:
 		return r
+	case <-h.earlySuccessCh:
+		return earlySuccessInput{}
 	case <-h.idleTimeoutCh:
 		return idleTimeoutInput{}
 	case <-h.processCheckDueCh:

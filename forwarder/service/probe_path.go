@@ -2,11 +2,14 @@ package service
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/probe"
 )
 
 // probeDialer connects a health check to its service through the tunnel, never through our own listener.
@@ -17,6 +20,22 @@ type probeDialer struct {
 	isReached *atomic.Bool
 	host      *Host
 	local     netip.AddrPort
+	early     *earlyReport
+}
+
+// earlyReport is what a check says before it has ended.
+type earlyReport struct {
+	ch        chan<- struct{} // receives a value, unless it is full
+	roundTrip time.Duration   // 0: nothing was reported
+}
+
+// ReportEarly implements probe.EarlyReporter.
+func (p probeDialer) ReportEarly(roundTrip time.Duration) {
+	p.early.roundTrip = roundTrip
+	select {
+	case p.early.ch <- struct{}{}:
+	default:
+	}
 }
 
 // Dir is the project's root, the working directory of a check's process.
@@ -53,6 +72,14 @@ func (c *observedConn) Read(p []byte) (int, error) {
 		c.isReached.Store(true)
 	}
 	return n, err
+}
+
+// Ping implements probe.Pinger.
+func (c *observedConn) Ping(ctx context.Context) error {
+	if pinger, ok := c.Conn.(probe.Pinger); ok {
+		return pinger.Ping(ctx)
+	}
+	return errors.ErrUnsupported
 }
 
 // CloseWrite half-closes the connection if it can be half-closed.

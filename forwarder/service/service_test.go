@@ -548,6 +548,35 @@ func TestService_HealthThresholdsCountResultsInARow(t *testing.T) {
 	})
 }
 
+// The first check of a tunnel makes its service healthy before it has ended, and unhealthy again if it fails all the same.
+func TestService_IsHealthyByAnEarlySuccess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var bad atomic.Bool
+		bad.Store(true)
+		check := func(_ context.Context, dialer probe.Dialer) error {
+			dialer.(probe.EarlyReporter).ReportEarly(3 * time.Millisecond)
+			time.Sleep(900 * time.Millisecond)
+			if bad.Load() {
+				return errors.New("closed")
+			}
+			return nil
+		}
+		c := startService(t, testHost(), testServiceConfig("db"), check, openSucceeds)
+		defer c.end()
+		c.requireState(t, forwarder.Healthy)
+		time.Sleep(time.Second)
+		c.requireState(t, forwarder.Unhealthy)
+		time.Sleep(500 * time.Millisecond) // during the next check, one second after the last has ended
+		c.requireState(t, forwarder.Unhealthy)
+		bad.Store(false)
+		time.Sleep(5 * time.Second)
+		c.requireState(t, forwarder.Healthy)
+		if took := c.Snapshot().Latency; took != 3*time.Millisecond {
+			t.Errorf("the check took %v, want the round trip", took)
+		}
+	})
+}
+
 func TestService_ChecksKeepTheirIntervalAndNeverOverlap(t *testing.T) {
 	for _, took := range []time.Duration{0, 50 * time.Millisecond, 4 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {

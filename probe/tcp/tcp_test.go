@@ -75,3 +75,55 @@ func TestCheck_SucceedsWithAShortTimeout(t *testing.T) {
 		t.Errorf("with less time than a second: %v", err)
 	}
 }
+
+// pingedConn is a connection whose far end answers pings with an error, or none.
+type pingedConn struct {
+	net.Conn
+	err error
+}
+
+func (c pingedConn) Ping(context.Context) error { return c.err }
+
+// earlyDialer dials pingedConns, and records early successes.
+type earlyDialer struct {
+	directDialer
+	pingErr error
+	early   *[]time.Duration
+}
+
+func (d earlyDialer) Dial(ctx context.Context) (net.Conn, error) {
+	conn, err := d.directDialer.Dial(ctx)
+	return pingedConn{conn, d.pingErr}, err
+}
+func (d earlyDialer) ReportEarly(roundTrip time.Duration) { *d.early = append(*d.early, roundTrip) }
+
+func TestCheck_ReportsAnEarlySuccess(t *testing.T) {
+	stays := func(c *net.TCPConn) { _, _ = c.Read(make([]byte, 1)) }
+	refused := func(c *net.TCPConn) { c.Close() }
+	refusedLater := func(c *net.TCPConn) {
+		_ = c.SetReadDeadline(time.Now().Add(refusalDelay + 200*time.Millisecond))
+		stays(c)
+	}
+	for _, test := range []struct {
+		name      string
+		serve     func(*net.TCPConn)
+		pingErr   error
+		wantEarly int
+		want      error
+	}{
+		{"a server that waits for the client", stays, nil, 1, nil},
+		{"a server that sends first", func(c *net.TCPConn) { _, _ = c.Write([]byte("2")); stays(c) }, nil, 0, nil},
+		{"a refusal just after the ping", refused, nil, 0, errClosed},
+		{"a refusal later", refusedLater, nil, 1, errClosed},
+		{"no answer to the ping", stays, errors.ErrUnsupported, 0, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			var early []time.Duration
+			err := Check(t.Context(), earlyDialer{directDialer{startServer(t, test.serve), false}, test.pingErr, &early})
+			if !errors.Is(err, test.want) || len(early) != test.wantEarly {
+				t.Errorf("%v, and %d early successes, want %v and %d", err, len(early), test.want, test.wantEarly)
+			}
+		})
+	}
+}

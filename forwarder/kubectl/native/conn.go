@@ -165,6 +165,16 @@ func (c *conn) Close() error {
 	return nil
 }
 
+// Ping waits for an answer of the pod's node to a message that is sent after the request to connect. A refusal of the pod arrives just after it.
+func (c *conn) Ping(ctx context.Context) error {
+	select {
+	case <-c.upstream.Ping():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // drainUpstream keeps further clients from the upstream.
 func (c *conn) drainUpstream() {
 	c.tunnel.pool.mu.Lock()

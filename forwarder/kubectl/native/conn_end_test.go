@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -214,5 +215,30 @@ func TestTunnel_AResetByTheServerIsAResetAtTheClient(t *testing.T) {
 	t.Logf("ends of %d connections: %v", connections, ends)
 	if ends["reset"] != connections {
 		t.Errorf("only %d of %d were reset", ends["reset"], connections)
+	}
+}
+
+// BenchmarkConn_RefusalAfterPing measures how long after the answer to a ping a refusal arrives: probe/tcp waits that long for one.
+func BenchmarkConn_RefusalAfterPing(b *testing.B) {
+	c := startCluster(b)
+	ns := c.Namespace(b)
+	c.Deploy(b, cluster.Deployment{Name: "web", Namespace: ns})
+	tunnel := openTunnel(b, c.Kubeconfig(), specFor("deployment/web:9", ns))
+	var delays []time.Duration
+	for b.Loop() {
+		refused := dial(b, tunnel)
+		if err := refused.(*conn).Ping(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		start := time.Now()
+		if _, err := refused.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			b.Fatal(err)
+		}
+		delays = append(delays, time.Since(start))
+		_ = refused.Close()
+	}
+	slices.Sort(delays)
+	for name, at := range map[string]int{"median": len(delays) / 2, "p99": len(delays) * 99 / 100, "max": len(delays) - 1} {
+		b.ReportMetric(float64(delays[at].Microseconds()), name+"-µs")
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// serveOneChannel plays a master that confirms the first channel. It returns the types of all messages that it was sent.
-func serveOneChannel(conn net.Conn) (kinds []byte) {
+// serveOneChannel plays a master that confirms the first channel after a delay. It returns the types of all messages that it was sent.
+func serveOneChannel(conn net.Conn, delay time.Duration) (kinds []byte) {
 	confirmation := appendUint32(appendUint32(appendUint32(appendUint32(nil, 0), 7), 1<<20), maxPacketSize)
 	defer conn.Close()
 	for {
@@ -28,26 +28,32 @@ func serveOneChannel(conn net.Conn) (kinds []byte) {
 			return kinds
 		}
 		if header[5] == messageChannelOpen {
-			_, _ = conn.Write(encodeMessage(messageOpenConfirmation, confirmation))
+			time.AfterFunc(delay, func() { _, _ = conn.Write(encodeMessage(messageOpenConfirmation, confirmation)) })
 		}
 	}
 }
 
 func TestConn_AcknowledgesConfirmationUnlessSomethingIsSent(t *testing.T) {
 	for name, test := range map[string]struct {
+		delay     time.Duration
 		afterOpen func(*Stream)
 		want      []byte
 	}{
-		"the client waits":        {func(*Stream) {}, []byte{messageChannelOpen, messageIgnore, messageClose}},
-		"the client speaks first": {func(s *Stream) { _, _ = s.Write([]byte("x")) }, []byte{messageChannelOpen, messageData, messageClose}},
-		"the client has closed":   {func(s *Stream) { _ = s.Close() }, []byte{messageChannelOpen, messageClose}},
+		"the client waits":        {0, func(*Stream) {}, []byte{messageChannelOpen, messageIgnore, messageClose}},
+		"the client speaks first": {0, func(s *Stream) { _, _ = s.Write([]byte("x")) }, []byte{messageChannelOpen, messageData, messageClose}},
+		"the client has closed":   {0, func(s *Stream) { _ = s.Close() }, []byte{messageChannelOpen, messageClose}},
+		"the server needs 2 ms":   {2 * time.Millisecond, func(s *Stream) { _ = s.Close() }, []byte{messageChannelOpen, messageIgnore, messageClose}},
+		"the server needs a second": {
+			time.Second, func(s *Stream) { _ = s.Close() },
+			[]byte{messageChannelOpen, messageIgnore, messageIgnore, messageIgnore, messageClose},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ours, theirs := net.Pipe()
 				c := newConn(ours)
 				kindsCh := make(chan []byte, 1)
-				go func() { kindsCh <- serveOneChannel(theirs) }()
+				go func() { kindsCh <- serveOneChannel(theirs, test.delay) }()
 				s, err := c.Open(t.Context(), "h", 1)
 				if err != nil {
 					t.Fatal(err)

@@ -162,17 +162,27 @@ func (c *Conn) openChannel(ctx context.Context, channelType string, typeData []b
 	if err := c.send(s, messageChannelOpen, net.Buffers{encodeMessage(messageChannelOpen, append(body, typeData...))}); err != nil {
 		return nil, err
 	}
-	select {
-	case <-s.openResultCh:
-		c.windowBudget.addRTT(time.Since(sentAt))
-		result, err := s.openResult()
-		if err == nil {
-			c.acknowledgeSoon()
+	delays := wait.Backoff{First: c.windowBudget.leastRTT() + acknowledgeDelay, Max: time.Second, Factor: 4}
+	timer := time.NewTimer(delays.Next())
+	defer timer.Stop()
+	for sendCount, n := c.sendCount.Load(), 0; ; {
+		select {
+		case <-s.openResultCh:
+			c.windowBudget.addRTT(time.Since(sentAt))
+			result, err := s.openResult()
+			if err == nil {
+				c.acknowledgeSoon()
+			}
+			return result, err
+		case <-ctx.Done():
+			_ = s.Close()
+			return nil, ctx.Err()
+		case <-timer.C:
+			sendCount = c.acknowledge(sendCount)
+			if n++; n < maxAcknowledgements {
+				timer.Reset(delays.Next())
+			}
 		}
-		return result, err
-	case <-ctx.Done():
-		_ = s.Close()
-		return nil, ctx.Err()
 	}
 }
 
@@ -227,21 +237,29 @@ func (c *Conn) write(messages net.Buffers) error {
 	return nil
 }
 
-// acknowledgeDelay is how long a client that speaks first has to send something, which acknowledges the channel's confirmation too.
-const acknowledgeDelay = time.Millisecond
+// sshd does not send a small segment while another one is not acknowledged (Nagle's algorithm, RFC 9293, section 3.7.4), and a system without
+// anything to send waits 40 ms before it acknowledges. That happens where only the server speaks: the confirmation of the first channel
+// waits for the acknowledgement of what sshd announces after a login, and the first data of the far end for that of the confirmation. A message
+// that every server ignores makes the system acknowledge at once.
+const (
+	acknowledgeDelay    = time.Millisecond // how long to wait for something else to be sent
+	maxAcknowledgements = 3                // while a channel is being opened
+)
 
-// acknowledgeSoon makes the system acknowledge a channel's confirmation, if nothing else is sent. sshd holds back what the far end has sent
-// (Nagle's algorithm, RFC 9293, section 3.7.4) until its confirmation is acknowledged, for which a system without anything to send waits
-// 40 ms.
+// acknowledgeSoon makes the system acknowledge what has arrived, if nothing else is sent.
 func (c *Conn) acknowledgeSoon() {
 	sendCount := c.sendCount.Load()
-	time.AfterFunc(acknowledgeDelay, func() {
-		c.writeMu.Lock()
-		defer c.writeMu.Unlock()
-		if c.sendCount.Load() == sendCount && !wait.IsClosed(c.doneCh) {
-			_ = c.write(net.Buffers{encodeMessage(messageIgnore, appendString(nil, ""))}) // fails only if the master has ended
-		}
-	})
+	time.AfterFunc(acknowledgeDelay, func() { c.acknowledge(sendCount) })
+}
+
+// acknowledge sends a message that the server ignores, if nothing was sent since c.sendCount had the value sendCount. It returns the present value.
+func (c *Conn) acknowledge(sendCount int64) int64 {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	if c.sendCount.Load() == sendCount && !wait.IsClosed(c.doneCh) {
+		_ = c.write(net.Buffers{encodeMessage(messageIgnore, appendString(nil, ""))}) // fails only if the master has ended
+	}
+	return c.sendCount.Load()
 }
 
 // readLoop reads and handles messages until the connection ends.

@@ -36,6 +36,13 @@ func (b *windowBudget) addRTT(rtt time.Duration) {
 	}
 }
 
+// leastRTT returns the least recorded time; 0 if there is none.
+func (b *windowBudget) leastRTT() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.minRTT
+}
+
 // streamShare marks a stream as busy and returns how many bytes its receive window may have.
 func (b *windowBudget) streamShare(s *Stream, now time.Time) int {
 	b.mu.Lock()

@@ -34,6 +34,8 @@ type Host struct {
 	PublishEvent func(eventlog.Event, forwarder.State)
 	// OnChange is called after each new snapshot.
 	OnChange func()
+	// OnStateChange is called after OnChange if the new snapshot has another state.
+	OnStateChange func()
 	// OnLastClient is called when the last client of a service disconnects.
 	OnLastClient func()
 	// NewRun makes the run of one tunnel, and a function that removes its files.

@@ -167,7 +167,7 @@ func testHost() Host {
 		Log: slog.New(slog.DiscardHandler), Mask: strings.Clone,
 		Dependencies: NewDependencies(), CheckSlots: make(chan struct{}, checkLimit),
 		PublishEvent: func(eventlog.Event, forwarder.State) {},
-		OnChange:     func() {}, OnLastClient: func() {}, OnPortOpened: func() {},
+		OnChange:     func() {}, OnStateChange: func() {}, OnLastClient: func() {}, OnPortOpened: func() {},
 		NewRun: func(context.Context, *eventlog.File) (forwarder.Run, func(), error) {
 			return forwarder.Run{Log: io.Discard}, func() {}, nil
 		},

@@ -129,6 +129,9 @@ func (s *Service) publish(change func(*status)) {
 	})
 	s.host.Dependencies.set(dependency{name: s.name, state: s.effectiveState(), hint: st.hint, waitsOn: s.blockedOn.name}, s.waitingCh)
 	s.host.OnChange()
+	if st.state != before {
+		s.host.OnStateChange()
+	}
 	// Whoever reads an event finds its change in the snapshot.
 	if st.state != before && before != "" { // else the service has just been made
 		s.publishEvent(eventlog.StateChanged, before)

@@ -65,7 +65,7 @@ func newSlowActiveConfig(t *testing.T, driver slowDriver, services ...project.Se
 	host := service.Host{
 		Log: slog.New(slog.DiscardHandler), Mask: strings.Clone, CheckSlots: make(chan struct{}, 1),
 		Dependencies: service.NewDependencies(), PublishEvent: func(eventlog.Event, forwarder.State) {},
-		OnChange: func() {}, OnLastClient: func() {}, OnPortOpened: func() {},
+		OnChange: func() {}, OnStateChange: func() {}, OnLastClient: func() {}, OnPortOpened: func() {},
 		NewRun: func(context.Context, *eventlog.File) (forwarder.Run, func(), error) {
 			return forwarder.Run{Log: io.Discard}, func() {}, nil
 		},

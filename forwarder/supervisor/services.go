@@ -45,7 +45,7 @@ func (s *Supervisor) serviceHost(svc *serviceState) service.Host {
 				s.events.publish(e, state)
 			}
 		},
-		OnChange: s.changes.Announce, OnLastClient: func() { wait.Notify(s.lastClientCh); wait.Notify(svc.lastClientCh) },
+		OnChange: s.changes.Announce, OnStateChange: s.stateChanges.Announce, OnLastClient: func() { wait.Notify(s.lastClientCh); wait.Notify(svc.lastClientCh) },
 		NewRun: s.newRun, OpenPort: s.bindPort, BorrowPort: s.borrowPort, ExplainPort: explainPort, OnPortOpened: s.onPortOpened,
 	}
 }

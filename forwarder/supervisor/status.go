@@ -114,20 +114,25 @@ func connectionStatus(now *service.Snapshot) api.ConnectionStats {
 	}
 }
 
-// watchInterval is the minimum time between two statuses sent to a watcher.
-const watchInterval = 100 * time.Millisecond
+// Minimum times between two statuses that a watcher is sent.
+const (
+	watchInterval       = 100 * time.Millisecond
+	stateChangeInterval = 2 * time.Millisecond // after which a change of a service's state is sent: "start" and "exec" wait for it …
+	maxWatchShare       = 5                    // … but at least this many times as long as it took to make and send the last status
+)
 
-// Watch calls on with the current status and again after each change. Changes within watchInterval, and during a call, are coalesced.
+// Watch calls on with the current status and again after each change. Changes within a minimum time, and during a call, are coalesced.
 func (s *Supervisor) Watch(ctx context.Context, on func(api.Status) error) error {
-	return watchStatus(ctx, &s.changes, s.endedCh, s.status, on)
+	return watchStatus(ctx, &s.changes, &s.stateChanges, s.endedCh, s.status, on)
 }
 
 // watchStatus calls on with status's result until on or status returns an error, ctx ends, or endedCh is closed.
 func watchStatus(
-	ctx context.Context, changes *wait.Broadcast, endedCh <-chan struct{}, status func() (api.Status, error), on func(api.Status) error,
+	ctx context.Context, changes, stateChanges *wait.Broadcast, endedCh <-chan struct{}, status func() (api.Status, error), on func(api.Status) error,
 ) error {
 	for {
-		change := changes.Changed()
+		change, stateChange := changes.Changed(), stateChanges.Changed()
+		startTime := time.Now()
 		now, err := status()
 		if err == nil {
 			err = on(now)
@@ -135,12 +140,18 @@ func watchStatus(
 		if err != nil {
 			return err
 		}
+		soonCh := time.After(max(stateChangeInterval, min(maxWatchShare*time.Since(startTime), watchInterval)))
 		intervalCh := time.After(watchInterval)
-		for range 2 { // wait for a change and for the interval
+		for hasChanged, stateChanged, isSoon, isDue := false, false, false, false; !(hasChanged && isDue) && !(stateChanged && isSoon); {
 			select {
 			case <-change:
-				change = nil
+				hasChanged, change = true, nil
+			case <-stateChange:
+				stateChanged, stateChange = true, nil
+			case <-soonCh:
+				isSoon = true
 			case <-intervalCh:
+				isDue = true
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-endedCh:

@@ -53,20 +53,21 @@ const maxConcurrentChecks = 8
 
 // Supervisor runs the services of one project. Its exported methods are safe for concurrent use.
 type Supervisor struct {
-	options   Options
-	dir       *lockstate.Dir
-	store     *store
-	source    configSource
-	log       *slog.Logger
-	logFile   *eventlog.File
-	runDir    *runDirectory // for the private sockets of this run's tunnels
-	startedAt time.Time
-	builtAt   time.Time      // see client.BuildTime
-	changes   wait.Broadcast // of anything that status shows
-	events    *eventPublisher
-	env       *environment
-	secrets   atomic.Pointer[[]string]
-	drivers   drivers
+	options      Options
+	dir          *lockstate.Dir
+	store        *store
+	source       configSource
+	log          *slog.Logger
+	logFile      *eventlog.File
+	runDir       *runDirectory // for the private sockets of this run's tunnels
+	startedAt    time.Time
+	builtAt      time.Time      // see client.BuildTime
+	changes      wait.Broadcast // of anything that status shows
+	stateChanges wait.Broadcast // of a service's state; each is one of changes too
+	events       *eventPublisher
+	env          *environment
+	secrets      atomic.Pointer[[]string]
+	drivers      drivers
 
 	dependencies *service.Dependencies
 	checkSlots   chan struct{}

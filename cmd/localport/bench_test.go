@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/localport-sh/localport/testdata/executable"
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
@@ -37,7 +38,7 @@ func newReleaseEnv(t testing.TB) releaseEnv {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(w.exe, program, 0o755); err != nil {
+	if err := executable.WriteFile(w.exe, program, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	// mainVariable stays: stopAll finds the processes by it.

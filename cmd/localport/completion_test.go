@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/localport-sh/localport/testdata/executable"
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
@@ -64,7 +65,7 @@ func TestCompletion_OffersCommandsFlagsAndNames(t *testing.T) {
 					t.Fatal(err)
 				}
 				for name, text := range files {
-					if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil { //nolint:gosec // a program
+					if err := executable.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil { //nolint:gosec // a program
 						t.Fatal(err)
 					}
 				}

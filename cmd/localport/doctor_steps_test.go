@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/doctor"
+	"github.com/localport-sh/localport/testdata/executable"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
@@ -94,7 +95,7 @@ func TestDoctor_ProgramIsInstalled(t *testing.T) {
 	w.env = append(w.env, "PATH="+w.bin)
 	install := func(name, script string) {
 		t.Helper()
-		if err := os.WriteFile(filepath.Join(w.bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
+		if err := executable.WriteFile(filepath.Join(w.bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -210,7 +211,7 @@ func TestDoctor_ClockDiffersFromThatOfAServer(t *testing.T) {
 	root := w.allowedProject(fmt.Sprintf("[services.web]\ntechnology = \"kubectl\"\nlocal_port = \"auto\"\nremote_port = 80\nconnection = { resource_name = \"web\", kubeconfig = %q }\n",
 		filepath.Join(w.home, "kubeconfig")))
 	script := "#!/bin/sh\n[ \"$*\" = 'timedatectl set-ntp true' ] || exit 1\ntouch \"$HOME/synchronized\"\n"
-	if err := os.WriteFile(filepath.Join(w.bin, "sudo"), []byte(script), 0o700); err != nil {
+	if err := executable.WriteFile(filepath.Join(w.bin, "sudo"), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	w.fixAndCheck(root, w.requireFinding(root, "clock", doctor.Warn, "behind that of context c"))

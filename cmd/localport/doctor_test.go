@@ -17,6 +17,7 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/internal/doctor"
 	"github.com/localport-sh/localport/testdata/cluster"
+	"github.com/localport-sh/localport/testdata/executable"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
@@ -313,7 +314,7 @@ func TestDoctor_PathIsCorrected(t *testing.T) {
 	if err := os.Remove(link); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(link, []byte("#!/bin/sh\n"), 0o755); err != nil {
+	if err := executable.WriteFile(link, []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	w.fixAndCheck("/", w.requireFinding("/", "path", doctor.Warn, "PATH finds "+link))
@@ -321,7 +322,7 @@ func TestDoctor_PathIsCorrected(t *testing.T) {
 	if err := os.Mkdir(second, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(second, "localport"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+	if err := executable.WriteFile(filepath.Join(second, "localport"), []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	w.env = append(w.env, "PATH="+w.bin+":"+second+":/usr/bin:/bin")

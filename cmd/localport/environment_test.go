@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/testdata/executable"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
@@ -117,7 +118,7 @@ func TestEnvironment_PathOfAPromptIsAppended(t *testing.T) {
 	if err := os.Mkdir(bin, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(bin, "greeter"), []byte(script), 0o755); err != nil {
+	if err := executable.WriteFile(filepath.Join(bin, "greeter"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	root := w.allowedProject(fmt.Sprintf("[services.web]\ntechnology = \"command\"\nlocal_port = %d\ncommand = [\"greeter\", \"{port}\"]\n", ports.FreePort(t)))

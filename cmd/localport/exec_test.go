@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/testdata/executable"
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
@@ -67,7 +68,7 @@ func TestExec_NamesWhatItCannotRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	lost := filepath.Join(w.home, "lost")
-	if err := os.WriteFile(lost, []byte("#!/no/such/python\n"), 0o755); err != nil {
+	if err := executable.WriteFile(lost, []byte("#!/no/such/python\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if o := w.localport(root, "exec", "--", plain); !strings.Contains(o.stderr, "it is not executable") || !strings.Contains(o.stderr, "hint: run: chmod +x "+plain) {
@@ -143,7 +144,7 @@ func TestExec_RunsInTheDirectoryOfDashC(t *testing.T) {
 	if err := os.Mkdir(inner, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(inner, "here"), []byte("#!/bin/sh\necho \"$PWD|$(pwd)|$WEB_HOST\"\n"), 0o755); err != nil {
+	if err := executable.WriteFile(filepath.Join(inner, "here"), []byte("#!/bin/sh\necho \"$PWD|$(pwd)|$WEB_HOST\"\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	want := fmt.Sprintf("%s|%[1]s|127.0.0.1\n", inner)

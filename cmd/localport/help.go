@@ -59,7 +59,7 @@ func printTopic(a *app, words []string) (error, bool) {
 	columns, _ := a.out.Size()
 	_, err := io.WriteString(a.out.File(), topic.Render(textColumns(columns), a.out.IsColored()))
 	if isStdoutError(err) {
-		err = describeWriteError(err)
+		err = output.DescribeWriteError(err)
 	}
 	return err, true
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/help"
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/testdata/executable"
 )
 
 // Every topic, as printed to a pipe.
@@ -73,7 +74,7 @@ func checkConfigIsValid(t *testing.T, source, config string) {
 	w := newTestEnv(t)
 	root := w.project(config)
 	w.writeFile(root, ".env", "PASSWORD=x\nPOSTGRES_PASSWORD=x\nPGPASSWORD=x\n")
-	if err := os.WriteFile(filepath.Join(root, "cloud-sql-proxy"), []byte("#!/bin/sh\n"), 0o755); err != nil { //nolint:gosec // a program
+	if err := executable.WriteFile(filepath.Join(root, "cloud-sql-proxy"), []byte("#!/bin/sh\n"), 0o755); err != nil { //nolint:gosec // a program
 		t.Fatal(err)
 	}
 	cmd := w.command(root, "config", "validate")

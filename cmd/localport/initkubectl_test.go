@@ -12,6 +12,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/convert/converttest"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/cluster"
+	"github.com/localport-sh/localport/testdata/executable"
 )
 
 // moreServices are services beside a deployment "web" that cannot be forwarded, or whose pods do not answer as their ports promise.
@@ -154,7 +155,7 @@ func newLoginKubeconfig(t *testing.T, c *cluster.Cluster) string {
 		"credential": fmt.Sprintf(`{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {
 			"clientCertificateData": %q, "clientKeyData": %q, "expirationTimestamp": %q}}`, cert, key, time.Now().Add(time.Hour).UTC().Format(time.RFC3339)),
 	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
+		if err := executable.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/executable"
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
@@ -152,7 +153,7 @@ func (w *testEnv) withRelease(release string) *testEnv {
 	if err := os.Link(w.exe, other.exe); err != nil && !os.IsExist(err) {
 		data, err := os.ReadFile(w.exe) // another file system
 		if err == nil {
-			err = os.WriteFile(other.exe, data, 0o755)
+			err = executable.WriteFile(other.exe, data, 0o755)
 		}
 		if err != nil {
 			w.t.Fatal(err)
@@ -313,7 +314,7 @@ func (w *testEnv) replaceProgram(script string) (restore func()) {
 	if err := os.Rename(w.exe, saved); err != nil {
 		w.t.Fatal(err)
 	}
-	if err := os.WriteFile(w.exe+".new", []byte(script), 0o755); err != nil {
+	if err := executable.WriteFile(w.exe+".new", []byte(script), 0o755); err != nil {
 		w.t.Fatal(err)
 	}
 	if err := os.Rename(w.exe+".new", w.exe); err != nil {

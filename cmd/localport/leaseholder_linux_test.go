@@ -12,6 +12,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/leaseholder"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/shellhook"
+	"github.com/localport-sh/localport/testdata/executable"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
@@ -46,7 +47,7 @@ func TestEnvLease_IsNotTakenForWhatOutlivesTheTask(t *testing.T) {
 		"screen": "it is a terminal multiplexer", "sshd-session": "it is an ssh server",
 	} {
 		program := filepath.Join(w.home, name)
-		if err := os.WriteFile(program, []byte("#!/bin/sh\nsh -c \"$1\"\n"), 0o700); err != nil {
+		if err := executable.WriteFile(program, []byte("#!/bin/sh\nsh -c \"$1\"\n"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 		w.checkRefused(name, root, w.run(exec.Command(program, w.leaseCommand(root))), reason)

@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -102,7 +101,7 @@ func parseAndRun(a *app, args []string) int {
 	var g grammar
 	command, err := parse(ctx, a, &g, args)
 	if isStdoutError(err) { // of the help
-		return output.PrintError(a.err, describeWriteError(err))
+		return output.PrintError(a.err, output.DescribeWriteError(err))
 	}
 	if err != nil {
 		path := ""
@@ -152,20 +151,13 @@ func (a *app) addWriteError(err error) error {
 	case isBrokenPipe && a.out.HasWritten(): // such as head, which has seen enough
 		return output.WithExitCode(output.ErrReported, output.ExitFailed)
 	}
-	return describeWriteError(writeErr)
+	return output.DescribeWriteError(writeErr)
 }
 
 // isStdoutError reports whether an error is one of writing to the standard output.
 func isStdoutError(err error) bool {
 	pathErr, ok := errors.AsType[*fs.PathError](err)
 	return ok && pathErr.Op == "write" && pathErr.Path == os.Stdout.Name()
-}
-
-func describeWriteError(err error) error {
-	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-		err = pathErr.Err
-	}
-	return output.WithHint(fmt.Errorf("write to the standard output: %w", err))
 }
 
 // commandPath returns the command as far as it was recognized, such as "daemon stop".

@@ -24,6 +24,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
 	"github.com/localport-sh/localport/forwarder/ssh/wrapper"
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/executable"
 	"github.com/localport-sh/localport/testdata/fakekubectl"
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
@@ -205,9 +206,10 @@ func (w *testEnv) allowedProject(config string) string {
 	return root
 }
 
+// writeFile writes a file, which may be a program after a change of its mode.
 func (w *testEnv) writeFile(root, name, text string) {
 	w.t.Helper()
-	if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
+	if err := executable.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/testdata/executable"
 	"github.com/localport-sh/localport/testdata/netns"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
@@ -26,7 +26,7 @@ func (w *testEnv) runOnHost(h *netns.Host) {
 	w.t.Helper()
 	script := filepath.Join(w.home, "localport")
 	text := "#!/bin/sh\nexec " + strings.Join(h.Argv(w.exe), " ") + " \"$@\"\n"
-	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
+	if err := executable.WriteFile(script, []byte(text), 0o700); err != nil {
 		w.t.Fatal(err)
 	}
 	w.exe = script

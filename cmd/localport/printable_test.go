@@ -17,6 +17,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/localport-sh/localport/testdata/executable"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
@@ -87,7 +88,7 @@ func postgresError(message string) string {
 func TestOutput_EscapesWhatOtherProgramsSay(t *testing.T) {
 	dir := shellpty.NewDir(t)
 	script := filepath.Join(dir, "child")
-	if err := os.WriteFile(script, []byte("#!/bin/sh\ncat '"+script+".stderr' >&2\nexit 1\n"), 0o700); err != nil {
+	if err := executable.WriteFile(script, []byte("#!/bin/sh\ncat '"+script+".stderr' >&2\nexit 1\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(script+".stderr", []byte(hostileLines+"\n"), 0o600); err != nil {

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/localport-sh/localport/forwarder/promptapi"
+	"github.com/localport-sh/localport/testdata/executable"
 )
 
 // delegationEnv is a user's environment with a release build of localport, and a copy of that. A supervisor evaluates the prompts of its own program
@@ -31,7 +32,7 @@ func newDelegationEnv(t *testing.T) *delegationEnv {
 		t.Fatal(err)
 	}
 	w.copy = filepath.Join(t.TempDir(), "localport")
-	if err := os.WriteFile(w.copy, program, 0o755); err != nil {
+	if err := executable.WriteFile(w.copy, program, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return w

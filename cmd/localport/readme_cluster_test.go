@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/localport-sh/localport/testdata/cluster"
+	"github.com/localport-sh/localport/testdata/executable"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/redis"
 	"github.com/localport-sh/localport/testdata/shellpty"
@@ -51,7 +52,7 @@ func TestReadme_FirstScreenInACluster(t *testing.T) {
 		t.Skip("ssh is not installed")
 	}
 	for name, script := range map[string]string{"ssh": "exec " + real + " " + options + ` "$@"`, "localport": "exec " + w.exe + ` "$@"`} {
-		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
+		if err := executable.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}

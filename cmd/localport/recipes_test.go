@@ -10,6 +10,7 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/internal/recipes"
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/testdata/executable"
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
@@ -67,7 +68,7 @@ func (w *testEnv) installProxy(t *testing.T, program, login, loginError, ready s
 	dir = t.TempDir()
 	script := strings.NewReplacer("LOGIN", login, "DIR", dir, "MAIN", mainVariable, "SERVER", upstreamVariable, "SELF", ownExecutable(t)).Replace(proxyScript)
 	for name, text := range map[string]string{program: script, "loginError": loginError + "\n", "ready": ready + "\n"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
+		if err := executable.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -97,7 +98,7 @@ func TestRecipes_BecomeReadyAndAskForALoginAsTheirProgramDoes(t *testing.T) {
 				t.Errorf("the service is %s: %s", svc.State, svc.LastError)
 			}
 			if name == "cloud-sql" { // its login is another program
-				if err := os.WriteFile(filepath.Join(dir, "gcloud"), []byte("#!/bin/sh\necho run >> "+dir+"/logins\n"), 0o700); err != nil {
+				if err := executable.WriteFile(filepath.Join(dir, "gcloud"), []byte("#!/bin/sh\necho run >> "+dir+"/logins\n"), 0o700); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/executable"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
@@ -17,7 +18,7 @@ func writeHangingLogin(t *testing.T, w *testEnv) (kubeconfig string, helper func
 	t.Helper()
 	program, pid := filepath.Join(w.home, "hung-login"), filepath.Join(w.home, "hung-login.pid")
 	text := fmt.Sprintf("#!/bin/sh\ntrap '' TERM\necho $$ >%s.new\nmv %s.new %s\nexec sleep 600\n", pid, pid, pid)
-	if err := os.WriteFile(program, []byte(text), 0o700); err != nil {
+	if err := executable.WriteFile(program, []byte(text), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	kubeconfig = filepath.Join(w.home, "kubeconfig")

@@ -296,10 +296,14 @@ func reportNotAwaited(w io.Writer, status api.Status, started, awaited []string)
 // unknownNameError returns an error with a hint: the most similar known name or, if none is similar, all known names.
 func unknownNameError(kind, name string, known []string) error {
 	err := fmt.Errorf("unknown %s %q", kind, name)
-	if hint := project.HintKnown(kind, name, known); hint != "" {
-		return output.WithHint(err, hint)
+	hint := project.HintKnown(kind, name, known)
+	if len(known) == 0 && kind == "tag" {
+		hint = fmt.Sprintf("no service has tags; add tags = [%q] to the ones that you mean", name)
 	}
-	return err
+	if hint == "" {
+		return err
+	}
+	return output.WithHint(err, hint)
 }
 
 // waitAndPrint waits until the awaited services are settled and prints the table of the shown ones. It is an error if an awaited one is

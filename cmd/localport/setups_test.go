@@ -21,6 +21,7 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/internal/recipes"
 	"github.com/localport-sh/localport/testdata/dockerengine"
+	"github.com/localport-sh/localport/testdata/executable"
 )
 
 // setupEnv is a project for a recipe of internal/recipes/setups, with localport in a directory of PATH.
@@ -81,7 +82,7 @@ func newSetupEnv(t *testing.T, name string) *setupEnv {
 func (s *setupEnv) writeProgram(name, text string) (path string) {
 	s.t.Helper()
 	path = filepath.Join(s.bin, name)
-	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+	if err := executable.WriteFile(path, []byte(text), 0o700); err != nil {
 		s.t.Fatal(err)
 	}
 	return path
@@ -329,7 +330,7 @@ var setupTests = map[string]func(*setupEnv){
 // writeReport writes a program of the user that writes the port into a file.
 func (s *setupEnv) writeReport(name, file string) {
 	s.t.Helper()
-	if err := os.WriteFile(filepath.Join(s.root, name), []byte("#!/bin/sh\necho $WEB_PORT >"+file+"\n"), 0o700); err != nil {
+	if err := executable.WriteFile(filepath.Join(s.root, name), []byte("#!/bin/sh\necho $WEB_PORT >"+file+"\n"), 0o700); err != nil {
 		s.t.Fatal(err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/testdata/executable"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
 	"github.com/localport-sh/localport/testdata/syncbuf"
@@ -131,7 +132,7 @@ func TestProgress_OfAStartingSupervisorAndOfLogins(t *testing.T) {
 	kubeconfig, _ := writeHangingLogin(t, w)
 	host := sshd.Start(t)
 	proxy := filepath.Join(t.TempDir(), "slow-proxy")
-	if err := os.WriteFile(proxy, []byte("#!/bin/sh\nexec sleep 1000\n"), 0o755); err != nil {
+	if err := executable.WriteFile(proxy, []byte("#!/bin/sh\nexec sleep 1000\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	sshConfigFile := host.WriteClientConfig("ProxyCommand " + proxy + " secret-argument")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/testdata/cluster"
+	"github.com/localport-sh/localport/testdata/executable"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
@@ -66,7 +67,7 @@ func (p *whyProject) addProgram(name string) {
 
 func (p *whyProject) addScript(name, text string) {
 	p.t.Helper()
-	if err := os.WriteFile(filepath.Join(p.home, "programs", name), []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+	if err := executable.WriteFile(filepath.Join(p.home, "programs", name), []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
 		p.t.Fatal(err)
 	}
 }

@@ -10,12 +10,14 @@ import (
 	"testing"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/testdata/executable"
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
 // writingCommands are command lines that write to the standard output, in a project that runs: at least one of each command that does. PORT stands for
 // a free port.
 var writingCommands = []string{
+	"export bash", "export fish --pid 1",
 	"status", "status --json", "status -o text", "status web", "status --all", "ls", "ls --json", "status -w", "status -w --json", "start", "restart", "env", "env --format json", "lease",
 	"logs supervisor", "logs supervisor --json", "logs --list", "logs --path supervisor", "events", "events --json", "hook bash", "hook nu", "completion zsh",
 	"config validate", "config show", "config show --json", "config export", "export --format json", "config schema", "schema", "config backup",
@@ -134,7 +136,7 @@ func TestLogin_FailsIfItsOutputCannotBeWritten(t *testing.T) {
 	w := newTestEnv(t)
 	root := w.project(fmt.Sprintf("[services.web]\ntechnology = \"command\"\ncommand = [\"./tunnel.sh\", \"{port}\"]\nneeds_login = \"log in first\"\nlogin = [\"touch\", \"session\"]\nlocal_port = %d\n", ports.FreePort(t)))
 	script := "#!/bin/sh\n[ -e session ] || { echo 'log in first'; exit 1; }\nexec /usr/bin/env -u" + mainVariable + " " + upstreamVariable + "=1 " + w.exe + " \"$1\"\n"
-	if err := os.WriteFile(filepath.Join(root, "tunnel.sh"), []byte(script), 0o700); err != nil {
+	if err := executable.WriteFile(filepath.Join(root, "tunnel.sh"), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	w.mustRun(root, "allow")

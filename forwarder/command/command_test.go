@@ -22,6 +22,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/testdata/executable"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/syncbuf"
 )
@@ -331,7 +332,7 @@ func TestDriver_ScriptWithCarriageReturnsIsExplained(t *testing.T) {
 	// env exits with 127, or with 126 if a directory of PATH may not be searched.
 	for text, want := range map[string]string{"#!/bin/sh\r\nexit 0\r\n": "its lines end with a carriage return", "#!/usr/bin/env bash\r\nexit 0\r\n": "exited: exit status 12"} {
 		r := newRun(t, "")
-		if err := os.WriteFile(filepath.Join(r.Dir, "proxy"), []byte(text), 0o755); err != nil {
+		if err := executable.WriteFile(filepath.Join(r.Dir, "proxy"), []byte(text), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		f := openFailure(t, t.Context(), r, "./proxy", "{port}")
@@ -349,7 +350,7 @@ func TestDriver_ScriptWithCarriageReturnsIsExplained(t *testing.T) {
 
 func TestLogin_SaysWhyItsProgramCannotBeExecuted(t *testing.T) {
 	r := newRun(t, "")
-	if err := os.WriteFile(filepath.Join(r.Dir, "sign-in"), []byte("#!/no/such/python\n"), 0o755); err != nil {
+	if err := executable.WriteFile(filepath.Join(r.Dir, "sign-in"), []byte("#!/no/such/python\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	svc := newService("proxy", "{port}")

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/localport-sh/localport/testdata/executable"
 )
 
 func TestFindDefect_NamesAFileSystemThatIsMountedNoexec(t *testing.T) {
@@ -21,7 +23,7 @@ func TestFindDefect_NamesAFileSystemThatIsMountedNoexec(t *testing.T) {
 		}
 	})
 	path := filepath.Join(dir, "script")
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755); err != nil {
+	if err := executable.WriteFile(path, []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	c := Command{Argv: []string{path}, Env: []string{}}
@@ -61,7 +63,7 @@ func TestFindDefect_NamesAMissingLoader(t *testing.T) {
 		return
 	}
 	program := filepath.Join(t.TempDir(), "program")
-	if err := os.WriteFile(program, data, 0o755); err != nil {
+	if err := executable.WriteFile(program, data, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	c := Command{Argv: []string{program}, Env: []string{}}

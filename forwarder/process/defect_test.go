@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/testdata/executable"
 )
 
 // Each program exists and cannot be executed; the failure names the cause and a next step.
@@ -81,7 +82,7 @@ func TestClassifyStartError_NamesAMissingDirectory(t *testing.T) {
 func TestClassifyStartError_EndsWhenTheInterpreterIsInstalled(t *testing.T) {
 	dir := t.TempDir()
 	interpreter := filepath.Join(dir, "runner")
-	if err := os.WriteFile(filepath.Join(dir, "script"), []byte("#!"+interpreter+"\n"), 0o755); err != nil {
+	if err := executable.WriteFile(filepath.Join(dir, "script"), []byte("#!"+interpreter+"\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	c := Command{Argv: []string{"script"}, Env: []string{"PATH=" + dir}}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/testdata/executable"
 )
 
 // writeProgram puts an executable file into dir/name.
@@ -62,10 +63,10 @@ func TestClassifyStartError_MissingProgramNamesThePATHSearched(t *testing.T) {
 func TestClassifyStartError_ProgramThatCannotRunIsPermanent(t *testing.T) {
 	dir := t.TempDir()
 	writeProgram(t, 0o644, dir, "noexec")
-	if err := os.WriteFile(filepath.Join(dir, "lost"), []byte("#!/no/such/interpreter\n"), 0o755); err != nil {
+	if err := executable.WriteFile(filepath.Join(dir, "lost"), []byte("#!/no/such/interpreter\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "garbage"), []byte("\x00\x01"), 0o755); err != nil {
+	if err := executable.WriteFile(filepath.Join(dir, "garbage"), []byte("\x00\x01"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"noexec", "lost", "garbage"} {

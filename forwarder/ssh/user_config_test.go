@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/testdata/executable"
 	"github.com/localport-sh/localport/testdata/sshd"
 	"github.com/localport-sh/localport/testdata/syncbuf"
 )
@@ -169,7 +170,7 @@ func TestDriver_WorksWithSSHOlderThan8_7(t *testing.T) {
 	}
 	dir := t.TempDir()
 	script := strings.ReplaceAll(oldSSHScript, "REAL", real)
-	if err := os.WriteFile(filepath.Join(dir, "ssh"), []byte(script), 0o700); err != nil {
+	if err := executable.WriteFile(filepath.Join(dir, "ssh"), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	r := newRun(t)
@@ -198,7 +199,7 @@ func TestDestination_UpgradedSSHIsNoticed(t *testing.T) {
 		t.Helper()
 		if script != "" {
 			text := "#!/bin/sh\necho \"$*\" >>" + path + ".log\n" + strings.TrimPrefix(strings.ReplaceAll(script, "REAL", real), "#!/bin/sh\n")
-			if err := os.WriteFile(path+".next", []byte(text), 0o700); err != nil {
+			if err := executable.WriteFile(path+".next", []byte(text), 0o700); err != nil {
 				t.Fatal(err)
 			}
 			if err := os.Rename(path+".next", path); err != nil {

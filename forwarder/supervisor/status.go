@@ -142,7 +142,11 @@ func watchStatus(
 		}
 		soonCh := time.After(max(stateChangeInterval, min(maxWatchShare*time.Since(startTime), watchInterval)))
 		intervalCh := time.After(watchInterval)
-		for hasChanged, stateChanged, isSoon, isDue := false, false, false, false; !(hasChanged && isDue) && !(stateChanged && isSoon); {
+		hasChanged, stateChanged, isSoon, isDue := false, false, false, false
+		for {
+			if hasChanged && isDue || stateChanged && isSoon {
+				break
+			}
 			select {
 			case <-change:
 				hasChanged, change = true, nil

@@ -19,6 +19,7 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/testdata/executable"
 	"github.com/localport-sh/localport/testdata/tcpserver"
 )
 
@@ -132,7 +133,7 @@ func TestCheck_RunsInTheProjectWithItsEnvironment(t *testing.T) {
 	p.env = []string{"PATH=" + p.dir + ":" + os.Getenv("PATH"), "OWN=project"}
 	script := "#!/bin/sh\n[ \"$OWN\" = project ] && [ \"$HOME\" = '' ] && [ -e file ]\n"
 	for name, text := range map[string]string{"own-check": script, "file": ""} {
-		if err := os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o755); err != nil {
+		if err := executable.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/kubectl/kubeconfig"
 	"github.com/localport-sh/localport/forwarder/tasks"
+	"github.com/localport-sh/localport/testdata/executable"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -68,7 +69,7 @@ func (s *tokenServer) source(t *testing.T, user, helper string) Source {
 	t.Helper()
 	dir := t.TempDir()
 	program := filepath.Join(dir, "helper")
-	if err := os.WriteFile(program, []byte("#!/bin/sh\necho run >> "+dir+"/runs\n"+helper), 0o755); err != nil {
+	if err := executable.WriteFile(program, []byte("#!/bin/sh\necho run >> "+dir+"/runs\n"+helper), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	config := filepath.Join(dir, "config")

@@ -52,6 +52,14 @@ func (e *usageError) Error() string { return e.err.Error() }
 // WithHint returns an error with its own hints instead of those of Hints; without hints, none is printed.
 func WithHint(err error, hints ...string) error { return &hintedError{err, hints} }
 
+// DescribeWriteError returns the error of a write to the standard output in the words that all commands use.
+func DescribeWriteError(err error) error {
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pathErr.Err
+	}
+	return WithHint(fmt.Errorf("write to the standard output: %w", err))
+}
+
 type hintedError struct {
 	error
 	hints []string

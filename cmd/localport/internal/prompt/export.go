@@ -163,7 +163,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 		}
 	}
 	if _, writeErr := io.WriteString(stdout, e.shellCode()); writeErr != nil {
-		return writeErr
+		return output.DescribeWriteError(writeErr)
 	}
 	return output.ReportOnOneLine(e.err, err)
 }

@@ -52,15 +52,18 @@ func Run(args []string) (exitStatus int, ok bool) {
 		Executable: promptapi.ExecutableID(), Dir: dir, DirID: promptapi.DirID("."), Args: args, Environment: os.Environ(),
 	}.Encode())
 	const failed = 1 // output.ExitFailed
-	switch {
-	case result == declined:
+	switch result {
+	case declined:
 		return 0, false
-	case result == timedOut: // the prompt's time is over: this process must not wait for the supervisor again
+	case timedOut: // the prompt's time is over: this process must not wait for the supervisor again
 		if !hasPrefix(args, "--hold") && !hasPrefix(args, "--limit") {
-			writeAll(2, []byte("localport: no result in time in "+strconv.Quote(dir)+": the supervisor does not respond; run \"localport daemon restart\"\n"))
+			_ = writeAll(2, []byte("localport: no result in time in "+strconv.Quote(dir)+": the supervisor does not respond; run \"localport daemon restart\"\n"))
 		}
 		return failed, true
-	case !writeAll(2, response.Stderr) || !writeAll(1, response.Stdout):
+	}
+	_ = writeAll(2, response.Stderr) // there is no other place for messages
+	if err := writeAll(1, response.Stdout); err != nil {
+		_ = writeAll(2, []byte("localport: write to the standard output: "+err.Error()+"\n"))
 		return failed, true
 	}
 	return response.ExitStatus, true
@@ -179,7 +182,7 @@ func ask(socket string, body []byte) (promptapi.Response, result) {
 		return promptapi.Response{}, declined
 	}
 	header := "POST " + promptapi.Path + " HTTP/1.0\r\nHost: localport\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n"
-	if setTimeout(fd, syscall.SO_SNDTIMEO, deadline) != nil || !writeAll(fd, append([]byte(header), body...)) {
+	if setTimeout(fd, syscall.SO_SNDTIMEO, deadline) != nil || writeAll(fd, append([]byte(header), body...)) != nil {
 		return promptapi.Response{}, declined
 	}
 	r := reader{fd: fd, deadline: deadline}
@@ -269,16 +272,18 @@ func (r *reader) readHeader() bool {
 }
 
 // writeAll writes all of data, as far as the file takes it.
-func writeAll(fd int, data []byte) bool {
+func writeAll(fd int, data []byte) error {
 	for len(data) > 0 {
 		n, err := syscall.Write(fd, data)
-		if err == syscall.EINTR {
-			continue
+		switch {
+		case err == syscall.EINTR:
+		case err != nil:
+			return err
+		case n == 0:
+			return syscall.EIO
+		default:
+			data = data[n:]
 		}
-		if err != nil || n == 0 {
-			return false
-		}
-		data = data[n:]
 	}
-	return true
+	return nil
 }

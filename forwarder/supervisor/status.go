@@ -143,10 +143,7 @@ func watchStatus(
 		soonCh := time.After(max(stateChangeInterval, min(maxWatchShare*time.Since(startTime), watchInterval)))
 		intervalCh := time.After(watchInterval)
 		hasChanged, stateChanged, isSoon, isDue := false, false, false, false
-		for {
-			if hasChanged && isDue || stateChanged && isSoon {
-				break
-			}
+		for (!hasChanged || !isDue) && (!stateChanged || !isSoon) {
 			select {
 			case <-change:
 				hasChanged, change = true, nil

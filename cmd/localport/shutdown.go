@@ -19,7 +19,7 @@ import (
 )
 
 // A process that does not answer has termGrace to end after SIGTERM, and killTimeout after SIGKILL. maxKillRounds is how often
-// endUnresponsive looks again for processes that were started in the meantime.
+// processes that were started in the meantime are looked for.
 const (
 	termGrace     = time.Second
 	killTimeout   = 5 * time.Second
@@ -72,15 +72,19 @@ func (p commandProject) shutDownBelow(ctx context.Context, cause error) error {
 	if len(processes) == 0 {
 		return cause
 	}
-	for _, q := range processes { // all at once: then the keeper does not restart the supervisor
-		if err := syscall.Kill(q.PID, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("stop the %s (pid %d): %w", q.Role, q.PID, err)
+	// A keeper that gets its signal after the supervisor has ended may have started another one.
+	for round := 0; len(processes) > 0 && round < maxKillRounds; round++ {
+		for _, q := range processes { // all at once: then the keeper does not restart the supervisor, as a rule
+			if err := syscall.Kill(q.PID, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return fmt.Errorf("stop the %s (pid %d): %w", q.Role, q.PID, err)
+			}
 		}
-	}
-	for _, q := range processes {
-		if err := lockstate.WaitExit(ctx, q.Process); err != nil {
-			return fmt.Errorf("the %s (pid %d) is still running after SIGTERM", q.Role, q.PID)
+		for _, q := range processes {
+			if err := lockstate.WaitExit(ctx, q.Process); err != nil {
+				return fmt.Errorf("the %s (pid %d) is still running after SIGTERM", q.Role, q.PID)
+			}
 		}
+		processes = p.Processes()
 	}
 	return p.removeLeftovers()
 }

@@ -7,15 +7,19 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"runtime"
 	"testing"
 )
 
-// The range lies below the ports that kernels give to outgoing connections (from 32768 on Linux, from 49152 on macOS). Such a connection
-// could take a port before the test does or, if it dials that very port, be connected to itself.
-const (
-	firstPort = 12000
-	portCount = 20000
-)
+// portRange returns the first port and the size of a range that is disjoint from the ports that the kernel gives to outgoing connections (32768 to 60999 on Linux, from
+// 49152 on macOS): such a connection could take a port before the test does or, if it dials that very port, be connected to itself. On
+// Linux it is disjoint from those of local_port = "auto" (10001 to 32767), too: a supervisor of another test could take such a port.
+func portRange() (first, count int) {
+	if runtime.GOOS == "linux" {
+		return 61000, 4500
+	}
+	return 12000, 20000
+}
 
 // Port is a port that Reserve returns to nobody else, in any process, until it is released.
 type Port struct {
@@ -27,8 +31,9 @@ type Port struct {
 
 // Reserve returns a port on which nothing listens. The caller releases it.
 func Reserve() (*Port, error) {
+	first, count := portRange()
 	for range 1000 {
-		number := firstPort + rand.N(portCount)
+		number := first + rand.N(count)
 		udpMark, err := net.ListenPacket("udp4", address("127.0.0.1", number))
 		if err != nil {
 			continue

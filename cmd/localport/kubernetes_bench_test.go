@@ -363,7 +363,9 @@ func BenchmarkKubernetesPodDeleted(b *testing.B) {
 	c := results.Compare("pod replaced, time until a client is answered", "ms", bench.Peer{Name: "until the pod is ready", Goal: bench.AtMost(1.2)})
 	refused := results.Measure("pod replaced, clients that fail", "clients", bench.AtMost(0))
 	for b.Loop() {
-		old := k.Pods(b, k.ns, "app=web")[0]
+		current := askPod(k.addrs[0]) // not one of k.Pods: those of earlier rounds may still be ending
+		mustAll(b, current.err)
+		old := current.pod
 		clients := startPodClients(clientInterval, k.addrs[0])
 		startTime := time.Now()
 		var watching sync.WaitGroup

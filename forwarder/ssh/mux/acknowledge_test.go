@@ -1,7 +1,9 @@
 package mux
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"runtime"
@@ -68,6 +70,44 @@ func TestConn_AcknowledgesConfirmationUnlessSomethingIsSent(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A master that stops reading does not keep a request for a channel from ending with its context.
+func TestConn_OpenEndsWithItsContextWhileTheMasterDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		c := newConn(ours)
+		readCh := make(chan error, 1)
+		go func() { // reads the request, and nothing after it
+			var header [messageHeaderSize]byte
+			_, err := io.ReadFull(theirs, header[:])
+			if err == nil {
+				_, err = io.CopyN(io.Discard, theirs, int64(binary.BigEndian.Uint32(header[:])-2))
+			}
+			readCh <- err
+		}()
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		resultCh := make(chan error, 1)
+		go func() {
+			_, err := c.openChannel(ctx, "direct-tcpip", nil)
+			resultCh <- err
+		}()
+		time.Sleep(3*time.Second + time.Millisecond)
+		select {
+		case err := <-resultCh:
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v", err)
+			}
+		default:
+			t.Error("the request has not ended")
+		}
+		_ = theirs.Close()
+		if err := <-readCh; err != nil {
+			t.Error(err)
+		}
+		_ = c.Close()
+	})
 }
 
 // The real master passes the message on, and the real server says nothing about it. BenchmarkTable measures what it is for.

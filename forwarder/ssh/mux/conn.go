@@ -162,7 +162,7 @@ func (c *Conn) openChannel(ctx context.Context, channelType string, typeData []b
 	if err := c.send(s, messageChannelOpen, net.Buffers{encodeMessage(messageChannelOpen, append(body, typeData...))}); err != nil {
 		return nil, err
 	}
-	delays := wait.Backoff{First: c.windowBudget.leastRTT() + acknowledgeDelay, Max: time.Second, Factor: 4}
+	delays := wait.Backoff{First: c.windowBudget.minimumRTT() + acknowledgeDelay, Max: time.Second, Factor: 4}
 	timer := time.NewTimer(delays.Next())
 	defer timer.Stop()
 	for sendCount, n := c.sendCount.Load(), 0; ; {
@@ -178,7 +178,12 @@ func (c *Conn) openChannel(ctx context.Context, channelType string, typeData []b
 			_ = s.Close()
 			return nil, ctx.Err()
 		case <-timer.C:
-			sendCount = c.acknowledge(sendCount)
+			now := c.sendCount.Load()
+			if now == sendCount { // nothing was sent since
+				go c.acknowledge(now) // a write may block for as long as the master does not read
+				now++
+			}
+			sendCount = now
 			if n++; n < maxAcknowledgements {
 				timer.Reset(delays.Next())
 			}
@@ -252,14 +257,15 @@ func (c *Conn) acknowledgeSoon() {
 	time.AfterFunc(acknowledgeDelay, func() { c.acknowledge(sendCount) })
 }
 
-// acknowledge sends a message that the server ignores, if nothing was sent since c.sendCount had the value sendCount. It returns the present value.
-func (c *Conn) acknowledge(sendCount int64) int64 {
-	c.writeMu.Lock()
+// acknowledge sends a message that the server ignores, unless something was sent since c.sendCount had the value sendCount, or is being sent.
+func (c *Conn) acknowledge(sendCount int64) {
+	if !c.writeMu.TryLock() {
+		return
+	}
 	defer c.writeMu.Unlock()
 	if c.sendCount.Load() == sendCount && !wait.IsClosed(c.doneCh) {
 		_ = c.write(net.Buffers{encodeMessage(messageIgnore, appendString(nil, ""))}) // fails only if the master has ended
 	}
-	return c.sendCount.Load()
 }
 
 // readLoop reads and handles messages until the connection ends.

@@ -36,8 +36,8 @@ func (b *windowBudget) addRTT(rtt time.Duration) {
 	}
 }
 
-// leastRTT returns the least recorded time; 0 if there is none.
-func (b *windowBudget) leastRTT() time.Duration {
+// minimumRTT returns the shortest recorded time; 0 if there is none.
+func (b *windowBudget) minimumRTT() time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.minRTT

@@ -21,11 +21,11 @@ type Dialer interface {
 	Acknowledges() bool
 }
 
-// EarlyReporter is a Dialer whose user has a use for a success before the check has ended.
-type EarlyReporter interface {
-	// ReportEarly says that the service has been reached within the time in which most failures show. The result of the check may still
+// EarlySuccessReporter is a Dialer that accepts the report of a success before the check has ended.
+type EarlySuccessReporter interface {
+	// ReportEarlySuccess says that the service has been reached within the time in which most failures show. The result of the check may still
 	// differ. roundTrip is how long the far end took to answer.
-	ReportEarly(roundTrip time.Duration)
+	ReportEarlySuccess(roundTrip time.Duration)
 }
 
 // Pinger is a connection through a tunnel that reports a refused connect only after Dial has returned.

@@ -81,7 +81,7 @@ func (w *testEnv) checkNoForwardLeft() {
 }
 
 // The port answers before the command knows that the supervisor runs. Ctrl-C at that moment ends both.
-func TestForward_InterruptedBeforeItHasJoined(t *testing.T) {
+func TestForward_EndsTheSupervisorIfInterruptedBeforeJoin(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
 	upstream := serve(t, "127.0.0.1:0")

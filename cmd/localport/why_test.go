@@ -109,8 +109,8 @@ func (p *whyProject) waitState(name string, state forwarder.State) {
 	eventually(p.t, fmt.Sprintf("%s is %s", name, state), func() bool { return p.service(p.root, name).State == state })
 }
 
-// kernelName returns the name that the kernel gives to a process of a program: 15 bytes (proc_pid_comm(5)).
-func kernelName(program string) string {
+// commOf returns the content of /proc/PID/comm for a process of a program: the first 15 bytes of its name (proc_pid_comm(5)).
+func commOf(program string) string {
 	name := filepath.Base(program)
 	return name[:min(len(name), 15)]
 }
@@ -124,7 +124,7 @@ func TestGolden_Why(t *testing.T) {
 	}
 	defer taken.Close()
 	upstream := serve(t, "127.0.0.1:0")
-	p.names = append(p.names, strconv.Itoa(upstream.port), "5432", strconv.Itoa(taken.Addr().(*net.TCPAddr).Port), "15439", kernelName(p.exe), "program")
+	p.names = append(p.names, strconv.Itoa(upstream.port), "5432", strconv.Itoa(taken.Addr().(*net.TCPAddr).Port), "15439", commOf(p.exe), "program")
 	service := func(name, technology, placeholder, rest string) string {
 		return fmt.Sprintf("[services.%s]\ntechnology = %q\nlocal_port = %d\n%s\n", name, technology, p.port(placeholder), rest)
 	}
@@ -212,7 +212,7 @@ func TestGolden_WhySSH(t *testing.T) {
 		p.names = append(p.names, strconv.Itoa(host.Port), strconv.Itoa(2201+i), filepath.Dir(host.KeyFile), "/home/you/.ssh", filepath.Dir(host.ConfigFile), "/home/you/.ssh")
 		p.names = append(p.names, host.User+"@", "deploy@", strconv.Quote(host.User), `"deploy"`)
 	}
-	p.names = append(p.names, strconv.Itoa(remote.port), "5432", kernelName(p.exe), "program")
+	p.names = append(p.names, strconv.Itoa(remote.port), "5432", commOf(p.exe), "program")
 	wrongKey := sshd.NewKey(t, filepath.Join(t.TempDir(), "id_wrong"), "")
 	otherConfig := filepath.Join(filepath.Dir(wrongKey), "other_config")
 	if err := os.WriteFile(otherConfig, []byte("UserKnownHostsFile "+good.KnownHosts+"\nGlobalKnownHostsFile /dev/null\nIdentityAgent none\n"), 0o600); err != nil {
@@ -257,7 +257,7 @@ func TestGolden_WhyInACluster(t *testing.T) {
 	expired := c.KubeconfigFor(t, "expired", `{token: "expired-token-123"}`, c.Server())
 	dead := c.KubeconfigFor(t, "dead", `{token: "x"}`, fmt.Sprintf("https://127.0.0.1:%d", p.port("6444")))
 	p.env = append(p.env, "KUBECONFIG="+c.Kubeconfig())
-	p.names = append(p.names, filepath.Dir(c.Kubeconfig()), "/home/you/.kube", ns, "shop", strings.TrimPrefix(c.Server(), "https://127.0.0.1:"), "6443", kernelName(p.exe), "program")
+	p.names = append(p.names, filepath.Dir(c.Kubeconfig()), "/home/you/.kube", ns, "shop", strings.TrimPrefix(c.Server(), "https://127.0.0.1:"), "6443", commOf(p.exe), "program")
 	service := func(name, resource, placeholder, namespace, rest string) string {
 		kind, object, _ := strings.Cut(resource, "/")
 		return fmt.Sprintf("[services.%s]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 7000\n"+

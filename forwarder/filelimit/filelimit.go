@@ -31,12 +31,12 @@ func Current() int {
 // The open ones are counted. To ask the kernel for a descriptor near the limit would be simpler, but its table, which never shrinks, has 8 bytes
 // for each number up to the highest one that was ever used: 8 MB at a limit of a million, which no process shows as its memory.
 func HasFree(n int) bool {
-	open, err := countOpen()
+	open, err := countOpenDescriptors()
 	return err == nil && Current()-open >= n
 }
 
-// countOpen returns how many descriptors this process has open.
-func countOpen() (int, error) {
+// countOpenDescriptors returns how many descriptors this process has open.
+func countOpenDescriptors() (int, error) {
 	path := "/dev/fd"
 	if runtime.GOOS == "linux" {
 		path = "/proc/self/fd"
@@ -45,11 +45,11 @@ func countOpen() (int, error) {
 			return int(info.Size()), nil
 		}
 	}
-	return countEntries(path)
+	return countListedDescriptors(path)
 }
 
-// countEntries counts the open descriptors that a directory lists.
-func countEntries(path string) (int, error) {
+// countListedDescriptors counts the open descriptors that a directory lists.
+func countListedDescriptors(path string) (int, error) {
 	dir, err := os.Open(path)
 	if err != nil {
 		return 0, err

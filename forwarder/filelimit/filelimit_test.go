@@ -135,7 +135,7 @@ func TestHasFree_ComparesWithTheLimit(t *testing.T) {
 	}
 }
 
-func TestHasFree_KeepsTheKernelsTableSmall(t *testing.T) {
+func TestHasFree_DoesNotGrowTheDescriptorTable(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		return // the table's size is read from /proc
 	}
@@ -155,13 +155,13 @@ func TestHasFree_KeepsTheKernelsTableSmall(t *testing.T) {
 	}
 }
 
-func TestCountOpen_BothWaysAgree(t *testing.T) {
+func TestCountOpenDescriptors_BothWaysAgree(t *testing.T) {
 	path := "/dev/fd"
 	if runtime.GOOS == "linux" {
 		path = "/proc/self/fd"
 	}
-	counted, err := countOpen()
-	listed, listErr := countEntries(path)
+	counted, err := countOpenDescriptors()
+	listed, listErr := countListedDescriptors(path)
 	if err != nil || listErr != nil || counted != listed {
 		t.Errorf("%d, %v; %d entries, %v", counted, err, listed, listErr)
 	}

@@ -29,8 +29,8 @@ type earlyReport struct {
 	roundTrip time.Duration   // 0: nothing was reported
 }
 
-// ReportEarly implements probe.EarlyReporter.
-func (p probeDialer) ReportEarly(roundTrip time.Duration) {
+// ReportEarlySuccess implements probe.EarlySuccessReporter.
+func (p probeDialer) ReportEarlySuccess(roundTrip time.Duration) {
 	p.early.roundTrip = roundTrip
 	select {
 	case p.early.ch <- struct{}{}:

@@ -549,12 +549,12 @@ func TestService_HealthThresholdsCountResultsInARow(t *testing.T) {
 }
 
 // The first check of a tunnel makes its service healthy before it has ended, and unhealthy again if it fails all the same.
-func TestService_IsHealthyByAnEarlySuccess(t *testing.T) {
+func TestService_EarlySuccessMakesItHealthy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var bad atomic.Bool
 		bad.Store(true)
 		check := func(_ context.Context, dialer probe.Dialer) error {
-			dialer.(probe.EarlyReporter).ReportEarly(3 * time.Millisecond)
+			dialer.(probe.EarlySuccessReporter).ReportEarlySuccess(3 * time.Millisecond)
 			time.Sleep(900 * time.Millisecond)
 			if bad.Load() {
 				return errors.New("closed")

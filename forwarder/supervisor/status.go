@@ -117,8 +117,8 @@ func connectionStatus(now *service.Snapshot) api.ConnectionStats {
 // Minimum times between two statuses that a watcher is sent.
 const (
 	watchInterval       = 100 * time.Millisecond
-	stateChangeInterval = 2 * time.Millisecond // after which a change of a service's state is sent: "start" and "exec" wait for it …
-	maxWatchShare       = 5                    // … but at least this many times as long as it took to make and send the last status
+	stateChangeInterval = 2 * time.Millisecond // if a service's state has changed: "start" and "exec" wait for that
+	watchCostFactor     = 5                    // if it has, also at least this many times the time that the last status took to make and send
 )
 
 // Watch calls on with the current status and again after each change. Changes within a minimum time, and during a call, are coalesced.
@@ -140,7 +140,7 @@ func watchStatus(
 		if err != nil {
 			return err
 		}
-		soonCh := time.After(max(stateChangeInterval, min(maxWatchShare*time.Since(startTime), watchInterval)))
+		soonCh := time.After(max(stateChangeInterval, min(watchCostFactor*time.Since(startTime), watchInterval)))
 		intervalCh := time.After(watchInterval)
 		hasChanged, stateChanged, isSoon, isDue := false, false, false, false
 		for (!hasChanged || !isDue) && (!stateChanged || !isSoon) {

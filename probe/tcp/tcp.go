@@ -38,7 +38,7 @@ func Check(ctx context.Context, dialer probe.Dialer) error {
 		return nil
 	}
 	deadline := time.Now().Add(readTimeout(ctx))
-	if early, ok := dialer.(probe.EarlyReporter); ok {
+	if early, ok := dialer.(probe.EarlySuccessReporter); ok {
 		if isDone, err := checkEarly(ctx, conn, deadline, early); isDone {
 			return err
 		}
@@ -56,7 +56,7 @@ const (
 
 // checkEarly reports an early success if the far end answers a ping and does not refuse the connection soon after. isDone is true if the check
 // has its result.
-func checkEarly(ctx context.Context, conn net.Conn, deadline time.Time, early probe.EarlyReporter) (isDone bool, err error) {
+func checkEarly(ctx context.Context, conn net.Conn, deadline time.Time, early probe.EarlySuccessReporter) (isDone bool, err error) {
 	pinger, ok := conn.(probe.Pinger)
 	if !ok {
 		return false, nil
@@ -75,7 +75,7 @@ func checkEarly(ctx context.Context, conn net.Conn, deadline time.Time, early pr
 	if err := readByte(ctx, conn, earlyDeadline); !errors.Is(err, os.ErrDeadlineExceeded) {
 		return true, err
 	}
-	early.ReportEarly(roundTrip)
+	early.ReportEarlySuccess(roundTrip)
 	return false, nil
 }
 

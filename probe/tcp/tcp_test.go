@@ -95,7 +95,9 @@ func (d earlyDialer) Dial(ctx context.Context) (net.Conn, error) {
 	conn, err := d.directDialer.Dial(ctx)
 	return pingedConn{conn, d.pingErr}, err
 }
-func (d earlyDialer) ReportEarly(roundTrip time.Duration) { *d.early = append(*d.early, roundTrip) }
+func (d earlyDialer) ReportEarlySuccess(roundTrip time.Duration) {
+	*d.early = append(*d.early, roundTrip)
+}
 
 func TestCheck_ReportsAnEarlySuccess(t *testing.T) {
 	stays := func(c *net.TCPConn) { _, _ = c.Read(make([]byte, 1)) }

@@ -84,7 +84,7 @@ const threadVariable = "LOCALPORT_NETNS_THREAD"
 
 // A function is not run on the main thread, whose namespaces are those in /proc/PID/ns. At the start of a program a goroutine continues there as soon
 // as the main one waits.
-func TestRunOnOwnThread_SparesTheMainThread(t *testing.T) {
+func TestRunOnOwnThread_NeverUsesTheMainThread(t *testing.T) {
 	for range 5 {
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
 		cmd.Env = append(os.Environ(), threadVariable+"=1", "GORACE=atexit_sleep_ms=0")

@@ -95,6 +95,7 @@ func (d earlyDialer) Dial(ctx context.Context) (net.Conn, error) {
 	conn, err := d.directDialer.Dial(ctx)
 	return pingedConn{conn, d.pingErr}, err
 }
+
 func (d earlyDialer) ReportEarlySuccess(roundTrip time.Duration) {
 	*d.early = append(*d.early, roundTrip)
 }

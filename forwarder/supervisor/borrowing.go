@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,12 +25,15 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// Another project's supervisor that has a port may not answer yet, because it starts or is being replaced. It is asked every askInterval for
-// askTimeout, while a prompt may be waiting, and then again as long as pendingTimeout has not passed: until then the service is not failed.
+// Another project's supervisor that has a port may not answer yet, because it starts, is being replaced, or because the machine is busy. It is asked
+// for askTimeout, while a prompt may be waiting. Then it is asked again, with more time for its answer and longer intervals, since many
+// projects may be asking it at once, as long as pendingTimeout has not passed: until then the service is not failed.
 const (
-	askInterval    = 50 * time.Millisecond
-	askTimeout     = 500 * time.Millisecond
-	pendingTimeout = 10 * time.Second
+	askTimeout         = 500 * time.Millisecond
+	minAskInterval     = 50 * time.Millisecond
+	maxAskInterval     = 500 * time.Millisecond
+	repeatedAskTimeout = 3 * time.Second
+	pendingTimeout     = 20 * time.Second
 )
 
 // borrowPort shares the port of another project that has it, if the target is the same there. A project without leases gives up a port that it
@@ -77,16 +81,16 @@ func (e *otherTargetError) Unwrap() error { return e.AddrInUseError }
 
 // holderOf returns that of these projects that has an address; nil if none is known to.
 func holderOf(addr netip.AddrPort, projects []otherProject) *otherProject {
-	found, ok := holder.Find(addr)
-	if !ok || found.PID == 0 {
+	pids := make([]int, 0, 2*len(projects))
+	for _, p := range projects {
+		pids = append(pids, p.supervisor.PID, p.supervisor.Keeper)
+	}
+	pid, ok := holder.FindAmong(addr, slices.DeleteFunc(pids, func(pid int) bool { return pid == 0 }))
+	if !ok {
 		return nil
 	}
-	for _, p := range projects {
-		if found.PID == p.supervisor.PID || found.PID == p.supervisor.Keeper {
-			return &p
-		}
-	}
-	return nil
+	i := slices.IndexFunc(projects, func(p otherProject) bool { return pid == p.supervisor.PID || pid == p.supervisor.Keeper })
+	return &projects[i]
 }
 
 // pendingPorts are the services whose port belongs to a project that does not answer, and since when. It is safe for concurrent use.
@@ -108,6 +112,13 @@ func (p *pendingPorts) since(name string) time.Duration {
 	return time.Since(p.begunAts[name])
 }
 
+// isWaiting reports whether a service has begun to wait.
+func (p *pendingPorts) isWaiting(name string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.begunAts[name].IsZero()
+}
+
 func (p *pendingPorts) end(name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -124,27 +135,41 @@ type shareAnswer struct {
 	isFree  bool                // the port was closed meanwhile
 }
 
-// askToShare asks the other projects to share a service's port, again and again while the one that has it does not answer, for askTimeout.
+// askToShare asks the other projects to share a service's port, then the one that has it, again and again while that does not answer, for
+// askTimeout; for repeatedAskTimeout if the service has been waiting for it before.
 func (s *Supervisor) askToShare(ctx context.Context, d service.Definition, requestedAt time.Time, addr netip.AddrPort) shareAnswer {
 	request, ok := s.newBorrowRequest(d, requestedAt)
 	if !ok {
 		return shareAnswer{}
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	projects, timeout := s.projectsToAsk(), askTimeout
+	if s.pendingPorts.isWaiting(d.Name) {
+		timeout = repeatedAskTimeout
+		if pending := holderOf(addr, projects); pending != nil {
+			projects = []otherProject{*pending}
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	for {
-		answer := s.askOnce(ctx, d.Name, request)
+	for interval := minAskInterval; ; interval = min(2*interval, maxAskInterval) {
+		answer := s.askOnce(ctx, d.Name, request, projects)
 		if answer.shared != nil || answer.refusal != nil || len(answer.others) == 0 || s.pendingPorts.since(d.Name) > pendingTimeout {
 			return answer
 		}
-		if s.bindFreed(ctx, d) { // or passed on to another project
-			answer.isFree = true
+		if answer.pending = holderOf(addr, s.projectsToAsk()); answer.pending == nil {
+			answer.isFree = s.bindFreed(ctx, d)
 			return answer
 		}
-		if answer.pending = holderOf(addr, answer.others); answer.pending == nil || !wait.Sleep(ctx, askInterval) {
+		projects = []otherProject{*answer.pending}
+		if !wait.Sleep(ctx, interval) {
 			return answer
 		}
 	}
+}
+
+// projectsToAsk are the other projects that may share a port: one that belongs to another PID namespace would refuse.
+func (s *Supervisor) projectsToAsk() []otherProject {
+	return slices.DeleteFunc(s.otherProjects(), func(other otherProject) bool { return other.supervisor.IsForeign() })
 }
 
 // bindFreed binds the listeners of a service for its next bind, and reports whether the port was free.
@@ -166,15 +191,12 @@ func (s *Supervisor) newBorrowRequest(d service.Definition, requestedAt time.Tim
 	}, ok
 }
 
-// askOnce asks all other projects at once. One that belongs to another PID namespace would refuse, and is not asked.
-func (s *Supervisor) askOnce(ctx context.Context, name string, r api.BorrowRequest) shareAnswer {
+// askOnce asks these projects, all at once.
+func (s *Supervisor) askOnce(ctx context.Context, name string, r api.BorrowRequest, projects []otherProject) shareAnswer {
 	var wg sync.WaitGroup
 	var mu sync.Mutex // guards answer
 	var answer shareAnswer
-	for _, other := range s.otherProjects() {
-		if other.supervisor.IsForeign() {
-			continue
-		}
+	for _, other := range projects {
 		wg.Go(func() {
 			port, err := s.askProject(ctx, name, r, other)
 			mu.Lock()

@@ -15,8 +15,8 @@ import (
 // among them: each would log in to the same destination. So the supervisor that binds one port binds those of its other services too, while it
 // keeps the user's other supervisors from binding any.
 const (
-	portLockTimeout = 500 * time.Millisecond // how long a bind waits for other supervisors
-	siblingBindTime = 2 * time.Second        // how long a port is kept for a service that has not yet bound it
+	portLockTimeout = 2 * time.Second  // how long a bind waits for other supervisors; one of them may have been stopped by a signal
+	siblingBindTime = 10 * time.Second // how long a port is kept for a service that has not yet bound it
 	// A supervisor that is killed closes its sockets one after the other: this is how long, and how often, the ports are tried that it has shared.
 	siblingWaitTime     = 300 * time.Millisecond
 	siblingWaitInterval = 2 * time.Millisecond

@@ -3,11 +3,21 @@ package holder
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 )
 
 // Find returns the process that listens on addr, or on all addresses with addr's port.
 func Find(addr netip.AddrPort) (Holder, bool) { return findWithLsof(addr) }
+
+// FindAmong is Find for a few processes.
+func FindAmong(addr netip.AddrPort, pids []int) (pid int, ok bool) {
+	found, ok := findWithLsof(addr)
+	if !ok || !slices.Contains(pids, found.PID) {
+		return 0, false
+	}
+	return found.PID, true
+}
 
 // CanFindClients reports whether FindClients finds any.
 const CanFindClients = false

@@ -30,6 +30,22 @@ func Find(addr netip.AddrPort) (Holder, bool) {
 	return outermostHolder(holders, parentPID), true
 }
 
+// FindAmong is Find for a few processes: it reads only the descriptors of these.
+func FindAmong(addr netip.AddrPort, pids []int) (pid int, ok bool) {
+	sockets := listeningSockets(addr)
+	if len(sockets) == 0 {
+		return 0, false
+	}
+	i := slices.IndexFunc(pids, func(pid int) bool {
+		inodes, _ := socketInodes(pid)
+		return slices.ContainsFunc(sockets, inodes.contains)
+	})
+	if i < 0 {
+		return 0, false
+	}
+	return pids[i], true
+}
+
 // CanFindClients reports whether FindClients finds any.
 const CanFindClients = true
 

@@ -80,6 +80,20 @@ func TestFind_FreePortHasNoHolder(t *testing.T) {
 	}
 }
 
+func TestFindAmong_FindsOneOfTheProcesses(t *testing.T) {
+	addr := listen(t, "tcp4", "127.0.0.1:0")
+	self, parent := os.Getpid(), os.Getppid()
+	if pid, ok := FindAmong(addr, []int{parent, self}); !ok || pid != self {
+		t.Errorf("got %d, %v; want %d", pid, ok, self)
+	}
+	if pid, ok := FindAmong(addr, []int{parent}); ok {
+		t.Errorf("without the process: got %d", pid)
+	}
+	if pid, ok := FindAmong(netip.AddrPortFrom(addr.Addr(), uint16(ports.FreePort(t))), []int{self}); ok {
+		t.Errorf("a free port: got %d", pid)
+	}
+}
+
 func TestFindWithLsof_ReturnsTheSameHolder(t *testing.T) {
 	if _, err := exec.LookPath("lsof"); err != nil {
 		t.Skip("lsof is missing")

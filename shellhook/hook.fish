@@ -44,7 +44,7 @@ if test -z "$__localport_wait" # also if an older hook set the others
     set -gu __localport_retry '' # what `localport export` has to retry; it is passed back
     set -gu __localport_code 0 # exit status of the last export
     set -gu __localport_wait 0 # seconds until it is repeated; 0: it is not repeated
-    set -gu __localport_since 0 # when it ran, as the age of a directory
+    set -gu __localport_since 0 # when it ran, as the age of a directory; '' if it did not end, and no prompt has looked since
 end
 
 function __localport_prompt
@@ -237,6 +237,7 @@ function __localport_is_due
     test "$__localport_code" = missing; and return 0
     set -l now (builtin path mtime -R -- /)
     test -z "$now"; and return 1
+    test -n "$__localport_since"; or set __localport_since $now
     test $now -lt $__localport_since; or test (builtin math $now - $__localport_since) -ge $__localport_wait
 end
 
@@ -269,10 +270,15 @@ function __localport_export
         set -a limit --hold
         set -gu __localport_held '' # also if the output does not set it
     end
+    # A command substitution costs as much as ten other commands, so that there is none if nothing has failed.
     set __localport_tries 3
     set __localport_code 130
-    set __localport_wait (builtin math min $__localport_wait + 5, 60)
-    set __localport_since (builtin path mtime -R -- /)
+    if test "$__localport_wait" = 0
+        set __localport_wait 5
+    else
+        set __localport_wait (builtin math min $__localport_wait + 5, 60)
+    end
+    set __localport_since ''
     test -n "$__localport_unfinished"; or set -gu __localport_unfinished
     set -l earlier
     for dir in $__localport_unfinished
@@ -286,7 +292,8 @@ function __localport_export
     test -n "$__localport_editing"; and set -gu __localport_held "$held$__localport_held"
     test "$found" = "$__localport_root"; or __localport_find_root
     if test $__localport_code = 0 -a "$before" -lt 2
-        set __localport_tries (builtin math $before + 1)
+        set __localport_tries 2
+        test "$before" = 1; or set __localport_tries 1
         set __localport_wait 0
     else if test $__localport_code = 3 -o $__localport_code = 4
         set __localport_wait 0
@@ -307,7 +314,9 @@ end
 # __localport_find_program sets __localport_program to localport: at the path that the hook was installed with or, if an upgrade has
 # removed that, the first one in PATH.
 function __localport_find_program
-    for at in $__localport_exe $PATH/localport
+    set -gu __localport_program $__localport_exe
+    test -f "$__localport_exe" -a -x "$__localport_exe"; and string match -q '/*' -- $__localport_exe; and return 0
+    for at in $PATH/localport
         set -gu __localport_program $at
         string match -q '/*' -- $at; and test -f $at -a -x $at; and return 0
     end
@@ -466,8 +475,15 @@ function __localport_undo_again
         end
         test "$__localport_undo" = 1; and set -e -g __localport_{our,was,how,first,firstour,firstwas,firsthow}_$__localport_name
     end
-    set __localport_undo (builtin math $__localport_undo - 1)
-    test "$__localport_undo" = 0; and set -gu __localport_names
+    switch $__localport_undo
+        case 3
+            set __localport_undo 2
+        case 2
+            set __localport_undo 1
+        case '*'
+            set __localport_undo 0
+            set -gu __localport_names
+    end
     return 0
 end
 

@@ -16,10 +16,14 @@ import (
 )
 
 // resources are what a process uses; sizes are in kB. goroutines and heap are 0 for other programs than localport.
-type resources struct{ files, threads, memory, goroutines, heap int }
+type resources struct {
+	files, threads, goroutines int
+	memory, anonymous, heap    int // kB: resident (VmRSS), resident and not of a file (RssAnon), allocated
+}
 
 func (r resources) String() string {
-	return fmt.Sprintf("%d files, %d threads, %d kB resident, %d goroutines, %d kB of heap", r.files, r.threads, r.memory, r.goroutines, r.heap)
+	return fmt.Sprintf("%d files, %d threads, %d kB resident, of it %d anonymous, %d goroutines, %d kB of heap",
+		r.files, r.threads, r.memory, r.anonymous, r.goroutines, r.heap)
 }
 
 // readResources reads a process's resources from /proc.
@@ -37,6 +41,7 @@ func readResources(t testing.TB, pid int) resources {
 	for line := range strings.Lines(string(status)) {
 		_, _ = fmt.Sscanf(line, "Threads: %d", &r.threads)
 		_, _ = fmt.Sscanf(line, "VmRSS: %d", &r.memory)
+		_, _ = fmt.Sscanf(line, "RssAnon: %d", &r.anonymous)
 	}
 	return r
 }

@@ -5,10 +5,13 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 // The supervisor of another network namespace listens on another loopback: what it has is of no use here, even if the target is the same.
@@ -41,4 +44,40 @@ func TestShared_NothingIsBorrowedFromAnotherNetworkNamespace(t *testing.T) {
 	if leases := w.borrowedLeases(roots[0]); len(leases) > 0 {
 		t.Errorf("leases: %+v", leases)
 	}
+}
+
+// A supervisor that does not respond has the ports. It is asked a few times for each, not by every service all the time: each of its requests would
+// have to be answered when it continues.
+func TestShared_NamesAHolderThatDoesNotRespond(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	names, config := []string{"one", "two", "three"}, ""
+	for _, name := range names {
+		config += tcpConfig(name, ports.FreePort(t), serve(t, "127.0.0.1:0"))
+	}
+	roots := w.projectsWithSameConfig(2, config)
+	holder, other := roots[0], roots[1]
+	w.mustRun(holder, "start")
+	supervisor := w.supervisor(holder)
+	if err := syscall.Kill(supervisor.PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	o := w.localport(other, "start")
+	reason := fmt.Sprintf("by the project of %s/.localport.toml (localport, pid %d), which does not respond", holder, supervisor.PID)
+	hint := fmt.Sprintf("localport daemon restart (in %s); binding is retried every second", holder)
+	if o.code != output.ExitFailed || !strings.Contains(o.stderr, reason) || !strings.Contains(o.stderr, hint) {
+		t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	// A listening socket's queue holds what has connected and was not accepted, even if it has ended since.
+	out, err := exec.CommandContext(t.Context(), "ss", "-Hxl", "src", w.state(holder).Supervisor.Socket).CombinedOutput()
+	fields := strings.Fields(string(out))
+	if err != nil || len(fields) < 3 {
+		t.Fatalf("ss: %v: %s", err, out)
+	}
+	connections, err := strconv.Atoi(fields[2])
+	if limit := 10 * len(names); err != nil || connections == 0 || connections > limit {
+		t.Errorf("%d connections, want 1 to %d: %s", connections, limit, out)
+	}
+	w.mustRun(holder, "daemon", "restart") // what the hint says
+	w.requireOneHolder(roots, "one")
 }

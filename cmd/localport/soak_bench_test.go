@@ -49,7 +49,7 @@ func BenchmarkSoak(b *testing.B) {
 	for _, figure := range []struct {
 		what          string
 		after, before int
-	}{{"memory", last.memory, first.memory}, {"descriptors", last.files, first.files}, {"goroutines", last.goroutines, first.goroutines}} {
+	}{{"memory", last.memory, first.memory}, {"anonymous memory", last.anonymous, first.anonymous}, {"heap", last.heap, first.heap}, {"descriptors", last.files, first.files}, {"goroutines", last.goroutines, first.goroutines}} {
 		c := soaked.Measure(name+figure.what, fmt.Sprintf("of what they were after %d", conns), bench.AtMost(1.05))
 		c.Add(bench.LocalPort, float64(figure.after)/float64(figure.before))
 	}
@@ -102,7 +102,7 @@ func (s *soak) openTunnels(n int) {
 	}
 }
 
-// read returns the supervisor's resources when it has no connection: the least memory of three readings, and the other figures of the last.
+// read returns the supervisor's resources when it has no connection: those of the reading with the least memory of three.
 func (s *soak) read() (r resources) {
 	eventually(s.b, "no connection is open", func() bool {
 		for _, svc := range s.status(s.root).Services {
@@ -112,12 +112,12 @@ func (s *soak) read() (r resources) {
 		}
 		return true
 	})
-	memory := math.MaxInt
+	r.memory = math.MaxInt
 	for range 3 {
 		time.Sleep(time.Second) // what ends after a connection or a reload has ended
-		r = s.reportedResources(s.supervisor(s.root).PID)
-		memory = min(memory, r.memory)
+		if now := s.reportedResources(s.supervisor(s.root).PID); now.memory < r.memory {
+			r = now
+		}
 	}
-	r.memory = memory
 	return r
 }

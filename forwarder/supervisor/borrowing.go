@@ -52,6 +52,8 @@ func (s *Supervisor) borrowPort(ctx context.Context, d service.Definition, reque
 		return nil, service.ErrPortFreed
 	case answer.pending != nil:
 		return nil, &service.PortPendingError{Project: filepath.Dir(answer.pending.Config)}
+	case answer.unresponsive != nil:
+		return nil, &unresponsiveHolderError{inUse, answer.unresponsive}
 	case s.askToYield(ctx, inUse.Addr):
 		return nil, service.ErrPortFreed
 	case answer.refusal != nil:
@@ -78,6 +80,14 @@ func (e *otherTargetError) difference() string {
 }
 
 func (e *otherTargetError) Unwrap() error { return e.AddrInUseError }
+
+// unresponsiveHolderError is why a port is not shared whose project has not answered for pendingTimeout.
+type unresponsiveHolderError struct {
+	*relay.AddrInUseError
+	holder *otherProject
+}
+
+func (e *unresponsiveHolderError) Unwrap() error { return e.AddrInUseError }
 
 // holderOf returns that of these projects that has an address; nil if none is known to.
 func holderOf(addr netip.AddrPort, projects []otherProject) *otherProject {
@@ -133,6 +143,9 @@ type shareAnswer struct {
 	others  []otherProject      // that did not answer, or do not listen there as far as they know
 	pending *otherProject       // the one of others that has the port all the same, and is to be asked again; may be nil
 	isFree  bool                // the port was closed meanwhile
+
+	unreachable  []string      // the configs of those of others that did not answer
+	unresponsive *otherProject // the one of them that has the port, after pendingTimeout; may be nil
 }
 
 // askToShare asks the other projects to share a service's port, then the one that has it, again and again while that does not answer, for
@@ -149,19 +162,28 @@ func (s *Supervisor) askToShare(ctx context.Context, d service.Definition, reque
 			projects = []otherProject{*pending}
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	askCtx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	for interval := minAskInterval; ; interval = min(2*interval, maxAskInterval) {
-		answer := s.askOnce(ctx, d.Name, request, projects)
-		if answer.shared != nil || answer.refusal != nil || len(answer.others) == 0 || s.pendingPorts.since(d.Name) > pendingTimeout {
+		answer := s.askOnce(askCtx, d.Name, request, projects)
+		if answer.shared != nil || answer.refusal != nil || len(answer.others) == 0 {
 			return answer
 		}
-		if answer.pending = holderOf(addr, s.projectsToAsk()); answer.pending == nil {
+		pending := holderOf(addr, s.projectsToAsk())
+		switch {
+		case pending == nil:
 			answer.isFree = s.bindFreed(ctx, d)
 			return answer
+		case s.pendingPorts.since(d.Name) <= pendingTimeout:
+			answer.pending = pending
+		case slices.Contains(answer.unreachable, pending.Config):
+			answer.unresponsive = pending
+			return answer
+		default: // it says that it does not listen there
+			return answer
 		}
-		projects = []otherProject{*answer.pending}
-		if !wait.Sleep(ctx, interval) {
+		projects = []otherProject{*pending}
+		if !wait.Sleep(askCtx, interval) {
 			return answer
 		}
 	}
@@ -212,6 +234,9 @@ func (s *Supervisor) askOnce(ctx context.Context, name string, r api.BorrowReque
 				answer.refusal, answer.config = refusal, other.Config
 			case !client.IsUnknownRequest(err) && !isForeign:
 				answer.others = append(answer.others, other)
+				if isUnreachable(err) {
+					answer.unreachable = append(answer.unreachable, other.Config)
+				}
 			}
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -209,6 +210,10 @@ func explainPort(err error, svc project.Service) (reason, hint string) {
 		svc.Name, project.LocalName)
 	if refused, ok := errors.AsType[*otherTargetError](err); ok {
 		return fmt.Sprintf("%s by the project of %s, whose service %q %s", reason, refused.config, refused.holder.Service, refused.difference()), hint
+	}
+	if silent, ok := errors.AsType[*unresponsiveHolderError](err); ok && !ephemeral.IsEphemeral(silent.holder.Config) {
+		return fmt.Sprintf("%s by %s, which does not respond", reason, projectName(silent.holder.Dir, silent.holder.supervisor.PID)),
+			fmt.Sprintf("localport daemon restart (in %s); binding is retried every second", filepath.Dir(silent.holder.Config))
 	}
 	if h, ok := holder.Find(inUse.Addr); ok {
 		reason += " by " + holderName(h)

@@ -353,11 +353,7 @@ func TestDoctor_SupervisorThatDoesNotAnswerIsReplaced(t *testing.T) {
 	w := newDoctorEnv(t)
 	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
-	for _, pid := range w.processes() {
-		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
-	}
+	w.stopSupervisor(root, w.waitKeeper(root))
 	w.fixAndCheck(root, w.requireFinding(root, "supervisor", doctor.Fail, "did not answer"))
 }
 

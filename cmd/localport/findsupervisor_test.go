@@ -77,6 +77,18 @@ func (w *testEnv) stopProcess(pid int) {
 	})
 }
 
+// stopSupervisor stops the supervisor of a project with SIGSTOP, and other processes, at a time when the supervisor does not hold the lock, which others
+// could not take.
+func (w *testEnv) stopSupervisor(root string, others ...int) lockstate.Process {
+	w.t.Helper()
+	supervisor := w.supervisor(root)
+	defer w.holdLock(root)()
+	for _, pid := range append(others, supervisor.PID) {
+		w.stopProcess(pid)
+	}
+	return supervisor
+}
+
 func TestCommands_QueryARunningSupervisorWithoutTheLock(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)

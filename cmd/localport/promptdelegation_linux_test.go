@@ -230,10 +230,7 @@ func TestPromptDelegation_ProgramReportsErrors(t *testing.T) {
 	w := newDelegationEnv(t)
 	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
-	supervisor := w.supervisor(root)
-	if err := syscall.Kill(supervisor.PID, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	supervisor := w.stopSupervisor(root)
 	o, isDelegated := w.export(w.exe, root, []string{"LOCALPORT_LIMIT=500ms"})
 	if isDelegated || o.code != 1 || !strings.Contains(o.stderr, "did not answer within ") {
 		t.Errorf("a stopped supervisor: %v, %+v", isDelegated, o)

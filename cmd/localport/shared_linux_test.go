@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
@@ -58,10 +57,7 @@ func TestShared_NamesAHolderThatDoesNotRespond(t *testing.T) {
 	roots := w.projectsWithSameConfig(2, config)
 	holder, other := roots[0], roots[1]
 	w.mustRun(holder, "start")
-	supervisor := w.supervisor(holder)
-	if err := syscall.Kill(supervisor.PID, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	supervisor := w.stopSupervisor(holder)
 	o := w.localport(other, "start")
 	reason := fmt.Sprintf("by the project of %s/.localport.toml (localport, pid %d), which does not respond", holder, supervisor.PID)
 	hint := fmt.Sprintf("localport daemon restart (in %s); binding is retried every second", holder)

@@ -456,9 +456,7 @@ func TestShared_SaysThatTheHolderDoesNotRespond(t *testing.T) {
 		}
 	}
 	stop := func() {
-		if err := syscall.Kill(supervisor.PID, syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
+		w.stopSupervisor(holder)
 		eventually(t, "the borrower shows that the holder does not respond", shows(true))
 	}
 	stop()

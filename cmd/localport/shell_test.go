@@ -229,17 +229,13 @@ func TestPrompt_DoesNotHangOnAStuckSupervisor(t *testing.T) {
 	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
-	// After both, the supervisor writes nothing: if it were stopped while it writes, it would hold the lock.
 	w.waitKeeper(root)
 	w.status(root)
 	eventually(t, "the service's address is recorded", func() bool {
 		services := w.state(root).Supervisor.Services
 		return len(services) == 1 && services[0].Held
 	})
-	supervisor := w.supervisor(root)
-	if err := syscall.Kill(supervisor.PID, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	supervisor := w.stopSupervisor(root)
 	w.env = append(w.env, "LOCALPORT_LIMIT=2s")
 	sh := w.shell("bash", w.home) // its methods fail the test if a prompt hangs
 	sh.Run("cd " + root)
@@ -262,11 +258,8 @@ func TestPrompt_AfterATimeoutReevaluatesChanges(t *testing.T) {
 	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
 	w.waitKeeper(root)
-	w.status(root) // as in TestPrompt_DoesNotHangOnAStuckSupervisor
-	supervisor := w.supervisor(root)
-	if err := syscall.Kill(supervisor.PID, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	w.status(root)
+	supervisor := w.stopSupervisor(root)
 	cmd := w.command(root, "export", "bash", "--pid", fmt.Sprint(os.Getpid()), "--limit", "2s")
 	outputCh := make(chan string, 1)
 	go func() {

@@ -71,10 +71,17 @@ func TestSSH_NoClientIsLostWhenSSHOrItsSessionIsKilled(t *testing.T) {
 	answered := countAnswered()
 	eventually(t, "clients are answered", func() bool { return countAnswered() > answered+10 })
 	results := clients.stop()
-	if err := errors.Join(results...); err != nil {
-		t.Errorf("of %d clients some were lost: %v", len(results), err)
-	}
 	svc := w.service(root, "mail")
+	// A client that was slow to look at its new connection may find it reset, although it has been answered: its tunnel has died since. So it is not
+	// lost if as many answers were sent as there are clients.
+	answers := svc.Connections.BytesOut / uint64(len(banner+"\n"))
+	for _, err := range results {
+		op, isNetError := errors.AsType[*net.OpError](err)
+		isResetLate := isNetError && op.Op == "dial" && errors.Is(err, syscall.ECONNRESET) && answers == uint64(len(results)+1)
+		if err != nil && !isResetLate {
+			t.Errorf("of %d clients, with %d answers, one was lost: %v", len(results)+1, answers, err)
+		}
+	}
 	if svc.Restarts < 3 {
 		t.Errorf("%d restarts, want 3 at least", svc.Restarts)
 	}

@@ -29,9 +29,7 @@ func frozenSupervisor(t *testing.T) (w *testEnv, root, addr string) {
 	w.mustRun(root, "start")
 	w.waitKeeper(root)
 	w.status(root)
-	release := w.holdLock(root) // so that the supervisor is not stopped while it holds the lock
-	w.stopProcess(w.supervisor(root).PID)
-	release()
+	w.stopSupervisor(root)
 	return w, root, fmt.Sprintf("127.0.0.1:%d", port)
 }
 

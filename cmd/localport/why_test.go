@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -193,11 +192,7 @@ health_check = { type = "command", command = ["sh", "-c", "echo no such database
 	}
 	p.mustRun(p.root, "stop", "healthy")
 	p.checkWhy("service-stopped", "healthy")
-	for _, pid := range p.processes() {
-		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
-	}
+	p.stopSupervisor(p.root, p.waitKeeper(p.root))
 	p.checkWhy("no-answer", "refused")
 }
 

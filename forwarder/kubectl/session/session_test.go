@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 func TestSource_MergesAListOfKubeconfigs(t *testing.T) {
@@ -215,8 +216,7 @@ func TestSession_ForgetsANodeThatIsNotCheckedAnyMore(t *testing.T) {
 // A login that fails is none of the API server's, which has not been asked.
 func TestSession_LoginOfAnAuthProviderIsNamed(t *testing.T) {
 	expired := "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"exp": 1}`)) + ".c2ln"
-	closed := httptest.NewServer(nil)
-	closed.Close()
+	issuer := fmt.Sprintf("http://127.0.0.1:%d", ports.FreePort(t)) // nothing listens there
 	for _, test := range []struct {
 		config string
 		class  forwarder.Class
@@ -226,7 +226,7 @@ func TestSession_LoginOfAnAuthProviderIsNamed(t *testing.T) {
 		{"refresh-token: x", forwarder.Transient, "the identity provider cannot be reached"},
 	} {
 		s := startServer(t, "x")
-		user := fmt.Sprintf("{auth-provider: {name: oidc, config: {idp-issuer-url: '%s', client-id: me, %s}}}", closed.URL, test.config)
+		user := fmt.Sprintf("{auth-provider: {name: oidc, config: {idp-issuer-url: '%s', client-id: me, %s}}}", issuer, test.config)
 		f := getObject(t, s.source(t, user, ""))
 		if f == nil || f.Class != test.class || !strings.Contains(f.Reason, "no valid ID token") || !strings.Contains(f.Reason, test.reason) || strings.Contains(f.Reason, "API server") {
 			t.Errorf("%s: %+v", test.config, f)

@@ -64,7 +64,7 @@ func Main() int {
 	k.serveLink(k.current)
 	ctx, cancel := context.WithCancel(context.Background())
 	var trimmer sync.WaitGroup
-	trimmer.Go(func() { memtrim.Run(ctx) })
+	trimmer.Go(func() { memtrim.Run(ctx, 0) })
 	for !k.isEnded {
 		(<-k.eventCh)()
 	}

@@ -4,25 +4,79 @@ package memtrim
 
 import (
 	"context"
+	"math"
+	"runtime"
 	"runtime/debug"
 	"time"
+
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// Run calls Trim after 3 seconds, when the process has started, and again after a minute. It returns only when ctx is done: a
+// minGrowth is by how many bytes more than after the best Trim the Go runtime must have from the system for another one, which costs a garbage collection,
+// and page faults afterwards: 1 to 2 ms of CPU time. maxPause is how many intervals pass at most until the next one if the last ones have
+// returned nothing, because the memory is in use.
+const (
+	minGrowth = 1 << 20
+	maxPause  = 16
+)
+
+// Run calls Trim after 3 seconds, when the process has started, and again after a minute. If interval is not 0, Run looks at each interval from then on
+// whether there is more memory than after that, as there is after many clients, and calls Trim again if so. It returns only when ctx is done: a
 // goroutine that ended after the last Trim would map the pages again that its end executes (0.3 MB).
-func Run(ctx context.Context) {
+func Run(ctx context.Context, interval time.Duration) {
 	startTimer, settleTimer := time.NewTimer(3*time.Second), time.NewTimer(time.Minute)
 	defer startTimer.Stop()
 	defer settleTimer.Stop()
-	for {
+	least := uint64(math.MaxUint64)
+	for _, ch := range []<-chan time.Time{startTimer.C, settleTimer.C} {
 		select {
-		case <-startTimer.C:
-		case <-settleTimer.C:
+		case <-ch:
+			Trim()
+			least = min(least, runtimeMemory())
 		case <-ctx.Done():
 			return
 		}
-		Trim()
 	}
+	if interval == 0 {
+		<-ctx.Done()
+		return
+	}
+	trimAtIntervals(ctx, interval, least)
+}
+
+// trimAtIntervals is the part of Run that begins after the start. least is the memory after the best Trim so far.
+func trimAtIntervals(ctx context.Context, interval time.Duration, least uint64) {
+	timer := wait.NewLongTimer(wait.AlignDelay(interval))
+	defer timer.Stop()
+	last, pause, passed := least, 1, 0 // after the last Trim: the memory, the intervals until the next one, and those that have passed
+	for {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		timer.Reset(wait.AlignDelay(interval))
+		before := runtimeMemory()
+		passed++
+		if before < least+minGrowth || before < last+minGrowth && passed < pause {
+			continue
+		}
+		Trim()
+		last, passed = runtimeMemory(), 0
+		least = min(least, last)
+		if last+minGrowth < before {
+			pause = 1
+		} else {
+			pause = min(2*pause, maxPause)
+		}
+	}
+}
+
+// runtimeMemory returns how much memory the Go runtime has obtained from the system and not returned, in bytes.
+func runtimeMemory() uint64 {
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.Sys - stats.HeapReleased
 }
 
 // Trim returns free memory and the executable's pages to the system. Pages that are needed are mapped again on access, from the

@@ -24,6 +24,9 @@ import (
 	"github.com/localport-sh/localport/project/trust"
 )
 
+// trimInterval is the time between looks whether memory that clients have needed can be returned to the system.
+const trimInterval = time.Minute
+
 // Run is the lifecycle of a supervisor: win the election, load the config, open every port, report ready, run until the last
 // lease is released, and stop everything. It returns after that, or after ctx has ended.
 func Run(ctx context.Context, o Options) error {
@@ -67,7 +70,8 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	for _, part := range []func(context.Context){
-		s.socket.serve, s.keeper.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.followBridges, s.guardOwnFiles, s.guardDirectory, s.applyJoins, s.keepSuccessorUpdated, s.keepServicesRecorded, s.answerPendingChecks, s.watchMachineSleep, memtrim.Run,
+		s.socket.serve, s.keeper.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.followBridges, s.guardOwnFiles, s.guardDirectory, s.applyJoins, s.keepSuccessorUpdated, s.keepServicesRecorded, s.answerPendingChecks, s.watchMachineSleep,
+		func(ctx context.Context) { memtrim.Run(ctx, trimInterval) },
 		func(ctx context.Context) { s.store.retryWrites(ctx, s.endedCh) }, // after that the state file is a successor's
 	} {
 		s.tasks.Go(func() { part(tasksCtx) })

@@ -40,17 +40,11 @@ func BenchmarkSoak(b *testing.B) {
 		s.reload(reloads)
 		reloaded := time.Now()
 		s.openTunnels(tunnels)
-		if len(readings) == 0 {
-			time.Sleep(settleTime)
-		}
 		readings = append(readings, s.read())
 		fmt.Printf("# iteration %d: connections %.1f s, reloads %.1f s, tunnels %.1f s: %v\n", len(readings),
 			connected.Sub(startTime).Seconds(), reloaded.Sub(connected).Seconds(), time.Since(reloaded).Seconds(), readings[len(readings)-1])
 	}
-	n, first := len(readings), readings[0]
-	time.Sleep(settleTime)
-	last := s.read()
-	fmt.Printf("# %s later: %v\n", settleTime, last)
+	n, first, last := len(readings), readings[0], readings[len(readings)-1]
 	name := fmt.Sprintf("after %d connections, %d reloads, %d tunnels: ", n*conns, n*reloads, n*tunnels)
 	for _, figure := range []struct {
 		what          string
@@ -64,9 +58,6 @@ func BenchmarkSoak(b *testing.B) {
 	mustAll(b, err)
 	w.mustRun(s.root, "stop")
 }
-
-// settleTime is how long the supervisor has for returning memory to the system that it needed for a while (memtrim), before the first and the last reading.
-const settleTime = 130 * time.Second
 
 // soak is a project with a service of the technology "tcp" and one of "ssh".
 type soak struct {
@@ -111,7 +102,8 @@ func (s *soak) openTunnels(n int) {
 	}
 }
 
-// read returns the supervisor's resources when it has no connection: those of the reading with the least memory of three.
+// read returns the supervisor's resources when it has no connection and has returned free memory to the system: those of the reading with the least
+// memory of three.
 func (s *soak) read() (r resources) {
 	eventually(s.b, "no connection is open", func() bool {
 		for _, svc := range s.status(s.root).Services {

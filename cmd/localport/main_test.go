@@ -126,12 +126,20 @@ func (w *testEnv) describeFailure() {
 
 // stopAll ends all supervisors and keepers that are still running, and waits until they have exited.
 func (w *testEnv) stopAll() {
-	// All at once, as at the end of a session: a keeper would replace its supervisor.
-	for _, pid := range w.processes() {
-		_ = syscall.Kill(pid, syscall.SIGTERM)
-		_ = syscall.Kill(pid, syscall.SIGCONT)
-	}
-	eventually(w.t, "every process of this environment has ended", func() bool { return len(w.processes()) == 0 })
+	// All at once, as at the end of a session: a keeper would replace its supervisor. On a busy machine one may all the same, because it gets its signal
+	// more than keeperTermTimeout later; the new ones get one too.
+	signalled := map[int]bool{}
+	eventually(w.t, "every process of this environment has ended", func() bool {
+		pids := w.processes()
+		for _, pid := range pids {
+			if !signalled[pid] {
+				signalled[pid] = true
+				_ = syscall.Kill(pid, syscall.SIGTERM)
+				_ = syscall.Kill(pid, syscall.SIGCONT)
+			}
+		}
+		return len(pids) == 0
+	})
 }
 
 // processes returns the pids of the processes that run localport in this environment: supervisors and keepers.

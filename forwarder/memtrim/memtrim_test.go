@@ -25,8 +25,12 @@ func TestTrimAtIntervals_ReturnsMemoryThatWasNeededForAWhile(t *testing.T) {
 		t.Fatalf("%d bytes before, %d with %d more", before, grown, size)
 	}
 	garbage = nil
-	for deadline := time.Now().Add(10 * time.Second); runtimeMemory() > before+size/2; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
+	tick, limitCh := time.NewTicker(10*time.Millisecond), time.After(10*time.Second)
+	defer tick.Stop()
+	for runtimeMemory() > before+size/2 {
+		select {
+		case <-tick.C:
+		case <-limitCh:
 			t.Fatalf("%d bytes before, %d after 10 s", before, runtimeMemory())
 		}
 	}

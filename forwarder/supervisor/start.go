@@ -57,11 +57,27 @@ func (s *Supervisor) elect(ctx context.Context) (crashed *lockstate.Supervisor, 
 		err = nil
 	}
 	s.store.setRead(state)
-	if crashed != nil && crashed.IsAlive() {
+	if crashed != nil && !isDead(ctx, crashed.Process) {
 		s.log.Warn("the previous supervisor still runs: its election file was deleted, or it is about to end", "pid", crashed.PID)
 		s.predecessor, crashed = crashed, nil // it stops its own processes
 	}
 	return crashed, err
+}
+
+// A process that is killed closes its files, and so releases its locks, before it counts as dead: on a busy machine, tens of milliseconds before.
+const (
+	deathTimeout  = 300 * time.Millisecond
+	deathInterval = 2 * time.Millisecond
+)
+
+// isDead reports whether a process whose lock is free has ended, or ends within deathTimeout.
+func isDead(ctx context.Context, p lockstate.Process) bool {
+	for deadline := time.Now().Add(deathTimeout); p.IsAlive(); {
+		if time.Now().After(deadline) || !wait.Sleep(ctx, deathInterval) {
+			return false
+		}
+	}
+	return true
 }
 
 // sweepCrashed kills the processes and removes the files that a crashed supervisor left behind.
@@ -291,8 +307,11 @@ func (s *Supervisor) inheritElection(ctx context.Context, election *os.File, soc
 	}
 	crashed := s.store.state().Supervisor
 	s.store.addAndWrite(ctx, func(state *lockstate.State) { state.Supervisor = s.newRecord(socket) }, false)
-	if crashed != nil && crashed.IsAlive() {
+	if crashed == nil || s.inherited.handoffState.Terminated && crashed.IsAlive() {
 		return nil // it has left the project to its keeper, which sweeps when it has ended
+	}
+	if !isDead(ctx, crashed.Process) {
+		return nil
 	}
 	return crashed
 }

@@ -71,6 +71,7 @@ func TestShared_NamesAHolderThatDoesNotRespond(t *testing.T) {
 		t.Fatalf("ss: %v: %s", err, out)
 	}
 	connections, err := strconv.Atoi(fields[2])
+	t.Logf("%d connections", connections)
 	if limit := 10 * len(names); err != nil || connections == 0 || connections > limit {
 		t.Errorf("%d connections, want 1 to %d: %s", connections, limit, out)
 	}

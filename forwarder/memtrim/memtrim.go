@@ -12,16 +12,14 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// minGrowth is by how many bytes more than after the best Trim the Go runtime must have from the system for another one, which costs a garbage collection,
-// and page faults afterwards: 1 to 2 ms of CPU time. maxPause is how many intervals pass at most until the next one if the last ones have
-// returned nothing, because the memory is in use.
+// A Trim costs a garbage collection, and page faults afterwards.
 const (
-	minGrowth = 1 << 20
-	maxPause  = 16
+	minGrowth = 1 << 20 // Trim is called only if the runtime has this many bytes more than the least that a Trim has left
+	maxPause  = 16      // the most intervals between two Trims if the last ones have returned nothing, because the memory is in use
 )
 
-// Run calls Trim after 3 seconds, when the process has started, and again after a minute. If interval is not 0, Run looks at each interval from then on
-// whether there is more memory than after that, as there is after many clients, and calls Trim again if so. It returns only when ctx is done: a
+// Run calls Trim after 3 seconds, when the process has started, and again after a minute. If interval is not 0, Run then checks at each interval
+// whether the runtime has more memory than a Trim has left, for example after many clients, and calls Trim again if so. It returns only when ctx is done: a
 // goroutine that ended after the last Trim would map the pages again that its end executes (0.3 MB).
 func Run(ctx context.Context, interval time.Duration) {
 	startTimer, settleTimer := time.NewTimer(3*time.Second), time.NewTimer(time.Minute)
@@ -44,7 +42,7 @@ func Run(ctx context.Context, interval time.Duration) {
 	trimAtIntervals(ctx, interval, least)
 }
 
-// trimAtIntervals is the part of Run that begins after the start. least is the memory after the best Trim so far.
+// trimAtIntervals is the part of Run that begins after the start. least is the least memory that a Trim has left so far, in bytes.
 func trimAtIntervals(ctx context.Context, interval time.Duration, least uint64) {
 	timer := wait.NewLongTimer(wait.AlignDelay(interval))
 	defer timer.Stop()

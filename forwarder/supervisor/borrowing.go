@@ -81,7 +81,7 @@ func (e *otherTargetError) difference() string {
 
 func (e *otherTargetError) Unwrap() error { return e.AddrInUseError }
 
-// unresponsiveHolderError is why a port is not shared whose project has not answered for pendingTimeout.
+// unresponsiveHolderError is the error of a port that is in use by a project that has not answered for pendingTimeout.
 type unresponsiveHolderError struct {
 	*relay.AddrInUseError
 	holder *otherProject
@@ -140,11 +140,11 @@ type shareAnswer struct {
 	shared  *borrowedPort       // nil unless one shares it
 	refusal *api.NotSharedError // of the one that has it, for another target; may be nil
 	config  string              // of that one
-	others  []otherProject      // that did not answer, or do not listen there as far as they know
-	pending *otherProject       // the one of others that has the port all the same, and is to be asked again; may be nil
+	pending *otherProject       // the one that has the port and is to be asked again; may be nil
 	isFree  bool                // the port was closed meanwhile
 
-	unreachable  []string      // the configs of those of others that did not answer
+	isIncomplete bool          // a project did not answer, or does not listen there as far as it knows
+	unreachable  []string      // the configs of those that did not answer
 	unresponsive *otherProject // the one of them that has the port, after pendingTimeout; may be nil
 }
 
@@ -166,7 +166,7 @@ func (s *Supervisor) askToShare(ctx context.Context, d service.Definition, reque
 	defer cancel()
 	for interval := minAskInterval; ; interval = min(2*interval, maxAskInterval) {
 		answer := s.askOnce(askCtx, d.Name, request, projects)
-		if answer.shared != nil || answer.refusal != nil || len(answer.others) == 0 {
+		if answer.shared != nil || answer.refusal != nil || !answer.isIncomplete {
 			return answer
 		}
 		pending := holderOf(addr, s.projectsToAsk())
@@ -233,7 +233,7 @@ func (s *Supervisor) askOnce(ctx context.Context, name string, r api.BorrowReque
 			case isRefusal:
 				answer.refusal, answer.config = refusal, other.Config
 			case !client.IsUnknownRequest(err) && !isForeign:
-				answer.others = append(answer.others, other)
+				answer.isIncomplete = true
 				if isUnreachable(err) {
 					answer.unreachable = append(answer.unreachable, other.Config)
 				}

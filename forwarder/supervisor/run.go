@@ -24,7 +24,7 @@ import (
 	"github.com/localport-sh/localport/project/trust"
 )
 
-// trimInterval is the time between looks whether memory that clients have needed can be returned to the system.
+// trimInterval is how often the supervisor checks whether memory can be returned to the system, for example after many clients.
 const trimInterval = time.Minute
 
 // Run is the lifecycle of a supervisor: win the election, load the config, open every port, report ready, run until the last

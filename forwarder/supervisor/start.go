@@ -64,7 +64,7 @@ func (s *Supervisor) elect(ctx context.Context) (crashed *lockstate.Supervisor, 
 	return crashed, err
 }
 
-// A process that is killed closes its files, and so releases its locks, before it counts as dead: on a busy machine, tens of milliseconds before.
+// A process that is killed closes its files, and so releases its locks, before it counts as dead (do_exit in the kernel's kernel/exit.c).
 const (
 	deathTimeout  = 300 * time.Millisecond
 	deathInterval = 2 * time.Millisecond

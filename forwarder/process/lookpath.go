@@ -106,13 +106,15 @@ func ClassifyStartError(err error, c Command, installHint string) *forwarder.Fai
 	f := classifyStartError(err, defect, installHint)
 	if f.Class != forwarder.Transient {
 		stamps := filestamps.Of(path)
+		_, wasMissing := errors.AsType[*NotFoundError](err)
+		wasInstalled := wasMissing && lookErr == nil // since Start looked for it
 		f.AwaitChange = func(ctx context.Context) bool {
 			for {
 				now, nowErr := c.Path, error(nil)
 				if now == "" {
 					now, nowErr = LookPath(c.Argv[0], c.Env, c.Dir)
 				}
-				if now != path || fmt.Sprint(nowErr) != fmt.Sprint(lookErr) || stamps.HaveChanged() || FindDefect(programPath(now, nowErr), c.Dir, err) != defect {
+				if wasInstalled || now != path || fmt.Sprint(nowErr) != fmt.Sprint(lookErr) || stamps.HaveChanged() || FindDefect(programPath(now, nowErr), c.Dir, err) != defect {
 					return true
 				}
 				if !wait.Sleep(ctx, installCheckInterval) {

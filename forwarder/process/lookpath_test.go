@@ -108,6 +108,19 @@ func TestClassifyStartError_EndsWhenTheProgramIsInstalled(t *testing.T) {
 	}
 }
 
+// A program that is installed between the start that failed and the first look is noticed too.
+func TestClassifyStartError_EndsIfTheProgramWasInstalledMeanwhile(t *testing.T) {
+	dir := t.TempDir()
+	c := Command{Argv: []string{"late"}, Env: []string{"PATH=" + dir}}
+	_, err := Start(c)
+	writeProgram(t, 0o755, dir, "late")
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if f := ClassifyStartError(err, c, ""); f.Class != forwarder.NeedsUser || !f.AwaitChange(ctx) {
+		t.Errorf("got %+v, and the program was not noticed", f)
+	}
+}
+
 func TestLookPath_IgnoresUnreadableDirectories(t *testing.T) {
 	if os.Getuid() == 0 {
 		t.Log("root may search every directory: this tests nothing unless run as another user")

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/filestamps"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/tasks"
 	"github.com/localport-sh/localport/forwarder/wait"
@@ -40,8 +39,7 @@ type destination struct {
 	refusedConnects  int                // how many of the last connections, in a row, were refused
 	intervalReset    wait.Broadcast     // by onNetworkChange
 	lastAttemptAt    time.Time          // start of the last attempt
-	lastFiles        filestamps.Stamps  // what ssh reads, before the last attempt
-	lastKeys         agentKeys          // of the agent, before the last attempt
+	inputs           loginInputs        // of the last attempt
 	lastAskSocket    string             // where that attempt's questions went; empty: nobody was asked
 	lookups          map[string]hostLookups
 	listeners        map[string]string // the addresses on which the server was made to listen and was not told to stop, and the services' names
@@ -170,46 +168,24 @@ func (d *destination) acquireMaster(ctx context.Context, service string, run for
 // tryAcquireMaster makes the caller a user of the current master, or of a new one. Without a master, delay is when to try again, or
 // err why not to.
 func (d *destination) tryAcquireMaster(run forwarder.Run) (m *master, delay time.Duration, err error) {
-	haveFilesChanged := d.filesOfLastAttempt().HaveChanged()
-	files := d.stampFiles(run)
-	keys, haveKeysChanged := d.checkAgent(run)
+	inputs, isAttemptJustified := d.readInputs(run)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.master != nil && d.master.isOutdated(run, d.lastAttemptAt) {
 		d.master = nil // it serves the tunnels that it has
 	}
 	if d.master == nil {
-		if f := d.cachedFailure(run); f != nil && !haveFilesChanged && !haveKeysChanged {
+		if f := d.cachedFailure(run); f != nil && !isAttemptJustified {
 			return nil, 0, f
 		}
 		if delay := d.attemptInterval() - time.Since(d.lastAttemptAt); d.lastFailure != nil && run.IsUrgent && !d.isRequested(run) && delay > 0 {
 			return nil, delay, nil
 		}
-		d.lastAttemptAt, d.lastAskSocket, d.lastFiles, d.lastKeys = time.Now(), run.AskSocket, files, keys
+		d.lastAttemptAt, d.lastAskSocket, d.inputs = time.Now(), run.AskSocket, inputs
 		d.master = d.startMaster(run)
 	}
 	d.master.userCount++
 	return d.master, 0, nil
-}
-
-// checkAgent returns the keys of a run's agent, and whether they are others than before the last attempt. It does not ask the agent while there
-// is a master, which needs it no more.
-func (d *destination) checkAgent(run forwarder.Run) (keys agentKeys, haveChanged bool) {
-	d.mu.Lock()
-	hasMaster, last, hasFailed := d.master != nil, d.lastKeys, d.lastFailure != nil
-	d.mu.Unlock()
-	if hasMaster {
-		return last, false
-	}
-	keys = keysOfAgent(run)
-	return keys, hasFailed && !keys.equal(last)
-}
-
-// keysOfLastAttempt returns the agent's keys as they were before the last attempt.
-func (d *destination) keysOfLastAttempt() agentKeys {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.lastKeys
 }
 
 // tryCommand returns the command with which a person tries a corrected config file.
@@ -219,13 +195,6 @@ func (d *destination) tryCommand() string {
 		return "ssh -G " + host
 	}
 	return "ssh -F " + process.QuoteWord(d.configFile) + " -G " + host
-}
-
-// filesOfLastAttempt returns the files that ssh reads as they were before the last attempt; empty if there was none.
-func (d *destination) filesOfLastAttempt() filestamps.Stamps {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.lastFiles
 }
 
 // cachedFailure returns the failure of the last attempt if it still counts, so that ten services at one destination attempt no more
@@ -321,13 +290,15 @@ func (d *destination) recordLogin(m *master) {
 		d.nextLogin.connectTimeout = defaultConnectTimeout
 	}
 	d.lastFailure, d.failureCount, d.refusalCount, d.refusedConnects = nil, 0, 0, 0
+	d.inputs.haveChanged = false
 }
 
 // recordFailure records why a master could not log in.
 func (d *destination) recordFailure(m *master, f *forwarder.Failure) {
+	inputs := d.readInputsAfter(m.runConfig, f)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.lastFailure = f
+	d.lastFailure, d.inputs = f, inputs
 	d.failureCount++
 	switch {
 	case isFromServer(f):

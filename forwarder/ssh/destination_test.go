@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -222,16 +221,8 @@ func TestDestination_DeniedLoginIsLookedAtAgain(t *testing.T) {
 	if f.Class != forwarder.NeedsUser || f.RecheckAfter != recheckInterval {
 		t.Fatalf("got %+v", f)
 	}
-	add := exec.Command("ssh-add", "-q", key)
-	add.Env = append(os.Environ(), AgentVariable+"="+agent)
-	if out, err := add.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	if !f.AwaitChange(ctx) {
-		t.Error("the new key was not noticed")
-	}
+	runSSHAdd(t, agent, key)
+	requireChange(t, f)
 	server.Authorize(key)
 	d := driverOf(t).destinationFor(newTunnelSpec(svc), r)
 	if d.cachedFailure(r) == nil {

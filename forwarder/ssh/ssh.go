@@ -134,13 +134,11 @@ func (*driver) Target(svc project.Service) string {
 func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) (forwarder.Tunnel, error) {
 	s := newTunnelSpec(svc)
 	dest := d.destinationFor(s, run)
-	files := dest.stampFiles(run) // before ssh reads them
 	m, err := dest.acquireMaster(ctx, svc.Name, run)
 	if f, isFailure := errors.AsType[*forwarder.Failure](err); isFailure {
-		failure := nameService(f, svc.Name).AlsoAwaiting(files.AwaitChange) // a key, an accepted host key, a corrected config
+		failure := dest.lastInputs().addTo(nameService(f, svc.Name))
 		if failure.Class != forwarder.Transient {
-			failure = failure.AlsoAwaiting(dest.keysOfLastAttempt().awaitChange) // ssh-add
-			failure.RecheckAfter = recheckInterval                               // what the server accepts
+			failure.RecheckAfter = recheckInterval // what the server accepts
 		}
 		return nil, failure
 	}

@@ -48,13 +48,14 @@ type apiServer struct {
 	showsOtherCert  atomic.Bool
 	forwardedSPDY   atomic.Int64 // upgrades to SPDY that were accepted
 
-	mu         sync.Mutex // guards the fields that follow
-	port       int
-	token      string // the one that it accepts
-	lastToken  int
-	server     *http.Server // nil while it is stopped
-	conns      map[net.Conn]bool
-	goroutines sync.WaitGroup
+	mu           sync.Mutex // guards the fields that follow
+	port         int
+	reservedPort *ports.Port // the same; nil before the first start
+	token        string      // the one that it accepts
+	lastToken    int
+	server       *http.Server // nil while it is stopped
+	conns        map[net.Conn]bool
+	goroutines   sync.WaitGroup
 }
 
 // newAPIServer starts a server and writes its kubeconfig.
@@ -90,10 +91,12 @@ func (s *apiServer) move() error {
 	if err != nil {
 		return err
 	}
-	port.Release() // nothing else takes ports in this network namespace
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.port = port.Number
+	if s.reservedPort != nil {
+		s.reservedPort.Release()
+	}
+	s.reservedPort, s.port = port, port.Number
 	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", s.port))
 	if err != nil {
 		return err

@@ -36,6 +36,8 @@ type project struct {
 	stateDir   string         // from status
 	closeOnce  sync.Once
 
+	reservedPorts []*ports.Port // those that the config names, while the project lasts: nothing else may get one of them
+
 	// The expected state.
 	hasStartLease      bool
 	isDown             bool // somebody ran stop, and nobody has entered, started or run an exec since
@@ -99,7 +101,7 @@ func newProject(w *world, number int) (*project, error) {
 		if err != nil {
 			return nil, err
 		}
-		port.Release() // nothing else takes ports in this network namespace
+		p.reservedPorts = append(p.reservedPorts, port)
 		p.ports[service] = port.Number
 	}
 	var err error
@@ -408,6 +410,9 @@ func (p *project) close() {
 		}
 		if p.agent != nil {
 			p.agent.stop()
+		}
+		for _, port := range p.reservedPorts {
+			port.Release()
 		}
 	})
 }

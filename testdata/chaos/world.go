@@ -43,6 +43,7 @@ type world struct {
 	sshMu    sync.Mutex   // held while ssh is started or stopped
 	sshStops atomic.Int32 // the number of stops of ssh
 	ssh      *sshServer
+	sshPort  *ports.Port // reserved while the world lasts: two servers or services with one port would be no fault of the product
 
 	mu        sync.Mutex // guards the fields that follow
 	violation *violation // nil while every promise has been kept
@@ -67,12 +68,11 @@ func (w *world) setUp(projects int) error {
 	if err := os.Setenv("TMPDIR", filepath.Join(w.dir, "t")); err != nil {
 		return err
 	}
-	port, err := ports.Reserve()
-	if err != nil {
+	var err error
+	if w.sshPort, err = ports.Reserve(); err != nil {
 		return err
 	}
-	port.Release()
-	if w.ssh, err = newSSHServer(filepath.Join(w.dir, "ssh"), port.Number, w.environment()); err != nil {
+	if w.ssh, err = newSSHServer(filepath.Join(w.dir, "ssh"), w.sshPort.Number, w.environment()); err != nil {
 		return err
 	}
 	for i := range projects {
@@ -241,6 +241,7 @@ func (w *world) close() {
 	}
 	if w.ssh != nil {
 		w.ssh.stop()
+		w.sshPort.Release()
 	}
 	own := os.Getpid()
 	for _, p := range listProcesses() {

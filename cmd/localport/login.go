@@ -117,14 +117,15 @@ func (p commandProject) withoutHealthy(a *app, parsed *project.Project, status a
 	return useful
 }
 
-// selectNames returns the services named on the command line or, without any, those that need attention.
+// selectNames returns the services named on the command line or, without any, those that need attention, and those that are tried again, while a
+// login program waits for the user or the network is away, and whose hint says to run this command.
 func (c loginCmd) selectNames(status api.Status) ([]string, error) {
 	if len(c.Services) > 0 {
 		return selectServices(status.Services, c.Services, nil)
 	}
 	var names []string
 	for _, svc := range status.Services {
-		if svc.State == forwarder.NeedsAttention {
+		if svc.State == forwarder.NeedsAttention || !svc.State.IsSettled() && strings.Contains(svc.Hint, "localport login") {
 			names = append(names, svc.Name)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +116,20 @@ func TestLogin_ToAClusterIsSharedAndRunsInTheForeground(t *testing.T) {
 	}
 	if o := w.localport(root, "login"); o.code != 0 || !strings.Contains(o.stderr, "no service needs a login") {
 		t.Errorf("second login: exit %d, %q", o.code, o.stderr)
+	}
+}
+
+// The hint of a service whose login helper waits for the user names this command, and works as it is.
+func TestLogin_SelectsServicesWhoseHintNamesIt(t *testing.T) {
+	hint := `finish the login where it asks for it, for example in the browser, or run "localport login"`
+	got, err := loginCmd{}.selectNames(api.Status{Services: []api.ServiceStatus{
+		{Name: "waiting", State: forwarder.Restarting, Hint: hint},
+		{Name: "locked", State: forwarder.NeedsAttention},
+		{Name: "down", State: forwarder.Restarting},
+		{Name: "stopped", State: forwarder.Stopped, Hint: hint},
+	}})
+	if want := []string{"waiting", "locked"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q (%v)", got, want, err)
 	}
 }
 

@@ -174,6 +174,29 @@ func TestReload_EditOfDotEnvReconnectsOnlyItsUsers(t *testing.T) {
 	eventually(t, "status names the file", func() bool { return w.status(root).Pending == `.env changed; review it, then run "localport allow"` })
 }
 
+// A login helper lacks a variable that .env gets while it runs: when it has failed, it is run again with the variable.
+func TestReload_DotEnvThatChangesDuringALoginIsUsed(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	begun, end := filepath.Join(w.home, "begun"), filepath.Join(w.home, "end")
+	kubeconfig := writeLoginHelper(t, w, fmt.Sprintf(`: >%s
+while ! [ -e %s ]; do sleep 0.05; done
+[ -n "$LOGIN_TOKEN" ] || { echo "LOGIN_TOKEN is not set" >&2; exit 1; }
+echo '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "x"}}'
+`, begun, end))
+	w.env = append(w.env, "KUBECONFIG="+kubeconfig)
+	root := w.allowedProject(fmt.Sprintf("[services.kube]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 80\nconnection = { resource_name = \"web\" }\n", ports.FreePort(t)))
+	w.mustRun(root, "start", "--no-wait")
+	eventually(t, "the login helper runs", func() bool { _, err := os.Stat(begun); return err == nil })
+	w.writeFile(root, ".env", "LOGIN_TOKEN=1\n")
+	w.mustRun(root, "allow")
+	w.mustRun(root, "daemon", "reload")
+	w.writeFile(w.home, "end", "")
+	eventually(t, "the helper succeeds, and the API server is what is missing", func() bool {
+		return strings.Contains(w.service(root, "kube").LastError, "connection refused")
+	})
+}
+
 func TestReload_ChangedHealthCheckKeepsTheTunnel(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)

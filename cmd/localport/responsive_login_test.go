@@ -13,16 +13,15 @@ import (
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// writeHangingLogin writes a kubeconfig whose login helper never ends and ignores SIGTERM.
-func writeHangingLogin(t *testing.T, w *testEnv) (kubeconfig string, helper func() lockstate.Process) {
+// writeLoginHelper writes a kubeconfig with a login helper, a shell script, for an API server at whose port nothing listens.
+func writeLoginHelper(t *testing.T, w *testEnv, script string) (kubeconfig string) {
 	t.Helper()
-	program, pid := filepath.Join(w.home, "hung-login"), filepath.Join(w.home, "hung-login.pid")
-	text := fmt.Sprintf("#!/bin/sh\ntrap '' TERM\necho $$ >%s.new\nmv %s.new %s\nexec sleep 600\n", pid, pid, pid)
-	if err := executable.WriteFile(program, []byte(text), 0o700); err != nil {
+	program := filepath.Join(w.home, "login")
+	if err := executable.WriteFile(program, []byte("#!/bin/sh\n"+script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	kubeconfig = filepath.Join(w.home, "kubeconfig")
-	text = fmt.Sprintf(`apiVersion: v1
+	text := fmt.Sprintf(`apiVersion: v1
 kind: Config
 current-context: test
 contexts: [{name: test, context: {cluster: test, user: test}}]
@@ -32,6 +31,14 @@ users: [{name: test, user: {exec: {apiVersion: client.authentication.k8s.io/v1, 
 	if err := os.WriteFile(kubeconfig, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return kubeconfig
+}
+
+// writeHangingLogin writes a kubeconfig whose login helper never ends and ignores SIGTERM.
+func writeHangingLogin(t *testing.T, w *testEnv) (kubeconfig string, helper func() lockstate.Process) {
+	t.Helper()
+	pid := filepath.Join(w.home, "login.pid")
+	kubeconfig = writeLoginHelper(t, w, fmt.Sprintf("trap '' TERM\necho $$ >%s.new\nmv %s.new %s\nexec sleep 600\n", pid, pid, pid))
 	return kubeconfig, func() (p lockstate.Process) {
 		data, _ := os.ReadFile(pid)
 		if n, _ := fmt.Sscan(string(data), &p.PID); n == 1 {

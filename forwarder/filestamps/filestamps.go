@@ -85,6 +85,15 @@ func stampOf(path string) stamp {
 	return now
 }
 
+// Again returns the stamps of the same files and patterns as they are now.
+func (s Stamps) Again() Stamps {
+	now := make(Stamps, len(s))
+	for t := range s {
+		now[t] = t.stamp()
+	}
+	return now
+}
+
 // HaveChanged reports whether a file was written, created, removed or given another owner or mode since then.
 func (s Stamps) HaveChanged() bool {
 	for t, before := range s {

@@ -33,8 +33,9 @@ type destination struct {
 	sharingRefusedAt time.Time  // when it last did
 	oldSSH           sshProgram // that rejected forkOption; zero: none
 	oldSSHFoundAt    time.Time
-	lastFailure      *forwarder.Failure // of the last attempt; nil: it succeeded
+	lastFailure      *forwarder.Failure // of the last attempt; nil: it succeeded, lasts, or ended without a result
 	failureCount     int                // consecutive
+	loggedIn         wait.Broadcast     // by a master
 	refusalCount     int                // how many attempts a server that answered has refused, since the last success or failure of another kind
 	refusedConnects  int                // how many of the last connections, in a row, were refused
 	intervalReset    wait.Broadcast     // by onNetworkChange
@@ -119,10 +120,10 @@ func (d *destination) attemptInterval() time.Duration {
 	return urgentInterval.After(max(1, d.refusalCount+max(0, d.refusedConnects+1-quickAttempts)))
 }
 
-// onNetworkChange makes the attempts frequent again: the server may see another address.
+// onNetworkChange makes the attempts frequent again, and forgets the last failure: the server may see another address.
 func (d *destination) onNetworkChange() {
 	d.mu.Lock()
-	d.refusalCount, d.refusedConnects = 0, 0
+	d.refusalCount, d.refusedConnects, d.lastFailure = 0, 0, nil
 	d.mu.Unlock()
 	d.intervalReset.Announce()
 }
@@ -178,10 +179,11 @@ func (d *destination) tryAcquireMaster(run forwarder.Run) (m *master, delay time
 		if f := d.cachedFailure(run); f != nil && !isAttemptJustified {
 			return nil, 0, f
 		}
-		if delay := d.attemptInterval() - time.Since(d.lastAttemptAt); d.lastFailure != nil && run.IsUrgent && !d.isRequested(run) && delay > 0 {
+		if delay := d.attemptInterval() - time.Since(d.lastAttemptAt); d.failureCount > 0 && run.IsUrgent && !d.isRequested(run) && delay > 0 {
 			return nil, delay, nil
 		}
 		d.lastAttemptAt, d.lastAskSocket, d.inputs = time.Now(), run.AskSocket, inputs
+		d.lastFailure = nil // what it rested on is examined again, in this attempt or, if that is cancelled, in the next
 		d.master = d.startMaster(run)
 	}
 	d.master.userCount++
@@ -290,7 +292,8 @@ func (d *destination) recordLogin(m *master) {
 		d.nextLogin.connectTimeout = defaultConnectTimeout
 	}
 	d.lastFailure, d.failureCount, d.refusalCount, d.refusedConnects = nil, 0, 0, 0
-	d.inputs.haveChanged = false
+	d.inputs.changeCount = 0
+	d.loggedIn.Announce()
 }
 
 // recordFailure records why a master could not log in.

@@ -371,7 +371,7 @@ func TestDestination_RestartingServerIsReachedSoon(t *testing.T) {
 
 // The user's request is not delayed.
 func TestDestination_RequestOfTheUserIsAttemptedAtOnce(t *testing.T) {
-	d := &destination{recheckInterval: recheckInterval, lastAttemptAt: time.Now(), lastFailure: &forwarder.Failure{}, refusedConnects: 20}
+	d := &destination{recheckInterval: recheckInterval, lastAttemptAt: time.Now(), lastFailure: &forwarder.Failure{}, failureCount: 20, refusedConnects: 20}
 	if _, delay, _ := d.tryAcquireMaster(forwarder.Run{IsUrgent: true}); delay < 20*time.Second {
 		t.Errorf("a client waits for %v", delay)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
@@ -12,80 +13,121 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// agentCheckInterval is the time between looks at an agent while a login has failed: the user may run ssh-add.
+// agentCheckInterval is the time between looks at the agents while a login has failed: the user may run ssh-add.
 const agentCheckInterval = 5 * time.Second
+
+// maxAgents is how many agents are asked for their keys: that of the environment, and those that a config names.
+const maxAgents = 8
 
 // agentKeys are the keys of an agent as they were at a moment.
 type agentKeys struct {
-	socket      string // empty: no agent
+	socket      string
 	keys        []string
 	isAnswering bool // the agent has told its keys
 }
 
-func keysOfAgent(run forwarder.Run) agentKeys {
-	a := agentKeys{socket: process.Getenv(run.Env, AgentVariable)}
-	if a.socket != "" {
-		keys, err := AgentKeys(a.socket)
-		a.keys, a.isAnswering = keys, err == nil
+// keysOfAgents asks the agents at sockets, all at the same time.
+func keysOfAgents(sockets []string) []agentKeys {
+	all := make([]agentKeys, len(sockets))
+	var asking sync.WaitGroup
+	for i, socket := range sockets {
+		asking.Go(func() {
+			keys, err := AgentKeys(socket)
+			all[i] = agentKeys{socket, keys, err == nil}
+		})
 	}
-	return a
+	asking.Wait()
+	return all
 }
 
 func (a agentKeys) equal(b agentKeys) bool {
 	return a.socket == b.socket && slices.Equal(a.keys, b.keys)
 }
 
-// awaitChange waits until the agent has other keys. It returns false when ctx ends.
-func (a agentKeys) awaitChange(ctx context.Context) bool {
-	if a.socket == "" {
+// awaitKeyChange waits until one of the agents answers with other keys. It returns false when ctx ends.
+func awaitKeyChange(ctx context.Context, agents []agentKeys) bool {
+	if len(agents) == 0 {
 		<-ctx.Done()
 		return false
 	}
 	for wait.Sleep(ctx, agentCheckInterval) {
-		if keys, err := AgentKeys(a.socket); err == nil && !slices.Equal(keys, a.keys) {
-			return true
+		for i, now := range keysOfAgents(socketsOf(agents)) {
+			if now.isAnswering && !slices.Equal(now.keys, agents[i].keys) {
+				return true
+			}
 		}
 	}
 	return false
 }
 
+func socketsOf(agents []agentKeys) []string {
+	sockets := make([]string, len(agents))
+	for i, a := range agents {
+		sockets[i] = a.socket
+	}
+	return sockets
+}
+
 // loginInputs are what an attempt to log in rests on, apart from the server, as it was at a moment: before the attempt while that lasts, and
 // after it when it has failed.
 //
-// Nobody knows when exactly ssh reads a file or asks the agent. Inputs that have changed during an attempt that failed, such as a key that was
-// away for a moment, therefore justify another attempt, whatever they are when it begins.
+// Nobody knows when exactly ssh reads a file or asks an agent. Inputs that are others after an attempt that failed than before it, such as a key
+// that was away for a moment, therefore justify another attempt, whatever they are when that begins.
 type loginInputs struct {
-	files filestamps.Stamps // all that ssh may read
-	keys  agentKeys
-	// haveChanged is set if they have changed during the attempt that has failed.
-	haveChanged bool
-	// isRetryJustified is haveChanged, except after an attempt during which they changed too: what changes at each attempt, such as a file that
-	// the config's own commands write, would make the server refuse one login a second.
-	isRetryJustified bool
+	files  filestamps.Stamps // all that ssh may read
+	agents []agentKeys       // those that ssh may ask
+	// changeCount is the number of attempts in a row during which the inputs changed.
+	changeCount int
+	// retryAt is when another attempt is justified because the inputs changed during the one that has failed; zero: they did not.
+	retryAt time.Time
 }
 
+// hasAgentOf reports whether the agent of a run's environment answered: only for that one is ssh-add of use.
+func (i loginInputs) hasAgentOf(run forwarder.Run) bool {
+	socket := process.Getenv(run.Env, AgentVariable)
+	return slices.ContainsFunc(i.agents, func(a agentKeys) bool { return a.socket == socket && a.isAnswering })
+}
+
+// repeatedChangeDelay is the time to the next attempt if the inputs have changed during more than one in a row: the commands of a config may write
+// a file at each login. A server that refuses one login a second would lock the user out; fail2ban does so after five in ten minutes.
+var repeatedChangeDelay = wait.Backoff{First: 2 * time.Minute, Max: recheckInterval}
+
 // readInputs returns the inputs of an attempt that would begin now, and whether they justify one although the last attempt has failed. It does
-// not ask the agent while there is a master, which needs it no more.
+// not ask the agents while there is a master, which needs them no more.
 func (d *destination) readInputs(run forwarder.Run) (now loginInputs, isAttemptJustified bool) {
 	d.mu.Lock()
 	last, hasMaster := d.inputs, d.master != nil
 	d.mu.Unlock()
-	now = loginInputs{files: d.stampFiles(run), keys: last.keys, haveChanged: last.haveChanged}
+	files, sockets := d.findInputs(run)
+	now = loginInputs{files: files, agents: last.agents, changeCount: last.changeCount}
 	if !hasMaster {
-		now.keys = keysOfAgent(run)
+		now.agents = keysOfAgents(sockets)
 	}
-	return now, last.isRetryJustified || last.files.HaveChanged() || !now.keys.equal(last.keys)
+	isRetryDue := !last.retryAt.IsZero() && !time.Now().Before(last.retryAt)
+	return now, isRetryDue || last.files.HaveChanged() || !slices.EqualFunc(now.agents, last.agents, agentKeys.equal)
 }
 
-// readInputsAfter returns the inputs after an attempt with a failure. The agent is not asked after a transient one, which may be its own silence.
+// readInputsAfter returns the inputs after an attempt with a failure. The agents are not asked after a transient one, whose cause they may be.
 func (d *destination) readInputsAfter(run forwarder.Run, f *forwarder.Failure) loginInputs {
 	before := d.lastInputs()
-	now := loginInputs{files: d.stampFiles(run), keys: before.keys}
+	files, sockets := d.findInputs(run)
+	now := loginInputs{files: files, agents: before.agents}
 	if f.Class != forwarder.Transient {
-		now.keys = keysOfAgent(run)
+		now.agents = keysOfAgents(sockets)
 	}
-	now.haveChanged = !maps.Equal(now.files, before.files) || !now.keys.equal(before.keys)
-	now.isRetryJustified = now.haveChanged && !before.haveChanged
+	if maps.Equal(now.files, before.files) && slices.EqualFunc(now.agents, before.agents, agentKeys.equal) {
+		return now
+	}
+	for i, a := range now.agents {
+		if !a.isAnswering && i < len(before.agents) && a.socket == before.agents[i].socket {
+			now.agents[i] = before.agents[i] // that it answers again later with the same keys is no further change
+		}
+	}
+	now.changeCount = before.changeCount + 1
+	now.retryAt = time.Now()
+	if now.changeCount > 1 {
+		now.retryAt = now.retryAt.Add(repeatedChangeDelay.After(now.changeCount - 1))
+	}
 	return now
 }
 
@@ -96,14 +138,16 @@ func (d *destination) lastInputs() loginInputs {
 	return d.inputs
 }
 
-// addTo returns a copy of a failure that ends also when the inputs have changed: a key, an accepted host key, a corrected config, ssh-add.
-func (i loginInputs) addTo(f *forwarder.Failure) *forwarder.Failure {
-	if i.isRetryJustified {
-		return f.AlsoAwaiting(func(context.Context) bool { return true })
-	}
+// addTo returns a copy of a failure that ends also when the inputs justify another attempt (a key, an accepted host key, a corrected config,
+// ssh-add) and, unless it is transient, when loggedInCh is closed: another service has logged in.
+func (i loginInputs) addTo(f *forwarder.Failure, loggedInCh <-chan struct{}) *forwarder.Failure {
 	f = f.AlsoAwaiting(i.files.AwaitChange)
-	if f.Class != forwarder.Transient {
-		f = f.AlsoAwaiting(i.keys.awaitChange)
+	if !i.retryAt.IsZero() {
+		f = f.AlsoAwaiting(func(ctx context.Context) bool { return wait.Sleep(ctx, time.Until(i.retryAt)) })
 	}
-	return f
+	if f.Class == forwarder.Transient {
+		return f
+	}
+	return f.AlsoAwaiting(func(ctx context.Context) bool { return awaitKeyChange(ctx, i.agents) }).
+		AlsoAwaiting(func(ctx context.Context) bool { return wait.UntilClosed(ctx, loggedInCh) })
 }

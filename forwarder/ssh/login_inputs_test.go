@@ -7,10 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/testdata/executable"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
@@ -84,7 +87,7 @@ func TestLoginInputs_KeyThatIsAwayDuringALoginJustifiesAnother(t *testing.T) {
 }
 
 // A command in the config that writes one of the files at each login must not make the server refuse one login after the other.
-func TestLoginInputs_FileThatEachLoginWritesJustifiesOneMore(t *testing.T) {
+func TestLoginInputs_FileThatEachLoginWritesJustifiesOneMoreAtOnce(t *testing.T) {
 	server := sshd.Start(t)
 	key := sshd.NewKey(t, filepath.Join(t.TempDir(), "key"), "")
 	written := filepath.Join(t.TempDir(), "certificate")
@@ -97,13 +100,74 @@ func TestLoginInputs_FileThatEachLoginWritesJustifiesOneMore(t *testing.T) {
 	if _, isJustified := d.readInputs(r); isJustified {
 		t.Error("a third login is justified")
 	}
-	server.Authorize(key)
-	if err := os.WriteFile(key+".pub.new", nil, 0o600); err != nil {
-		t.Fatal(err)
+	if delay := time.Until(d.inputs.retryAt); delay < repeatedChangeDelay.First/2 || delay > repeatedChangeDelay.First {
+		t.Errorf("it is justified in %v", delay)
 	}
-	if err := os.Rename(key+".pub.new", key+"-cert.pub"); err != nil {
+	server.Authorize(key)
+	if err := os.WriteFile(key+"-cert.pub", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	requireChange(t, f)
+	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
+}
+
+// An agent that a config names counts like that of the environment.
+func TestLoginInputs_KeyOfAnAgentThatTheConfigNames(t *testing.T) {
+	for _, form := range []string{"%s", "$OTHER_AGENT"} {
+		server := sshd.Start(t)
+		key := sshd.NewKey(t, filepath.Join(t.TempDir(), "key"), "")
+		server.Authorize(key)
+		agent := sshd.StartAgent(t)
+		value := strings.ReplaceAll(form, "%s", agent)
+		svc, r := newService(server, startBackend(t)), newRun(t)
+		svc.Connection.Settings["key_file"] = ""
+		svc.Connection.Settings["config_file"] = writeProxyConfig(t, server, ":", "IdentityAgent "+value)
+		r.Env = append(r.Env, "OTHER_AGENT="+agent)
+		f := openFailure(t, svc, r)
+		runSSHAdd(t, agent, key)
+		requireChange(t, f)
+		requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
+	}
+}
+
+// What one service of a destination has shown is seen by the others: the server accepts the key by now.
+func TestLoginInputs_LoginOfOneServiceEndsTheFailureOfAnother(t *testing.T) {
+	server := sshd.Start(t)
+	key := sshd.NewKey(t, filepath.Join(t.TempDir(), "key"), "")
+	first, second, r := named(newService(server, startBackend(t)), "first"), named(newService(server, startBackend(t)), "second"), newRun(t)
+	config := writeMinimalConfig(t, server)
+	for _, svc := range []project.Service{first, second} {
+		svc.Connection.Settings["config_file"], svc.Connection.Settings["key_file"] = config, key
+	}
+	_, f := openFailure(t, first, r), openFailure(t, second, r)
+	server.Authorize(key)
+	requested := r
+	requested.RequestedAt = time.Now()
+	requireWelcome(t, dialTunnel(t, openTunnel(t, first, requested)))
+	requireChange(t, f)
+	requireWelcome(t, dialTunnel(t, openTunnel(t, second, r)))
+}
+
+// An ssh that is known to be old is tried without its missing option. When that is forgotten, an attempt takes two, which must not return the
+// failure of the last one instead.
+func TestLoginInputs_RecheckWithAnOldSSHAsksTheServer(t *testing.T) {
+	real, err := exec.LookPath("ssh")
+	if err != nil {
+		t.Skip("ssh is missing (Debian: openssh-client)")
+	}
+	path := filepath.Join(t.TempDir(), "ssh")
+	if err := executable.WriteFile(path, []byte(strings.ReplaceAll(oldSSHScript, "REAL", real)), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	server := sshd.Start(t)
+	key := sshd.NewKey(t, filepath.Join(t.TempDir(), "key"), "")
+	svc, r := newService(server, startBackend(t)), newRun(t)
+	r.Env = append(r.Env, "PATH="+filepath.Dir(path)+":"+os.Getenv("PATH"))
+	svc.Connection.Settings["config_file"], svc.Connection.Settings["key_file"] = writeMinimalConfig(t, server), key
+	_ = openFailure(t, svc, r)
+	server.Authorize(key)
+	d := driverOf(t).destinationFor(newTunnelSpec(svc), r)
+	d.oldSSHFoundAt, d.lastAttemptAt = time.Now().Add(-recheckInterval), time.Now().Add(-recheckInterval)
+	r.ChangedAt = time.Now()
 	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
 }

@@ -134,9 +134,10 @@ func (*driver) Target(svc project.Service) string {
 func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) (forwarder.Tunnel, error) {
 	s := newTunnelSpec(svc)
 	dest := d.destinationFor(s, run)
+	loggedInCh := dest.loggedIn.Changed()
 	m, err := dest.acquireMaster(ctx, svc.Name, run)
 	if f, isFailure := errors.AsType[*forwarder.Failure](err); isFailure {
-		failure := dest.lastInputs().addTo(nameService(f, svc.Name))
+		failure := dest.lastInputs().addTo(nameService(f, svc.Name), loggedInCh)
 		if failure.Class != forwarder.Transient {
 			failure.RecheckAfter = recheckInterval // what the server accepts
 		}

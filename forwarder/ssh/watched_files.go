@@ -17,8 +17,11 @@ import (
 
 // fileOptions are the options of ssh_config, in lower case, whose values are files that a failure may rest on.
 var fileOptions = []string{
-	identityFileOption, "certificatefile", "userknownhostsfile", "globalknownhostsfile", "revokedhostkeys", "identityagent",
+	identityFileOption, "certificatefile", "userknownhostsfile", "globalknownhostsfile", "revokedhostkeys", identityAgentOption,
 }
+
+// identityAgentOption names the socket of an agent, or the environment variable that has it (ssh_config(5), IdentityAgent).
+const identityAgentOption = "identityagent"
 
 // identityFileOption names a private key. ssh also reads the public key and the certificate beside it.
 const identityFileOption = "identityfile"
@@ -30,13 +33,14 @@ var defaultKeys = []string{"id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "i
 type watchedFiles struct {
 	run             forwarder.Run
 	paths, patterns []string
+	agents          []string // the sockets of agents that a config names
 }
 
-// stampFiles returns the files that ssh may read for this destination and its jump hosts, whether or not they exist: the config files,
-// those that they include, and the files that any line names. Which Host and Match blocks apply only ssh can tell, and for each jump host
+// findInputs returns the files that ssh may read for this destination and its jump hosts, whether or not they exist: the config files, those that
+// they include, and the files that any line names. agents are the sockets of the agents that ssh may ask, at most maxAgents. Which Host and Match blocks apply only ssh can tell, and for each jump host
 // anew: a file of another host is watched too, and costs an attempt when it changes. The directory ~/.ssh itself is not watched: control
 // sockets come and go in it.
-func (d *destination) stampFiles(run forwarder.Run) filestamps.Stamps {
+func (d *destination) findInputs(run forwarder.Run) (files filestamps.Stamps, agents []string) {
 	w := &watchedFiles{run: run}
 	if d.keyFile != "" {
 		w.addKey(d.keyFile)
@@ -52,9 +56,14 @@ func (d *destination) stampFiles(run forwarder.Run) filestamps.Stamps {
 	}
 	w.paths = append(w.paths, "/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 	w.addConfigFiles(d.rootConfigFiles())
-	stamps := filestamps.Of(w.paths...)
-	stamps.AddMatches(w.patterns...)
-	return stamps
+	files = filestamps.Of(w.paths...)
+	files.AddMatches(w.patterns...)
+	for _, socket := range append([]string{process.Getenv(run.Env, AgentVariable)}, w.agents...) {
+		if socket != "" && len(agents) < maxAgents && !slices.Contains(agents, socket) {
+			agents = append(agents, socket)
+		}
+	}
+	return files, agents
 }
 
 // rootConfigFiles are the config files that ssh reads because nothing includes them.
@@ -110,6 +119,14 @@ func (w *watchedFiles) addLine(words []string) {
 		if strings.EqualFold(value, "none") {
 			continue
 		}
+		if option == identityAgentOption {
+			if name, isVariable := strings.CutPrefix(value, "$"); isVariable && !strings.HasPrefix(name, "{") {
+				value = process.Getenv(w.run.Env, name)
+			}
+			if value == "" || value == AgentVariable { // the agent of the environment
+				continue
+			}
+		}
 		path := w.expand(value)
 		if rest, isHome := strings.CutPrefix(path, "~/"); isHome {
 			path = filepath.Join(homeDir(), rest)
@@ -124,6 +141,8 @@ func (w *watchedFiles) addLine(words []string) {
 			}
 		case option == identityFileOption:
 			w.addKey(path)
+		case option == identityAgentOption:
+			w.paths, w.agents = append(w.paths, path), append(w.agents, path)
 		default:
 			w.paths = append(w.paths, path)
 		}

@@ -142,7 +142,7 @@ func TestDestination_StampsFilesOfOptionsAndTokens(t *testing.T) {
 	} {
 		name, value, _ := strings.Cut(option, "=")
 		d := &destination{configFile: "none", options: map[string]string{name: value}}
-		stamps := d.stampFiles(run)
+		stamps, _ := d.findInputs(run)
 		writeConfigFile(t, filepath.Join(dir, file), "")
 		if !stamps.HaveChanged() {
 			t.Errorf("%s: %s is not watched", option, file)

@@ -166,7 +166,12 @@ func (c environmentChange) isUsedBy(service string) bool {
 // that ssh runs, or a login helper, may.
 func (c environmentChange) mayHelp(now *service.Snapshot) bool {
 	hasFailed := now.State == forwarder.NeedsAttention || now.State == forwarder.Failed
-	return hasFailed && !c.isRequested && len(c.names) > 0 && c.uses[now.Service.Name] != nil
+	return hasFailed && c.mayBeUsedBy(now.Service.Name)
+}
+
+// mayBeUsedBy reports whether a program that the service's tunnel runs may use a variable that has changed, unless the user restarts it anyway.
+func (c environmentChange) mayBeUsedBy(service string) bool {
+	return !c.isRequested && len(c.names) > 0 && c.uses[service] != nil
 }
 
 // updateService gives a service that keeps its addresses its new definition, and reports whether anything changed. A service whose tunnel uses a
@@ -180,6 +185,8 @@ func (s *Supervisor) updateService(config *activeConfig, old project.Service, d 
 	}
 	if mayHelp := environment.mayHelp(svc.Snapshot()); changed || mayHelp {
 		svc.Redefine(d, !isUsed && !mayHelp && hasSameTunnel(old, d.Service), requestedAt)
+	} else if environment.mayBeUsedBy(d.Name) {
+		svc.RetryLogin(requestedAt) // an attempt that is under way may fail for lack of the change
 	}
 	if wanted && svc.Snapshot().IsStopped() {
 		svc.Start(service.StartOptions{RequestedAt: requestedAt})

@@ -77,6 +77,16 @@ func IsClosedWithin(d time.Duration, c <-chan struct{}) bool {
 	}
 }
 
+// UntilClosed returns true as soon as c is closed, or receives, or false as soon as ctx is done.
+func UntilClosed(ctx context.Context, c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // Broadcast wakes all goroutines that wait for a change. The zero Broadcast is ready; it is safe for concurrent use.
 type Broadcast struct {
 	mu        sync.Mutex    // guards changedCh

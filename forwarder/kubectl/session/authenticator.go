@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -25,17 +26,19 @@ type authenticator struct {
 	tasks  *tasks.Group // of the Registry
 	plugin *execPlugin  // nil: the kubeconfig contains the credential
 
-	mu              sync.Mutex
-	cred            *credential
-	pluginDoneCh    chan struct{} // closed when the running plugin has ended; nil: none runs
-	pluginStartedAt time.Time
-	failure         *forwarder.Failure
-	failedAt        time.Time         // time of failure
-	openedFiles     filestamps.Stamps // of the source that was opened last: what the plugin may have read
-	failedFiles     filestamps.Stamps // openedFiles when the plugin failed
-	failureCount    int               // of transient failures in a row
-	retryAt         time.Time         // when the plugin is run again after a transient failure; zero: not by itself
-	expiresAt       time.Time         // of a credential in the kubeconfig; zero: unknown
+	mu               sync.Mutex
+	cred             *credential
+	pluginDoneCh     chan struct{} // closed when the running plugin has ended; nil: none runs
+	cancelPlugin     context.CancelFunc
+	pluginStartedAt  time.Time
+	failure          *forwarder.Failure
+	failedAt         time.Time         // when the plugin that failed was started: what was changed later has not been tried
+	openedFiles      filestamps.Stamps // of the source that was opened last: what the plugin may have read
+	failedFiles      filestamps.Stamps // of the plugin that failed: its failure ends when they change
+	haveFilesChanged bool              // while the last plugin that failed ran
+	failureCount     int               // of transient failures in a row
+	retryAt          time.Time         // when the plugin is run again after a transient failure; zero: not by itself
+	expiresAt        time.Time         // of a credential in the kubeconfig; zero: unknown
 
 	credentialChanged wait.Broadcast // announced by useCredential
 }
@@ -89,9 +92,7 @@ func (a *authenticator) currentCredential(ctx context.Context) (*credential, err
 			return cred, nil
 		}
 		if a.pluginDoneCh == nil {
-			a.pluginDoneCh, a.pluginStartedAt = make(chan struct{}), time.Now()
-			ended := a.pluginDoneCh
-			a.tasks.Go(func(ctx context.Context) { a.runPlugin(ctx, ended) })
+			a.startPlugin()
 		}
 		running := a.pluginDoneCh
 		a.mu.Unlock()
@@ -109,48 +110,75 @@ func (a *authenticator) currentCredential(ctx context.Context) (*credential, err
 // pluginBackoff is the delays before a plugin is run again that failed because of the network.
 var pluginBackoff = wait.Backoff{First: 30 * time.Second, Max: 10 * time.Minute}
 
-// runPlugin runs the plugin, which has its own timeout, and records the result.
-func (a *authenticator) runPlugin(ctx context.Context, doneCh chan struct{}) {
+// startPlugin starts to run the plugin. a.mu is held.
+func (a *authenticator) startPlugin() {
+	plugin, doneCh, files := *a.plugin, make(chan struct{}), a.openedFiles
+	a.pluginDoneCh, a.pluginStartedAt = doneCh, time.Now()
+	a.cancelPlugin = a.tasks.Go(func(ctx context.Context) { a.runPlugin(ctx, &plugin, doneCh, files) })
+}
+
+// runPlugin runs the plugin, which has its own timeout, and records the result unless setCredential has made it useless. files are those that
+// the plugin may read, before it does.
+func (a *authenticator) runPlugin(ctx context.Context, plugin *execPlugin, doneCh chan struct{}, files filestamps.Stamps) {
 	var cred *credential
 	var err error
-	forwarder.CatchPanic(func() { cred, err = a.plugin.run(ctx) }, func(failure *forwarder.Failure, _ []byte) { err = failure })
+	forwarder.CatchPanic(func() { cred, err = plugin.run(ctx) }, func(failure *forwarder.Failure, _ []byte) { err = failure })
+	filesAfter := files
+	if err != nil {
+		filesAfter = files.Again() // without the mutex, which status needs: a file system may hang
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.pluginDoneCh != doneCh {
+		return
+	}
 	if err != nil {
-		a.cred = nil
-		a.setFailure(err)
+		a.setFailure(err, a.pluginStartedAt, files, filesAfter)
 	} else {
 		a.useCredential(cred)
 	}
+	a.endPlugin()
+}
+
+// endPlugin lets those that wait for the plugin look for a credential or a failure. a.mu is held.
+func (a *authenticator) endPlugin() {
+	close(a.pluginDoneCh)
 	a.pluginDoneCh = nil
-	close(doneCh)
 }
 
 // recordFailure records that the plugin has failed where another program ran it.
 func (a *authenticator) recordFailure(failure *forwarder.Failure) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.cred = nil
-	a.setFailure(failure)
+	a.setFailure(failure, time.Now(), a.openedFiles, a.openedFiles)
 }
 
-// setFailure records why the plugin has failed. a.mu is held.
-func (a *authenticator) setFailure(err error) {
+// setFailure records why the plugin that was started at a time has failed, and discards the credential. The failure ends when there is another credential, or when the files
+// are others than before the plugin ran: a login in another terminal may have changed them while it did. A plugin that itself changes one each
+// time it fails is run once more, and then not before they differ from those after it. a.mu is held.
+func (a *authenticator) setFailure(err error, startedAt time.Time, before, after filestamps.Stamps) {
 	failure, ok := errors.AsType[*forwarder.Failure](err)
 	if !ok {
 		failure = &forwarder.Failure{Class: forwarder.NeedsUser, Reason: err.Error()}
 	}
-	a.failure, a.failedAt, a.failedFiles, a.retryAt = failure, time.Now(), a.openedFiles, time.Time{}
+	haveChanged, changedCh := !maps.Equal(before, after), a.credentialChanged.Changed()
+	a.failedFiles = before
+	if haveChanged && a.haveFilesChanged {
+		a.failedFiles = after
+	}
+	a.cred, a.failedAt, a.retryAt, a.haveFilesChanged = nil, startedAt, time.Time{}, haveChanged
+	a.failure = failure.AlsoAwaiting(a.failedFiles.AwaitChange).
+		AlsoAwaiting(func(ctx context.Context) bool { return wait.UntilClosed(ctx, changedCh) })
 	if failure.Class == forwarder.Transient {
 		a.failureCount++
-		a.retryAt = a.failedAt.Add(pluginBackoff.After(a.failureCount))
+		a.retryAt = time.Now().Add(pluginBackoff.After(a.failureCount))
 	}
 }
 
 // useCredential uses a new credential. a.mu is held.
 func (a *authenticator) useCredential(cred *credential) {
 	cred.scheduleRenewal()
-	a.cred = cred
+	a.cred, a.haveFilesChanged = cred, false
 	a.clearFailure()
 	a.credentialChanged.Announce()
 }
@@ -199,11 +227,15 @@ func (a *authenticator) clearOutdatedFailure(limit time.Time, files filestamps.S
 	}
 }
 
-// setCredential sets the credential of a login that the user ran on a terminal.
+// setCredential sets the credential of a login that the user ran on a terminal. A plugin that runs, and may wait for that login, is ended.
 func (a *authenticator) setCredential(cred *credential) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.useCredential(cred)
+	if a.pluginDoneCh != nil {
+		a.cancelPlugin()
+		a.endPlugin()
+	}
 }
 
 func (a *authenticator) isPluginRunning() bool {

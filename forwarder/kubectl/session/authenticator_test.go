@@ -327,6 +327,110 @@ func TestRegistry_SetCredentialServesAllSessions(t *testing.T) {
 	}
 }
 
+// startWaitingHelper starts a login helper that runs until endHelper and then fails, unless a login was done.
+func startWaitingHelper(t *testing.T, s *tokenServer) (src Source, failureCh <-chan *forwarder.Failure) {
+	t.Helper()
+	src = s.source(t, execUser, "[ -e $0.done ] || { while ! [ -e $0.end ]; do sleep 0.05; done; exit 1; }\n"+printCredential(`"token": "secret"`))
+	src.Env = append(slices.Clip(src.Env), "HOME="+src.Dir)
+	src.Stamps = src.ReadFiles().Stamps
+	ch := make(chan *forwarder.Failure, 1)
+	opened, release, err := testRegistry.Open(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	go func() {
+		_, err := opened.auth.currentCredential(t.Context())
+		failure, _ := errors.AsType[*forwarder.Failure](err)
+		ch <- failure
+	}()
+	for countHelperRuns(t, src) == 0 {
+		select {
+		case f := <-ch:
+			t.Fatalf("the helper was not run: %v", f)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return src, ch
+}
+
+func endHelper(t *testing.T, src Source) { writeFile(t, filepath.Join(src.Dir, "helper.end"), "") }
+
+func requireChange(t *testing.T, f *forwarder.Failure) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if f == nil || f.AwaitChange == nil || !f.AwaitChange(ctx) {
+		t.Fatalf("no change was noticed after %+v", f)
+	}
+}
+
+// The user logs in by a command while a helper waits for that in a browser: the helper is ended, and its failure does not count.
+func TestAuthenticator_LoginEndsAWaitingLoginHelper(t *testing.T) {
+	s := startServer(t, "secret")
+	src, failureCh := startWaitingHelper(t, s)
+	if err := testRegistry.SetCredential(src, []byte(`{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "secret"}}`)); err != nil {
+		t.Fatal(err)
+	}
+	if f := <-failureCh; f != nil {
+		t.Errorf("after the login: %+v", f)
+	}
+	endHelper(t, src)
+	if f := getObject(t, src); f != nil || countHelperRuns(t, src) != 1 {
+		t.Errorf("%+v, %d runs", f, countHelperRuns(t, src))
+	}
+}
+
+// A login in another terminal while a helper runs is noticed when the helper has failed, although services were opened in between.
+func TestAuthenticator_LoginElsewhereDuringALoginHelperIsNoticed(t *testing.T) {
+	s := startServer(t, "secret")
+	src, failureCh := startWaitingHelper(t, s)
+	cache := filepath.Join(src.Dir, ".aws", "sso", "cache")
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(cache, "token.json"), "{}")
+	writeFile(t, filepath.Join(src.Dir, "helper.done"), "")
+	src.Stamps = src.ReadFiles().Stamps
+	_, release, err := testRegistry.Open(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+	endHelper(t, src)
+	requireChange(t, <-failureCh)
+	if f := getObject(t, src); f != nil || countHelperRuns(t, src) != 2 {
+		t.Errorf("%+v, %d runs", f, countHelperRuns(t, src))
+	}
+}
+
+// A helper that changes one of the files each time it fails is run once more, not again and again.
+func TestAuthenticator_LoginHelperThatWritesItsFilesIsRunOnceMore(t *testing.T) {
+	s := startServer(t, "secret")
+	src := s.source(t, execUser, "echo >>$HOME/.aws/credentials; exit 1\n")
+	src.Env = append(slices.Clip(src.Env), "HOME="+src.Dir)
+	if err := os.Mkdir(filepath.Join(src.Dir, ".aws"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 4 {
+		src.Stamps = src.ReadFiles().Stamps
+		if f, want := getObject(t, src), min(i+1, 2); f == nil || countHelperRuns(t, src) != want {
+			t.Errorf("%+v, %d runs, want %d", f, countHelperRuns(t, src), want)
+		}
+	}
+}
+
+// A login that one service needed serves the others: their failure ends.
+func TestAuthenticator_LoginEndsTheFailureOfOtherServices(t *testing.T) {
+	s := startServer(t, "given")
+	src := s.source(t, execUser, "exit 1\n")
+	f := getObject(t, src)
+	if err := testRegistry.SetCredential(src, []byte(`{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "given"}}`)); err != nil {
+		t.Fatal(err)
+	}
+	requireChange(t, f)
+}
+
 func TestRegistry_GroupEndStopsTheLoginHelper(t *testing.T) {
 	s := startServer(t, "secret")
 	src := s.source(t, execUser, ": > $0.started\nexec sleep 1000\n")

@@ -40,8 +40,9 @@ func (s *watchServer) RoundTrip(req *http.Request) (*http.Response, error) {
 	case s.isDown || isWatch && !s.mayWatch:
 		return answer(http.StatusForbidden, io.NopCloser(strings.NewReader(`{"kind": "Status", "reason": "Forbidden", "message": "no", "code": 403}`)))
 	case isWatch:
-		var body *io.PipeReader
-		body, s.events = io.Pipe()
+		body, events := io.Pipe()
+		s.events = events
+		context.AfterFunc(req.Context(), func() { _ = events.CloseWithError(req.Context().Err()) }) // as a connection
 		return answer(http.StatusOK, body)
 	}
 	if list := s.list; list != nil {

@@ -88,9 +88,11 @@ func (i loginInputs) hasAgentOf(run forwarder.Run) bool {
 	return slices.ContainsFunc(i.agents, func(a agentKeys) bool { return a.socket == socket && a.isAnswering })
 }
 
-// repeatedChangeDelay is the time to the next attempt if the inputs have changed during more than one in a row: the commands of a config may write
-// a file at each login. A server that refuses one login a second would lock the user out; fail2ban does so after five in ten minutes.
-var repeatedChangeDelay = wait.Backoff{First: 2 * time.Minute, Max: recheckInterval}
+// If the inputs change during more attempts in a row than immediateRetries, as when a command of a config writes a file at each login, the next one
+// is due after repeatedChangeDelay: fail2ban locks a user out for whom the server refuses five logins in ten minutes.
+const immediateRetries = 2
+
+var repeatedChangeDelay = wait.Backoff{First: 4 * time.Minute, Max: recheckInterval}
 
 // readInputs returns the inputs of an attempt that would begin now, and whether they justify one although the last attempt has failed. It does
 // not ask the agents while there is a master, which needs them no more.
@@ -124,10 +126,7 @@ func (d *destination) readInputsAfter(run forwarder.Run, f *forwarder.Failure) l
 		}
 	}
 	now.changeCount = before.changeCount + 1
-	now.retryAt = time.Now()
-	if now.changeCount > 1 {
-		now.retryAt = now.retryAt.Add(repeatedChangeDelay.After(now.changeCount - 1))
-	}
+	now.retryAt = time.Now().Add(repeatedChangeDelay.After(now.changeCount - immediateRetries))
 	return now
 }
 

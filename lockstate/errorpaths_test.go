@@ -105,7 +105,7 @@ func TestUpdate_ThatIsCancelledWhileItWaitsSaysSo(t *testing.T) {
 
 func TestUpdate_OfADirectoryThatIsDeletedInEveryRunEndsWithItsContext(t *testing.T) {
 	d := openTestDir(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	runs := 0
 	_, err := d.Update(ctx, func(tx *Tx) error {

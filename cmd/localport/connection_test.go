@@ -29,15 +29,23 @@ func dial(t *testing.T, addr string) *connection {
 func newConnection(t *testing.T, conn net.Conn) *connection {
 	t.Helper()
 	t.Cleanup(func() { conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
-		t.Fatal(err)
+	c := &connection{t, conn.(*net.TCPConn), bufio.NewReader(conn)}
+	c.limitWaits()
+	return c
+}
+
+// limitWaits makes reads and writes fail 30 s from now.
+func (c *connection) limitWaits() {
+	c.t.Helper()
+	if err := c.conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		c.t.Fatal(err)
 	}
-	return &connection{t, conn.(*net.TCPConn), bufio.NewReader(conn)}
 }
 
 // exchangeLine sends a line and returns the next line that it receives.
 func (c *connection) exchangeLine(line string) string {
 	c.t.Helper()
+	c.limitWaits()
 	if _, err := io.WriteString(c.conn, line+"\n"); err != nil {
 		c.t.Fatal(err)
 	}

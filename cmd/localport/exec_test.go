@@ -105,8 +105,8 @@ func TestExec_WaitsAtMostItsTimeout(t *testing.T) {
 	w := newTestEnv(t)
 	root := w.allowedProject(fmt.Sprintf("[services.gone]\ntechnology = \"tcp\"\nlocal_port = \"auto\"\nremote_port = %d\n"+
 		"connection = { remote_host = \"127.0.0.1\" }\n", ports.FreePort(t)))
-	o := w.localport(root, "exec", "--wait", "300ms", "--", "true")
-	if o.code != output.ExitExecFailed || !strings.Contains(o.stderr, `service "gone" is still unhealthy after 300ms`) ||
+	o := w.localport(root, "exec", "--wait", "3s", "--", "true")
+	if o.code != output.ExitExecFailed || !strings.Contains(o.stderr, `service "gone" is still unhealthy after 3s`) ||
 		!strings.Contains(o.stderr, "connection refused") {
 		t.Errorf("exit %d, %q", o.code, o.stderr)
 	}

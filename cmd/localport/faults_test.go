@@ -51,6 +51,7 @@ func checkReset(t *testing.T, addr string) {
 // killTunnel kills the only child of a project's supervisor, and returns when the supervisor has reaped it.
 func (w *testEnv) killTunnel(root string) {
 	w.t.Helper()
+	w.waitKeeper(root) // it looks like a child until it is in a session of its own
 	children := findChildren(w.t, w.supervisor(root).PID)
 	if len(children) != 1 {
 		w.t.Fatalf("children: %v", children)
@@ -85,6 +86,7 @@ var faults = map[string]fault{
 	"child frozen": {
 		prepare: func(t *testing.T, w *testEnv, port int) (string, func(string)) {
 			return commandConfig(t, "web", port), func(root string) {
+				w.waitKeeper(root)
 				child := findChildren(t, w.supervisor(root).PID)[0]
 				if err := syscall.Kill(child.PID, syscall.SIGSTOP); err != nil {
 					t.Fatal(err)
@@ -96,7 +98,7 @@ var faults = map[string]fault{
 	},
 	"upstream refuses": {
 		prepare: func(t *testing.T, _ *testEnv, port int) (string, func(string)) {
-			host, upstream := sshd.Start(t), serve(t, "127.0.0.1:0")
+			host, upstream := sshd.Start(t), serve(t, fmt.Sprintf("127.0.0.1:%d", ports.FreePort(t))) // nothing else may listen there later
 			return sshConfig("web", port, host, upstream.port) + "connect_timeout = \"1s\"\nhealth_check = { " + quickCheck + " }\n",
 				func(string) { upstream.close() }
 		},

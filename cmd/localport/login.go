@@ -20,7 +20,7 @@ import (
 )
 
 type loginCmd struct {
-	Services []string `arg:"" optional:"" name:"service" help:"Services; if none is given, those that need attention."`
+	Services []string `arg:"" optional:"" name:"service" help:"Services; if none is given, those that need attention, or whose hint names this command."`
 }
 
 // Help is the text below the usage.
@@ -117,20 +117,23 @@ func (p commandProject) withoutHealthy(a *app, parsed *project.Project, status a
 	return useful
 }
 
-// selectNames returns the services named on the command line or, without any, those that need attention, and those that are tried again, while a
-// login program waits for the user or the network is away, and whose hint says to run this command.
+// selectNames returns the services named on the command line or, without any, those that need attention, and those that are tried again and whose
+// hint names this command without a service: their login program waits for the user.
 func (c loginCmd) selectNames(status api.Status) ([]string, error) {
 	if len(c.Services) > 0 {
 		return selectServices(status.Services, c.Services, nil)
 	}
 	var names []string
 	for _, svc := range status.Services {
-		if svc.State == forwarder.NeedsAttention || !svc.State.IsSettled() && strings.Contains(svc.Hint, "localport login") {
+		if svc.State == forwarder.NeedsAttention || isTriedAgain(svc.State) && strings.Contains(svc.Hint, `"localport login"`) {
 			names = append(names, svc.Name)
 		}
 	}
 	return names, nil
 }
+
+// isTriedAgain reports whether a service in this state is tried again by itself, by this project.
+func isTriedAgain(state forwarder.State) bool { return !state.IsSettled() && state != forwarder.Shared }
 
 // waitForFirstAttempts returns the status when no first attempt goes on any more, which may show that a login is needed. After startTimeout, or
 // if the supervisor does not tell, it returns the last one that is known.

@@ -127,6 +127,8 @@ func TestLogin_SelectsServicesWhoseHintNamesIt(t *testing.T) {
 		{Name: "locked", State: forwarder.NeedsAttention},
 		{Name: "down", State: forwarder.Restarting},
 		{Name: "stopped", State: forwarder.Stopped, Hint: hint},
+		{Name: "elsewhere", State: forwarder.Shared, Hint: hint + " (in ~/shop)"},
+		{Name: "refused", State: forwarder.Restarting, Hint: `after a change there, run "localport login refused"`},
 	}})
 	if want := []string{"waiting", "locked"}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q (%v)", got, want, err)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/localport-sh/localport/testdata/ports"
+	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
 // advanceClock returns a line that advances the clock of a shell's hook. fish's is the age of a directory.
@@ -15,6 +16,18 @@ func advanceClock(kind string, seconds int) string {
 		return fmt.Sprintf("set -g __localport_since (math $__localport_since - %d)", seconds)
 	}
 	return fmt.Sprintf("SECONDS=$((SECONDS + %d))", seconds)
+}
+
+// awaitRepetition waits until a shell has entered at a prompt that is due later and later. It returns what the prompts have printed: one whose
+// export does not end within its 200 ms, as on a busy machine, prints nothing.
+func awaitRepetition(t *testing.T, sh *shellpty.Shell, kind string) (printed string) {
+	t.Helper()
+	eventually(t, "the shell has entered", func() bool {
+		sh.Run(advanceClock(kind, 60))
+		printed += sh.Output()
+		return sh.Environ()["WEB_PORT"] != ""
+	})
+	return printed
 }
 
 // startedProject starts a project with the service web and returns its root and a function that freezes its supervisor.
@@ -42,7 +55,7 @@ func TestPrompt_EntersWhenAFrozenSupervisorAnswersAgain(t *testing.T) {
 		thaw := freeze()
 		defer thaw()
 		sh.Run("cd " + root)
-		if out := sh.Output(); !strings.Contains(out, "did not answer within 1s") {
+		if out := sh.Output(); !strings.Contains(out, "did not answer within ") {
 			t.Errorf("entering printed %q", out)
 		}
 		sh.Run("true") // the project's line has changed during the export
@@ -53,9 +66,8 @@ func TestPrompt_EntersWhenAFrozenSupervisorAnswersAgain(t *testing.T) {
 		}
 		thaw()
 		checkPromptsRunNothing(t, sh)
-		sh.Run(advanceClock(kind, 10))
-		if out := sh.Output(); !strings.Contains(out, "web :") || sh.Environ()["WEB_PORT"] == "" {
-			t.Errorf("when it answers again, the prompt printed %q; WEB_PORT is %q", out, sh.Environ()["WEB_PORT"])
+		if out := awaitRepetition(t, sh, kind); !strings.Contains(out, "web :") {
+			t.Errorf("when it answers again, the prompt printed %q", out)
 		}
 		checkPromptsRunNothing(t, sh)
 	})
@@ -77,12 +89,7 @@ func TestPrompt_EntersWhenTheStateIsFreeAgain(t *testing.T) {
 		sh.Run("true")
 		checkPromptsRunNothing(t, sh)
 		release()
-		sh.Run(advanceClock(kind, 5))
-		eventually(t, "the supervisor that the limited repetition has started is there", func() bool { return w.state(root).Supervisor != nil })
-		sh.Run(advanceClock(kind, 10))
-		if sh.Environ()["WEB_PORT"] == "" {
-			t.Errorf("the variables are missing; printed %q", sh.Output())
-		}
+		awaitRepetition(t, sh, kind)
 		supervisor := w.supervisor(root)
 		sh.Run("cd /")
 		w.waitExit(supervisor)

@@ -86,6 +86,7 @@ func TestRestart_OfAStoppedProjectStartsIt(t *testing.T) {
 	if leases := w.state(root).Leases; len(leases) != 1 || leases[0].Kind != lockstate.StartLease {
 		t.Errorf("leases: %+v", leases)
 	}
+	w.waitKeeper(root)
 	before := findChildren(t, supervisor.PID)
 	w.mustRun(root, "restart", "web")
 	if after := findChildren(t, supervisor.PID); len(before) != 1 || len(after) != 1 || before[0] == after[0] {

@@ -411,7 +411,7 @@ func TestShared_SurvivesAReplacedSupervisorOfTheHolder(t *testing.T) {
 func TestShared_FollowsTheHealthAtTheHolder(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
-	upstream, port := serve(t, "127.0.0.1:0"), ports.FreePort(t)
+	upstream, port := serve(t, fmt.Sprintf("127.0.0.1:%d", ports.FreePort(t))), ports.FreePort(t) // it is served again later
 	config := tcpConfig("web", port, upstream) + "health_check = { type = \"tcp\", interval = \"1s\" }\n" +
 		tcpConfig("api", ports.FreePort(t), serve(t, "127.0.0.1:0")) + "depends_on = [\"web\"]\nlocal_address = \"127.0.0.1\"\n"
 	one := w.allowedProject(tcpConfig("web", port, upstream) + "start = \"on-demand\"\nidle_timeout = \"1s\"\nhealth_check = { type = \"tcp\", interval = \"1s\" }\n")

@@ -183,6 +183,7 @@ func TestTunnel_FrozenProcessIsReplaced(t *testing.T) {
 	port := ports.FreePort(t)
 	root := w.allowedProject(commandConfig(t, "web", port))
 	w.mustRun(root, "start")
+	w.waitKeeper(root)
 	children := findChildren(t, w.supervisor(root).PID)
 	if len(children) != 1 {
 		t.Fatalf("children: %v", children)

@@ -175,7 +175,11 @@ func (p *Project) ExplainNoAnswer(err error, startedAt time.Time) error {
 func (p *Project) newNoAnswerError(waited time.Duration) error {
 	e := &NoAnswerError{Role: SupervisorRole, Waited: p.AnswerTimeout}
 	if waited < p.AnswerTimeout/2 || waited > 2*p.AnswerTimeout { // another timeout has ended the wait
-		e.Waited = waited.Round(100 * time.Millisecond)
+		unit := 100 * time.Millisecond
+		if waited < unit {
+			unit = time.Millisecond
+		}
+		e.Waited = max(unit, waited.Round(unit))
 	}
 	recorded := p.Dir.ReadOrZero().Supervisor
 	if recorded != nil && recorded.IsForeign() {

@@ -277,17 +277,34 @@ func TestDriver_OpenAcceptsListenerOfGrandchild(t *testing.T) {
 	requireEcho(t, openTunnel(t, newRun(t, "echo"), "sh", "-c", `"$0" "$1" & wait`, testBinary(t), "{port}"))
 }
 
+// manualDeadline is a context whose deadline passes when doneCh is closed.
+type manualDeadline struct {
+	context.Context
+	doneCh chan struct{}
+}
+
+func (d manualDeadline) Done() <-chan struct{} { return d.doneCh }
+
+func (d manualDeadline) Err() error {
+	select {
+	case <-d.doneCh:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
 func TestDriver_OpenIgnoresListenerOfOtherProcess(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("/proc is missing")
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
 	r := newRun(t, "")
 	var otherListener net.Listener
-	r.Log = &logBuffer{onLine: func(port string) { otherListener, _ = net.Listen("tcp", "127.0.0.1:"+port) }}
-	deadline, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
-	defer cancel()
+	deadline := manualDeadline{t.Context(), make(chan struct{})}
+	r.Log = &logBuffer{onLine: func(port string) {
+		otherListener, _ = net.Listen("tcp", "127.0.0.1:"+port)
+		time.AfterFunc(detachedDelay/2, func() { close(deadline.doneCh) }) // before a listener of another session is accepted
+	}}
 	f := openFailure(t, deadline, r, "sh", "-c", `echo "$1"; exec sleep 1000`, "sh", "{port}")
 	if otherListener == nil {
 		t.Fatal("the other process could not listen")
@@ -455,7 +472,7 @@ func TestTunnel_IsReadyAfterListenerAndReadyLine(t *testing.T) {
 	defer func() { _ = tunnel.Close() }()
 	<-listening
 	number, _ := strconv.ParseUint(port, 10, 16)
-	shortCtx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	shortCtx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	if err := tunnel.waitReady(shortCtx, uint16(number)); err == nil || !strings.Contains(err.Error(), "has printed no line that matches ready") {
 		t.Errorf("before the ready line: %v", err)

@@ -85,8 +85,8 @@ func stampOf(path string) stamp {
 	return now
 }
 
-// Again returns the stamps of the same files and patterns as they are now.
-func (s Stamps) Again() Stamps {
+// Restamp returns the stamps of the same files and patterns as they are now.
+func (s Stamps) Restamp() Stamps {
 	now := make(Stamps, len(s))
 	for t := range s {
 		now[t] = t.stamp()

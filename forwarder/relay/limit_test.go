@@ -78,7 +78,7 @@ func TestRelay_MaxConnectionsHoldsFurtherClientsInOrder(t *testing.T) {
 }
 
 func TestRelay_ConnectTimeoutResetsClientsBeyondMaxConnections(t *testing.T) {
-	r, tn, limitChangeCh := startLimitedRelay(t, 1, 100*time.Millisecond)
+	r, tn, limitChangeCh := startLimitedRelay(t, 1, 2*time.Second)
 	leave := r.occupySlot(tn)
 	r.dialClient().expectReset()
 	receive(t, limitChangeCh)

@@ -196,9 +196,13 @@ func (networkChangeInput) apply(s *Service) (event, bool) {
 
 // apply keeps a tunnel that opened before the attempt was cancelled, unless a restart was requested.
 func (r openResult) apply(s *Service) (event, bool) {
-	attempt := s.openAttempt
+	attempt, outdatedAt := s.openAttempt, s.attempts.outdatedAt
 	s.openAttempt = nil
 	attempt.cancel()
+	failure, isFailure := errors.AsType[*forwarder.Failure](r.err)
+	if isFailure && failure.Class != forwarder.Transient || r.err == nil {
+		s.attempts.outdatedAt = time.Time{}
+	}
 	if r.err == nil {
 		s.tunnel, s.removeRun = r.tunnel, r.removeRun
 		if errors.Is(s.endCause, errRequested) {
@@ -206,11 +210,10 @@ func (r openResult) apply(s *Service) (event, bool) {
 		}
 		return eventOpened, true
 	}
-	failure, isFailure := errors.AsType[*forwarder.Failure](r.err)
 	switch {
 	case s.endCause != nil:
-	case isFailure && failure.Class == forwarder.NeedsUser && !attempt.outdatedAt.IsZero() && !attempt.isInteractive:
-		s.endCause, s.attempts.requestedAt = errRequested, attempt.outdatedAt
+	case isFailure && failure.Class == forwarder.NeedsUser && !outdatedAt.IsZero() && !attempt.isInteractive:
+		s.endCause, s.attempts.requestedAt = errRequested, outdatedAt
 	default:
 		s.endCause = r.err
 		if attempt.needsUser {

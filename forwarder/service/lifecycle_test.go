@@ -506,6 +506,29 @@ func TestService_RetriesALoginWhoseEnvironmentWasReplacedMeanwhile(t *testing.T)
 	})
 }
 
+// A login program may run for minutes in the former environment, while attempts that wait for it end and begin.
+func TestService_RetriesALoginWhoseEnvironmentWasReplacedBeforeItFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startService(t, testHost(), testServiceConfig("web"), nil, func(n int) (forwarder.Tunnel, error) {
+			if n < 4 {
+				return nil, &forwarder.Failure{Reason: "the login helper may be waiting for you"}
+			}
+			if n == 4 {
+				return nil, &forwarder.Failure{Class: forwarder.NeedsUser, Reason: "the login helper failed"}
+			}
+			return newTunnelEndingAfter(24 * time.Hour), nil
+		})
+		defer s.end()
+		s.requireState(t, forwarder.Restarting)
+		s.RetryLogin(time.Now())
+		time.Sleep(time.Minute)
+		s.requireState(t, forwarder.Healthy)
+		if got := len(s.driver.openTimes()); got != 5 {
+			t.Errorf("%d attempts, want 5", got)
+		}
+	})
+}
+
 func TestService_RetriesALoginOnceWhenTheEnvironmentIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startService(t, testHost(), testServiceConfig("web"), nil, func(int) (forwarder.Tunnel, error) {

@@ -14,7 +14,6 @@ type openAttempt struct {
 	resultCh      chan openResult // receives one result
 	isInteractive bool            // the user answers questions
 	needsUser     bool            // a retry without the user cannot succeed
-	outdatedAt    time.Time       // when the environment in which it began was replaced; zero: it was not
 }
 
 // openResult is the outcome of an attempt. After an error nothing of it is left.

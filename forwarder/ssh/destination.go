@@ -33,7 +33,7 @@ type destination struct {
 	sharingRefusedAt time.Time  // when it last did
 	oldSSH           sshProgram // that rejected forkOption; zero: none
 	oldSSHFoundAt    time.Time
-	lastFailure      *forwarder.Failure // of the last attempt; nil: it succeeded, lasts, or ended without a result
+	lastFailure      *forwarder.Failure // of the last attempt; nil: it succeeded, lasts, ended without a result, or the network has changed
 	failureCount     int                // consecutive
 	loggedIn         wait.Broadcast     // by a master
 	refusalCount     int                // how many attempts a server that answered has refused, since the last success or failure of another kind
@@ -120,10 +120,19 @@ func (d *destination) attemptInterval() time.Duration {
 	return urgentInterval.After(max(1, d.refusalCount+max(0, d.refusedConnects+1-quickAttempts)))
 }
 
-// onNetworkChange makes the attempts frequent again, and forgets the last failure: the server may see another address.
+// onNetworkChange makes the attempts frequent again, and forgets the last failure: the server may see another address. A change of the network is
+// often several. A server that has refused a login lately is asked again when SharedFailureTime has passed.
 func (d *destination) onNetworkChange() {
 	d.mu.Lock()
-	d.refusalCount, d.refusedConnects, d.lastFailure = 0, 0, nil
+	d.refusalCount, d.refusedConnects = 0, 0
+	again := d.lastAttemptAt.Add(forwarder.SharedFailureTime)
+	switch {
+	case d.lastFailure == nil:
+	case d.lastFailure.Class == forwarder.Transient || time.Now().After(again):
+		d.lastFailure = nil
+	case d.inputs.retryAt.IsZero() || d.inputs.retryAt.After(again):
+		d.inputs.retryAt = again
+	}
 	d.mu.Unlock()
 	d.intervalReset.Announce()
 }
@@ -298,10 +307,12 @@ func (d *destination) recordLogin(m *master) {
 
 // recordFailure records why a master could not log in.
 func (d *destination) recordFailure(m *master, f *forwarder.Failure) {
-	inputs := d.readInputsAfter(m.runConfig, f)
+	inputs := d.readInputsAfter(m, f)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.lastFailure, d.inputs = f, inputs
+	if d.master == m || d.master == nil { // else a newer attempt is under way
+		d.lastFailure, d.inputs = f, inputs
+	}
 	d.failureCount++
 	switch {
 	case isFromServer(f):

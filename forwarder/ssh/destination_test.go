@@ -97,7 +97,10 @@ func TestDestination_SharesFailureOfOneAttempt(t *testing.T) {
 	r := newRun(t)
 	d := driverOf(t).destinationFor(newTunnelSpec(svc), r)
 	first := openFailure(t, svc, r)
+	d.mu.Lock()
 	firstAttemptAt := d.lastAttemptAt
+	d.failureCount = 10 // so that the failure counts for 10 s, not for 0.2 s
+	d.mu.Unlock()
 	for range 5 {
 		if f := openFailure(t, svc, r); f.Class != first.Class || f.Reason != first.Reason || f.Hint != first.Hint {
 			t.Errorf("got %+v, want %+v", f, first)
@@ -230,6 +233,32 @@ func TestDestination_DeniedLoginIsLookedAtAgain(t *testing.T) {
 	}
 	r.ChangedAt = d.lastAttemptAt.Add(2 * forwarder.SharedFailureTime)
 	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
+}
+
+// A change of the network is often several, and a server that refuses five logins in a minute may lock the user out.
+func TestDestination_ChangesOfTheNetworkRepeatARefusedLoginOnce(t *testing.T) {
+	server := sshd.Start(t)
+	svc, r := newService(server, startBackend(t)), newRun(t)
+	svc.Connection.Settings["config_file"] = writeMinimalConfig(t, server)
+	svc.Connection.Settings["key_file"] = sshd.NewKey(t, filepath.Join(t.TempDir(), "key"), "")
+	_ = openFailure(t, svc, r)
+	d := driverOf(t).destinationFor(newTunnelSpec(svc), r)
+	first := d.lastAttemptAt
+	r.IsUrgent = true
+	for range 3 {
+		driverOf(t).OnNetworkChange()
+		if f := openFailure(t, svc, r); f.Class != forwarder.NeedsUser || !d.lastAttemptAt.Equal(first) {
+			t.Fatalf("the server was asked again after %v: %+v", d.lastAttemptAt.Sub(first), f)
+		}
+	}
+	if again := d.inputs.retryAt; !again.Equal(first.Add(forwarder.SharedFailureTime)) {
+		t.Errorf("it is asked again after %v", again.Sub(first))
+	}
+	d.lastAttemptAt = first.Add(-forwarder.SharedFailureTime)
+	driverOf(t).OnNetworkChange()
+	if _ = openFailure(t, svc, r); !d.lastAttemptAt.After(first) {
+		t.Error("the server was not asked again")
+	}
 }
 
 // A server that ends each connection, as sshd does above MaxStartups, is tried less and less often, however many clients wait.

@@ -51,8 +51,8 @@ const (
 
 const loginCommand = `"localport login"`
 
-// Commands that name the service: see nameService. The first is for a failure that needs no attention, so that loginCommand would pass the service
-// by; the second for what the user changes on the server, where nobody sees it.
+// Commands that name the service: see nameService. The first is for a failure that a login may not end, so that loginCommand, without a service, must
+// not try one; the second for what the user changes on the server, where nobody sees it.
 const (
 	loginServiceCommand   = `"localport login SERVICE"`
 	restartServiceCommand = `"localport restart SERVICE"`

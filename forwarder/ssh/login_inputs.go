@@ -68,11 +68,10 @@ func socketsOf(agents []agentKeys) []string {
 	return sockets
 }
 
-// loginInputs are what an attempt to log in rests on, apart from the server, as it was at a moment: before the attempt while that lasts, and
-// after it when it has failed.
+// loginInputs are the files and agents on which an attempt to log in depends, read before the attempt and again after it has failed.
 //
-// Nobody knows when exactly ssh reads a file or asks an agent. Inputs that are others after an attempt that failed than before it, such as a key
-// that was away for a moment, therefore justify another attempt, whatever they are when that begins.
+// Nobody knows when exactly ssh reads a file or asks an agent. Inputs that differ after a failed attempt from those before it, because a key was
+// away for a moment for example, therefore justify another attempt, whatever they are when that begins.
 type loginInputs struct {
 	files  filestamps.Stamps // all that ssh may read
 	agents []agentKeys       // those that ssh may ask
@@ -98,7 +97,7 @@ var repeatedChangeDelay = wait.Backoff{First: 4 * time.Minute, Max: recheckInter
 // not ask the agents while there is a master, which needs them no more.
 func (d *destination) readInputs(run forwarder.Run) (now loginInputs, isAttemptJustified bool) {
 	d.mu.Lock()
-	last, hasMaster := d.inputs, d.master != nil
+	last, hasMaster := d.inputs, d.master != nil && !d.master.isOutdated(run, d.lastAttemptAt)
 	d.mu.Unlock()
 	files, sockets := d.findInputs(run)
 	now = loginInputs{files: files, agents: last.agents, changeCount: last.changeCount}
@@ -109,10 +108,10 @@ func (d *destination) readInputs(run forwarder.Run) (now loginInputs, isAttemptJ
 	return now, isRetryDue || last.files.HaveChanged() || !slices.EqualFunc(now.agents, last.agents, agentKeys.equal)
 }
 
-// readInputsAfter returns the inputs after an attempt with a failure. The agents are not asked after a transient one, whose cause they may be.
-func (d *destination) readInputsAfter(run forwarder.Run, f *forwarder.Failure) loginInputs {
-	before := d.lastInputs()
-	files, sockets := d.findInputs(run)
+// readInputsAfter returns the inputs after a master's login has failed. The agents are not asked after a transient failure, whose cause they may be.
+func (d *destination) readInputsAfter(m *master, f *forwarder.Failure) loginInputs {
+	before := m.inputs
+	files, sockets := d.findInputs(m.runConfig)
 	now := loginInputs{files: files, agents: before.agents}
 	if f.Class != forwarder.Transient {
 		now.agents = keysOfAgents(sockets)
@@ -122,7 +121,7 @@ func (d *destination) readInputsAfter(run forwarder.Run, f *forwarder.Failure) l
 	}
 	for i, a := range now.agents {
 		if !a.isAnswering && i < len(before.agents) && a.socket == before.agents[i].socket {
-			now.agents[i] = before.agents[i] // that it answers again later with the same keys is no further change
+			now.agents[i] = before.agents[i] // that it answers again later with the same keys does not count as another change
 		}
 	}
 	now.changeCount = before.changeCount + 1

@@ -87,7 +87,7 @@ func TestLoginInputs_KeyThatIsAwayDuringALoginJustifiesAnother(t *testing.T) {
 }
 
 // A command in the config that writes one of the files at each login must not make the server refuse one login after the other.
-func TestLoginInputs_FileThatEachLoginWritesJustifiesFewMoreAtOnce(t *testing.T) {
+func TestLoginInputs_FileThatEachLoginWritesAllowsTwoImmediateRetries(t *testing.T) {
 	server := sshd.Start(t)
 	key := sshd.NewKey(t, filepath.Join(t.TempDir(), "key"), "")
 	written := filepath.Join(t.TempDir(), "certificate")

@@ -34,7 +34,8 @@ type master struct {
 	destination *destination
 	runConfig   forwarder.Run // of the service for which it was started
 	startedAt   time.Time
-	askSocket   string // where ssh's questions go; empty: nobody is asked
+	inputs      loginInputs // before its login
+	askSocket   string      // where ssh's questions go; empty: nobody is asked
 	output      *outputParser
 	userCount   int // guarded by destination.mu
 
@@ -79,6 +80,7 @@ func (d *destination) makeMaster(run forwarder.Run) *master {
 	return &master{
 		destination: d, runConfig: run, startedAt: time.Now(), askSocket: run.AskSocket,
 		output:  &outputParser{loggedInCh: make(chan bool, 1), keyFile: d.keyFile, tryCommand: d.tryCommand(), hasAgent: d.inputs.hasAgentOf(run)},
+		inputs:  d.inputs,
 		readyCh: make(chan struct{}), doneCh: make(chan struct{}), setAsideCh: make(chan struct{}),
 		listenSlot: make(chan struct{}, 1),
 	}

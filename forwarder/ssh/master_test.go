@@ -158,7 +158,7 @@ func TestMaster_ThatAskedForALoginIsNotSetAside(t *testing.T) {
 // waitFailureChange waits until the failure that a tunnel reports is as wanted.
 func waitFailureChange(t *testing.T, tunnel forwarder.FailureReporter, isWanted func(*forwarder.Failure) bool) {
 	t.Helper()
-	limit := time.After(10 * time.Second)
+	limit := time.After(30 * time.Second)
 	for {
 		select {
 		case <-tunnel.FailureChanged():

@@ -37,9 +37,9 @@ type watchedFiles struct {
 }
 
 // findInputs returns the files that ssh may read for this destination and its jump hosts, whether or not they exist: the config files, those that
-// they include, and the files that any line names. agents are the sockets of the agents that ssh may ask, at most maxAgents. Which Host and Match blocks apply only ssh can tell, and for each jump host
-// anew: a file of another host is watched too, and costs an attempt when it changes. The directory ~/.ssh itself is not watched: control
-// sockets come and go in it.
+// they include, and the files that any line names. agents are the sockets of the agents that ssh may ask, at most maxAgents. Which Host and Match
+// blocks apply only ssh can tell, and for each jump host anew: a file or agent of another host is watched too, and costs an attempt when it changes.
+// The directory ~/.ssh itself is not watched: control sockets come and go in it.
 func (d *destination) findInputs(run forwarder.Run) (files filestamps.Stamps, agents []string) {
 	w := &watchedFiles{run: run}
 	if d.keyFile != "" {

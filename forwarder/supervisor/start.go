@@ -57,7 +57,7 @@ func (s *Supervisor) elect(ctx context.Context) (crashed *lockstate.Supervisor, 
 		err = nil
 	}
 	s.store.setRead(state)
-	if crashed != nil && !isDead(ctx, crashed.Process) {
+	if crashed != nil && !isDeadWithin(ctx, crashed.Process, deathTimeout) {
 		s.log.Warn("the previous supervisor still runs: its election file was deleted, or it is about to end", "pid", crashed.PID)
 		s.predecessor, crashed = crashed, nil // it stops its own processes
 	}
@@ -70,9 +70,9 @@ const (
 	deathInterval = 2 * time.Millisecond
 )
 
-// isDead reports whether a process whose lock is free has ended, or ends within deathTimeout.
-func isDead(ctx context.Context, p lockstate.Process) bool {
-	for deadline := time.Now().Add(deathTimeout); p.IsAlive(); {
+// isDeadWithin reports whether a process has ended, or ends within a time.
+func isDeadWithin(ctx context.Context, p lockstate.Process, limit time.Duration) bool {
+	for deadline := time.Now().Add(limit); p.IsAlive(); {
 		if time.Now().After(deadline) || !wait.Sleep(ctx, deathInterval) {
 			return false
 		}
@@ -310,7 +310,7 @@ func (s *Supervisor) inheritElection(ctx context.Context, election *os.File, soc
 	if crashed == nil || s.inherited.handoffState.Terminated && crashed.IsAlive() {
 		return nil // it has left the project to its keeper, which sweeps when it has ended
 	}
-	if !isDead(ctx, crashed.Process) {
+	if !isDeadWithin(ctx, crashed.Process, deathTimeout) {
 		return nil
 	}
 	return crashed

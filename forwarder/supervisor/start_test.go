@@ -3,12 +3,17 @@ package supervisor
 import (
 	"os/exec"
 	"testing"
+	"time"
 
 	"github.com/localport-sh/localport/lockstate"
 )
 
-func TestIsDead_WaitsForAProcessThatIsAboutToEnd(t *testing.T) {
-	cmd := exec.CommandContext(t.Context(), "sleep", "0.1")
+func TestIsDeadWithin_WaitsForAProcessThatIsAboutToEnd(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "cat")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -17,10 +22,13 @@ func TestIsDead_WaitsForAProcessThatIsAboutToEnd(t *testing.T) {
 	if !ok || !ending.IsAlive() {
 		t.Fatal("the process has ended already")
 	}
-	if !isDead(t.Context(), ending) {
-		t.Error("a process that ends after 0.1 s does not count as dead")
+	resultCh := make(chan bool)
+	go func() { resultCh <- isDeadWithin(t.Context(), ending, 30*time.Second) }()
+	_ = stdin.Close()
+	if !<-resultCh {
+		t.Error("a process that has ended does not count as dead")
 	}
-	if isDead(t.Context(), lockstate.Self()) {
+	if isDeadWithin(t.Context(), lockstate.Self(), deathTimeout) {
 		t.Error("this process counts as dead")
 	}
 }

@@ -76,24 +76,29 @@ func TestCheck_SucceedsWithAShortTimeout(t *testing.T) {
 	}
 }
 
-// pingedConn is a connection whose far end answers pings with an error, or none.
+// pingedConn is a connection whose far end answers pings, with an error or none, when servedCh is closed.
 type pingedConn struct {
 	net.Conn
-	err error
+	err      error
+	servedCh <-chan struct{}
 }
 
-func (c pingedConn) Ping(context.Context) error { return c.err }
+func (c pingedConn) Ping(context.Context) error {
+	<-c.servedCh
+	return c.err
+}
 
 // earlyDialer dials pingedConns, and records early successes.
 type earlyDialer struct {
 	directDialer
-	pingErr error
-	early   *[]time.Duration
+	pingErr  error
+	servedCh <-chan struct{}
+	early    *[]time.Duration
 }
 
 func (d earlyDialer) Dial(ctx context.Context) (net.Conn, error) {
 	conn, err := d.directDialer.Dial(ctx)
-	return pingedConn{conn, d.pingErr}, err
+	return pingedConn{conn, d.pingErr, d.servedCh}, err
 }
 
 func (d earlyDialer) ReportEarlySuccess(roundTrip time.Duration) {
@@ -101,21 +106,22 @@ func (d earlyDialer) ReportEarlySuccess(roundTrip time.Duration) {
 }
 
 func TestCheck_ReportsAnEarlySuccess(t *testing.T) {
-	stays := func(c *net.TCPConn) { _, _ = c.Read(make([]byte, 1)) }
-	refused := func(c *net.TCPConn) { c.Close() }
-	refusedLater := func(c *net.TCPConn) {
+	stays := func(c *net.TCPConn, answerPing func()) { answerPing(); _, _ = c.Read(make([]byte, 1)) }
+	sendsFirst := func(c *net.TCPConn, answerPing func()) { _, _ = c.Write([]byte("2")); stays(c, answerPing) }
+	refused := func(c *net.TCPConn, answerPing func()) { c.Close(); answerPing() }
+	refusedLater := func(c *net.TCPConn, answerPing func()) {
 		_ = c.SetReadDeadline(time.Now().Add(refusalDelay + 200*time.Millisecond))
-		stays(c)
+		stays(c, answerPing)
 	}
 	for _, test := range []struct {
 		name      string
-		serve     func(*net.TCPConn)
+		serve     func(c *net.TCPConn, answerPing func())
 		pingErr   error
 		wantEarly int
 		want      error
 	}{
 		{"a server that waits for the client", stays, nil, 1, nil},
-		{"a server that sends first", func(c *net.TCPConn) { _, _ = c.Write([]byte("2")); stays(c) }, nil, 0, nil},
+		{"a server that sends first", sendsFirst, nil, 0, nil},
 		{"a refusal just after the ping", refused, nil, 0, errClosed},
 		{"a refusal later", refusedLater, nil, 1, errClosed},
 		{"no answer to the ping", stays, errors.ErrUnsupported, 0, nil},
@@ -123,7 +129,9 @@ func TestCheck_ReportsAnEarlySuccess(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			var early []time.Duration
-			err := Check(t.Context(), earlyDialer{directDialer{startServer(t, test.serve), false}, test.pingErr, &early})
+			servedCh := make(chan struct{}) // closed when the server has done what comes before the answer to the ping
+			addr := startServer(t, func(c *net.TCPConn) { test.serve(c, func() { close(servedCh) }) })
+			err := Check(t.Context(), earlyDialer{directDialer{addr, false}, test.pingErr, servedCh, &early})
 			if !errors.Is(err, test.want) || len(early) != test.wantEarly {
 				t.Errorf("%v, and %d early successes, want %v and %d", err, len(early), test.want, test.wantEarly)
 			}

@@ -126,7 +126,7 @@ func (d *driver) performStep(step Step) {
 	for i, act := range step.Acts {
 		p := d.world.projects[i]
 		p.act, p.undoFuncs, p.isOutcomeUnknown, p.mayBeDownUnnoticed, p.commandsToRepeat, p.busyShell = act, nil, false, false, nil, nil
-		p.isStopping, p.tunnelsToKeep = false, nil
+		p.isStopping, p.tunnelsToKeep, p.sshStopsBefore = false, nil, d.world.sshStops.Load()
 		p.commandsMustSucceed = findEvent(act.Event).commandsMustSucceed
 		randoms[i] = rand.New(rand.NewPCG(act.Seed, 2))
 	}

@@ -55,6 +55,7 @@ type project struct {
 	busyShell           *shell         // the shell that runs a command in the background
 	isStopping          bool           // a stop runs in the background
 	tunnelsToKeep       []process      // tunnels that the event must not end
+	sshStopsBefore      int32          // world.sshStops when the act began
 	lastTermAt          time.Time      // when a supervisor of the project was last sent a SIGTERM, also by an earlier act
 
 	mu               sync.Mutex // guards the fields that follow
@@ -411,7 +412,7 @@ func (p *project) close() {
 		if p.agent != nil {
 			p.agent.stop()
 		}
-		for _, port := range p.reservedPorts {
+		for _, port := range append(p.reservedPorts, p.upstream.port) {
 			port.Release()
 		}
 	})

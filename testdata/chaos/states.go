@@ -185,14 +185,17 @@ func (p *project) triggerDial(service string) {
 // isStopped reports whether somebody stopped a service.
 func (p *project) isStopped(service string) bool { return slices.Contains(p.stoppedServices, service) }
 
+// usesSSH reports whether a service leads through the ssh server, which all projects share.
+func usesSSH(service string) bool { return service == "remote" || service == agentServiceName }
+
 // connectClients connects clients to every service and returns when each is served.
 func (p *project) connectClients() {
 	for _, name := range p.services() {
 		if p.world.ctx.Err() != nil {
 			return
 		}
-		usesSSH, stops := name == "remote" || name == agentServiceName, p.world.sshStops.Load()
-		isExplained := func() bool { return usesSSH && p.world.sshStops.Load() != stops }
+		stops := p.world.sshStops.Load()
+		isExplained := func() bool { return usesSSH(name) && p.world.sshStops.Load() != stops }
 		c, err := connectServiceClients(name, p.address(name), p.fail, isExplained)
 		if err != nil && isExplained() {
 			continue

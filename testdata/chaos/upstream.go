@@ -6,12 +6,15 @@ import (
 	"net"
 	"strings"
 	"sync"
+
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 // upstreamServer is the server that all services of a project lead to. It acknowledges the records of each client. A record that
 // does not follow the client's last one is a violation, on whichever connection it comes: an acknowledged one must never come again.
 type upstreamServer struct {
 	addr string
+	port *ports.Port // of addr, reserved while the server is stopped too
 	fail func(format string, args ...any)
 
 	mu         sync.Mutex   // guards the fields that follow
@@ -22,12 +25,12 @@ type upstreamServer struct {
 }
 
 func startUpstreamServer(fail func(string, ...any)) (*upstreamServer, error) {
-	s := &upstreamServer{fail: fail, addr: "127.0.0.1:0", conns: map[net.Conn]bool{}, lastRecord: map[string]int{}}
-	if err := s.start(); err != nil {
+	port, err := ports.Reserve()
+	if err != nil {
 		return nil, err
 	}
-	s.addr = s.listener.Addr().String()
-	return s, nil
+	s := &upstreamServer{fail: fail, port: port, addr: fmt.Sprintf("127.0.0.1:%d", port.Number), conns: map[net.Conn]bool{}, lastRecord: map[string]int{}}
+	return s, s.start()
 }
 
 // start listens at the address that the server had before, unless it listens already.

@@ -32,7 +32,7 @@ type authenticator struct {
 	cancelPlugin     context.CancelFunc
 	pluginStartedAt  time.Time
 	failure          *forwarder.Failure
-	failedAt         time.Time         // when the plugin that failed was started: what was changed later has not been tried
+	failedAt         time.Time         // when the plugin that failed was started, if that is known: what was changed later has not been tried
 	openedFiles      filestamps.Stamps // of the source that was opened last: what the plugin may have read
 	failedFiles      filestamps.Stamps // of the plugin that failed: its failure ends when they change
 	haveFilesChanged bool              // while the last plugin that failed ran
@@ -112,20 +112,21 @@ var pluginBackoff = wait.Backoff{First: 30 * time.Second, Max: 10 * time.Minute}
 
 // startPlugin starts to run the plugin. a.mu is held.
 func (a *authenticator) startPlugin() {
-	plugin, doneCh, files := *a.plugin, make(chan struct{}), a.openedFiles
+	plugin, doneCh, opened := *a.plugin, make(chan struct{}), a.openedFiles
 	a.pluginDoneCh, a.pluginStartedAt = doneCh, time.Now()
-	a.cancelPlugin = a.tasks.Go(func(ctx context.Context) { a.runPlugin(ctx, &plugin, doneCh, files) })
+	a.cancelPlugin = a.tasks.Go(func(ctx context.Context) { a.runPlugin(ctx, &plugin, doneCh, opened) })
 }
 
-// runPlugin runs the plugin, which has its own timeout, and records the result unless setCredential has made it useless. files are those that
-// the plugin may read, before it does.
-func (a *authenticator) runPlugin(ctx context.Context, plugin *execPlugin, doneCh chan struct{}, files filestamps.Stamps) {
+// runPlugin runs the plugin, which has its own timeout, and records the result unless setCredential has ended the run. opened are the files that
+// the plugin may read.
+func (a *authenticator) runPlugin(ctx context.Context, plugin *execPlugin, doneCh chan struct{}, opened filestamps.Stamps) {
+	before := opened.Restamp()
 	var cred *credential
 	var err error
 	forwarder.CatchPanic(func() { cred, err = plugin.run(ctx) }, func(failure *forwarder.Failure, _ []byte) { err = failure })
-	filesAfter := files
+	after := before
 	if err != nil {
-		filesAfter = files.Again() // without the mutex, which status needs: a file system may hang
+		after = before.Restamp() // without the mutex, which status needs: a file system may hang
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -133,7 +134,7 @@ func (a *authenticator) runPlugin(ctx context.Context, plugin *execPlugin, doneC
 		return
 	}
 	if err != nil {
-		a.setFailure(err, a.pluginStartedAt, files, filesAfter)
+		a.setFailure(err, a.pluginStartedAt, before, after)
 	} else {
 		a.useCredential(cred)
 	}
@@ -153,9 +154,9 @@ func (a *authenticator) recordFailure(failure *forwarder.Failure) {
 	a.setFailure(failure, time.Now(), a.openedFiles, a.openedFiles)
 }
 
-// setFailure records why the plugin that was started at a time has failed, and discards the credential. The failure ends when there is another credential, or when the files
-// are others than before the plugin ran: a login in another terminal may have changed them while it did. A plugin that itself changes one each
-// time it fails is run once more, and then not before they differ from those after it. a.mu is held.
+// setFailure records why the plugin that was started at a time has failed, and discards the credential. The failure ends when there is another
+// credential, or when the files differ from those before the plugin ran: a login in another terminal may have changed them while it did. A plugin
+// that itself changes one each time it fails is run once more, and then not before they differ from those after it. a.mu is held.
 func (a *authenticator) setFailure(err error, startedAt time.Time, before, after filestamps.Stamps) {
 	failure, ok := errors.AsType[*forwarder.Failure](err)
 	if !ok {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -18,26 +19,35 @@ import (
 // The benchmarks time whole processes of a release build, and in the same run another program for comparison: the ratio is what
 // counts. Run them with: go test -run '^$' -bench . -benchtime 10x ./cmd/localport
 
+// buildRelease builds the program once, and returns its bytes.
+var buildRelease = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "release")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	linked := filepath.Join(dir, "localport")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", linked, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // without libc, whose loading takes a sixth of a prompt's time
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return os.ReadFile(linked)
+})
+
 // releaseEnv is a testEnv whose localport is a release build.
 type releaseEnv struct{ *testEnv }
 
 func newReleaseEnv(t testing.TB) releaseEnv {
 	t.Helper()
 	w := newTestEnv(t)
-	dir := t.TempDir()
-	w.exe = filepath.Join(dir, "localport")
-	linked := filepath.Join(dir, "linked")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", linked, ".")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // without libc, whose loading takes a sixth of a prompt's time
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	// A copy, as an installer writes it: the linker maps its output into memory, which leaves the page cache with single pages. Until they are read
-	// from the disk again, each start of the program takes 0.2 to 0.4 times more.
-	program, err := os.ReadFile(linked)
+	program, err := buildRelease()
 	if err != nil {
 		t.Fatal(err)
 	}
+	// A copy, as an installer writes it: the linker maps its output into memory, which leaves the page cache with single pages. Until they are read
+	// from the disk again, each start of the program takes 0.2 to 0.4 times more.
+	w.exe = filepath.Join(t.TempDir(), "localport")
 	if err := executable.WriteFile(w.exe, program, 0o755); err != nil {
 		t.Fatal(err)
 	}

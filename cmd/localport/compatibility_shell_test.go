@@ -138,7 +138,7 @@ func checkInheritedEnvironment(t *testing.T, w *testEnv, kind string, sh *shellp
 
 func TestCompatibility_NewerReleaseReplacesAtAPromptOfAnOlderHook(t *testing.T) {
 	eachShell(t, func(t *testing.T, kind string) {
-		w := newOldTestEnv(t, "1.1.0")
+		w := newOldTestEnv(t, "1.1.0").withPromptLimit("60s")
 		p := newCompatibleProject(t, w)
 		waiting, sh := w.shell(kind, p.root), w.shell(kind, p.root)
 		p.connect(t)

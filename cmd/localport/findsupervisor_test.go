@@ -57,6 +57,13 @@ func (w *testEnv) withPromptLimit(limit string) *testEnv {
 	return &other
 }
 
+// newPatientEnv makes a testEnv whose prompts wait as long as a busy machine needs, also for the answer to leaving. It is for tests of what a prompt
+// does, not of how long it takes.
+func newPatientEnv(t testing.TB) *testEnv {
+	t.Helper()
+	return newTestEnv(t).withPromptLimit("60s")
+}
+
 // stopProcess sends SIGSTOP to a process and returns when all its threads have stopped.
 func (w *testEnv) stopProcess(pid int) {
 	w.t.Helper()

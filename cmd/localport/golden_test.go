@@ -320,7 +320,7 @@ func TestGolden_Commands(t *testing.T) {
 		t.Fatal(err)
 	}
 	prompt("after a service failed", seen...)
-	localport("exec", "--wait", "3s", "--", "true")
+	localport("exec", "--wait", "900ms", "--", "true")
 	seen = promptArgs() // before the recovery, which would count as seen otherwise
 	if err := os.WriteFile(healthyFile, nil, 0o600); err != nil {
 		t.Fatal(err)

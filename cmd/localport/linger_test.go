@@ -19,7 +19,7 @@ import (
 
 func TestLeave_NamesOpenConnectionsOnlyInTheLastShell(t *testing.T) {
 	eachShell(t, func(t *testing.T, kind string) {
-		w := newTestEnv(t)
+		w := newPatientEnv(t)
 		upstream, db, web := serve(t, "127.0.0.1:0"), ports.FreePort(t), ports.FreePort(t)
 		root := w.allowedProject("linger = \"10m\"\n" + tcpConfig("web", web, upstream) + tcpConfig("db", db, upstream))
 		first, last := w.shell(kind, root), w.shell(kind, root)
@@ -61,7 +61,7 @@ type keptProject struct {
 
 func startKeptProject(t *testing.T) *keptProject {
 	t.Helper()
-	w := newTestEnv(t)
+	w := newPatientEnv(t)
 	w.writeUserConfig("linger = 0.1\n")
 	port := ports.FreePort(t)
 	p := &keptProject{testEnv: w, addr: fmt.Sprint("127.0.0.1:", port)}
@@ -135,7 +135,7 @@ func TestLingerConnections_StopEndsThem(t *testing.T) {
 // A project that needs the port for another target gets it, and the established connections stay.
 func TestLingerConnections_GivesUpThePort(t *testing.T) {
 	t.Parallel()
-	w := newTestEnv(t)
+	w := newPatientEnv(t)
 	w.writeUserConfig("linger = \"10m\"\n")
 	port := ports.FreePort(t)
 	addr := fmt.Sprint("127.0.0.1:", port)
@@ -160,7 +160,7 @@ func TestLingerConnections_GivesUpThePort(t *testing.T) {
 // The connections of a supervisor that was replaced stay too when its successor ends.
 func TestLingerConnections_OutliveAReplacement(t *testing.T) {
 	t.Parallel()
-	w := newTestEnv(t)
+	w := newPatientEnv(t)
 	w.writeUserConfig("linger = 0.1\n")
 	port := ports.FreePort(t)
 	addr := fmt.Sprint("127.0.0.1:", port)
@@ -197,7 +197,7 @@ func TestLingerConnections_OutliveAReplacement(t *testing.T) {
 // A restart waits for its services although the project has no other user, and its linger expires meanwhile.
 func TestLinger_RestartKeepsTheProjectWhileItWaits(t *testing.T) {
 	t.Parallel()
-	w := newTestEnv(t)
+	w := newPatientEnv(t)
 	up, down := serve(t, "127.0.0.1:0"), &server{port: ports.FreePort(t)}
 	const linger = "linger = 0.5\n"
 	root := w.allowedProject(linger + tcpConfig("up", ports.FreePort(t), up) + tcpConfig("down", ports.FreePort(t), down))
@@ -240,7 +240,7 @@ func TestLinger_AConnectedProgramKeepsTheForwardsOfTheShellThatStartedIt(t *test
 	for kind, end := range map[string]string{"bash": "cd", "zsh": "hangup", "fish": "kill"} {
 		t.Run(kind+" "+end, func(t *testing.T) {
 			t.Parallel()
-			w := newTestEnv(t)
+			w := newPatientEnv(t)
 			root, port := w.leasedProject(t)
 			w.writeFile(root, "editor.sh", editorProgram)
 			sh := w.shell(kind, root)
@@ -296,7 +296,7 @@ func TestLinger_AConnectedProgramKeepsTheForwardsOfTheShellThatStartedIt(t *test
 func TestLinger_AProgramThatIsLeasedKeepsTheForwardsAndAnotherDoesNot(t *testing.T) {
 	t.Parallel()
 	for _, isLeased := range []bool{false, true} {
-		w := newTestEnv(t)
+		w := newPatientEnv(t)
 		root, _ := w.leasedProject(t)
 		w.writeFile(root, "editor.sh", editorProgram)
 		sh := w.shell("bash", root)

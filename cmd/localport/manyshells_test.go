@@ -20,7 +20,7 @@ func TestShells_FiftyAtOnceShareOneSupervisor(t *testing.T) {
 	if testing.Short() {
 		rounds = 1
 	}
-	w := newTestEnv(t)
+	w := newPatientEnv(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	for range rounds {

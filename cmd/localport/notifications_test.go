@@ -341,7 +341,7 @@ func TestPrompt_CountsWhatIsNotReadyOfManyServices(t *testing.T) {
 
 func TestPrompt_PrintsOneLineForManyServices(t *testing.T) {
 	t.Parallel()
-	w := newTestEnv(t)
+	w := newPatientEnv(t)
 	const n = 8
 	_, setHealthy := w.unreliableService("all")
 	var config strings.Builder

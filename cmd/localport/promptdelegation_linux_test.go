@@ -68,6 +68,12 @@ func (w *delegationEnv) export(program, dir string, env []string, args ...string
 	return o, isDelegated
 }
 
+// exportOnce runs an export of the program.
+func (w *delegationEnv) exportOnce(dir string, env []string, args ...string) (o commandResult, isDelegated bool) {
+	w.t.Helper()
+	return w.export(w.exe, dir, env, args...)
+}
+
 // exportDelegated repeats an export until the supervisor has evaluated it, at most 20 times: on a busy machine it may not accept it in time, and the
 // program evaluates it itself.
 func (w *delegationEnv) exportDelegated(dir string, env []string, args ...string) (o commandResult, isDelegated bool) {
@@ -136,9 +142,7 @@ func TestPromptDelegation_PrintsTheSame(t *testing.T) {
 	} {
 		export := w.exportDelegated
 		if test.byProgram {
-			export = func(dir string, env []string, args ...string) (commandResult, bool) {
-				return w.export(w.exe, dir, env, args...)
-			}
+			export = w.exportOnce
 		}
 		got, isDelegated := export(test.dir, test.env, test.args...)
 		want, isCopyDelegated := w.export(w.copy, test.dir, test.env, test.args...)
@@ -175,7 +179,11 @@ func TestPromptDelegation_NeedsTheSameEnvironment(t *testing.T) {
 		{"XDG_RUNTIME_DIR=", false},
 		{"PWD=/nowhere", true}, // it is not the current directory: os.Getwd does not use it
 	} {
-		if _, isDelegated := w.export(w.exe, root, []string{test.env}); isDelegated != test.want {
+		export := w.exportDelegated
+		if !test.want {
+			export = w.exportOnce
+		}
+		if _, isDelegated := export(root, []string{test.env}); isDelegated != test.want {
 			t.Errorf("with %s the supervisor evaluates: %v", test.env, isDelegated)
 		}
 	}
@@ -249,7 +257,7 @@ func TestPromptDelegation_ProgramReportsErrors(t *testing.T) {
 	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
 	supervisor := w.stopSupervisor(root)
-	o, isDelegated := w.export(w.exe, root, []string{"LOCALPORT_LIMIT=500ms"})
+	o, isDelegated := w.export(w.exe, root, []string{"LOCALPORT_LIMIT=2s"})
 	if isDelegated || o.code != 1 || !strings.Contains(o.stderr, "did not answer within ") {
 		t.Errorf("a stopped supervisor: %v, %+v", isDelegated, o)
 	}

@@ -70,7 +70,7 @@ func (p *whyProject) normalizeWhy(text string) string {
 		{`pid \d+`, "pid 4711"},
 		{`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`, "15:04:05"},
 		{`\d\d:\d\d:\d\d`, "15:04:05"},
-		{`\b(for|up|within) (?:\d+m)?\d+s`, "$1 4s"},
+		{`\b(for|up|within) (?:\d+m)?\d+(?:\.\d+)?s`, "$1 4s"},
 		{`\b\d+[smh] ago`, "4s ago"},
 		{`\b\d+(\.\d+)?(ms|µs)\b`, "200µs"},
 		{`SHA256:[\w+/]+`, "SHA256:abc"},

@@ -12,7 +12,8 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// leaveTimeout bounds the wait for a supervisor to acknowledge that a lease was released.
+// leaveTimeout bounds the wait for a supervisor to acknowledge that a lease was released: a tenth of the time that the caller waits for an answer,
+// if that is longer.
 const leaveTimeout = 200 * time.Millisecond
 
 // Departure is the result of Leave.
@@ -77,7 +78,8 @@ func addDraining(left *api.LeaveResponse, draining []lockstate.Draining) {
 // have been sent to the supervisor's socket: then the release counts only if the supervisor acknowledges it. Every socket at which it may
 // listen is tried, because its record may have been lost with the state.
 func (p *Project) notifyRelease(ctx context.Context, lease lockstate.Lease, wasHeld bool) (api.LeaveResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	timeout := max(leaveTimeout, p.AnswerTimeout/10)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	released := WireLease(lease)
 	r := api.LeaveRequest{Lease: &released}
@@ -90,7 +92,7 @@ func (p *Project) notifyRelease(ctx context.Context, lease lockstate.Lease, wasH
 		case err == nil:
 			return left, nil
 		case !wasHeld && errors.Is(err, ErrNoAnswer):
-			return api.LeaveResponse{}, p.newNoAnswerError(leaveTimeout)
+			return api.LeaveResponse{}, p.newNoAnswerError(timeout)
 		}
 	}
 	return api.LeaveResponse{}, nil

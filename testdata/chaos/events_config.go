@@ -48,13 +48,20 @@ func editDotEnvEvent(p *project, _ *rand.Rand) bool {
 	return p.editWithoutAllow()
 }
 
+// findMissingPending describes a status that does not say that the config was changed. A status shows the last comparison if one takes long.
+func (p *project) findMissingPending() string {
+	if s, err := parseStatus(p.runLocalport("status", "--json").stdout); err == nil && s.State == stateRunning && s.Pending == "" {
+		return "nothing is pending"
+	}
+	return ""
+}
+
 // editWithoutAllow writes the files, and allows them when the event ends.
 func (p *project) editWithoutAllow() bool {
 	p.logf("edit, not allowed: %+v", p.config)
 	p.writeFiles()
 	p.addUndo(func() {
-		if s, err := parseStatus(p.runLocalport("status", "--json").stdout); err == nil && p.act.Duration > time.Second &&
-			s.State == stateRunning && s.Pending == "" && !p.isInTransition() {
+		if p.act.Duration > time.Second && !p.isInTransition() && p.world.awaitNoProblem(recoveryLimit, p.findMissingPending) != "" {
 			p.fail("the config was changed and is not allowed; status does not say so")
 		}
 		p.config.isBroken = false

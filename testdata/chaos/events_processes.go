@@ -150,6 +150,9 @@ func killTunnelEvent(p *project, r *rand.Rand) bool {
 	return signalProcess(target.pid, signal)
 }
 
+// stoppedSSHTime is how long a stopped ssh with connections may run: it is set aside after 13 s at most, and ended after 45 s more.
+const stoppedSSHTime = 60 * time.Second
+
 // freezeTunnelEvent sends SIGSTOP to a tunnel. In one of two cases it gets no SIGCONT and must be replaced. A tunnel that is being
 // opened always gets one: it would be replaced only after more than recoveryLimit.
 func freezeTunnelEvent(p *project, r *rand.Rand) bool {
@@ -163,8 +166,8 @@ func freezeTunnelEvent(p *project, r *rand.Rand) bool {
 	p.logf("STOP to tunnel %s, without CONT", target)
 	p.addUndo(func() {
 		limit := recoveryLimit
-		if p.act.State == Busy {
-			limit += answerTimeout // ssh is kept while clients wait for it
+		if p.act.State == Busy && filepath.Base(target.args[0]) == "ssh" {
+			limit += stoppedSSHTime
 		}
 		if !p.awaitExitWithin(limit, target) {
 			p.fail("a tunnel's process is stopped, and %v later it was not replaced: %s", limit, target)

@@ -36,7 +36,7 @@ type Server struct {
 }
 
 const (
-	startLimit = 60 * time.Second
+	startLimit = 180 * time.Second
 	stopLimit  = 20 * time.Second
 )
 

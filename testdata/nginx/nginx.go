@@ -88,7 +88,7 @@ func (s *Server) Start() {
 	case <-listeningCh:
 	case <-nginx.Done():
 		s.t.Fatalf("nginx ended: %s", s.Log())
-	case <-time.After(30 * time.Second):
+	case <-time.After(60 * time.Second):
 		s.t.Fatalf("nginx does not listen: %s", s.Log())
 	}
 }

@@ -277,7 +277,7 @@ func (s *Server) waitListening() {
 	case <-s.listeningCh:
 	case <-s.process.Done():
 		s.t.Fatalf("sshd ended: %s", s.Log())
-	case <-time.After(10 * time.Second):
+	case <-time.After(60 * time.Second):
 		s.t.Fatalf("sshd does not listen: %s", s.Log())
 	}
 }

@@ -67,10 +67,10 @@ func TestTunnel_ConnectionsEndWithPodOrAPIServer(t *testing.T) {
 		within time.Duration
 		reset  bool
 	}{
-		{"pod deleted", func(ns, pod string) { c.Kubectl(t, "delete", "pod", pod, "-n", ns, "--wait=false") }, func() {}, 10 * time.Second, false},
-		{"container killed", func(ns, pod string) { c.KillContainer(t, ns, pod) }, func() {}, 5 * time.Second, false},
-		{"API server killed", func(string, string) { c.APIServer.Kill() }, func() { _ = c.APIServer.Start(); ready() }, 2 * time.Second, true},
-		{"API server frozen", func(string, string) { c.APIServer.Freeze() }, func() { c.APIServer.Thaw(); ready() }, 20 * time.Second, true},
+		{"pod deleted", func(ns, pod string) { c.Kubectl(t, "delete", "pod", pod, "-n", ns, "--wait=false") }, func() {}, 30 * time.Second, false},
+		{"container killed", func(ns, pod string) { c.KillContainer(t, ns, pod) }, func() {}, 30 * time.Second, false},
+		{"API server killed", func(string, string) { c.APIServer.Kill() }, func() { _ = c.APIServer.Start(); ready() }, 30 * time.Second, true},
+		{"API server frozen", func(string, string) { c.APIServer.Freeze() }, func() { c.APIServer.Thaw(); ready() }, 30 * time.Second, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ns := c.Namespace(t)

@@ -30,12 +30,12 @@ func newConnection(t *testing.T, conn net.Conn) *connection {
 	t.Helper()
 	t.Cleanup(func() { conn.Close() })
 	c := &connection{t, conn.(*net.TCPConn), bufio.NewReader(conn)}
-	c.limitWaits()
+	c.setDeadline()
 	return c
 }
 
-// limitWaits makes reads and writes fail 30 s from now.
-func (c *connection) limitWaits() {
+// setDeadline makes reads and writes fail that are not done in 30 s.
+func (c *connection) setDeadline() {
 	c.t.Helper()
 	if err := c.conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		c.t.Fatal(err)
@@ -45,7 +45,7 @@ func (c *connection) limitWaits() {
 // exchangeLine sends a line and returns the next line that it receives.
 func (c *connection) exchangeLine(line string) string {
 	c.t.Helper()
-	c.limitWaits()
+	c.setDeadline()
 	if _, err := io.WriteString(c.conn, line+"\n"); err != nil {
 		c.t.Fatal(err)
 	}

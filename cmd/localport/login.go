@@ -125,15 +125,15 @@ func (c loginCmd) selectNames(status api.Status) ([]string, error) {
 	}
 	var names []string
 	for _, svc := range status.Services {
-		if svc.State == forwarder.NeedsAttention || isTriedAgain(svc.State) && strings.Contains(svc.Hint, `"localport login"`) {
+		if svc.State == forwarder.NeedsAttention || isRetried(svc.State) && strings.Contains(svc.Hint, `"localport login"`) {
 			names = append(names, svc.Name)
 		}
 	}
 	return names, nil
 }
 
-// isTriedAgain reports whether a service in this state is tried again by itself, by this project.
-func isTriedAgain(state forwarder.State) bool { return !state.IsSettled() && state != forwarder.Shared }
+// isRetried reports whether a service in this state is retried by itself, by this project.
+func isRetried(state forwarder.State) bool { return !state.IsSettled() && state != forwarder.Shared }
 
 // waitForFirstAttempts returns the status when no first attempt goes on any more, which may show that a login is needed. After startTimeout, or
 // if the supervisor does not tell, it returns the last one that is known.

@@ -12,8 +12,8 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// leaveTimeout bounds the wait for a supervisor to acknowledge that a lease was released: a tenth of the time that the caller waits for an answer,
-// if that is longer.
+// leaveTimeout is the shortest limit of the wait for a supervisor to acknowledge that a lease was released. The limit is a tenth of AnswerTimeout if
+// that is longer.
 const leaveTimeout = 200 * time.Millisecond
 
 // Departure is the result of Leave.

@@ -23,6 +23,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/executable"
+	"github.com/localport-sh/localport/testdata/manualdeadline"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/syncbuf"
 )
@@ -277,33 +278,16 @@ func TestDriver_OpenAcceptsListenerOfGrandchild(t *testing.T) {
 	requireEcho(t, openTunnel(t, newRun(t, "echo"), "sh", "-c", `"$0" "$1" & wait`, testBinary(t), "{port}"))
 }
 
-// manualDeadline is a context whose deadline passes when doneCh is closed.
-type manualDeadline struct {
-	context.Context
-	doneCh chan struct{}
-}
-
-func (d manualDeadline) Done() <-chan struct{} { return d.doneCh }
-
-func (d manualDeadline) Err() error {
-	select {
-	case <-d.doneCh:
-		return context.DeadlineExceeded
-	default:
-		return nil
-	}
-}
-
 func TestDriver_OpenIgnoresListenerOfOtherProcess(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("/proc is missing")
 	}
 	r := newRun(t, "")
 	var otherListener net.Listener
-	deadline := manualDeadline{t.Context(), make(chan struct{})}
+	deadline := manualdeadline.New(t.Context())
 	r.Log = &logBuffer{onLine: func(port string) {
 		otherListener, _ = net.Listen("tcp", "127.0.0.1:"+port)
-		time.AfterFunc(detachedDelay/2, func() { close(deadline.doneCh) }) // before a listener of another session is accepted
+		time.AfterFunc(detachedDelay/2, func() { close(deadline.DoneCh) }) // before a listener of another session is accepted
 	}}
 	f := openFailure(t, deadline, r, "sh", "-c", `echo "$1"; exec sleep 1000`, "sh", "{port}")
 	if otherListener == nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/testdata/executable"
+	"github.com/localport-sh/localport/testdata/manualdeadline"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -134,30 +135,13 @@ func waitAllExit(t *testing.T, processes []lockstate.Process) {
 	}
 }
 
-// manualDeadline is a context whose deadline passes when doneCh is closed.
-type manualDeadline struct {
-	context.Context
-	doneCh chan struct{}
-}
-
-func (d manualDeadline) Done() <-chan struct{} { return d.doneCh }
-
-func (d manualDeadline) Err() error {
-	select {
-	case <-d.doneCh:
-		return context.DeadlineExceeded
-	default:
-		return nil
-	}
-}
-
 func TestRunProgram_KillsTheGroupAfterTheTimeout(t *testing.T) {
 	path, ids := writeHangingProgram(t)
-	ctx := manualDeadline{t.Context(), make(chan struct{})}
+	ctx := manualdeadline.New(t.Context())
 	result := make(chan error, 1)
 	go func() { result <- runProgram(ctx, process.Command{Argv: []string{path}, Env: os.Environ()}) }()
 	processes := ids()
-	close(ctx.doneCh)
+	close(ctx.DoneCh)
 	if err := <-result; err == nil || !strings.Contains(err.Error(), "did not end within 10s") {
 		t.Errorf("it ended with %v", err)
 	}

@@ -529,6 +529,29 @@ func TestService_RetriesALoginWhoseEnvironmentWasReplacedBeforeItFailed(t *testi
 	})
 }
 
+// While a tunnel is open, a login program may renew a credential in the former environment.
+func TestService_RetriesALoginWhoseEnvironmentWasReplacedWhileConnected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startService(t, testHost(), testServiceConfig("web"), nil, func(n int) (forwarder.Tunnel, error) {
+			switch n {
+			case 1:
+				return newTunnelEndingAfter(time.Minute), nil
+			case 2:
+				return nil, &forwarder.Failure{Class: forwarder.NeedsUser, Reason: "the login helper failed"}
+			}
+			return newTunnelEndingAfter(24 * time.Hour), nil
+		})
+		defer s.end()
+		s.requireState(t, forwarder.Healthy)
+		s.RetryLogin(time.Now())
+		time.Sleep(2 * time.Minute)
+		s.requireState(t, forwarder.Healthy)
+		if got := len(s.driver.openTimes()); got != 3 {
+			t.Errorf("%d attempts, want 3", got)
+		}
+	})
+}
+
 func TestService_RetriesALoginOnceWhenTheEnvironmentIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startService(t, testHost(), testServiceConfig("web"), nil, func(int) (forwarder.Tunnel, error) {

@@ -98,8 +98,8 @@ func (s *Service) Redefine(d Definition, keepTunnel bool, requestedAt time.Time)
 }
 
 // RetryLogin has a service that needs attention try again, because the environment has changed. If an attempt is under way, which began in the
-// former environment, or the service waits for the next one, that is done when an attempt shows that the service needs attention: a login program
-// may still run in the former environment. requestedAt is as in StartOptions.
+// former environment, or the service is connected or waits, that is done when the next attempt shows that the service needs attention: a login
+// program may still run in the former environment. requestedAt is as in StartOptions.
 func (s *Service) RetryLogin(requestedAt time.Time) {
 	s.send(request{kind: requestRetryLogin, requestedAt: requestedAt})
 }
@@ -129,12 +129,10 @@ func (r request) apply(s *Service) (event, bool) {
 }
 
 func (r request) applyRetryLogin(s *Service) (event, bool) {
-	switch {
-	case s.phase == phaseNeedsAttention:
+	if s.phase == phaseNeedsAttention {
 		return s.applyRestart(r), true
-	case s.openAttempt != nil || s.phase == phaseBackoff:
-		s.attempts.outdatedAt = r.requestedAt
 	}
+	s.attempts.outdatedAt = r.requestedAt
 	return 0, false
 }
 

@@ -171,7 +171,7 @@ type attemptHistory struct {
 	requestedAt   time.Time // of the last request of the user or a changed config
 	changedAt     time.Time // when what the last failure rests on was last known to have changed, or was looked at again
 	restartedAt   time.Time // of the last restart that the user requested; zero: none
-	outdatedAt    time.Time // when the environment changed during an attempt, or between attempts that failed transiently; zero: it did not
+	outdatedAt    time.Time // when the environment last changed, if no attempt has opened a tunnel or failed finally since; zero: it did not
 	askSocket     string    // where the user answers questions during the next attempt
 	needsUser     bool      // if the next attempt fails, the service needs attention
 	isUrgent      bool      // a client waits, or the network has changed

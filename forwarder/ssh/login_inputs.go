@@ -81,8 +81,8 @@ type loginInputs struct {
 	retryAt time.Time
 }
 
-// hasAgentOf reports whether the agent of a run's environment answered: only for that one is ssh-add of use.
-func (i loginInputs) hasAgentOf(run forwarder.Run) bool {
+// isAgentAnswering reports whether the agent of a run's environment answered: only for that one is ssh-add of use.
+func (i loginInputs) isAgentAnswering(run forwarder.Run) bool {
 	socket := process.Getenv(run.Env, AgentVariable)
 	return slices.ContainsFunc(i.agents, func(a agentKeys) bool { return a.socket == socket && a.isAnswering })
 }
@@ -136,9 +136,9 @@ func (d *destination) lastInputs() loginInputs {
 	return d.inputs
 }
 
-// addTo returns a copy of a failure that ends also when the inputs justify another attempt (a key, an accepted host key, a corrected config,
+// endOnChange returns a copy of a failure that ends also when the inputs justify another attempt (a key, an accepted host key, a corrected config,
 // ssh-add) and, unless it is transient, when loggedInCh is closed: another service has logged in.
-func (i loginInputs) addTo(f *forwarder.Failure, loggedInCh <-chan struct{}) *forwarder.Failure {
+func (i loginInputs) endOnChange(f *forwarder.Failure, loggedInCh <-chan struct{}) *forwarder.Failure {
 	f = f.AlsoAwaiting(i.files.AwaitChange)
 	if !i.retryAt.IsZero() {
 		f = f.AlsoAwaiting(func(ctx context.Context) bool { return wait.Sleep(ctx, time.Until(i.retryAt)) })

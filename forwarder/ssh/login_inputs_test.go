@@ -114,7 +114,7 @@ func TestLoginInputs_FileThatEachLoginWritesAllowsTwoImmediateRetries(t *testing
 }
 
 // An agent that a config names counts like that of the environment.
-func TestLoginInputs_KeyOfAnAgentThatTheConfigNames(t *testing.T) {
+func TestLoginInputs_WatchTheAgentThatTheConfigNames(t *testing.T) {
 	for _, form := range []string{"%s", "$OTHER_AGENT"} {
 		server := sshd.Start(t)
 		key := sshd.NewKey(t, filepath.Join(t.TempDir(), "key"), "")
@@ -148,6 +148,21 @@ func TestLoginInputs_LoginOfOneServiceEndsTheFailureOfAnother(t *testing.T) {
 	requireWelcome(t, dialTunnel(t, openTunnel(t, first, requested)))
 	requireChange(t, f)
 	requireWelcome(t, dialTunnel(t, openTunnel(t, second, r)))
+}
+
+// A master is replaced while it logs in, by a restart for example: its failure says nothing about the attempt that is under way.
+func TestLoginInputs_FailureOfAReplacedMasterKeepsThoseOfTheAttempt(t *testing.T) {
+	d := &destination{configFile: "none"}
+	replaced, current := &master{destination: d}, &master{destination: d}
+	d.master, d.inputs = current, loginInputs{agents: []agentKeys{{socket: "current"}}}
+	d.recordFailure(replaced, &forwarder.Failure{Class: forwarder.NeedsUser})
+	if d.lastFailure != nil || len(d.inputs.agents) != 1 || !d.inputs.retryAt.IsZero() {
+		t.Errorf("the failure %+v, the inputs %+v", d.lastFailure, d.inputs)
+	}
+	d.recordFailure(current, &forwarder.Failure{Class: forwarder.NeedsUser})
+	if d.lastFailure == nil || d.inputs.retryAt.IsZero() {
+		t.Errorf("after its own failure: %+v, the inputs %+v", d.lastFailure, d.inputs)
+	}
 }
 
 // An ssh that is known to be old is tried without its missing option. When that is forgotten, an attempt takes two, which must not return the

@@ -79,7 +79,7 @@ func (d *destination) startMaster(run forwarder.Run) *master {
 func (d *destination) makeMaster(run forwarder.Run) *master {
 	return &master{
 		destination: d, runConfig: run, startedAt: time.Now(), askSocket: run.AskSocket,
-		output:  &outputParser{loggedInCh: make(chan bool, 1), keyFile: d.keyFile, tryCommand: d.tryCommand(), hasAgent: d.inputs.hasAgentOf(run)},
+		output:  &outputParser{loggedInCh: make(chan bool, 1), keyFile: d.keyFile, tryCommand: d.tryCommand(), hasAgent: d.inputs.isAgentAnswering(run)},
 		inputs:  d.inputs,
 		readyCh: make(chan struct{}), doneCh: make(chan struct{}), setAsideCh: make(chan struct{}),
 		listenSlot: make(chan struct{}, 1),

@@ -137,7 +137,7 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 	loggedInCh := dest.loggedIn.Changed()
 	m, err := dest.acquireMaster(ctx, svc.Name, run)
 	if f, isFailure := errors.AsType[*forwarder.Failure](err); isFailure {
-		failure := dest.lastInputs().addTo(nameService(f, svc.Name), loggedInCh)
+		failure := dest.lastInputs().endOnChange(nameService(f, svc.Name), loggedInCh)
 		if failure.Class != forwarder.Transient {
 			failure.RecheckAfter = recheckInterval // what the server accepts
 		}

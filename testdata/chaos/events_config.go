@@ -48,8 +48,8 @@ func editDotEnvEvent(p *project, _ *rand.Rand) bool {
 	return p.editWithoutAllow()
 }
 
-// findMissingPending describes a status that does not say that the config was changed. A status shows the last comparison if one takes long.
-func (p *project) findMissingPending() string {
+// findUnreportedChange describes a status that does not say that the config was changed. A status shows the last comparison if one takes long.
+func (p *project) findUnreportedChange() string {
 	if s, err := parseStatus(p.runLocalport("status", "--json").stdout); err == nil && s.State == stateRunning && s.Pending == "" {
 		return "nothing is pending"
 	}
@@ -61,7 +61,7 @@ func (p *project) editWithoutAllow() bool {
 	p.logf("edit, not allowed: %+v", p.config)
 	p.writeFiles()
 	p.addUndo(func() {
-		if p.act.Duration > time.Second && !p.isInTransition() && p.world.awaitNoProblem(recoveryLimit, p.findMissingPending) != "" {
+		if p.act.Duration > time.Second && !p.isInTransition() && p.world.awaitNoProblem(recoveryLimit, p.findUnreportedChange) != "" {
 			p.fail("the config was changed and is not allowed; status does not say so")
 		}
 		p.config.isBroken = false

@@ -374,8 +374,13 @@ func TestAuthenticator_LoginEndsAWaitingLoginHelper(t *testing.T) {
 	if err := testRegistry.SetCredential(src, []byte(`{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "secret"}}`)); err != nil {
 		t.Fatal(err)
 	}
-	if f := <-failureCh; f != nil {
-		t.Errorf("after the login: %+v", f)
+	select {
+	case f := <-failureCh:
+		if f != nil {
+			t.Errorf("after the login: %+v", f)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("the helper's run was not ended")
 	}
 	endHelper(t, src)
 	if f := getObject(t, src); f != nil || countHelperRuns(t, src) != 1 {

@@ -323,15 +323,19 @@ func TestStatusAndPrompts_AreAnsweredWhileAChangedConfigIsApplied(t *testing.T) 
 		changed := strings.Replace(p.config, sigtermIgnoringConfig(t, "a", p.ports["a"]), sigtermIgnoringConfig(t, "a", elsewhere), 1)
 		changed = strings.Replace(changed, sigtermIgnoringConfig(t, "c", p.ports["c"])+"depends_on = [\"b\"]\n", "", 1)
 		w.writeFile(p.root, ".localport.toml", changed)
+		hasMoved := func(d document) bool {
+			svc := d.service("a")
+			return strings.HasSuffix(svc.Address, fmt.Sprint(":", elsewhere)) && svc.Held
+		}
 		await, _ := p.startCommand("allow")
 		p.waitClosed(t, "a", "c")
 		made := p.callDuring(t, slowOperation{
-			// The ports are closed before the new one is opened and the new services are published.
-			accepted: func() bool { return listens(fmt.Sprint("127.0.0.1:", elsewhere)) },
+			// The ports are closed before the new services are published and the new port is opened; it accepts clients before it is published.
+			accepted: func() bool { return hasMoved(w.document(p.root)) },
 			ended:    func() bool { return !p.children["a"].IsAlive() && !p.children["c"].IsAlive() },
 			status: func(d document, r reply) error {
-				if svc := d.service("a"); !strings.HasSuffix(svc.Address, fmt.Sprint(":", elsewhere)) || !svc.Held {
-					return fmt.Errorf("the service that was changed is shown as %+v", svc)
+				if !hasMoved(d) {
+					return fmt.Errorf("the service that was changed is shown as %+v", d.service("a"))
 				}
 				if svc := d.service("c"); svc.Name != "" && (svc.State != "stopped" || svc.Held) {
 					return fmt.Errorf("the service that was removed is shown as %+v", svc)

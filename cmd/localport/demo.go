@@ -54,7 +54,11 @@ func (demoCmd) Run(a *app) (err error) {
 	d := &demo{app: a}
 	defer func() { err = errors.Join(err, d.remove()) }()
 	for _, step := range []func(context.Context) error{d.createProject, d.startProject, d.printResponse, d.interruptServer, d.printServices, d.leaveProject} {
-		if err := step(ctx); err != nil {
+		err := step(ctx)
+		if errors.Is(ctx.Err(), context.Canceled) {
+			err = errInterrupted
+		}
+		if err != nil {
 			return fmt.Errorf("demo: %w", err)
 		}
 	}

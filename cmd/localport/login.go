@@ -57,7 +57,7 @@ func (c loginCmd) Run(a *app, p commandProject) error {
 	}
 	if len(c.Services) == 0 {
 		if status = waitForFirstAttempts(ctx, a, *running, status); ctx.Err() != nil {
-			return ctx.Err()
+			return errInterrupted
 		}
 	}
 	names, err := c.selectNames(status)

@@ -47,15 +47,16 @@ func (l *loginGroup) runWithQuestions(ctx context.Context, a *app, p commandProj
 		return fmt.Errorf("listen for the questions of ssh: %w", err)
 	}
 	defer func() { _ = questions.Close() }()
-	if err := running.Login(ctx, api.LoginRequest{Names: l.names, Ask: questions.Socket(), Environment: client.ShellEnvironment()}); err != nil {
-		return err
+	err = running.Login(ctx, api.LoginRequest{Names: l.names, Ask: questions.Socket(), Environment: client.ShellEnvironment()})
+	if err == nil {
+		waitCtx, cancel := context.WithTimeout(ctx, loginTimeout)
+		defer cancel()
+		_, _ = p.waitSettled(waitCtx, *running, l.names, func(api.Status) {}) // the caller prints the result of all logins
 	}
-	waitCtx, cancel := context.WithTimeout(ctx, loginTimeout)
-	defer cancel()
-	if _, err := p.waitSettled(waitCtx, *running, l.names, func(api.Status) {}); err != nil && ctx.Err() != nil {
+	if ctx.Err() != nil { // the services may be settled already: ssh ends with its question
 		return fmt.Errorf("the login to %s was interrupted", l.Name)
 	}
-	return nil // the caller prints the result of all logins
+	return err
 }
 
 // errNoAnswer is returned for a question that the user has not answered.

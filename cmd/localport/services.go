@@ -329,15 +329,21 @@ func (a *app) printServices(services []api.ServiceStatus) error {
 	return a.out.PrintLines(tableLines(services, columns))
 }
 
-// waitReady returns when the services are ready. Its error names those that are not: as soon as one has failed or needs attention, or when
-// ctx ends. A service that is tried again by itself is waited for, and w says so.
+// errInterrupted is what a command says when a signal has ended it before its result.
+var errInterrupted = errors.New("interrupted")
+
+// waitReady returns when the services are ready. Its error names those that are not: as soon as one has failed or needs attention, or at the
+// deadline of ctx; errInterrupted if ctx was canceled. A service that is tried again by itself is waited for, and w says so.
 func (p commandProject) waitReady(ctx context.Context, w *output.Writer, client client.Client, names []string, limit time.Duration) (api.Status, error) {
 	report := newWaitReport(w, limit)
 	stopReport := report.start()
 	summary := ""
 	defer func() { stopReport(summary) }()
 	status, err := p.waitSettled(ctx, client, names, func(status api.Status) { report.update(waitReasons(status, names)) })
-	if err != nil && (ctx.Err() == nil || isNoAnswerError(err)) {
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return status, errInterrupted
+	case err != nil && (ctx.Err() == nil || status.Config == "" || isNoAnswerError(err)):
 		return status, err
 	}
 	timedOut := err != nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,9 +18,21 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/testdata/ports"
 )
+
+// Also before the first status was received: a status without services says of none that it is not ready.
+func TestWaitReady_InterruptedWaitIsAnError(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	running := client.Client{Socket: filepath.Join(t.TempDir(), "none.sock")}
+	if _, err := (commandProject{}).waitReady(ctx, output.NewWriter(io.Discard), running, []string{"db"}, time.Minute); !errors.Is(err, errInterrupted) {
+		t.Errorf("an interrupted wait returns %v", err)
+	}
+}
 
 func TestStart_KeepsServicesRunningWithoutAShellUntilStop(t *testing.T) {
 	t.Parallel()

@@ -6,12 +6,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
@@ -116,11 +118,9 @@ func TestSSH_LoginToADeadServerFailsAtOnce(t *testing.T) {
 	if code := <-session.done; code != 1 || !strings.Contains(session.screen.String(), "when that is over: localport login") {
 		t.Errorf("login: exit %d\n%s", code, session.screen.String())
 	}
-	for _, svc := range w.status(root).Services {
-		if svc.State != forwarder.NeedsAttention {
-			t.Errorf("%s is %s: %s", svc.Name, svc.State, svc.LastError)
-		}
-	}
+	eventually(t, "every service needs attention", func() bool { // login returns with the first
+		return !slices.ContainsFunc(w.status(root).Services, func(svc api.ServiceStatus) bool { return svc.State != forwarder.NeedsAttention })
+	})
 	if n := connections.Load(); n != 1 {
 		t.Errorf("%d connections, want 1", n)
 	}

@@ -90,9 +90,7 @@ func TestTrust_ChangeWaitsForAllow(t *testing.T) {
 		if _, err := ask(fmt.Sprintf("127.0.0.1:%d", added), "you"); err == nil {
 			t.Error("the new service runs without approval")
 		}
-		if status := w.status(root); !strings.Contains(status.Pending, "localport allow") {
-			t.Errorf("status: pending %q", status.Pending)
-		}
+		eventually(t, "status shows the pending change", func() bool { return strings.Contains(w.status(root).Pending, "localport allow") })
 
 		w.mustRun(root, "allow")
 		if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", added), "you"); answer != "hello you\n" {

@@ -48,7 +48,11 @@ func TestUninstall_ShowsAndChangesNothingUnlessAsked(t *testing.T) {
 	t.Parallel()
 	w, root := newUninstallEnv(t)
 	w.env = append(w.env, "LOCALPORT_YES=true", "LOCALPORT_RC_FILES=true") // no flag that acts is taken from the environment
-	o := w.localport("/", "uninstall")
+	var o commandResult
+	eventually(t, "the supervisor has the lock no more, with which it saves its state", func() bool {
+		o = w.localport("/", "uninstall")
+		return !strings.Contains(o.stdout, "its lock is held")
+	})
 	if o.code != 0 || o.stderr != "localport: nothing was removed\nhint: localport uninstall --yes\n" {
 		t.Errorf("exit %d, %q", o.code, o.stderr)
 	}

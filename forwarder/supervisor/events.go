@@ -17,6 +17,7 @@ import (
 // publish never waits.
 type eventPublisher struct {
 	dir      *lockstate.Dir
+	store    *store
 	project  string // its name
 	log      *slog.Logger
 	recorder *eventlog.Recorder
@@ -27,9 +28,9 @@ type eventPublisher struct {
 // eventQueueSize is the capacity of the queue; further events are dropped, which is logged.
 const eventQueueSize = 1024
 
-func newEventPublisher(dir *lockstate.Dir, log *slog.Logger, mask func(string) string) *eventPublisher {
+func newEventPublisher(dir *lockstate.Dir, store *store, log *slog.Logger, mask func(string) string) *eventPublisher {
 	return &eventPublisher{
-		dir: dir, project: filepath.Base(filepath.Dir(dir.Config)), log: log,
+		dir: dir, store: store, project: filepath.Base(filepath.Dir(dir.Config)), log: log,
 		recorder: eventlog.NewRecorder(dir.LogDir(), mask, eventlog.Limits{}),
 		notifier: notify.New(notify.Settings{}, log),
 		queueCh:  make(chan *eventlog.Event, eventQueueSize),
@@ -117,7 +118,7 @@ func (p *eventPublisher) recordWithLine(ctx context.Context, e *eventlog.Event) 
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	written := false
-	_, err := p.dir.Update(ctx, func(tx *lockstate.Tx) error {
+	state, err := p.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		tx.Bump()
 		if !written { // only once, though Update may call this again: its numbers never go down
 			e.PromptLine = tx.Line + 1 // the number after the bump
@@ -128,6 +129,9 @@ func (p *eventPublisher) recordWithLine(ctx context.Context, e *eventlog.Event) 
 	})
 	if err != nil && ctx.Err() == nil {
 		p.log.Error("cannot announce an event to the prompts", "error", err)
+	}
+	if err == nil { // else the next prompt would be given an older view, and another prompt would have to ask again
+		p.store.recordLine(state.Line)
 	}
 	return written
 }

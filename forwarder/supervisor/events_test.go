@@ -14,6 +14,8 @@ import (
 	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/notify"
 	"github.com/localport-sh/localport/forwarder/wait"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,7 +27,7 @@ func TestEventPublisher_WritesEventOnceWhenStateIsDeletedMeanwhile(t *testing.T)
 		once.Do(func() { _ = os.Remove(filepath.Join(s.dir.Path, "lock")) })
 		return text
 	}
-	n := newEventPublisher(s.dir, s.log, mask)
+	n := newEventPublisher(s.dir, s.store, s.log, mask)
 	e := eventlog.Event{Kind: eventlog.ServiceFailed, Service: "web", Reason: "no route"}
 	if !n.recordWithLine(t.Context(), &e) {
 		t.Error("it was not written")
@@ -43,6 +45,33 @@ func TestEventPublisher_WritesEventOnceWhenStateIsDeletedMeanwhile(t *testing.T)
 	}
 }
 
+// A prompt that sees the number of an event is given a view with that number: otherwise it would tell the event one prompt later, which asks again.
+func TestEventPublisher_ViewHasTheNumberOfAnnouncedEvents(t *testing.T) {
+	s := newElectedSupervisor(t)
+	s.active.Store(newActiveConfig(&loadedConfig{files: &project.Files{}, project: &project.Project{}}))
+	if err := s.store.sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	failed := eventlog.Event{Kind: eventlog.ServiceFailed, Service: "web"}
+	if !s.events.recordWithLine(t.Context(), &failed) || s.view().Line != failed.PromptLine {
+		t.Errorf("the view has the number %d, and the event %d", s.view().Line, failed.PromptLine)
+	}
+	if _, err := s.dir.Update(t.Context(), func(tx *lockstate.Tx) error { tx.Bump(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	before := s.view().Line
+	recovered := eventlog.Event{Kind: eventlog.ServiceRecovered, Service: "web"}
+	if !s.events.recordWithLine(t.Context(), &recovered) || s.view().Line != before {
+		t.Errorf("the view has the number %d, %d before; the supervisor has not read what another process has changed", s.view().Line, before)
+	}
+	if err := s.store.refresh(t.Context()); err != nil || s.view().Line != recovered.PromptLine {
+		t.Errorf("after reading it, the view has the number %d, and the event %d (error: %v)", s.view().Line, recovered.PromptLine, err)
+	}
+	if err := s.events.recorder.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestEventPublisher_AnnouncesAFailureWhenTheStateIsNoLongerLocked(t *testing.T) {
 	s := newElectedSupervisor(t)
 	lock, err := os.OpenFile(filepath.Join(s.dir.Path, "lock"), os.O_RDWR, 0)
@@ -54,7 +83,7 @@ func TestEventPublisher_AnnouncesAFailureWhenTheStateIsNoLongerLocked(t *testing
 		t.Fatal(err)
 	}
 	before := s.dir.ReadOrZero().Line
-	p := newEventPublisher(s.dir, s.log, strings.Clone)
+	p := newEventPublisher(s.dir, s.store, s.log, strings.Clone)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -94,7 +123,7 @@ func TestEventPublisher_NotifiesOfTheEnd(t *testing.T) {
 	s := newElectedSupervisor(t)
 	for range 8 {
 		told := filepath.Join(t.TempDir(), "told")
-		p := newEventPublisher(s.dir, s.log, strings.Clone)
+		p := newEventPublisher(s.dir, s.store, s.log, strings.Clone)
 		p.notifier.UpdateSettings(notify.Settings{
 			Command: []string{"sh", "-c", `echo "$LOCALPORT_EVENT" >>"$0"`, told}, Events: []string{"state", "ended"}, Env: os.Environ(),
 		})

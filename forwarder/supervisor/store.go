@@ -87,6 +87,16 @@ func (st *store) setRead(s lockstate.State) {
 	st.set(s)
 }
 
+// recordLine records that this supervisor has raised the number of the prompts' line in the file. If another process has raised it too since the file
+// was read, the cache keeps its number until the next sync: it does not have that process's change yet.
+func (st *store) recordLine(number uint64) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if number == st.known.Line+1 {
+		st.known.Line, st.line = number, number
+	}
+}
+
 // hasOwnLeases reports whether anybody but other projects uses the project.
 func (st *store) hasOwnLeases() bool {
 	state := st.state()

@@ -93,9 +93,7 @@ func (c forwardCmd) Run(a *app, command *kong.Context) error {
 		app: a, pasted: pasted, isSaved: c.Save || slices.Contains(pasted.Flags, saveFlag), isVerbose: own.verbose || a.logLevel == "debug", isAsked: make(map[string]bool),
 	}
 	err = f.run(ctx)
-	if ctx.Err() != nil && a.err.IsTerminal() {
-		fmt.Fprintln(a.err) // after the ^C that the terminal shows, so that the shell's prompt begins a line
-	}
+	endInterruptedLine(ctx, a.err)
 	return errors.Join(err, f.remove())
 }
 

@@ -246,6 +246,7 @@ func readLogs(out *output.Writer, follow bool, dir string, printNew func() error
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	defer endInterruptedLine(ctx, out)
 	return eventlog.FollowDir(ctx, dir, func() error {
 		if hasReaderClosed(out.File()) {
 			return syscall.EPIPE

@@ -79,7 +79,7 @@ func TestMaxConnections_PoolOfTwoHundredReachesServerInParts(t *testing.T) {
 	self := fmt.Sprintf("(pid %d) has %d of the connections", os.Getpid(), limit)
 	eventually(t, "status says that the limit is reached, and by whom", func() bool {
 		c := w.service(root, "db").Connections
-		return c.Open == limit && c.Waiting == clients-limit && strings.Contains(c.Shortage, "max_connections = 10 is reached; ") && strings.Contains(c.Shortage, self)
+		return c.Open == limit && c.Waiting == clients-limit && c.Unserved == clients-limit && strings.Contains(c.Shortage, "max_connections = 10 is reached; ") && strings.Contains(c.Shortage, self)
 	})
 	if out := w.mustRun(root, "status"); strings.Count(out, "max_connections = 10 is reached") != 1 || !strings.Contains(out, "raise max_connections") {
 		t.Errorf("status:\n%s", out)

@@ -34,6 +34,7 @@ const (
 func (c statusCmd) watch(a *app, p commandProject) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	defer endInterruptedLine(ctx, a.out)
 	a.endsWithReader = true
 	view, environment := c.newView(a), environmentComparison{}
 	f := statusFollower{p, c.interval()}
@@ -74,6 +75,14 @@ func (c statusCmd) watch(a *app, p commandProject) error {
 		if remaining := f.interval - time.Since(startTime); remaining > 0 && !wait.Sleep(ctx, remaining) {
 			return nil
 		}
+	}
+}
+
+// endInterruptedLine ends the line of the ^C with which a terminal shows that the user has interrupted a command, so that the shell's prompt begins a line.
+// It is called when the command ends; ctx is that of signal.NotifyContext.
+func endInterruptedLine(ctx context.Context, w *output.Writer) {
+	if ctx.Err() != nil && w.IsTerminal() {
+		fmt.Fprintln(w)
 	}
 }
 

@@ -25,6 +25,8 @@ type terminal struct {
 	golden string            // the file's name
 	want   map[string]string // the screens in that file
 	shown  strings.Builder   // the screens in the order of the test
+	// withoutInterrupt leaves out the ^C that the terminal shows: a table that is drawn again at that moment overwrites it.
+	withoutInterrupt bool
 }
 
 // eachTerminal runs a test at each size.
@@ -157,6 +159,9 @@ var changingTexts = []struct {
 // capture returns the screen without empty lines at its end. What changes is replaced, and the columns after it stay where they are.
 func (term *terminal) capture(args ...string) string {
 	text := term.tmux.run(append([]string{"capture-pane"}, args...)...)
+	if term.withoutInterrupt {
+		text = strings.ReplaceAll(text, "^C", "")
+	}
 	text = strings.NewReplacer(term.dir, "/home/you/shop", term.port, "18080", term.port2, "18081", term.server, "18099").Replace(text)
 	lines := strings.Split(strings.TrimRight(text, "\n "), "\n")
 	for i, line := range lines {
@@ -286,6 +291,7 @@ func TestTerminal_StatusWatch(t *testing.T) {
 		term.mustRun(term.dir, "stop", "api")
 		term.expect("the other was stopped", "api            stopped")
 		term.tmux.run("send-keys", "C-c")
-		term.expect("afterwards", "^C", atPrompt)
+		term.withoutInterrupt = true
+		term.expect("afterwards", atPrompt)
 	})
 }

@@ -191,6 +191,7 @@ health_check = { type = "command", command = ["sh", "-c", "echo no such database
 		t.Errorf("got\n%s", text)
 	}
 	p.mustRun(p.root, "stop", "healthy")
+	eventually(t, "nothing of the stopped service is ending", func() bool { return !p.document(p.root).service("healthy").Ending })
 	p.checkWhy("service-stopped", "healthy")
 	p.stopSupervisor(p.root, p.waitKeeper(p.root))
 	p.checkWhy("no-answer", "refused")

@@ -28,7 +28,7 @@ func (p *Project) SupervisorClient(ctx context.Context) (*Client, error) {
 func (p *Project) FindSupervisor(ctx context.Context) (*Client, api.Status, error) {
 	startedAt := time.Now()
 	for pause := (wait.Backoff{First: 5 * time.Millisecond, Max: 50 * time.Millisecond}); ; {
-		client, status, err := p.askStatus(ctx)
+		client, status, err := p.askStatus(ctx, startedAt)
 		sandbox, isSandboxed := errors.AsType[*SandboxError](err)
 		if client != nil || err != nil && !isSandboxed {
 			return client, status, err
@@ -59,9 +59,8 @@ func (p *Project) FindSupervisor(ctx context.Context) (*Client, api.Status, erro
 func (p *Project) hasConfig(config string) bool { return config == string([]rune(p.Config)) }
 
 // askStatus requests the status at each socket at which the project's supervisor may listen. The client is nil if none of them is this
-// project's.
-func (p *Project) askStatus(ctx context.Context) (*Client, api.Status, error) {
-	startedAt := time.Now()
+// project's. startedAt is when the caller began to wait, for a *NoAnswerError.
+func (p *Project) askStatus(ctx context.Context, startedAt time.Time) (*Client, api.Status, error) {
 	for _, socket := range p.Dir.Sockets() {
 		client := &Client{Socket: socket}
 		status, err := p.requestStatus(ctx, client)

@@ -126,7 +126,7 @@ func (j *joiner) attempt(ctx context.Context) (*Client, api.ProjectView, error) 
 		return nil, api.ProjectView{}, errNotRunning
 	case errors.Is(err, errElectionFree):
 		// The lock file of a running supervisor may have been deleted: its sockets are tried before another one is started.
-		client, _, err := j.askStatus(ctx)
+		client, _, err := j.askStatus(ctx, time.Now())
 		j.hasAskedSockets, j.isUnelected = true, client != nil
 		return nil, api.ProjectView{}, err
 	case errors.Is(err, errMovable):
@@ -262,7 +262,7 @@ func (j *joiner) joinBySocket(ctx context.Context, cause error) (*Client, api.Pr
 	if ctx.Err() != nil {
 		return nil, api.ProjectView{}, cause
 	}
-	client, _, err := j.askStatus(ctx)
+	client, _, err := j.askStatus(ctx, time.Now())
 	switch {
 	case err != nil:
 		return nil, api.ProjectView{}, err

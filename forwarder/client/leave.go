@@ -48,7 +48,7 @@ func (p *Project) Leave(ctx context.Context, lease lockstate.Lease) (Departure, 
 		}
 		return Departure{Left: left}, err
 	}
-	client, _, err := p.askStatus(ctx)
+	client, _, err := p.askStatus(ctx, time.Now())
 	if err != nil || client == nil {
 		return Departure{}, cmp.Or(err, cause)
 	}

@@ -21,8 +21,8 @@ import (
 // DefaultGracePeriod is the time between SIGTERM and SIGKILL that Close leaves to a child.
 const DefaultGracePeriod = 2 * time.Second
 
-// drainTimeout bounds the reading of output after the group has been killed. All that it printed is in the pipe by then; only
-// a process that left the group can keep the pipe open for longer.
+// drainTimeout is how long the end of the output is awaited after the group has been killed. All that it printed is in the pipe by then, and is read
+// also later; only a process that left the group can keep the pipe open for longer.
 const drainTimeout = 250 * time.Millisecond
 
 // Command is the program to run. Its stdin is /dev/null; besides stdout and stderr it inherits no descriptor.
@@ -195,13 +195,14 @@ func (c *Child) start() (*outputReaders, error) {
 	c.leaderStart = startTime(c.Pid())
 	readers := &outputReaders{files: []*os.File{stdout, stderr}}
 	readers.wg.Go(func() {
+		pipe := newOutputPipe(stdout)
 		if c.stdout != nil {
-			_, _ = io.Copy(c.stdout, stdout)
+			_, _ = io.Copy(c.stdout, pipe)
 			return
 		}
-		c.lines.readLines(Stdout, stdout)
+		c.lines.readLines(Stdout, pipe)
 	})
-	readers.wg.Go(func() { c.lines.readLines(Stderr, stderr) })
+	readers.wg.Go(func() { c.lines.readLines(Stderr, newOutputPipe(stderr)) })
 	return readers, nil
 }
 

@@ -164,7 +164,7 @@ type outputReaders struct {
 	wg    sync.WaitGroup
 }
 
-// drain waits until the output has been read to its end, at most drainTimeout, and closes the files.
+// drain waits until the output has been read to its end, or, after drainTimeout, until what is in the pipes has been read, and closes the files.
 func (r *outputReaders) drain() {
 	deadline := time.Now().Add(drainTimeout)
 	for _, file := range r.files {

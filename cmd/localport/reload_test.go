@@ -244,10 +244,12 @@ func TestHealthChecks_CountAsNoConnectionAndKeepNoOnDemandTunnelOpen(t *testing.
 		"health_check = { type = \"command\", interval = \"50ms\", command = [\"bash\", \"-c\", " +
 		`'exec 3<>/dev/tcp/{host}/{port}; echo check >&3; read -r answer <&3; [ "$answer" = "hello check" ]'` + "] }\n")
 	w.mustRun(root, "start")
-	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
-		t.Fatalf("the first client: %q, %v", answer, err)
+	client := dial(t, fmt.Sprintf("127.0.0.1:%d", port))
+	if answer := client.exchangeLine("you"); answer != "hello you\n" {
+		t.Fatalf("the first client: %q", answer)
 	}
 	eventually(t, "it was checked several times", func() bool { return w.service(root, "web").Health.Results["ok"] >= 3 })
+	client.conn.Close()
 	eventually(t, "it is idle again", func() bool { return w.service(root, "web").State == forwarder.Idle })
 	if c := w.service(root, "web").Connections; c.Total != 1 || c.BytesIn != 4 || c.BytesOut != 10 {
 		t.Errorf("one client that sent 4 bytes and received 10 is counted as %+v", c)

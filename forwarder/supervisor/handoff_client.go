@@ -373,12 +373,12 @@ func (c *handoffClient) leaveToKeeper() bool {
 }
 
 // waitKeeperDeath waits for the keeper to end. False if ctx ends first, or if there is no keeper. The death of an earlier keeper
-// counts if it was less than recent ago.
-func (c *handoffClient) waitKeeperDeath(ctx context.Context, recent time.Duration) bool {
+// counts if it was after since.
+func (c *handoffClient) waitKeeperDeath(ctx context.Context, since time.Time) bool {
 	c.mu.Lock()
 	link, diedAt := c.link, c.keeperDiedAt
 	c.mu.Unlock()
-	if !diedAt.IsZero() && time.Since(diedAt) < recent {
+	if diedAt.After(since) {
 		return true
 	}
 	if link == nil {

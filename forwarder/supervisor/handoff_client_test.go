@@ -159,7 +159,7 @@ func TestHandoffClient_FrozenKeeperBlocksNoReader(t *testing.T) {
 	for range 100 {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if k.waitKeeperDeath(ctx, 0) || k.pid() != pid {
+		if k.waitKeeperDeath(ctx, time.Now()) || k.pid() != pid {
 			t.Error("the keeper counts as dead")
 		}
 	}

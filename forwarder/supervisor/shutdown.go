@@ -147,6 +147,7 @@ const (
 // onTerminate ends the supervisor after a SIGTERM. While there are leases, the keeper starts another and the ports stay open, unless
 // the keeper is being terminated too.
 func (s *Supervisor) onTerminate(ctx context.Context) {
+	terminatedAt := time.Now() // at a logout, the state may be locked for a while
 	terminatedTwice := s.inherited.handoffState.Terminated && !s.inherited.isPredecessorAlive && time.Since(s.startedAt) < terminationWindow
 	count, _ := s.countLeases(ctx)
 	waitCtx, cancel := context.WithTimeout(ctx, keeperTermTimeout)
@@ -158,7 +159,7 @@ func (s *Supervisor) onTerminate(ctx context.Context) {
 	if s.keeper.pid() != 0 {
 		s.stopAccepting() // else connections accepted from now on would be reset with the established ones
 	}
-	if terminatedTwice || s.keeper.waitKeeperDeath(waitCtx, keeperTermTimeout) {
+	if terminatedTwice || s.keeper.waitKeeperDeath(waitCtx, terminatedAt.Add(-keeperTermTimeout)) {
 		s.log.Info("ended by a signal, like its keeper")
 		s.tryShutDown(ctx, shutdownRequested, maxShutdownTries)
 		return

@@ -39,7 +39,7 @@ const testTimeout = 20 * time.Second
 
 // fastTiming is short, and long enough for a report to arrive within reportWindow on a busy machine.
 var fastTiming = timing{
-	reportWindow: 250 * time.Millisecond, minTrialDelay: 5 * time.Millisecond, maxTrialDelay: 40 * time.Millisecond,
+	reportWindow: time.Second, minTrialDelay: 5 * time.Millisecond, maxTrialDelay: 40 * time.Millisecond,
 	shortageHoldTime: 40 * time.Millisecond, limitHoldTime: 40 * time.Millisecond,
 }
 

@@ -206,6 +206,14 @@ func (d *Dir) newState() State {
 // Bump changes the prompt's line, so that every shell in the project runs export at its next prompt.
 func (tx *Tx) Bump() { tx.isBumped = true }
 
+// BumpedLine returns the number that the prompts' line has after the Update, if Bump was called; else 0.
+func (tx *Tx) BumpedLine() uint64 {
+	if !tx.isBumped {
+		return 0
+	}
+	return tx.Line + 1
+}
+
 // MarkFinal marks a change that nobody would repeat, such as that of a supervisor that ends. If the disk has no space for a new state file,
 // the old one is overwritten: a process that reads it without the lock at that moment may see a part of each. If that fails too, the state
 // is written to the runtime directory, from where the next Update takes it: see WriteError.Fallback. Such a change must also call Bump.

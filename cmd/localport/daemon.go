@@ -143,7 +143,11 @@ func (p commandProject) replaceSupervisor(w *output.Writer, running *client.Clie
 	stopReport := report.start()
 	report.update([]waitReason{{text: "the new supervisor is starting"}})
 	err = running.Replace(ctx, api.ReplaceRequest{Exe: exe, Version: version.Own(), IsRequested: true, Environment: client.ShellEnvironment()})
-	stopReport("the supervisor was replaced")
+	summary := ""
+	if err == nil {
+		summary = "the supervisor was replaced"
+	}
+	stopReport(summary)
 	if !isNoAnswerError(err) {
 		return running, err
 	}

@@ -120,7 +120,7 @@ func (c execCmd) prepareEnv(ctx context.Context, a *app, argv []string) ([]strin
 	if err != nil {
 		return nil, err
 	}
-	p.startStandby(ctx, a, lease)
+	p.startStandby(a, lease)
 	a.printWarnings(project.EnvAdvice(view.Env))
 	before := environ.Parse(os.Environ())
 	pairs, err := client.Variables(view, environ.Undo(before))

@@ -73,8 +73,11 @@ func (p commandProject) joinForProcess(ctx context.Context, a *app, process lock
 		return api.ProjectView{}, api.Status{}, err
 	}
 	if !isKnown {
-		p.startStandby(ctx, a, lease)
+		p.startStandby(a, lease)
 	}
 	status, err := j.Status(ctx)
+	if err == nil && !hasAllHeld(j.View, status.Services) { // a port was opened in between
+		j.View, err = j.Join(ctx, p.NewJoinRequest())
+	}
 	return j.View, status, err
 }

@@ -56,9 +56,12 @@ func (c loginCmd) Run(a *app, p commandProject) error {
 		return output.WithHint(errors.New("the project is not running, so no service needs a login"), "localport start")
 	}
 	if len(c.Services) == 0 {
-		if status = waitForFirstAttempts(ctx, a, *running, status); ctx.Err() != nil {
+		if status, err = p.waitForFirstAttempts(ctx, a, *running, status); ctx.Err() != nil {
 			return errInterrupted
+		} else if err != nil {
+			return err
 		}
+		running = &client.Client{Socket: status.Supervisor.Socket} // another one may run by now
 	}
 	names, err := c.selectNames(status)
 	if err != nil {
@@ -135,12 +138,12 @@ func (c loginCmd) selectNames(status api.Status) ([]string, error) {
 // isRetried reports whether a service in this state is retried by itself, by this project.
 func isRetried(state forwarder.State) bool { return !state.IsSettled() && state != forwarder.Shared }
 
-// waitForFirstAttempts returns the status when no first attempt goes on any more, which may show that a login is needed. After startTimeout, or
-// if the supervisor does not tell, it returns the last one that is known.
-func waitForFirstAttempts(ctx context.Context, a *app, running client.Client, status api.Status) api.Status {
+// waitForFirstAttempts returns the status when no first attempt goes on any more, which may show that a login is needed. After startTimeout it returns the
+// last one that is known.
+func (p commandProject) waitForFirstAttempts(ctx context.Context, a *app, running client.Client, status api.Status) (api.Status, error) {
 	starting := firstAttempts(status)
 	if len(starting) == 0 {
-		return status
+		return status, nil
 	}
 	output.Info(a.err, "waiting for %s to start", strings.Join(starting, ", "))
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
@@ -148,16 +151,12 @@ func waitForFirstAttempts(ctx context.Context, a *app, running client.Client, st
 	report := newWaitReport(a.err, startTimeout)
 	stopReport := report.start()
 	defer stopReport("")
-	last := status
-	_ = running.Watch(ctx, func(s api.Status) bool {
-		last = s
-		report.update(waitReasons(s, firstAttempts(s)))
-		return len(firstAttempts(s)) > 0
-	})
-	if last.Supervisor == nil {
-		last.Supervisor = status.Supervisor
+	hasStarted := func(s api.Status) bool { return len(firstAttempts(s)) == 0 }
+	last, err := p.watchUntil(ctx, running, hasStarted, func(s api.Status) { report.update(waitReasons(s, firstAttempts(s))) })
+	if ctx.Err() != nil && last.Config != "" {
+		err = nil
 	}
-	return last
+	return last, err
 }
 
 // firstAttempts returns the services that are starting, and have met no error yet. Those that have are retried by themselves.

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/recipes"
@@ -76,6 +78,26 @@ func (w *testEnv) installProxy(t *testing.T, program, login, loginError, ready s
 	return dir
 }
 
+// holdProxy makes an installed proxy wait, when it is started, for the end of a named pipe that it makes.
+func (w *testEnv) holdProxy(t *testing.T, dir, program, pipe string) {
+	t.Helper()
+	path := filepath.Join(dir, program)
+	script, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := strings.Replace(string(script), "\n", fmt.Sprintf("\n[ ! -p %s ] || read line <%[1]s\n", pipe), 1)
+	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), executable.WriteFile(path, []byte(held), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// proxyConfig is the service db, whose tunnel is an installed proxy for which "sso login" logs in.
+func proxyConfig(program string, port int) string {
+	return fmt.Sprintf("[services.db]\ntechnology = \"command\"\ncommand = [%q, \"{port}\"]\nlocal_port = %d\nready = \"^up\"\n"+
+		"needs_login = \"token has expired\"\nlogin = [%[1]q, \"sso\", \"login\"]\n", program, port)
+}
+
 func TestRecipes_BecomeReadyAndAskForALoginAsTheirProgramDoes(t *testing.T) {
 	t.Parallel()
 	for _, name := range recipes.Names() {
@@ -144,8 +166,7 @@ func TestLogin_OfACommandIsNotLostByARestartOfTheSupervisor(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
 	dir := w.installProxy(t, "aws", "sso login", "the token has expired", "up")
-	root := w.allowedProject(fmt.Sprintf("[services.db]\ntechnology = \"command\"\ncommand = [\"aws\", \"{port}\"]\nlocal_port = %d\nready = \"^up\"\n"+
-		"needs_login = \"token has expired\"\nlogin = [\"aws\", \"sso\", \"login\"]\n", ports.FreePort(t)))
+	root := w.allowedProject(proxyConfig("aws", ports.FreePort(t)))
 	w.localport(root, "start")
 	w.mustRun(root, "login")
 	before := w.supervisor(root)

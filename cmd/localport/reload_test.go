@@ -9,6 +9,7 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
@@ -75,6 +76,24 @@ func TestReload_IsRetriedWhenTheApprovalCanBeReadAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the change is applied", func() bool { return listens(fmt.Sprintf("127.0.0.1:%d", second)) })
+}
+
+// A request for the status compares the files too. It may come before the supervisor is told of a change.
+func TestReload_PendingChangeIsAnEventAlsoIfTheStatusWasAskedFirst(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	config := tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0"))
+	root := w.allowedProject(config)
+	w.mustRun(root, "start")
+	for round := range 3 {
+		config += "# one more line\n"
+		w.writeFile(root, ".localport.toml", config)
+		if w.status(root).Pending == "" {
+			t.Error("the status shows no pending change")
+		}
+		eventually(t, "an event tells that the change is pending", func() bool { return len(w.events(root, eventlog.ConfigPending)) == round+1 })
+		w.mustRun(root, "allow")
+	}
 }
 
 func TestReload_InvalidChangeChangesNothingAndIsReported(t *testing.T) {

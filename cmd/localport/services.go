@@ -398,25 +398,26 @@ func (l *hintList) lines(problems int) []string {
 	return lines
 }
 
-// waitSettled returns the first status in which each of the services is ready, or one is in a state that only a person can change.
-// When ctx ends first, it returns the last status that it received and the error of ctx. If the supervisor ends meanwhile, it continues
-// with the one that its keeper or another command has started. onStatus is called with each status.
-func (p commandProject) waitSettled(ctx context.Context, running client.Client, names []string, onStatus func(api.Status)) (status api.Status, err error) {
+// waitSettled returns the first status in which each of the services is ready, or one is in a state that only a person can change. See watchUntil.
+func (p commandProject) waitSettled(ctx context.Context, running client.Client, names []string, onStatus func(api.Status)) (api.Status, error) {
+	return p.watchUntil(ctx, running, func(s api.Status) bool { return areSettled(s, names) }, onStatus)
+}
+
+// watchUntil returns the first status for which isDone returns true. When ctx ends first, it returns the last status that it received and the error of
+// ctx. If the supervisor ends meanwhile, it continues with the one that its keeper or another command has started. onStatus is called with each status.
+func (p commandProject) watchUntil(ctx context.Context, running client.Client, isDone func(api.Status) bool, onStatus func(api.Status)) (status api.Status, err error) {
 	startTime := time.Now()
 	for {
 		err := running.Watch(ctx, func(s api.Status) bool {
 			status = s
 			onStatus(s)
-			return !areSettled(s, names)
+			return !isDone(s)
 		})
-		if client.IsUnknownRequest(err) {
-			if status, err = running.Wait(ctx, names); err != nil && ctx.Err() != nil {
-				return p.statusAfterTimeout(ctx, running)
-			}
-			return status, err
-		}
-		if errors.Is(err, api.ErrTooManyWatchers) {
-			status, err = pollSettled(ctx, running, names, onStatus)
+		if client.IsUnknownRequest(err) || errors.Is(err, api.ErrTooManyWatchers) {
+			err = pollUntil(ctx, running, isDone, func(s api.Status) {
+				status = s
+				onStatus(s)
+			})
 		}
 		switch {
 		case err == nil:
@@ -439,38 +440,24 @@ func (p commandProject) waitSettled(ctx context.Context, running client.Client, 
 	}
 }
 
-// pollInterval is how often a supervisor that has too many watchers is asked for its status.
+// pollInterval is how often a supervisor that has too many watchers, or is too old to be watched, is asked for its status.
 const pollInterval = 200 * time.Millisecond
 
-// pollSettled asks for the status until areSettled.
-func pollSettled(ctx context.Context, running client.Client, names []string, onStatus func(api.Status)) (last api.Status, err error) {
+// pollUntil asks for the status until isDone returns true for one, and calls onStatus with each.
+func pollUntil(ctx context.Context, running client.Client, isDone func(api.Status) bool, onStatus func(api.Status)) error {
 	for {
 		status, err := running.Status(ctx)
 		if err != nil {
-			return last, err
+			return err
 		}
-		last = status
 		onStatus(status)
-		if areSettled(status, names) {
-			return status, nil
+		if isDone(status) {
+			return nil
 		}
 		if !wait.Sleep(ctx, pollInterval) {
-			return last, ctx.Err()
+			return ctx.Err()
 		}
 	}
-}
-
-// statusAfterTimeout returns the status after ctx has ended, with the error of ctx.
-func (p commandProject) statusAfterTimeout(ctx context.Context, running client.Client) (api.Status, error) {
-	ctxErr := ctx.Err()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), client.PromptTimeout())
-	defer cancel()
-	startTime := time.Now()
-	status, err := running.Status(ctx)
-	if err != nil {
-		return status, p.explainNoAnswer(err, startTime)
-	}
-	return status, ctxErr
 }
 
 // areSettled reports whether it is useless to wait longer: each of the services that the project still has is settled, or one of them has

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/handoff"
@@ -310,4 +311,37 @@ func TestShell_NestedShellInheritsAndRestores(t *testing.T) {
 func isKeeper(pid int) bool {
 	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	return err == nil && bytes.HasSuffix(args, []byte("\x00"+handoff.Arg+"\x00"))
+}
+
+// A file that was saved without a change, or a git checkout: the prompt that sees it is the only one that starts a process.
+func TestPrompt_ASavedFileCostsOneProcess(t *testing.T) {
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnv(t)
+		root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
+		w.mustRun(root, "start")
+		sh := w.shell(kind, root)
+		config, saved := filepath.Join(root, ".localport.toml"), time.Now()
+		save := func() {
+			saved = saved.Add(time.Minute)
+			if err := os.Chtimes(config, saved, saved); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sh.Run("true") // it may begin while the project does
+		for range 3 {
+			save()
+			before := reapedChildFaults(t, sh.PID())
+			sh.Run("true")
+			if reapedChildFaults(t, sh.PID()) == before {
+				t.Error("the prompt has not noticed the saved file")
+			}
+			checkPromptsRunNothing(t, sh)
+		}
+		w.mustRun(root, "stop")
+		sh.Run("true")
+		checkPromptsRunNothing(t, sh)
+		save()
+		sh.Run("true") // the project stays down
+		checkPromptsRunNothing(t, sh)
+	})
 }

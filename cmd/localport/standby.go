@@ -45,10 +45,12 @@ func (c standbyCmd) Run(a *app) error {
 }
 
 // startStandby starts a standby for the process of a lease, if the supervisor may end before it.
-func (p commandProject) startStandby(ctx context.Context, a *app, lease lockstate.Lease) {
+func (p commandProject) startStandby(a *app, lease lockstate.Lease) {
 	if !p.MayEndWithNamespace() {
 		return
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
+	defer cancel()
 	if err := p.StartStandby(ctx, "standby", "--pid", fmt.Sprint(lease.PID), "--kind", string(lease.Kind)); err != nil {
 		output.Info(a.err, "the forwards end with the container in which the supervisor runs: %v", err)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -108,4 +110,29 @@ func TestManyWatchers_LeaveRoomForCommandsAndPrompts(t *testing.T) {
 	})
 	sh.Kill()
 	w.stopProject(root)
+}
+
+// The status cannot be watched then. It is polled, until the services have started.
+func TestManyWatchers_LoginWaitsForServicesThatAreStarting(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	dir := w.installProxy(t, "aws", "sso login", "the token has expired", "up")
+	gate := filepath.Join(dir, "gate")
+	w.holdProxy(t, dir, "aws", gate)
+	root := w.allowedProject(proxyConfig("aws", ports.FreePort(t)))
+	w.mustRun(root, "start", "--no-wait")
+	opened, err := os.OpenFile(gate, os.O_WRONLY, 0) // when the program reads
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, end := startWatchers(t, w.state(root).Supervisor.Socket, api.MaxWatchers)
+	defer end()
+	session := w.startOnTerminal(root, "login")
+	session.answer("waiting for db to start", "")
+	if err := errors.Join(os.Remove(gate), opened.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if code := <-session.done; code != 0 || !strings.Contains(session.screen.String(), "healthy") {
+		t.Errorf("login: exit %d\n%s", code, session.screen.String())
+	}
 }

@@ -288,6 +288,8 @@ type JoinRequest struct {
 	Path        string `json:"path"`
 	// Level is the supervisor's new log level; empty: unchanged.
 	Level string `json:"level,omitempty"`
+	// Line is the number of the prompts' line in the state file, if the client has raised it; 0: it has not.
+	Line uint64 `json:"line,omitempty"`
 	// Lease is the client's lease if it could not write that to the state file: the supervisor counts it and writes it as soon as
 	// possible. Null if it was written.
 	Lease *Lease `json:"lease,omitempty"`

@@ -75,12 +75,6 @@ func (c Client) Act(ctx context.Context, r api.ActionRequest) ([]string, error) 
 	return affected, c.call(ctx, "act", r, &affected)
 }
 
-// Wait returns when each of the services is settled: ready, or in a state that only a person can change.
-func (c Client) Wait(ctx context.Context, names []string) (api.Status, error) {
-	var status api.Status
-	return status, c.call(ctx, "wait", names, &status)
-}
-
 // Reload has the supervisor read the project's files again and apply them. After an error it keeps the previous config.
 func (c Client) Reload(ctx context.Context) (api.ReloadResult, error) {
 	var reload api.ReloadResult

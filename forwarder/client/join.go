@@ -107,6 +107,7 @@ type joiner struct {
 	takesOver       bool // it can
 	isForeign       bool // the supervisor is in another PID namespace
 	spawnedAt       time.Time
+	bumpedLine      uint64 // the number to which OnUpdate has raised the prompts' line; 0: it has not
 }
 
 // errElectionFree means that no process holds the election.
@@ -150,6 +151,7 @@ func (j *joiner) attempt(ctx context.Context) (*Client, api.ProjectView, error) 
 		return nil, api.ProjectView{}, nil
 	}
 	request := j.NewJoinRequest()
+	request.Line = j.bumpedLine
 	if j.ReleasedBySocket {
 		request.Lease = j.wireLease()
 	}
@@ -189,9 +191,9 @@ func (j *joiner) openPIDFD() *os.File {
 func (j *joiner) claimLease(ctx context.Context) (running bool, err error) {
 	lockCtx, cancel := j.lockContext(ctx)
 	defer cancel()
-	isNotAllowed := false
+	isNotAllowed, bumpedLine := false, uint64(0)
 	state, err := j.Dir.Update(lockCtx, func(tx *lockstate.Tx) error {
-		running, isNotAllowed = tx.IsSupervisorRunning() || j.isUnelected, false
+		running, isNotAllowed, bumpedLine = tx.IsSupervisorRunning() || j.isUnelected, false, 0
 		if running {
 			isDropped, err := j.checkNamespaces(tx)
 			if err != nil {
@@ -221,13 +223,16 @@ func (j *joiner) claimLease(ctx context.Context) (running bool, err error) {
 		}
 		if j.OnUpdate != nil {
 			j.OnUpdate(tx, running)
+			bumpedLine = tx.BumpedLine()
 		}
 		return nil
 	})
 	if isNotAllowed && (err == nil || errors.As(err, new(*lockstate.WriteError))) {
 		return false, &leaseRefusal{&NotAllowedError{Config: j.Config}}
 	}
-	j.hasClaimed = j.hasClaimed || err == nil
+	if j.hasClaimed = j.hasClaimed || err == nil; err == nil {
+		j.bumpedLine = max(j.bumpedLine, bumpedLine)
+	}
 	if err == nil && !running && state.Down {
 		return false, &leaseRefusal{ErrDown}
 	}

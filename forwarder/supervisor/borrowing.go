@@ -333,10 +333,14 @@ func (s *Supervisor) takeOffer(p *borrowedPort) {
 		return
 	}
 	hasTaken := s.awaitPort(p.name)
-	closeFiles(s.inherited.take(serviceHoldName(p.name)))
+	unused := s.inherited.take(serviceHoldName(p.name))
+	closeFiles(unused)
 	s.log.Info("a project passed on the port of a shared service", "service", p.name, "project", p.Status().Project, "taken", hasTaken)
 	if err := json.NewEncoder(p.conn).Encode(api.BorrowAnswer{IsTaken: hasTaken}); err != nil && hasTaken {
 		s.log.Warn("the other project has not waited for the answer; asking again who has the port", "service", p.name, "error", err)
+		s.rebind(p.name)
+	} else if !hasTaken && unused == nil { // on a busy machine: it may have bound its port with them by now, and the other project keeps or gives it away
+		s.log.Warn("the service has not bound its port in time; asking again who has it", "service", p.name)
 		s.rebind(p.name)
 	}
 }

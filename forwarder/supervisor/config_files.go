@@ -53,6 +53,9 @@ func (s *Supervisor) setPollingReason(reason string) {
 	}
 }
 
+// toldPending is what was published of files that are not active: why, and the digest of those that are.
+type toldPending struct{ reason, digest string }
+
 // reloadChangedFiles applies the files, or sets the condition that says why they are not active. It returns whether all were applied.
 func (s *Supervisor) reloadChangedFiles(ctx context.Context) bool {
 	if ctx.Err() != nil {
@@ -60,10 +63,14 @@ func (s *Supervisor) reloadChangedFiles(ctx context.Context) bool {
 	}
 	userErr := s.readUserConfig()
 	if _, err := s.Reload(ctx); err == nil || s.isClosing.Load() || ctx.Err() != nil {
+		s.toldPending = toldPending{}
 		return userErr == nil
 	}
 	pending := s.describePending()
-	if setCondition(s, &s.conditions.pendingReason, pending) && pending != "" {
+	setCondition(s, &s.conditions.pendingReason, pending)
+	// A request for the status may have set the condition already.
+	if told := (toldPending{pending, s.active.Load().digest}); pending != "" && told != s.toldPending {
+		s.toldPending = told
 		s.log.Warn("the files changed", "pending", pending)
 		s.events.publish(eventlog.Event{Kind: eventlog.ConfigPending, Reason: pending}, "")
 	}
@@ -96,8 +103,8 @@ func (s *Supervisor) readUserConfig() error {
 	return err
 }
 
-// pendingCheckTimeout is how long status waits for the files to be compared: their disk may hang.
-const pendingCheckTimeout = 50 * time.Millisecond
+// pendingCheckTimeout is how long status waits for the files to be compared: their disk may hang. On a busy machine the comparison takes 100 ms.
+const pendingCheckTimeout = 500 * time.Millisecond
 
 // refreshPending compares the files now, because their change event may not have arrived yet. After pendingCheckTimeout the last
 // result is shown.

@@ -61,13 +61,6 @@ func (e *environment) currentRevision() uint64 {
 	return e.revision
 }
 
-// setShell replaces the variables of the shell.
-func (e *environment) setShell(shell environ.Env) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.shell = maps.Clone(shell)
-}
-
 // shellVariables returns the variables without those of .env.
 func (e *environment) shellVariables() environ.Env {
 	e.mu.Lock()

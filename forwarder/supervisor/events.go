@@ -118,20 +118,15 @@ func (p *eventPublisher) recordWithLine(ctx context.Context, e *eventlog.Event) 
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	written := false
-	state, err := p.dir.Update(ctx, func(tx *lockstate.Tx) error {
-		tx.Bump()
-		if !written { // only once, though Update may call this again: its numbers never go down
-			e.PromptLine = tx.Line + 1 // the number after the bump
+	err := p.store.bump(ctx, func(number uint64) {
+		if !written { // only once, though this may be called again: the numbers never go down
+			e.PromptLine = number
 			p.recorder.Append(*e)
 			written = true
 		}
-		return nil
 	})
 	if err != nil && ctx.Err() == nil {
 		p.log.Error("cannot announce an event to the prompts", "error", err)
-	}
-	if err == nil { // else the next prompt would be given an older view, and another prompt would have to ask again
-		p.store.recordLine(state.Line)
 	}
 	return written
 }

@@ -39,9 +39,26 @@ func (s *Supervisor) Join(ctx context.Context, request api.JoinRequest) (api.Pro
 	if err := s.restore(ctx); err != nil {
 		return api.ProjectView{}, err
 	}
+	s.waitOpened(ctx)
+	s.store.recordLine(request.Line)
 	wait.Notify(s.leasesChangedCh) // the lease is recorded before the next decision to shut down
 	wait.Replace(s.joinCh, request)
 	return s.view(), nil
+}
+
+// openingTimeout is how long a client waits for ports that an operation is opening: a prompt waits for 2 s in all.
+const openingTimeout = time.Second
+
+// waitOpened waits until an operation has opened the ports of services that are already part of the config, so that the client's view has them.
+func (s *Supervisor) waitOpened(ctx context.Context) {
+	if !s.isOpening.Load() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, openingTimeout)
+	defer cancel()
+	if s.beginOperation(ctx) == nil {
+		s.endOperation()
+	}
 }
 
 func decodeLease(l api.Lease) lockstate.Lease {

@@ -46,6 +46,8 @@ func (s *Supervisor) restore(ctx context.Context) error {
 		return err
 	}
 	defer s.endOperation()
+	s.isOpening.Store(true)
+	defer s.isOpening.Store(false)
 	if !s.isReduced.Swap(false) {
 		return nil
 	}

@@ -115,6 +115,8 @@ func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig, shell
 		}
 	}
 	s.resizeClientSlots(after)
+	s.isOpening.Store(true)
+	defer s.isOpening.Store(false)
 	s.active.Store(after)
 	s.changes.Announce()
 	s.endReplacedServices(before, ended)

@@ -10,7 +10,6 @@ import (
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/lockstate"
-	"github.com/localport-sh/localport/project/environ"
 )
 
 // Replace hands the project over to a new supervisor: leases, ports and connections that wait in the kernel's queues. This one
@@ -33,21 +32,20 @@ func (s *Supervisor) Replace(ctx context.Context, r api.ReplaceRequest) error {
 var errUpgradesLater = errors.New("services are logged in: whether the upgrade needs another login is being checked")
 
 func (s *Supervisor) replace(ctx context.Context, r api.ReplaceRequest) error {
-	env, previous := s.readShellEnvironment(r.Environment), environ.Env(nil)
+	env := s.readShellEnvironment(r.Environment)
 	if err := s.beginOperation(ctx); err != nil {
 		return err
 	}
 	defer s.endOperation()
-	if env != nil {
-		previous = s.env.shellVariables()
-		s.env.setShell(env.variables)
+	if env != nil { // only the successor's: tunnels that open here meanwhile keep the present one
+		s.replacementShell.Store(&env.variables)
 	}
 	s.log.Info("starting another supervisor to replace this one", "exe", r.Exe, "version", r.Version)
 	s.updateSuccessor() // with this environment and the logins
 	successorEndedCh, err := s.keeper.startSuccessor(ctx, r.Exe)
 	if err != nil {
 		if env != nil {
-			s.env.setShell(previous)
+			s.replacementShell.Store(nil)
 			s.updateSuccessor()
 		}
 		if _, isLoginLoss := errors.AsType[*api.LoginLossError](err); !isLoginLoss {
@@ -78,6 +76,13 @@ func (s *Supervisor) startDraining(successorEndedCh <-chan struct{}) {
 	s.mu.Unlock()
 	s.isClosing.Store(true)
 	s.stopAccepting()
+}
+
+// hasSuccessor reports whether this supervisor has left its ports to another one, or to the keeper, which starts another.
+func (s *Supervisor) hasSuccessor() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.successorEndedCh != nil || s.isTerminated.Load()
 }
 
 // recordFailedReplacement records this supervisor again, and that the other version failed to replace it and is not to try again soon. If the

@@ -192,7 +192,12 @@ func (s *Supervisor) askToYield(ctx context.Context, addr netip.AddrPort) bool {
 
 // onPortOpened has prompts export the variables of a service whose port could not be bound before.
 func (s *Supervisor) onPortOpened() {
-	s.tasks.Go(func() { s.saveState(context.Background(), noChange, true) }) // for lockTimeout at most
+	s.store.enqueue(pendingChange{noChange, true}) // now, so that a command that waits for the port writes it before it returns
+	s.tasks.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)
+		defer cancel()
+		_ = s.store.sync(ctx) // retryWrites retries
+	})
 }
 
 // explainPort says why a port could not be bound, which process has it if the system tells, and what to do.

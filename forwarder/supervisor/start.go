@@ -207,12 +207,13 @@ func (s *Supervisor) inheritedSocket() socketFile {
 	return socketFile{}
 }
 
-// recordStart records this supervisor and the assigned ports, and has every prompt re-evaluate.
+// recordStart records this supervisor and the assigned ports, and has every prompt re-evaluate. Whether the project is down stays as it is: if somebody
+// has stopped it while this supervisor was starting, awaitShutdown ends it.
 func (s *Supervisor) recordStart(ctx context.Context, ports map[string]int) {
 	writeCtx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	s.store.addAndWrite(writeCtx, func(state *lockstate.State) {
-		state.Failure, state.Ports, state.Down = "", ports, false
+		state.Failure, state.Ports = "", ports
 		s.recordSelf(state)
 	}, true)
 }

@@ -87,8 +87,28 @@ func (st *store) setRead(s lockstate.State) {
 	st.set(s)
 }
 
-// recordLine records that this supervisor has raised the number of the prompts' line in the file. If another process has raised it too since the file
-// was read, the cache keeps its number until the next sync: it does not have that process's change yet.
+// bump raises the number of the prompts' line in the file and in the cache. before is called within the update, each time it is made, with the number
+// that the line will have.
+func (st *store) bump(ctx context.Context, before func(number uint64)) error {
+	select {
+	case st.writeSlot <- struct{}{}: // or a sync that has read the file before this could set the cache after it
+		defer func() { <-st.writeSlot }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	state, err := st.dir.Update(ctx, func(tx *lockstate.Tx) error {
+		tx.Bump()
+		before(tx.Line + 1)
+		return nil
+	})
+	if err == nil {
+		st.recordLine(state.Line)
+	}
+	return err
+}
+
+// recordLine records in the cache that the number of the prompts' line was raised in the file without a change that the cache lacks. If another process
+// has raised it too since the file was read, the cache keeps its number until the next sync: it does not have that process's change yet.
 func (st *store) recordLine(number uint64) {
 	st.mu.Lock()
 	defer st.mu.Unlock()

@@ -30,9 +30,17 @@ func (s *Supervisor) updateSuccessor() {
 	}
 	s.keeper.setSuccessor(handoff.Successor{
 		Exe: s.options.Exe, Args: []string{"supervise", "--config", s.options.Config, "--kept", "--log-level", strings.ToLower(s.options.LogLevel.Level().String())},
-		Env: s.env.successorEnviron(), Log: s.dir.LogPath("supervisor"), State: data,
+		Env: s.successorEnviron(), Log: s.dir.LogPath("supervisor"), State: data,
 		Supervisor: s.self, Run: s.options.RunID,
 	})
+}
+
+// successorEnviron is the environment of the next supervisor.
+func (s *Supervisor) successorEnviron() []string {
+	if shell := s.replacementShell.Load(); shell != nil {
+		return shell.List()
+	}
+	return s.env.successorEnviron()
 }
 
 // keepSuccessorUpdated updates the keeper's copy whenever successorStaleCh says that it is out of date, until ctx ends.

@@ -23,6 +23,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/environ"
 )
 
 // Options configure a supervisor.
@@ -106,6 +107,10 @@ type Supervisor struct {
 	isTerminated     atomic.Bool          // ended by SIGTERM; the keeper starts a successor
 	logins           loginRecord
 	isUpgrading      atomic.Bool // a replacement is tried in the background
+	isOpening        atomic.Bool // an operation is opening ports of services that are already part of the config
+	// replacementShell are the shell's variables for the supervisor that is being started to replace this one; nil: those that this one has.
+	replacementShell atomic.Pointer[environ.Env]
+	toldPending      toldPending // watchFiles' own
 	// loginLoss is why the version that the state records as refused has not taken over; nil if that was not because of a login.
 	loginLoss        atomic.Pointer[api.LoginLossError]
 	pendingCheckCh   chan chan struct{} // requests to compare the files now; each channel sent is closed when that is done

@@ -96,8 +96,17 @@ func checkStaysOpen(ctx context.Context, conn net.Conn, deadline time.Time) erro
 	return nil
 }
 
-// readByte waits for a byte until the deadline, at which the error is os.ErrDeadlineExceeded.
+// readByte waits for a byte until the deadline, at which the error is os.ErrDeadlineExceeded. If this process notices the deadline late, because the
+// machine is busy, it looks once more: the end of the connection may have arrived in time, but a deadline that has passed is reported first.
 func readByte(ctx context.Context, conn net.Conn, deadline time.Time) error {
+	err := readByteUntil(ctx, conn, deadline)
+	if errors.Is(err, os.ErrDeadlineExceeded) && time.Since(deadline) > refusalDelay/2 {
+		return readByteUntil(ctx, conn, time.Now().Add(refusalDelay))
+	}
+	return err
+}
+
+func readByteUntil(ctx context.Context, conn net.Conn, deadline time.Time) error {
 	if err := conn.SetReadDeadline(deadline); err != nil {
 		return err
 	}

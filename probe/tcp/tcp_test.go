@@ -3,9 +3,12 @@ package tcp
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -56,6 +59,44 @@ func TestCheck_SucceedsOnAByteOrAnOpenConnection(t *testing.T) {
 	if err := Check(t.Context(), directDialer{silent, false}); err != nil {
 		t.Errorf("a server that waits for the client: %v", err)
 	}
+}
+
+// lateConn is a connection that its server has closed, of a process that the machine does not run for a while: the first read begins after its deadline.
+type lateConn struct {
+	net.Conn
+	deadline time.Time
+	isLate   bool
+}
+
+func (c *lateConn) SetReadDeadline(deadline time.Time) error {
+	c.deadline = deadline
+	return nil
+}
+
+func (c *lateConn) Read([]byte) (int, error) {
+	if !c.isLate {
+		c.isLate = true
+		time.Sleep(time.Until(c.deadline) + 500*time.Millisecond)
+	}
+	if time.Now().After(c.deadline) {
+		return 0, os.ErrDeadlineExceeded
+	}
+	return 0, io.EOF
+}
+
+func (c *lateConn) Close() error { return nil }
+
+type lateDialer struct{}
+
+func (lateDialer) Dial(context.Context) (net.Conn, error) { return &lateConn{}, nil }
+func (lateDialer) Acknowledges() bool                     { return false }
+
+func TestCheck_FailsOnABusyMachineToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		if err := Check(t.Context(), lateDialer{}); !errors.Is(err, errClosed) {
+			t.Errorf("the check of a closed connection returns %v", err)
+		}
+	})
 }
 
 func TestCheck_EndsWithItsContext(t *testing.T) {

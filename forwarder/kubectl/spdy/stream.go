@@ -138,7 +138,7 @@ func (s *Stream) endWith(err error) {
 }
 
 // Next waits for a chunk, which the caller must free. Its error is why the stream has ended, io.EOF for a regular end, or
-// os.ErrDeadlineExceeded if the read deadline has passed.
+// os.ErrDeadlineExceeded if the read deadline has passed and no chunk has arrived.
 func (s *Stream) Next() (*Chunk, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -150,7 +150,7 @@ func (s *Stream) Next() (*Chunk, error) {
 		return nil, ErrClosed
 	case len(s.queue) == 0 && s.endErr != nil:
 		return nil, s.endErr
-	case s.readDeadline.HasPassed():
+	case len(s.queue) == 0:
 		return nil, os.ErrDeadlineExceeded
 	}
 	chunk := s.queue[0]

@@ -85,7 +85,12 @@ func (v *Evaluator) Accept(r promptapi.Request) (limit time.Duration, evaluate f
 		select {
 		case ok := <-doneCh:
 			return promptapi.Response{Stdout: []byte(stdout.String()), Stderr: []byte(stderr.String())}, ok
-		case <-watchdog.C: // a call to a file system hangs
+		case <-watchdog.C: // a call to a file system hangs, unless it has just returned
+			select {
+			case ok := <-doneCh:
+				return promptapi.Response{Stdout: []byte(stdout.String()), Stderr: []byte(stderr.String())}, ok
+			default:
+			}
 			var text strings.Builder
 			if !e.args.isRetry && !e.args.hold {
 				e.printNoResult(output.NewWriter(&text))

@@ -122,6 +122,7 @@ type evaluation struct {
 	isPending                      bool            // the files wait for "localport allow"
 	held                           strings.Builder // messages for the next prompt, if the shell is editing a line
 	viewLine                       uint64          // the line's number when the supervisor made the view; 0: unknown
+	bumpedLine                     uint64          // the number to which this evaluation has raised the line; 0: it has not
 
 	userConfig func() (project.UserConfig, error) // read once, and only if there is a message
 	// supervisorConfig is set if a supervisor evaluates the prompt, and not a process that the shell has started: the config of its project. It
@@ -155,6 +156,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	defer watchdog.Stop()
 
 	err = e.evaluate(ctx)
+	watchdog.Stop() // on a busy machine, what follows must not be cut off
 	e.printChangedVariables()
 	if e.args.hold {
 		err = output.ReportOnOneLine(e.err, err)
@@ -234,8 +236,11 @@ func (e *evaluation) evaluateProject(ctx context.Context, p *client.Project) err
 	err := e.enterProject(ctx, p)
 	// After a timeout, keep the line that was read before: the supervisor may have become ready since, and the next prompt must notice.
 	// In a project that was not joined, an "allow" or "start" may have changed the line since it was found to be not allowed, or down.
-	if !e.isUnjoined && (err == nil || ctx.Err() == nil) {
+	switch isOwn := e.bumpedLine != 0 && e.bumpedLine == parseLineNumber(e.line)+1; {
+	case !e.isUnjoined && (err == nil || ctx.Err() == nil):
 		e.line = storedLine(p.Dir.PromptLine(), e.viewLine)
+	case e.isUnjoined && isOwn: // nobody else has changed the line since
+		e.line = storedLine(p.Dir.PromptLine(), e.bumpedLine)
 	}
 	return err
 }
@@ -337,8 +342,9 @@ func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error 
 		ReleasedBySocket: slices.Contains(e.args.retry.BySocket, e.root),
 		RestartStopped:   isEntering, Allowed: verdict == trust.Allowed, OnlyRunning: e.isBySupervisor(),
 		OnUpdate: func(tx *lockstate.Tx, isAlive bool) {
-			if isStampChanged {
+			if isStampChanged && (e.bumpedLine == 0 || tx.Line < e.bumpedLine) { // once, also if it is called again
 				tx.Bump()
+				e.bumpedLine = tx.BumpedLine()
 			}
 			if isEntering && !isAlive {
 				tx.Stopped, tx.Started, tx.Only = nil, nil, nil

@@ -122,6 +122,13 @@ func (daemonRestartCmd) Run(ctx context.Context, a *app, p commandProject) error
 
 // replaceAndPrint has a supervisor replaced by this program with this shell's environment, and prints the new one.
 func (p commandProject) replaceAndPrint(a *app, running *client.Client, before api.Status) error {
+	if p.Dir.ReadOrZero().Down { // a "stop" that was interrupted has recorded that: the new supervisor would end
+		ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
+		defer cancel()
+		if _, err := p.Dir.Update(ctx, func(tx *lockstate.Tx) error { tx.Down = false; return nil }); err != nil {
+			return fmt.Errorf("restart: %w", err)
+		}
+	}
 	next, err := p.replaceSupervisor(a.err, running, before)
 	if err != nil {
 		return fmt.Errorf("restart: %w", err)

@@ -56,12 +56,17 @@ func (c loginCmd) Run(a *app, p commandProject) error {
 		return output.WithHint(errors.New("the project is not running, so no service needs a login"), "localport start")
 	}
 	if len(c.Services) == 0 {
+		before := status.Supervisor
 		if status, err = p.waitForFirstAttempts(ctx, a, *running, status); ctx.Err() != nil {
 			return errInterrupted
 		} else if err != nil {
 			return err
 		}
-		running = &client.Client{Socket: status.Supervisor.Socket} // another one may run by now
+		if now := status.Supervisor; now == nil { // of an older release
+			status.Supervisor = before
+		} else if before == nil || now.Run != before.Run {
+			running = &client.Client{Socket: now.Socket}
+		}
 	}
 	names, err := c.selectNames(status)
 	if err != nil {

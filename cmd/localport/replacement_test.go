@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/localport-sh/localport/testdata/executable"
@@ -37,11 +38,19 @@ func startGatedReplacement(t *testing.T, w *testEnv, more string, env ...string)
 	w.holdProxy(t, r.dir, "aws", gate)
 	asking := w.withEnv(env...)
 	go func() { r.resultCh <- asking.localport(r.root, "daemon", "restart") }()
-	var err error
-	if r.gate, err = os.OpenFile(gate, os.O_WRONLY, 0); err != nil { // when the program reads
-		t.Fatal(err)
-	}
+	r.gate = openWhenRead(t, gate)
 	return r
+}
+
+// openWhenRead opens a named pipe for writing when a program reads it.
+func openWhenRead(t *testing.T, path string) (pipe *os.File) {
+	t.Helper()
+	eventually(t, "a program reads "+path, func() bool {
+		var err error
+		pipe, err = os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		return err == nil
+	})
+	return pipe
 }
 
 // open lets the program go on, and returns the result of daemon restart.
@@ -79,7 +88,7 @@ func TestStop_DuringAReplacementEndsTheSuccessorToo(t *testing.T) {
 }
 
 // The shell that asks for a replacement has other variables. What connects before that has succeeded still gets those of the running supervisor.
-func TestReplacement_ThatFailsLendsNoEnvironment(t *testing.T) {
+func TestReplacement_ThatFailsChangesNoEnvironment(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
 	w.env = append(w.env, "TARGET=ours")

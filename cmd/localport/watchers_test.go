@@ -121,10 +121,7 @@ func TestManyWatchers_LoginWaitsForServicesThatAreStarting(t *testing.T) {
 	w.holdProxy(t, dir, "aws", gate)
 	root := w.allowedProject(proxyConfig("aws", ports.FreePort(t)))
 	w.mustRun(root, "start", "--no-wait")
-	opened, err := os.OpenFile(gate, os.O_WRONLY, 0) // when the program reads
-	if err != nil {
-		t.Fatal(err)
-	}
+	opened := openWhenRead(t, gate)
 	_, _, end := startWatchers(t, w.state(root).Supervisor.Socket, api.MaxWatchers)
 	defer end()
 	session := w.startOnTerminal(root, "login")

@@ -45,8 +45,9 @@ func TestReadLines_EndsAfterTheDeadlineThoughAProcessPrintsWithoutEnd(t *testing
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
+		text := []byte(strings.Repeat("y\n", 2048))
 		for {
-			if _, err := writer.Write(make([]byte, 4096)); err != nil {
+			if _, err := writer.Write(text); err != nil {
 				return
 			}
 		}

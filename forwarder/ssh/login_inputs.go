@@ -40,15 +40,6 @@ func keysOfAgents(sockets []string) []agentKeys {
 	return all
 }
 
-// keepUnanswered replaces the keys of agents that have not answered in time by those that were known before: that they are not known now is no change.
-func keepUnanswered(now, before []agentKeys) {
-	for i, a := range now {
-		if !a.isAnswering && i < len(before) && a.socket == before[i].socket {
-			now[i] = before[i]
-		}
-	}
-}
-
 func (a agentKeys) equal(b agentKeys) bool {
 	return a.socket == b.socket && slices.Equal(a.keys, b.keys)
 }
@@ -112,7 +103,6 @@ func (d *destination) readInputs(run forwarder.Run) (now loginInputs, isAttemptJ
 	now = loginInputs{files: files, agents: last.agents, changeCount: last.changeCount}
 	if !hasMaster {
 		now.agents = keysOfAgents(sockets)
-		keepUnanswered(now.agents, last.agents)
 	}
 	isRetryDue := !last.retryAt.IsZero() && !time.Now().Before(last.retryAt)
 	return now, isRetryDue || last.files.HaveChanged() || !slices.EqualFunc(now.agents, last.agents, agentKeys.equal)
@@ -129,7 +119,11 @@ func (d *destination) readInputsAfter(m *master, f *forwarder.Failure) loginInpu
 	if maps.Equal(now.files, before.files) && slices.EqualFunc(now.agents, before.agents, agentKeys.equal) {
 		return now
 	}
-	keepUnanswered(now.agents, before.agents) // that one answers again later with the same keys does not count as another change
+	for i, a := range now.agents {
+		if !a.isAnswering && i < len(before.agents) && a.socket == before.agents[i].socket {
+			now.agents[i] = before.agents[i] // that it answers again later with the same keys does not count as another change
+		}
+	}
 	now.changeCount = before.changeCount + 1
 	now.retryAt = time.Now().Add(repeatedChangeDelay.After(now.changeCount - immediateRetries))
 	return now

@@ -168,8 +168,8 @@ func (c *activeConfig) holdsAddress(addresses []string) bool {
 	return false
 }
 
-// End closes the ports, whatever the leases, and returns when they are free. The error is api.ErrEnding if another supervisor has taken over meanwhile:
-// that one has the ports.
+// End closes the ports, whatever the leases, and returns when they are free. The error is api.ErrEnding if another supervisor may have taken over
+// meanwhile, and has the ports.
 func (s *Supervisor) End(ctx context.Context) error {
 	if !s.requestShutdown(ctx, shutdownRequested) {
 		return errors.New("the supervisor could not close its ports; its log says why")

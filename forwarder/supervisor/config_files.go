@@ -99,7 +99,7 @@ func (s *Supervisor) readUserConfig() error {
 			svc.processLog.SetLimits(logLimits(user))
 		}
 	}
-	s.events.setUserConfig(user, s.env.successorEnviron())
+	s.events.setUserConfig(user, s.env.shellEnviron())
 	return err
 }
 

@@ -93,8 +93,8 @@ func (e *environment) child() environ.Env {
 	return env
 }
 
-// successorEnviron is the environment of the next supervisor.
-func (e *environment) successorEnviron() []string {
+// shellEnviron is the shell's environment as a list.
+func (e *environment) shellEnviron() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.shell.List()

@@ -53,19 +53,19 @@ func TestEventPublisher_ViewHasTheNumberOfAnnouncedEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	failed := eventlog.Event{Kind: eventlog.ServiceFailed, Service: "web"}
-	if !s.events.recordWithLine(t.Context(), &failed) || s.view().Line != failed.PromptLine {
-		t.Errorf("the view has the number %d, and the event %d", s.view().Line, failed.PromptLine)
+	if !s.events.recordWithLine(t.Context(), &failed) || s.store.state().Line != failed.PromptLine {
+		t.Errorf("the view has the number %d, and the event %d", s.store.state().Line, failed.PromptLine)
 	}
 	if _, err := s.dir.Update(t.Context(), func(tx *lockstate.Tx) error { tx.Bump(); return nil }); err != nil {
 		t.Fatal(err)
 	}
-	before := s.view().Line
+	before := s.store.state().Line
 	recovered := eventlog.Event{Kind: eventlog.ServiceRecovered, Service: "web"}
-	if !s.events.recordWithLine(t.Context(), &recovered) || s.view().Line != before {
-		t.Errorf("the view has the number %d, %d before; the supervisor has not read what another process has changed", s.view().Line, before)
+	if !s.events.recordWithLine(t.Context(), &recovered) || s.store.state().Line != before {
+		t.Errorf("the view has the number %d, %d before; the supervisor has not read what another process has changed", s.store.state().Line, before)
 	}
-	if err := s.store.refresh(t.Context()); err != nil || s.view().Line != recovered.PromptLine {
-		t.Errorf("after reading it, the view has the number %d, and the event %d (error: %v)", s.view().Line, recovered.PromptLine, err)
+	if err := s.store.refresh(t.Context()); err != nil || s.store.state().Line != recovered.PromptLine {
+		t.Errorf("after reading it, the view has the number %d, and the event %d (error: %v)", s.store.state().Line, recovered.PromptLine, err)
 	}
 	if err := s.events.recorder.Close(); err != nil {
 		t.Error(err)

@@ -40,10 +40,13 @@ func (s *Supervisor) Join(ctx context.Context, request api.JoinRequest) (api.Pro
 		return api.ProjectView{}, err
 	}
 	s.waitOpened(ctx)
-	s.store.recordLine(request.Line)
+	if s.isClosing.Load() { // meanwhile
+		return api.ProjectView{}, api.ErrEnding
+	}
+	line := s.store.recordLine(request.Line)
 	wait.Notify(s.leasesChangedCh) // the lease is recorded before the next decision to shut down
 	wait.Replace(s.joinCh, request)
-	return s.view(), nil
+	return s.view(line), nil
 }
 
 // openingTimeout is how long a client waits for ports that an operation is opening: a prompt waits for 2 s in all.

@@ -78,7 +78,8 @@ func (s *Supervisor) startDraining(successorEndedCh <-chan struct{}) {
 	s.stopAccepting()
 }
 
-// hasSuccessor reports whether this supervisor has left its ports to another one, or to the keeper, which starts another.
+// hasSuccessor reports whether this supervisor has left its ports to another one, or to the keeper, which starts another, or was ended by a signal
+// without a keeper.
 func (s *Supervisor) hasSuccessor() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

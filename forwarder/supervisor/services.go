@@ -192,6 +192,9 @@ func (s *Supervisor) askToYield(ctx context.Context, addr netip.AddrPort) bool {
 
 // onPortOpened has prompts export the variables of a service whose port could not be bound before.
 func (s *Supervisor) onPortOpened() {
+	if s.isClosing.Load() || s.isSuperseded.Load() {
+		return // the state file belongs to a successor
+	}
 	s.store.enqueue(pendingChange{noChange, true}) // now, so that a command that waits for the port writes it before it returns
 	s.tasks.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)

@@ -115,7 +115,7 @@ func (s *Supervisor) takeEnvironment(ctx context.Context, env *shellEnvironment)
 	reload := s.applyConfig(before, next, env.variables, env.uses)
 	s.log.Info("using the environment of another shell", "updated", reload.Updated)
 	s.updateSuccessor()
-	s.events.setUserConfig(s.userConfig(), s.env.successorEnviron())
+	s.events.setUserConfig(s.userConfig(), s.env.shellEnviron())
 	s.saveState(ctx, func(state *lockstate.State) { state.Ports = next.ports }, true)
 	return nil
 }

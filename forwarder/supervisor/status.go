@@ -164,9 +164,9 @@ func watchStatus(
 
 var variableReference = project.LazyRegexp(`\$\{([A-Za-z_][A-Za-z0-9_]*)`)
 
-// view is what a client needs to set its environment.
-func (s *Supervisor) view() api.ProjectView {
-	line := s.store.state().Line // read before the snapshots, which are then at least as new
+// view is what a client needs to set its environment. line is the number of the prompts' line that the caller has read before: the view is at least as
+// new.
+func (s *Supervisor) view(line uint64) api.ProjectView {
 	active := s.active.Load()
 	view := api.ProjectView{Config: s.options.Config, Digest: active.digest, Files: active.digests, Line: line, Env: active.project.Env, DotEnv: map[string]string{}}
 	for _, entry := range active.project.Env {

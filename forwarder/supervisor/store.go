@@ -36,7 +36,7 @@ type store struct {
 	known    lockstate.State
 	pending  []pendingChange
 	writeErr error  // of the last write; nil if it succeeded
-	line     uint64 // of the state file when it was last read; a file with a lower one is an older copy
+	line     uint64 // of the state file as far as it is known; a file with a lower one is an older copy
 	// fingerprint is that of the files when they were last read.
 	fingerprint lockstate.Fingerprint
 }
@@ -108,13 +108,15 @@ func (st *store) bump(ctx context.Context, before func(number uint64)) error {
 }
 
 // recordLine records in the cache that the number of the prompts' line was raised in the file without a change that the cache lacks. If another process
-// has raised it too since the file was read, the cache keeps its number until the next sync: it does not have that process's change yet.
-func (st *store) recordLine(number uint64) {
+// has raised it too since the file was read, the cache keeps its number until the next sync: it does not have that process's change yet. It returns the
+// number that the cache has then.
+func (st *store) recordLine(number uint64) uint64 {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if number == st.known.Line+1 {
 		st.known.Line, st.line = number, number
 	}
+	return st.known.Line
 }
 
 // hasOwnLeases reports whether anybody but other projects uses the project.

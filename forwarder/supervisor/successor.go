@@ -40,7 +40,7 @@ func (s *Supervisor) successorEnviron() []string {
 	if shell := s.replacementShell.Load(); shell != nil {
 		return shell.List()
 	}
-	return s.env.successorEnviron()
+	return s.env.shellEnviron()
 }
 
 // keepSuccessorUpdated updates the keeper's copy whenever successorStaleCh says that it is out of date, until ctx ends.

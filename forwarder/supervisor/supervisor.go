@@ -107,7 +107,7 @@ type Supervisor struct {
 	isTerminated     atomic.Bool          // ended by SIGTERM; the keeper starts a successor
 	logins           loginRecord
 	isUpgrading      atomic.Bool // a replacement is tried in the background
-	isOpening        atomic.Bool // an operation is opening ports of services that are already part of the config
+	isOpening        atomic.Bool // applyConfig or restore is opening ports of services that are already part of the config
 	// replacementShell are the shell's variables for the supervisor that is being started to replace this one; nil: those that this one has.
 	replacementShell atomic.Pointer[environ.Env]
 	toldPending      toldPending // watchFiles' own

@@ -100,10 +100,13 @@ func checkStaysOpen(ctx context.Context, conn net.Conn, deadline time.Time) erro
 // machine is busy, it looks once more: the end of the connection may have arrived in time, but a deadline that has passed is reported first.
 func readByte(ctx context.Context, conn net.Conn, deadline time.Time) error {
 	err := readByteUntil(ctx, conn, deadline)
-	if errors.Is(err, os.ErrDeadlineExceeded) && time.Since(deadline) > refusalDelay/2 {
-		return readByteUntil(ctx, conn, time.Now().Add(refusalDelay))
+	if !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(deadline) <= refusalDelay/2 {
+		return err
 	}
-	return err
+	if lookErr := readByteUntil(ctx, conn, time.Now().Add(refusalDelay)); ctx.Err() == nil {
+		return lookErr
+	}
+	return err // the time of the whole check is up, which says nothing of the connection
 }
 
 func readByteUntil(ctx context.Context, conn net.Conn, deadline time.Time) error {

@@ -156,8 +156,8 @@ func run(args []string, stdout, stderr io.Writer) error {
 	defer watchdog.Stop()
 
 	err = e.evaluate(ctx)
-	watchdog.Stop() // on a busy machine, what follows must not be cut off
-	e.printChangedVariables()
+	e.printChangedVariables() // which may read the user's config
+	watchdog.Stop()           // on a busy machine, what follows must not be cut off
 	if e.args.hold {
 		err = output.ReportOnOneLine(e.err, err)
 		if code := output.PrintError(e.err, err); err != nil {

@@ -30,7 +30,8 @@ type healthMonitor struct {
 	s                *Service
 	tunnel           forwarder.Tunnel
 	cancel           context.CancelFunc
-	startCheck       func() // starts a health check now
+	startCheck       func()             // starts a health check now
+	cancelCheck      context.CancelFunc // of the last check
 	checkTimer       *wait.LongTimer
 	idleTimer        *time.Timer              // for idle_timeout; stopped unless the service is on demand
 	processMonitor   forwarder.ProcessMonitor // the tunnel; nil if it has no process that could be stopped
@@ -39,6 +40,7 @@ type healthMonitor struct {
 	isFailing        bool                     // the tunnel last reported a failure, other than doubt
 	doubt            *forwarder.Failure       // the reported failure that a check can disprove (MayServe); nil if there is none
 	isChecking       bool                     // a health check is running
+	isOutdated       bool                     // that check is of an earlier definition: its result does not count
 	isStopped        bool                     // the process was stopped at the last check
 	resultCh         chan checkResult
 	earlySuccessCh   chan struct{} // the running check has reported an early success
@@ -57,7 +59,12 @@ type checkResult struct {
 func newHealthMonitor(ctx context.Context, s *Service) *healthMonitor {
 	h := &healthMonitor{s: s, tunnel: s.tunnel, resultCh: make(chan checkResult, 1), earlySuccessCh: make(chan struct{}, 1)}
 	ctx, h.cancel = context.WithCancel(ctx)
-	h.startCheck = func() { h.startCheckJob(ctx) }
+	h.cancelCheck = func() {}
+	h.startCheck = func() {
+		var checkCtx context.Context
+		checkCtx, h.cancelCheck = context.WithCancel(ctx)
+		h.startCheckJob(checkCtx)
+	}
 	h.checkTimer = wait.NewLongTimer(0)
 	h.idleTimer = time.NewTimer(s.definition.IdleTimeout)
 	if !s.isOnDemand() {
@@ -179,7 +186,7 @@ func (checkDueInput) apply(s *Service) (event, bool) {
 // early successes that turn out wrong are those of a server that has refused connections before.
 func (earlySuccessInput) apply(s *Service) (event, bool) {
 	h := s.health
-	if state := s.status.state; h.isChecking && !h.isFailing && state != forwarder.Unhealthy && h.successes+1 >= s.definition.HealthCheck.SuccessThreshold {
+	if state := s.status.state; h.isChecking && !h.isOutdated && !h.isFailing && state != forwarder.Unhealthy && h.successes+1 >= s.definition.HealthCheck.SuccessThreshold {
 		h.isEarly = state != forwarder.Healthy
 		h.publishHealthy()
 	}
@@ -214,8 +221,17 @@ func (processCheckDueInput) apply(s *Service) (event, bool) {
 // apply publishes a check's outcome. A tunnel that no longer carries anything, and cannot find that out itself, is replaced.
 func (r checkResult) apply(s *Service) (event, bool) {
 	h, hc := s.health, s.definition.HealthCheck
-	wasEarly := h.isEarly
-	h.isChecking, h.isEarly = false, false
+	wasEarly, wasOutdated := h.isEarly, h.isOutdated
+	h.isChecking, h.isEarly, h.isOutdated = false, false, false
+	h.cancelCheck()
+	if wasOutdated {
+		select {
+		case <-h.earlySuccessCh:
+		default:
+		}
+		h.checkNow()
+		return 0, false
+	}
 	s.publish(func(st *status) { st.checkedAt, st.latency = time.Now(), r.duration })
 	s.counters.countCheck(r)
 	switch {
@@ -300,6 +316,10 @@ func (h *healthMonitor) onRefusal(refusal forwarder.Refusal) {
 // onRedefine applies a changed definition of the service.
 func (h *healthMonitor) onRedefine() {
 	h.successes, h.failures = 0, 0
+	if h.isChecking {
+		h.isOutdated, h.isEarly = true, false
+		h.cancelCheck()
+	}
 	if h.s.definition.check == nil {
 		h.checkTimer.Stop()
 		if !h.showTunnelFailure() {

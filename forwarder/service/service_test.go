@@ -577,6 +577,27 @@ func TestService_EarlySuccessMakesItHealthy(t *testing.T) {
 	})
 }
 
+// The config is changed during a check, which then succeeds: that says nothing of what is to be checked now.
+func TestService_ACheckOfAnEarlierDefinitionDoesNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := func(_ context.Context, dialer probe.Dialer) error { // it also ends late, whatever its context says
+			time.Sleep(time.Second)
+			dialer.(probe.EarlySuccessReporter).ReportEarlySuccess(time.Millisecond)
+			return nil
+		}
+		fails := func(context.Context, probe.Dialer) error { return errors.New("out of cheese") }
+		c := startService(t, testHost(), testServiceConfig("db"), slow, openSucceeds)
+		defer c.end()
+		c.requireState(t, forwarder.Starting)
+		c.Redefine(Definition{testServiceConfig("db"), c.driver, fails}, true, time.Time{})
+		time.Sleep(1100 * time.Millisecond)
+		c.requireState(t, forwarder.Unhealthy)
+		if reason := c.Snapshot().LastError; reason != "out of cheese" {
+			t.Errorf("it is unhealthy because of %q", reason)
+		}
+	})
+}
+
 func TestService_ChecksKeepTheirIntervalAndNeverOverlap(t *testing.T) {
 	for _, took := range []time.Duration{0, 50 * time.Millisecond, 4 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {

@@ -82,8 +82,8 @@ func TestCompatibility_OtherVersionReadsAndChangesStateOfARunningProject(t *test
 			t.Errorf("WEB_PORT is %q in one shell and %q in the other", port, env["WEB_PORT"])
 		}
 		for _, w := range []*testEnv{writer, reader} {
-			status := w.document(root)
-			if status.Supervisor.PID != supervisor.PID || !slices.Equal(status.kinds(), []string{"shell", "shell"}) {
+			eventually(t, "the status has the leases of both shells", func() bool { return slices.Equal(w.document(root).kinds(), []string{"shell", "shell"}) })
+			if status := w.document(root); status.Supervisor.PID != supervisor.PID {
 				t.Errorf("status is %+v", status)
 			}
 		}

@@ -370,7 +370,7 @@ func normalize(text string, names *strings.Replacer) string {
 		{`\d+(\.\d+)? MB`, "18.0 MB"},
 		{`(for|uptime +) ?\d+s\b`, "$1 4s"},
 		{`  +`, "  "}, // columns are as wide as what differs
-		{`\b\d+(\.\d+)?(ms|µs), \d+s ago  \d+s`, "200µs, 1s ago  4s"},
+		{`\b\d+(\.\d+)?(s|ms|µs), \d+s ago  \d+s`, "200µs, 1s ago  4s"},
 	} {
 		text = regexp.MustCompile(r.pattern).ReplaceAllString(text, r.with)
 	}

@@ -2,10 +2,14 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
@@ -70,6 +74,39 @@ func TestPrompt_EntersWhenAFrozenSupervisorAnswersAgain(t *testing.T) {
 			t.Errorf("when it answers again, the prompt printed %q", out)
 		}
 		checkPromptsRunNothing(t, sh)
+	})
+}
+
+// The port stays open meanwhile, and clients wait: a shell that has entered keeps its variables.
+func TestPrompt_KeepsVariablesWhileASupervisorIsFrozen(t *testing.T) {
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnv(t)
+		root, freeze := startedProject(t, w)
+		w.env = append(w.env, "LOCALPORT_LIMIT=1s")
+		sh := w.shell(kind, root)
+		port := sh.Environ()["WEB_PORT"]
+		thaw := freeze()
+		defer thaw()
+		saved := time.Now().Add(time.Minute)
+		if err := os.Chtimes(filepath.Join(root, ".localport.toml"), saved, saved); err != nil {
+			t.Fatal(err)
+		}
+		sh.Run("true")
+		if out := sh.Output(); !strings.Contains(out, "did not answer within 1s") {
+			t.Errorf("the prompt printed %q", out)
+		}
+		if env := sh.Environ(); port == "" || env["WEB_PORT"] != port {
+			t.Errorf("WEB_PORT=%q, and %q before", env["WEB_PORT"], port)
+		}
+		thaw()
+		eventually(t, "the shell has entered again", func() bool {
+			sh.Run(advanceClock(kind, 60))
+			return len(w.leasePIDs(root, api.ShellLease)) == 1 && sh.Environ()["WEB_PORT"] == port
+		})
+		sh.Run("cd /")
+		if env := sh.Environ(); hasVariable(env, "WEB_PORT") {
+			t.Errorf("after leaving, WEB_PORT=%q", env["WEB_PORT"])
+		}
 	})
 }
 

@@ -97,10 +97,13 @@ func (term *terminal) readGolden() {
 	}
 }
 
-// clear leaves only a prompt on the screen.
+// clear leaves only a prompt on the screen. The shell shows another one first: it has not read the line yet as long as that stays.
 func (term *terminal) clear() {
-	term.tmux.run("send-keys", "clear", "Enter")
-	eventually(term.t, "the screen is empty", func() bool { return strings.TrimSpace(term.tmux.run("capture-pane", "-p")) == "$" })
+	for _, prompt := range []string{"cleared>", "$"} {
+		term.tmux.run("send-keys", "-l", fmt.Sprintf("PS1='%s '; clear", prompt))
+		term.tmux.run("send-keys", "Enter")
+		eventually(term.t, "the screen is empty", func() bool { return strings.TrimSpace(term.tmux.run("capture-pane", "-p")) == prompt })
+	}
 }
 
 // typeKeys types text in which ports are those of scripts, and presses Enter.

@@ -73,6 +73,7 @@ func (p *whyProject) normalizeWhy(text string) string {
 		{`\b(for|up|within) (?:\d+m)?\d+(?:\.\d+)?s`, "$1 4s"},
 		{`\b\d+[smh] ago`, "4s ago"},
 		{`\b\d+(\.\d+)?(ms|µs)\b`, "200µs"},
+		{`\b\d+(\.\d+)?s, 4s ago`, "200µs, 4s ago"}, // a check that took less than 50 µs, or seconds
 		{`SHA256:[\w+/]+`, "SHA256:abc"},
 		{`(attempts by reason: \D+|restarts {2})\d+`, "${1}3"},
 		{`\d+ connected, \d+ waiting, \d+ in total`, "0 connected, 1 waiting, 1 in total"},

@@ -61,7 +61,7 @@ var errNotRunning = errors.New("no supervisor of the project answers")
 func (p *Project) Join(ctx context.Context, options JoinOptions) (*JoinedProject, error) {
 	startedAt := time.Now()
 	options.Lease = options.Lease.Here()
-	j := &joiner{Project: p, JoinOptions: options}
+	j := &joiner{Project: p, JoinOptions: options, startedAt: startedAt}
 	for {
 		client, view, err := j.attempt(ctx)
 		if err == nil && j.isUnreachable {
@@ -95,6 +95,7 @@ func (j *joiner) releaseUnusable(ctx context.Context, err error) error {
 type joiner struct {
 	*Project
 	JoinOptions
+	startedAt       time.Time
 	hasClaimed      bool // the lease is recorded: a later stop of the project applies to this caller too
 	hasAskedSockets bool // the election was free, and the sockets have been tried
 	isUnelected     bool // a supervisor answers although its election file was deleted
@@ -127,7 +128,7 @@ func (j *joiner) attempt(ctx context.Context) (*Client, api.ProjectView, error) 
 		return nil, api.ProjectView{}, errNotRunning
 	case errors.Is(err, errElectionFree):
 		// The lock file of a running supervisor may have been deleted: its sockets are tried before another one is started.
-		client, _, err := j.askStatus(ctx, time.Now())
+		client, _, err := j.askStatus(ctx, j.startedAt)
 		j.hasAskedSockets, j.isUnelected = true, client != nil
 		return nil, api.ProjectView{}, err
 	case errors.Is(err, errMovable):
@@ -159,7 +160,7 @@ func (j *joiner) attempt(ctx context.Context) (*Client, api.ProjectView, error) 
 		defer pidfd.Close()
 		request.Holder, request.PIDFD = j.wireLease(), pidfd
 	}
-	client, view, err := j.joinSupervisor(ctx, request)
+	client, view, err := j.joinSupervisor(ctx, request, j.startedAt)
 	if _, isUnreachable := errors.AsType[*UnreachableError](err); isUnreachable && ctx.Err() == nil {
 		if j.OnlyRunning {
 			return nil, view, errNotRunning
@@ -267,7 +268,7 @@ func (j *joiner) joinBySocket(ctx context.Context, cause error) (*Client, api.Pr
 	if ctx.Err() != nil {
 		return nil, api.ProjectView{}, cause
 	}
-	client, _, err := j.askStatus(ctx, time.Now())
+	client, _, err := j.askStatus(ctx, j.startedAt)
 	switch {
 	case err != nil:
 		return nil, api.ProjectView{}, err
@@ -297,9 +298,9 @@ func (j *joiner) wireLease() *api.Lease {
 	return &lease
 }
 
-// joinSupervisor joins the supervisor at the first socket, of those at which it may listen, that answers for this project.
-func (p *Project) joinSupervisor(ctx context.Context, request api.JoinRequest) (*Client, api.ProjectView, error) {
-	startedAt := time.Now()
+// joinSupervisor joins the supervisor at the first socket, of those at which it may listen, that answers for this project. startedAt is when the caller
+// began to wait, for a *NoAnswerError.
+func (p *Project) joinSupervisor(ctx context.Context, request api.JoinRequest, startedAt time.Time) (*Client, api.ProjectView, error) {
 	var err error = &UnreachableError{Socket: p.Dir.Path, Err: errors.New("nothing is listening")}
 	for _, socket := range p.Dir.Sockets() {
 		client := &Client{Socket: socket}

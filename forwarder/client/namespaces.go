@@ -86,7 +86,7 @@ func (p *Project) RequireControl(ctx context.Context) error {
 // another network namespace, hands its ports over. The running one must answer, so that it also finds its successor, and must have no login that
 // would be lost.
 func (j *joiner) mayTakeOver(ctx context.Context) bool {
-	client, status, err := j.askStatus(ctx, time.Now())
+	client, status, err := j.askStatus(ctx, j.startedAt)
 	return err == nil && client != nil && status.Supervisor != nil && len(status.Supervisor.LoggedIn) == 0
 }
 

@@ -355,6 +355,9 @@ func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error 
 		e.retry.Enter, e.isUnjoined = false, true
 		return nil
 	}
+	if _, hasNoAnswer := errors.AsType[*client.NoAnswerError](err); (hasNoAnswer || err != nil && ctx.Err() != nil) && environ.ReadDiff(e.before).IsOf(p.Config) {
+		e.after = e.before // the ports stay open while a supervisor is busy or being replaced, and the next prompts ask again
+	}
 	_, e.isUnjoined = errors.AsType[*client.NotAllowedError](err)
 	if e.isUnjoined && verdict == trust.Denied {
 		return nil

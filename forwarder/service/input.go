@@ -104,14 +104,19 @@ type (
 
 // bindResult is the outcome of binding the port, or of borrowing it.
 type bindResult struct {
-	port   Port
-	shared SharedPort
-	err    error
+	port        Port
+	shared      SharedPort
+	err         error
+	targetCount int // the service's when the bind began
 }
 
 func (r bindResult) apply(s *Service) (event, bool) {
 	s.bindResultCh = nil
 	s.cancelBind()
+	if r.shared != nil && r.targetCount != s.targetCount { // it leads where the former definition does: the holder is asked again
+		r.shared.Close()
+		r = bindResult{err: &PortPendingError{Project: r.shared.Status().Project}}
+	}
 	s.applyBindResult(r)
 	isTunnelClosed := s.phase == phaseClosing && s.closeDoneCh == nil
 	switch {
@@ -148,7 +153,7 @@ func (attemptDueInput) apply(s *Service) (event, bool) {
 // apply begins a new series of attempts after a change. Without one it begins a single attempt, whose state is not shown.
 func (in causeChangedInput) apply(s *Service) (event, bool) {
 	if in.hasChanged {
-		s.attempts.failures = 0
+		s.attempts.failures, s.attempts.mayPassSince = 0, time.Time{}
 	}
 	s.attempts.isRecheck, s.attempts.changedAt = !in.hasChanged, time.Now()
 	return eventCauseChanged, true

@@ -3,12 +3,15 @@ package service
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/project"
 )
@@ -622,6 +625,65 @@ func TestService_RetriesAFailureThatMayPass(t *testing.T) {
 		isOver.Store(true)
 		time.Sleep(passRetryInterval)
 		s.requireState(t, forwarder.Healthy)
+	})
+}
+
+// A request begins a new series of attempts: its failures may pass for another minute.
+func TestService_RequestGivesAFailureThatMayPassAnotherMinute(t *testing.T) {
+	for name, request := range map[string]func(*testService){
+		"restart": func(s *testService) { s.Restart(time.Now()) },
+		"a config change": func(s *testService) {
+			s.Redefine(Definition{testServiceConfig("web"), s.driver, nil}, false, time.Now())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := startService(t, testHost(), testServiceConfig("web"), nil, func(int) (forwarder.Tunnel, error) {
+					return nil, &forwarder.Failure{Class: forwarder.NeedsUser, Reason: "Unauthorized", MayPass: true}
+				})
+				defer s.end()
+				time.Sleep(2 * time.Minute)
+				s.requireState(t, forwarder.NeedsAttention)
+				request(s)
+				time.Sleep(50 * time.Second)
+				s.requireState(t, forwarder.Restarting)
+				time.Sleep(30 * time.Second)
+				s.requireState(t, forwarder.NeedsAttention)
+			})
+		})
+	}
+}
+
+// The user restarts a service that has failed and recovered: that is no failure, however often it had failed.
+func TestService_RestartAfterARecoveryIsNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var kinds []eventlog.Kind
+		h := testHost()
+		h.PublishEvent = func(e eventlog.Event, _ forwarder.State) {
+			mu.Lock()
+			defer mu.Unlock()
+			if e.Kind != eventlog.StateChanged {
+				kinds = append(kinds, e.Kind)
+			}
+		}
+		s := startService(t, h, testServiceConfig("db"), checkSucceeds, func(n int) (forwarder.Tunnel, error) {
+			if n <= 5 {
+				return openFails(n)
+			}
+			return newScriptedTunnel(), nil
+		})
+		defer s.end()
+		time.Sleep(time.Minute)
+		s.requireState(t, forwarder.Healthy)
+		s.Restart(time.Now())
+		time.Sleep(time.Minute)
+		s.requireState(t, forwarder.Healthy)
+		mu.Lock()
+		defer mu.Unlock()
+		if want := []eventlog.Kind{eventlog.ServiceFailed, eventlog.ServiceRecovered}; !slices.Equal(kinds, want) {
+			t.Errorf("the events are %v, want %v", kinds, want)
+		}
 	})
 }
 

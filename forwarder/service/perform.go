@@ -89,11 +89,13 @@ func (s *Service) bind(ctx context.Context) {
 	bindResultCh, releaseDoneCh := make(chan bindResult, 1), s.releaseDoneCh
 	s.bindResultCh = bindResultCh
 	ctx, s.cancelBind = context.WithCancel(ctx)
-	definition, requestedAt, options := s.definition, s.attempts.requestedAt, s.relayOptions()
+	definition, requestedAt, options, targetCount := s.definition, s.attempts.requestedAt, s.relayOptions(), s.targetCount
 	s.jobs.Go(func() {
 		receiveAll(releaseDoneCh)
 		forwarder.CatchPanic(func() {
-			bindResultCh <- s.host.getPort(ctx, definition, requestedAt, options)
+			r := s.host.getPort(ctx, definition, requestedAt, options)
+			r.targetCount = targetCount
+			bindResultCh <- r
 		}, func(failure *forwarder.Failure, stack []byte) {
 			s.logPanic(failure, stack)
 			bindResultCh <- bindResult{err: failure}
@@ -108,6 +110,7 @@ func (s *Service) applyBindResult(r bindResult) {
 	wasShared, wasPending, wasErrorShown := s.shared != nil, s.isBindPending, s.isBindErrorShown
 	pending, isPending := errors.AsType[*PortPendingError](r.err)
 	s.port, s.isBindPending, s.isBindErrorShown = r.port, isPending, r.err != nil
+	s.configurePort()
 	if !isPending { // else the last holder is probably being replaced: the variables stay
 		s.returnShared()
 		s.shared = r.shared
@@ -195,7 +198,7 @@ func (s *Service) attach(ctx context.Context) {
 	s.attempts.mayPassSince = time.Time{}
 	s.attempts.restartReason = restartReasonEnded
 	target := s.definition.target() // kubectl knows its context and namespace only after opening
-	s.publish(func(st *status) { st.upSince, st.target = s.connectedAt, target })
+	s.publish(func(st *status) { st.upSince, st.target, st.failures = s.connectedAt, target, 0 })
 	s.port.Attach(s.tunnel)
 	s.health = newHealthMonitor(ctx, s)
 	s.health.showInitialState()

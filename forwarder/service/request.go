@@ -145,6 +145,7 @@ func (r request) applyStart(s *Service) (event, bool) {
 		s.endCause = errRequested // the next attempt begins when the last tunnel is closed
 		s.publish(func(st *status) {
 			st.state, st.restarts, st.failures, st.lastError, st.hint, st.isEnding = s.firstState(), 0, 0, "", "", false
+			st.lastRefusal, st.lastRefusalHint, st.lastRefusedAt = "", "", time.Time{}
 		})
 		return eventStart, true
 	case phaseUnbound, phaseBackoff, phaseFailed, phaseNeedsAttention:
@@ -168,7 +169,10 @@ func (s *Service) firstState() forwarder.State {
 func (s *Service) applyRestart(r request) event {
 	s.attempts.applyRequest(r)
 	s.endCause = errRequested
-	s.setState(forwarder.Restarting)
+	s.publish(func(st *status) {
+		st.state, st.failures = forwarder.Restarting, 0
+		st.lastRefusal, st.lastRefusalHint, st.lastRefusedAt = "", "", time.Time{}
+	})
 	return eventRestart
 }
 
@@ -177,14 +181,22 @@ func (s *Service) applyDefinition(r request) (event, bool) {
 	target := r.definition.target()
 	s.definition = *r.definition
 	s.publish(func(st *status) { st.target = target })
-	if s.port != nil {
-		s.port.SetConnectTimeout(s.definition.ConnectTimeout)
-		s.port.SetMaxConnections(s.definition.MaxConnections)
+	s.configurePort()
+	if !r.keepTunnel {
+		s.targetCount++
 	}
 	if r.keepTunnel || s.isStopped() {
 		return eventRedefine, true
 	}
 	return s.applyRestart(r), true
+}
+
+// configurePort applies the definition to the port, if there is one. The definition may have changed while the port was being bound.
+func (s *Service) configurePort() {
+	if s.port != nil {
+		s.port.SetConnectTimeout(s.definition.ConnectTimeout)
+		s.port.SetMaxConnections(s.definition.MaxConnections)
+	}
 }
 
 // acknowledge closes a request's doneCh, now or when the pending bind or release is done.

@@ -120,6 +120,7 @@ type Service struct {
 	isKeptUp         bool            // see SetKeptUp
 	isBindErrorShown bool            // the status shows why the port could not be bound
 	isBindPending    bool            // the last bind found a *PortPendingError
+	targetCount      int             // how often a definition was replaced by one that may lead elsewhere
 	releasedPort     Port            // released, but not closed yet
 	releaseDoneCh    chan struct{}   // closed when the released port is free; nil if none was released
 	bindResultCh     chan bindResult // receives the result of the running bind; nil if none runs
@@ -287,7 +288,7 @@ func trySend[T any](ch chan<- T, value T) {
 
 // applyRequest prepares for the next attempt, which the user or a changed config has requested.
 func (a *attemptHistory) applyRequest(r request) {
-	a.failures, a.count, a.requestedAt, a.isRecheck = 0, 0, r.requestedAt, false
+	a.failures, a.mayPassSince, a.count, a.requestedAt, a.isRecheck = 0, time.Time{}, 0, r.requestedAt, false
 	a.askSocket, a.needsUser = cmp.Or(r.askSocket, a.askSocket), r.needsUser || a.needsUser
 	a.restartReason = restartReasonRequested
 	if r.kind == requestRestart && r.askSocket == "" {

@@ -58,7 +58,7 @@ func (h *Host) getPort(ctx context.Context, definition Definition, requestedAt t
 	if errors.Is(err, ErrPortFreed) {
 		port, err = h.OpenPort(ctx, definition.Service, options)
 	}
-	return bindResult{port, shared, err}
+	return bindResult{port: port, shared: shared, err: err}
 }
 
 // sharedChannels are the channels of a shared port; nil outside phaseShared.
@@ -95,7 +95,7 @@ func (s *Service) publishShared() {
 		hint = s.host.Mask(now.Hint) + " (in " + now.Project + ")"
 	}
 	s.publish(func(st *status) {
-		st.state, st.lastError, st.hint = forwarder.Shared, reason, hint
+		st.state, st.lastError, st.hint, st.failures = forwarder.Shared, reason, hint, 0
 		st.upSince, st.checkedAt, st.latency = now.UpSince, now.CheckedAt, now.Latency
 		if now.Target != "" {
 			st.target = now.Target

@@ -190,6 +190,30 @@ func TestShared_AsksAgainWhileTheHolderCannotAnswer(t *testing.T) {
 }
 
 // A restart borrows the port for the definition as it is then; until that is done the former loan stays.
+// The service is led elsewhere while the holder is asked whether it shares the former target.
+func TestShared_AsksAgainAfterAChangeOfTheTarget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shares := []*scriptedShare{newScriptedShare(forwarder.Healthy), newScriptedShare(forwarder.Healthy)}
+		asked := 0
+		h := newSharingHost(func() (SharedPort, error) {
+			share := shares[asked]
+			asked++
+			time.Sleep(time.Second)
+			return share, nil
+		})
+		s := newTestService(t, h.Host, testServiceConfig("db"), checkSucceeds, &scriptedDriver{open: openSucceeds})
+		defer s.end()
+		go s.Start(StartOptions{}) // which returns when the port is bound
+		time.Sleep(500 * time.Millisecond)
+		go s.Redefine(Definition{testServiceConfig("db"), s.driver, checkSucceeds}, false, time.Now())
+		time.Sleep(3 * time.Second)
+		s.requireState(t, forwarder.Shared)
+		if asked != 2 || !shares[0].hasClosed() || shares[1].hasClosed() {
+			t.Errorf("asked %d times; the first share is closed: %v, the second: %v", asked, shares[0].hasClosed(), shares[1].hasClosed())
+		}
+	})
+}
+
 func TestShared_RestartBorrowsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first, second := newScriptedShare(forwarder.Healthy), newScriptedShare(forwarder.Healthy)

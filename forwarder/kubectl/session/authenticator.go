@@ -31,6 +31,8 @@ type authenticator struct {
 	pluginDoneCh     chan struct{} // closed when the running plugin has ended; nil: none runs
 	cancelPlugin     context.CancelFunc
 	pluginStartedAt  time.Time
+	outdatedBefore   time.Time // the failure of a plugin that was started before does not count: the user has requested an attempt since
+	networkChangedAt time.Time // nor does one because of the network that was started before the last change of it
 	failure          *forwarder.Failure
 	failedAt         time.Time         // when the plugin that failed was started, if that is known: what was changed later has not been tried
 	openedFiles      filestamps.Stamps // of the source that was opened last: what the plugin may have read
@@ -133,12 +135,21 @@ func (a *authenticator) runPlugin(ctx context.Context, plugin *execPlugin, doneC
 	if a.pluginDoneCh != doneCh {
 		return
 	}
-	if err != nil {
-		a.setFailure(err, a.pluginStartedAt, before, after)
-	} else {
+	switch {
+	case err == nil:
 		a.useCredential(cred)
+	case a.isOutdated(err): // who waits starts it again
+	default:
+		a.setFailure(err, a.pluginStartedAt, before, after)
 	}
 	a.endPlugin()
+}
+
+// isOutdated reports whether the failure of the running plugin says nothing of another run now. a.mu is held.
+func (a *authenticator) isOutdated(err error) bool {
+	failure, ok := errors.AsType[*forwarder.Failure](err)
+	isTransient := ok && failure.Class == forwarder.Transient
+	return a.pluginStartedAt.Before(a.outdatedBefore) || isTransient && a.pluginStartedAt.Before(a.networkChangedAt)
 }
 
 // endPlugin lets those that wait for the plugin look for a credential or a failure. a.mu is held.
@@ -189,10 +200,11 @@ func (a *authenticator) clearFailure() {
 	a.failure, a.failureCount, a.retryAt = nil, 0, time.Time{}
 }
 
-// onNetworkChange has a plugin that failed because of the network run again when a credential is needed.
+// onNetworkChange has a plugin that failed because of the network run again when a credential is needed, and one that runs if it fails because of that.
 func (a *authenticator) onNetworkChange() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.networkChangedAt = time.Now()
 	if !a.retryAt.IsZero() {
 		a.clearFailure()
 	}
@@ -213,7 +225,7 @@ func (a *authenticator) discardRejected(cred *credential, isRetry bool) bool {
 }
 
 // clearOutdatedFailure clears a failure that is older than a request or change for which another attempt is made, or than the files of a
-// source that is being opened.
+// source that is being opened. A plugin that is older than the request runs on, but its failure will not count.
 func (a *authenticator) clearOutdatedFailure(limit time.Time, files filestamps.Stamps) {
 	a.mu.Lock()
 	failure, failedFiles := a.failure, a.failedFiles
@@ -222,6 +234,9 @@ func (a *authenticator) clearOutdatedFailure(limit time.Time, files filestamps.S
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.openedFiles = files
+	if limit.After(a.outdatedBefore) {
+		a.outdatedBefore = limit
+	}
 	if a.failure != nil && a.failure == failure && (limit.After(a.failedAt) || haveChanged) {
 		a.cred = nil
 		a.clearFailure()

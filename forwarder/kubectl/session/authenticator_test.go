@@ -22,6 +22,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/kubectl/kubeconfig"
 	"github.com/localport-sh/localport/forwarder/tasks"
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/testdata/executable"
 )
 
@@ -262,6 +263,37 @@ func TestAuthenticator_RetriesANetworkErrorOfTheLoginHelper(t *testing.T) {
 	}
 }
 
+// The failure of a helper that was started before a change of the network, or before a request of the user, says nothing of another run: it is made at once.
+func TestAuthenticator_FailureOfAnOutdatedRunDoesNotCount(t *testing.T) {
+	s := startServer(t, "secret")
+	for message, change := range map[string]func(src Source){
+		"dial tcp: lookup sso.example.com: no such host": func(Source) { testRegistry.OnNetworkChange() },
+		"the login was cancelled": func(src Source) {
+			src.OutdatedBefore = time.Now()
+			if _, release, err := testRegistry.Open(src); err != nil {
+				t.Error(err)
+			} else {
+				release()
+			}
+		},
+	} {
+		src := s.source(t, execUser, fmt.Sprintf("[ -e $0.online ] || { while ! [ -e $0.end ]; do sleep 0.05; done; echo '%s' >&2; exit 1; }\n", message)+printCredential(`"token": "secret"`))
+		resultCh := make(chan *forwarder.Failure, 1)
+		go func() { resultCh <- getObject(t, src) }()
+		for countHelperRuns(t, src) == 0 {
+			if !wait.Sleep(t.Context(), 5*time.Millisecond) {
+				t.Fatal("the helper is not run")
+			}
+		}
+		change(src)
+		writeFile(t, filepath.Join(src.Dir, "helper.online"), "")
+		writeFile(t, filepath.Join(src.Dir, "helper.end"), "")
+		if f := <-resultCh; f != nil || countHelperRuns(t, src) != 2 {
+			t.Errorf("%s: %+v, %d runs", message, f, countHelperRuns(t, src))
+		}
+	}
+}
+
 // expireBackoff ends the backoff of a source's login helper.
 func (r *Registry) expireBackoff(t *testing.T, src Source) {
 	t.Helper()
@@ -272,8 +304,8 @@ func (r *Registry) expireBackoff(t *testing.T, src Source) {
 	auth := r.authenticators[src.key(config)]
 	auth.mu.Lock()
 	defer auth.mu.Unlock()
-	if wait := time.Until(auth.retryAt); wait <= 0 || wait > pluginBackoff.Max {
-		t.Errorf("it is run again in %v", wait)
+	if left := time.Until(auth.retryAt); left <= 0 || left > pluginBackoff.Max {
+		t.Errorf("it is run again in %v", left)
 	}
 	auth.retryAt = time.Now()
 }

@@ -261,10 +261,8 @@ func (a *authenticator) updateEnvironment(src Source) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.pluginDoneCh == nil {
-		a.plugin.setEnv(src.Env)
-		a.plugin.log = src.Log
-	}
+	a.plugin.setEnv(src.Env) // one that runs has a copy
+	a.plugin.log = src.Log
 }
 
 func execKey(exec *kubeconfig.Exec) any {

@@ -81,8 +81,8 @@ func (p *outputParser) classifyFailure() *forwarder.Failure {
 		f = p.classify(sourceSSH, connectRules(), networkRules(), anyLine)
 	case phaseAuthenticating:
 		f = p.classify(sourceSSH, loginRules(), networkRules(), anyLine)
-	default: // "closed by remote host" bypasses the log
-		return cmp.Or(p.classify(sourceSSH, networkRules()), p.classifyJump(), p.classify(sourceOther, networkRules()), p.classify(sourceSSH, anyLine))
+	default:
+		return cmp.Or(p.classify(sourceSSH, networkRules()), p.classifyJump(), p.lines[sourceOther].Classify(quitRules), p.classify(sourceSSH, anyLine))
 	}
 	if f == nil || f.Class == forwarder.Transient {
 		f = cmp.Or(p.classifyJump(), f)
@@ -201,6 +201,10 @@ func networkRules() []process.Rule {
 		{Text: "Broken pipe"},
 	}
 }
+
+// quitRules match what ssh prints at the end of a session without its log (quit_message in clientloop.c of OpenSSH). The banner may be read only after the
+// login, and must not be taken for that.
+var quitRules = []process.Rule{{Text: "closed by remote host."}, {Text: "Read from remote host "}}
 
 // anyLine is the last line.
 var anyLine = []process.Rule{{Text: ""}}

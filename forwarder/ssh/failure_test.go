@@ -261,7 +261,12 @@ func TestTunnel_EndsWhenServerIsKilled(t *testing.T) {
 	conn := dialTunnel(t, tunnel)
 	requireWelcome(t, conn)
 	server.Kill()
-	f := tunneltest.WaitFailure(t, tunnel)
+	checkLost(t, tunneltest.WaitFailure(t, tunnel))
+}
+
+// checkLost checks the failure of a tunnel whose server was killed.
+func checkLost(t *testing.T, f *forwarder.Failure) {
+	t.Helper()
 	if strings.Contains(f.Reason, "send disconnect: Broken pipe") { // ssh has noticed it while it sent something
 		checkTransient(t, f, "client_loop: ")
 		return

@@ -83,7 +83,7 @@ func TestOutputParser_BannerIsNoMessageOfSSH(t *testing.T) {
 	t.Run("lost", func(t *testing.T) {
 		tunnel := openDirect(t, direct)
 		last.Kill()
-		checkTransient(t, tunneltest.WaitFailure(t, tunnel), "closed by remote host")
+		checkLost(t, tunneltest.WaitFailure(t, tunnel))
 	})
 	t.Run("the jump host cannot reach the server", func(t *testing.T) {
 		want := fmt.Sprintf("jump host 127.0.0.1:%d cannot connect to %s: Connection refused", first.Port, last.Addr())
@@ -91,6 +91,27 @@ func TestOutputParser_BannerIsNoMessageOfSSH(t *testing.T) {
 			t.Errorf("got %+v", f)
 		}
 	})
+}
+
+// On a busy machine, the banner may be read only after the login: it comes by another pipe.
+func TestOutputParser_ALateBannerIsNoMessageOfSSH(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "socket")
+	if err := os.WriteFile(socket, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for end, want := range map[string]string{
+		"": "it has exited", "Connection to db closed by remote host.": "Connection to db closed by remote host.",
+		"Read from remote host db: Connection reset by peer": "Read from remote host db: Connection reset by peer",
+	} {
+		p := &outputParser{socketPath: socket, loggedInCh: make(chan bool, 1)}
+		p.parseLine(sourceSSH, "debug1: Entering interactive session.")
+		for _, line := range append(strings.Split(quotedVerdicts, "\n"), end) {
+			p.parseLine(sourceOther, line)
+		}
+		if f := p.failure("it has exited"); f.Class != forwarder.Transient || f.Reason != want {
+			t.Errorf("after %q: %+v", end, f)
+		}
+	}
 }
 
 func TestOutputParser_ProxyCommandIsNoMessageOfSSH(t *testing.T) {

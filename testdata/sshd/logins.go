@@ -18,8 +18,7 @@ func (s *Server) Kill() {
 		return
 	default:
 	}
-	// ps lists processes one after the other, and may miss one that was just forked: it is listed the next time.
-	for logins := s.suspendAndListLogins(); len(logins) > 0; logins = s.suspendAndListLogins() {
+	for logins := s.suspendLogins(); len(logins) > 0; logins = s.suspendLogins() {
 		for _, pid := range logins {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
@@ -27,11 +26,27 @@ func (s *Server) Kill() {
 	s.process.Stop(0)
 }
 
+// suspendLogins suspends the server and the processes of every login, and returns these. ps lists processes one after the other, and may miss one that was
+// just forked: it is found the next time, while its parent is suspended. If the parent were killed first, it would be found no more.
+func (s *Server) suspendLogins() []int {
+	suspended := map[int]bool{}
+	for {
+		logins, isComplete := s.suspendAndListLogins(), true
+		for _, pid := range logins {
+			if !suspended[pid] {
+				suspended[pid], isComplete = true, false
+				_ = syscall.Kill(pid, syscall.SIGSTOP)
+			}
+		}
+		if isComplete {
+			return logins
+		}
+	}
+}
+
 // Freeze sends SIGSTOP to the server and the processes of every login. To clients this looks like a network that drops all packets.
 func (s *Server) Freeze() {
-	for _, pid := range s.suspendAndListLogins() {
-		_ = syscall.Kill(pid, syscall.SIGSTOP)
-	}
+	s.suspendLogins()
 }
 
 // Thaw continues a frozen server and its logins.

@@ -226,8 +226,8 @@ func TestCounts_CommandLineAllocations(t *testing.T) {
 			}
 		})
 		t.Logf("%v: %.0f allocations", args, allocations)
-		if limit := 1700.; allocations > limit {
-			t.Errorf("%v: %.0f allocations, limit %.0f", args, allocations, limit)
+		if allocations > maxParseAllocations {
+			t.Errorf("%v: %.0f allocations, limit %d", args, allocations, maxParseAllocations)
 		}
 	}
 	t.Logf("the whole grammar: %.0f allocations", testing.AllocsPerRun(5, func() { newParser(t.Context(), &app{}, &grammar{}) }))

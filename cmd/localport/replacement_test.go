@@ -13,32 +13,32 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// gatedReplacement is a project whose supervisor is being replaced. The successor waits for the program of the service db, which the test holds up.
-type gatedReplacement struct {
+// delayedReplacement is a project whose supervisor is being replaced. The successor waits for the program of the service db, which the test holds up.
+type delayedReplacement struct {
 	w        *testEnv
 	dir      string // of the program
 	root     string
 	addr     string // of db
-	gate     *os.File
+	pipe     *os.File
 	resultCh chan commandResult // of daemon restart
 }
 
-// startGatedReplacement starts the project, logs in for db, and returns when the successor has started db's program. more is further config; env are
+// startDelayedReplacement starts the project, logs in for db, and returns when the successor has started db's program. more is further config; env are
 // further variables of the shell that asks for the replacement.
-func startGatedReplacement(t *testing.T, w *testEnv, more string, env ...string) *gatedReplacement {
+func startDelayedReplacement(t *testing.T, w *testEnv, more string, env ...string) *delayedReplacement {
 	t.Helper()
 	port := ports.FreePort(t)
-	r := &gatedReplacement{
+	r := &delayedReplacement{
 		w: w, dir: w.installProxy(t, "aws", "sso login", "the token has expired", "up"), addr: fmt.Sprintf("127.0.0.1:%d", port), resultCh: make(chan commandResult, 1),
 	}
 	r.root = w.allowedProject(proxyConfig("aws", port) + more)
 	w.localport(r.root, "start")
 	w.mustRun(r.root, "login", "db")
-	gate := filepath.Join(r.dir, "gate")
-	w.holdProxy(t, r.dir, "aws", gate)
+	pipe := filepath.Join(r.dir, "pipe")
+	w.holdProxy(t, r.dir, "aws", pipe)
 	asking := w.withEnv(env...)
 	go func() { r.resultCh <- asking.localport(r.root, "daemon", "restart") }()
-	r.gate = openWhenRead(t, gate)
+	r.pipe = openWhenRead(t, pipe)
 	return r
 }
 
@@ -53,10 +53,10 @@ func openWhenRead(t *testing.T, path string) (pipe *os.File) {
 	return pipe
 }
 
-// open lets the program go on, and returns the result of daemon restart.
-func (r *gatedReplacement) open() commandResult {
+// release lets the program go on, and returns the result of daemon restart.
+func (r *delayedReplacement) release() commandResult {
 	r.w.t.Helper()
-	if err := errors.Join(os.Remove(r.gate.Name()), r.gate.Close()); err != nil {
+	if err := errors.Join(os.Remove(r.pipe.Name()), r.pipe.Close()); err != nil {
 		r.w.t.Fatal(err)
 	}
 	return <-r.resultCh
@@ -65,12 +65,12 @@ func (r *gatedReplacement) open() commandResult {
 func TestStop_DuringAReplacementEndsTheSuccessorToo(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
-	r := startGatedReplacement(t, w, "")
+	r := startDelayedReplacement(t, w, "")
 	sh := w.shell("bash", r.root)
 	stopCh := make(chan commandResult, 1)
 	go func() { stopCh <- w.localport(r.root, "stop") }()
 	eventually(t, "the stop is recorded", func() bool { return w.state(r.root).Down })
-	r.open()
+	r.release()
 	if o := <-stopCh; o.code != 0 {
 		t.Errorf("stop: exit %d\n%s", o.code, o.stderr)
 	}
@@ -99,7 +99,7 @@ func TestReplacement_ThatFailsChangesNoEnvironment(t *testing.T) {
 	if err := executable.WriteFile(program, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	r := startGatedReplacement(t, w, fmt.Sprintf("[services.later]\ntechnology = \"command\"\ncommand = [%q, \"{port}\"]\nlocal_port = %d\nstart = \"on-demand\"\n", program, port),
+	r := startDelayedReplacement(t, w, fmt.Sprintf("[services.later]\ntechnology = \"command\"\ncommand = [%q, \"{port}\"]\nlocal_port = %d\nstart = \"on-demand\"\n", program, port),
 		"TARGET=theirs")
 	checkServed(t, fmt.Sprintf("127.0.0.1:%d", port))
 	if got, err := os.ReadFile(target); string(got) != "ours\n" {
@@ -108,7 +108,7 @@ func TestReplacement_ThatFailsChangesNoEnvironment(t *testing.T) {
 	if err := os.Remove(filepath.Join(r.dir, "logins")); err != nil { // the successor would need another login
 		t.Fatal(err)
 	}
-	if o := r.open(); o.code != 1 || !strings.Contains(o.stderr, "a new supervisor would need another login for db") || strings.Contains(o.stderr, "was replaced") {
+	if o := r.release(); o.code != 1 || !strings.Contains(o.stderr, "a new supervisor would need another login for db") || strings.Contains(o.stderr, "was replaced") {
 		t.Errorf("daemon restart: exit %d\n%s", o.code, o.stderr)
 	}
 	w.stopProject(r.root)

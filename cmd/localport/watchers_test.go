@@ -117,16 +117,16 @@ func TestManyWatchers_LoginWaitsForServicesThatAreStarting(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
 	dir := w.installProxy(t, "aws", "sso login", "the token has expired", "up")
-	gate := filepath.Join(dir, "gate")
-	w.holdProxy(t, dir, "aws", gate)
+	pipe := filepath.Join(dir, "pipe")
+	w.holdProxy(t, dir, "aws", pipe)
 	root := w.allowedProject(proxyConfig("aws", ports.FreePort(t)))
 	w.mustRun(root, "start", "--no-wait")
-	opened := openWhenRead(t, gate)
+	opened := openWhenRead(t, pipe)
 	_, _, end := startWatchers(t, w.state(root).Supervisor.Socket, api.MaxWatchers)
 	defer end()
 	session := w.startOnTerminal(root, "login")
 	session.answer("waiting for db to start", "")
-	if err := errors.Join(os.Remove(gate), opened.Close()); err != nil {
+	if err := errors.Join(os.Remove(pipe), opened.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if code := <-session.done; code != 0 || !strings.Contains(session.screen.String(), "healthy") {

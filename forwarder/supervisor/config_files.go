@@ -53,8 +53,8 @@ func (s *Supervisor) setPollingReason(reason string) {
 	}
 }
 
-// toldPending is what was published of files that are not active: why, and the digest of those that are.
-type toldPending struct{ reason, digest string }
+// publishedPending is what was published of files that are not active: why, and the digest of those that are.
+type publishedPending struct{ reason, digest string }
 
 // reloadChangedFiles applies the files, or sets the condition that says why they are not active. It returns whether all were applied.
 func (s *Supervisor) reloadChangedFiles(ctx context.Context) bool {
@@ -63,14 +63,14 @@ func (s *Supervisor) reloadChangedFiles(ctx context.Context) bool {
 	}
 	userErr := s.readUserConfig()
 	if _, err := s.Reload(ctx); err == nil || s.isClosing.Load() || ctx.Err() != nil {
-		s.toldPending = toldPending{}
+		s.publishedPending = publishedPending{}
 		return userErr == nil
 	}
 	pending := s.describePending()
 	setCondition(s, &s.conditions.pendingReason, pending)
 	// A request for the status may have set the condition already.
-	if told := (toldPending{pending, s.active.Load().digest}); pending != "" && told != s.toldPending {
-		s.toldPending = told
+	if published := (publishedPending{pending, s.active.Load().digest}); pending != "" && published != s.publishedPending {
+		s.publishedPending = published
 		s.log.Warn("the files changed", "pending", pending)
 		s.events.publish(eventlog.Event{Kind: eventlog.ConfigPending, Reason: pending}, "")
 	}

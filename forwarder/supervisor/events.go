@@ -16,7 +16,6 @@ import (
 // eventPublisher writes events to the event log, notifies the user and has prompts re-evaluate. It is safe for concurrent use, and
 // publish never waits.
 type eventPublisher struct {
-	dir      *lockstate.Dir
 	store    *store
 	project  string // its name
 	log      *slog.Logger
@@ -28,10 +27,10 @@ type eventPublisher struct {
 // eventQueueSize is the capacity of the queue; further events are dropped, which is logged.
 const eventQueueSize = 1024
 
-func newEventPublisher(dir *lockstate.Dir, store *store, log *slog.Logger, mask func(string) string) *eventPublisher {
+func newEventPublisher(store *store, log *slog.Logger, mask func(string) string) *eventPublisher {
 	return &eventPublisher{
-		dir: dir, store: store, project: filepath.Base(filepath.Dir(dir.Config)), log: log,
-		recorder: eventlog.NewRecorder(dir.LogDir(), mask, eventlog.Limits{}),
+		store: store, project: filepath.Base(filepath.Dir(store.dir.Config)), log: log,
+		recorder: eventlog.NewRecorder(store.dir.LogDir(), mask, eventlog.Limits{}),
 		notifier: notify.New(notify.Settings{}, log),
 		queueCh:  make(chan *eventlog.Event, eventQueueSize),
 	}

@@ -27,7 +27,7 @@ func TestEventPublisher_WritesEventOnceWhenStateIsDeletedMeanwhile(t *testing.T)
 		once.Do(func() { _ = os.Remove(filepath.Join(s.dir.Path, "lock")) })
 		return text
 	}
-	n := newEventPublisher(s.dir, s.store, s.log, mask)
+	n := newEventPublisher(s.store, s.log, mask)
 	e := eventlog.Event{Kind: eventlog.ServiceFailed, Service: "web", Reason: "no route"}
 	if !n.recordWithLine(t.Context(), &e) {
 		t.Error("it was not written")
@@ -83,7 +83,7 @@ func TestEventPublisher_AnnouncesAFailureWhenTheStateIsNoLongerLocked(t *testing
 		t.Fatal(err)
 	}
 	before := s.dir.ReadOrZero().Line
-	p := newEventPublisher(s.dir, s.store, s.log, strings.Clone)
+	p := newEventPublisher(s.store, s.log, strings.Clone)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -123,7 +123,7 @@ func TestEventPublisher_NotifiesOfTheEnd(t *testing.T) {
 	s := newElectedSupervisor(t)
 	for range 8 {
 		told := filepath.Join(t.TempDir(), "told")
-		p := newEventPublisher(s.dir, s.store, s.log, strings.Clone)
+		p := newEventPublisher(s.store, s.log, strings.Clone)
 		p.notifier.UpdateSettings(notify.Settings{
 			Command: []string{"sh", "-c", `echo "$LOCALPORT_EVENT" >>"$0"`, told}, Events: []string{"state", "ended"}, Env: os.Environ(),
 		})

@@ -143,6 +143,18 @@ func TestHandoffClient_MissingFilesAreSentLater(t *testing.T) {
 	}
 }
 
+// At a logout, the keeper may have ended before its supervisor handles its own signal.
+func TestHandoffClient_DeathOfAnEarlierKeeperCountsFromATime(t *testing.T) {
+	diedAt := time.Now()
+	k := &handoffClient{keeperDiedAt: diedAt}
+	if !k.waitKeeperDeath(t.Context(), diedAt.Add(-time.Second)) {
+		t.Error("a death after that time does not count")
+	}
+	if k.waitKeeperDeath(t.Context(), diedAt.Add(time.Second)) {
+		t.Error("a death before that time counts")
+	}
+}
+
 // A keeper may take 2 s to answer. Reading its pid and waiting for its end must not wait for that.
 func TestHandoffClient_FrozenKeeperBlocksNoReader(t *testing.T) {
 	k := startHandoffClient(t)

@@ -117,7 +117,7 @@ func newSupervisor(o Options) (*Supervisor, error) {
 	s.log = slog.New(s.logFile.Handler(o.LogLevel)).With("run", o.RunID)
 	dir.Warn = func(text string) { s.log.Warn(text) }
 	s.store = newStore(dir, s.log, s.onStateChange)
-	s.events = newEventPublisher(dir, s.store, s.log, s.mask)
+	s.events = newEventPublisher(s.store, s.log, s.mask)
 	s.keeper = newHandoffClient(o.Exe, s.log, s.recordKeeper)
 	s.socket = newControlSocket(s, s.log)
 	return s, s.inheritFromKeeper()

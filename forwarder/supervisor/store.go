@@ -98,7 +98,7 @@ func (st *store) bump(ctx context.Context, before func(number uint64)) error {
 	}
 	state, err := st.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		tx.Bump()
-		before(tx.Line + 1)
+		before(tx.BumpedLine())
 		return nil
 	})
 	if err == nil {

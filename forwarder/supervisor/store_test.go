@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
@@ -300,6 +301,32 @@ func TestSupervisor_UnusedOneStaysUpForAClientThatJoinedWhileTheStateWasLocked(t
 
 // A supervisor that is killed before it has a keeper, or while it stops, is not replaced. The next one of any project removes its control
 // socket.
+// A changed config is part of the view before its ports are open.
+func TestSupervisor_JoinWaitsForPortsThatAreBeingOpened(t *testing.T) {
+	s := newElectedSupervisor(t)
+	s.active.Store(newActiveConfig(&loadedConfig{files: &project.Files{}, project: &project.Project{}}))
+	if err := s.beginOperation(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.isOpening.Store(true)
+	joinedCh := make(chan error, 1)
+	go func() {
+		_, err := s.Join(t.Context(), api.JoinRequest{})
+		joinedCh <- err
+	}()
+	select {
+	case err := <-joinedCh:
+		s.endOperation()
+		t.Fatalf("it has joined (error: %v)", err)
+	case <-time.After(openingTimeout / 10):
+	}
+	s.isOpening.Store(false)
+	s.endOperation()
+	if err := <-joinedCh; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSupervisor_RemovesTheSocketOfAKilledOne(t *testing.T) {
 	for name, isStopping := range map[string]bool{"starting": false, "stopping": true} {
 		t.Run(name, func(t *testing.T) { checkSocketOfAKilledOneIsRemoved(t, isStopping) })

@@ -110,7 +110,7 @@ type Supervisor struct {
 	isOpening        atomic.Bool // applyConfig or restore is opening ports of services that are already part of the config
 	// replacementShell are the shell's variables for the supervisor that is being started to replace this one; nil: those that this one has.
 	replacementShell atomic.Pointer[environ.Env]
-	toldPending      toldPending // watchFiles' own
+	publishedPending publishedPending // watchFiles' own
 	// loginLoss is why the version that the state records as refused has not taken over; nil if that was not because of a login.
 	loginLoss        atomic.Pointer[api.LoginLossError]
 	pendingCheckCh   chan chan struct{} // requests to compare the files now; each channel sent is closed when that is done

@@ -138,7 +138,7 @@ func (a *authenticator) runPlugin(ctx context.Context, plugin *execPlugin, doneC
 	switch {
 	case err == nil:
 		a.useCredential(cred)
-	case a.isOutdated(err): // who waits starts it again
+	case a.isOutdated(err): // the callers that wait start it again
 	default:
 		a.setFailure(err, a.pluginStartedAt, before, after)
 	}
